@@ -55,10 +55,10 @@ def is_installed() -> bool:
 
 
 def count_made(base: Path) -> tuple[int, int] | None:
-    """Return how many passages in this folder's index have a vector from the better model, and how many there
-    are.
+    """Return how many passages in this folder's index have a vector from the better model, and how many
+    passages there are.
 
-    Returns None without the extra, or if the index can't currently be read.
+    Return None without the extra, or if the index can't currently be read.
     """
     if not is_installed():
         return None
@@ -79,7 +79,7 @@ class BetterModel(Protocol):
 
     @property
     def name(self) -> str:
-        """The model's name, which changes with its weights."""
+        """The name of the model. It changes with the model's weights."""
 
     def question(self, text: str) -> BetterQuestion:
         """Return the question with its vector."""
@@ -92,10 +92,10 @@ class BetterModel(Protocol):
 
 
 class E5:
-    """The model in the installed package. It loads nothing before the first text, and is thread-safe."""
+    """The model in the installed package. Thread-safe. Nothing is loaded before the first text."""
 
     def __init__(self, spool_dir: Path = Path()) -> None:
-        """Prepare the model. `spool_dir` gets the empty home of the embedding process."""
+        """Prepare the model. The embedding process gets an empty home directory in `spool_dir`."""
         self._spool_dir = spool_dir
         self._starting = threading.Lock()
         self._encoder: PassageEncoder | None = None
@@ -103,7 +103,7 @@ class E5:
 
     @cached_property
     def name(self) -> str:
-        """The model's name, with a digest of part of its weights. Raises OSError."""
+        """The name of the model, with a digest of part of its weights. Raises OSError."""
         spec = importlib.util.find_spec(PACKAGE)
         folders = spec.submodule_search_locations if spec is not None else None
         with Path(next(iter(folders or [""])), _WEIGHTS).open("rb") as file:
@@ -185,9 +185,9 @@ def passage_reader() -> Callable[[bytes], Parsed]:
 
 
 def _plain(text: str) -> str:
-    """Return the text normalized, so that the model's tokenizer accepts it.
+    """Return the text in a normalized form that the model's tokenizer accepts.
 
-    The tokenizer also normalizes, but in too small a buffer: a single character that expands to eighteen
+    The tokenizer also normalizes text, but in too small a buffer: a single character that expands to eighteen
     overflows it.
     """
     return unicodedata.normalize("NFKC", text[:_LONGEST])[:_LONGEST]
@@ -206,13 +206,14 @@ class BetterStore(Protocol):
 
 
 class Filler:
-    """Computes the better vectors missing from an index, one passage at a time, while it is idle."""
+    """Computes the better vectors that an index lacks, one passage at a time, while the index is idle."""
 
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Prepare, without starting the thread. `model`: the name of the model whose vectors all passages
-        already have.
+        """Prepare without starting the thread.
+
+        `model`: the name of the model whose vectors all passages already have.
         """
         import logging  # imported late: `status` uses this module only to count vectors
 
@@ -238,7 +239,7 @@ class Filler:
         self._stopped.set()
 
     def close(self) -> None:
-        """End the passage being embedded, and wait for the thread."""
+        """Stop embedding the current passage, and wait for the thread."""
         self.stop()
         self._better.close()
         with self._guard:
@@ -267,13 +268,15 @@ class Filler:
                     return
 
     def _wait_until_idle(self) -> bool:
-        """Wait until the index is idle; return whether to go on."""
+        """Wait until the index is idle. Return whether to go on."""
         while not self._is_idle() and not self._stopped.wait(_PAUSE):
             pass
         return not self._stopped.is_set()
 
     def _embed(self, text: str) -> bytes | None:
-        """Return the vector of a passage, as soon as the index is idle; None if it is being closed."""
+        """Return the vector of a passage, as soon as the index is idle, or None if the index is being
+        closed.
+        """
         while self._wait_until_idle():
             if _turn.acquire(timeout=_PAUSE):
                 try:
@@ -283,7 +286,7 @@ class Filler:
         return None
 
     def _fill(self) -> bool:
-        """Compute and store some vectors. Returns whether any passages may remain."""
+        """Compute and store some vectors. Return whether any passages may be left."""
         passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
         new_vectors, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():

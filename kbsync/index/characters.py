@@ -1,7 +1,7 @@
 """Unifies characters that can be written in several ways.
 
-macOS decomposes letters in file names, PDF has ligatures and radicals for letters, word processors leave
-invisible hyphens in words.
+In file names, macOS decomposes letters; PDFs have ligatures and radicals in place of letters; word processors
+leave invisible hyphens in words.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def legible(text: str) -> str:
     """Return `text` in the form for display and embedding: composed, without invisible characters, and with
     the same lines.
 
-    Lone surrogates, which neither a hash nor a database accepts, become U+FFFD.
+    Lone surrogates, which neither hashes nor databases accept, become U+FFFD.
     """
     if text.isascii():
         return text
@@ -92,8 +92,9 @@ def _compose(match: re.Match[str]) -> str:
 
 
 def folded(text: str) -> str:
-    """Normalize `text` for comparing words: variants of a character, such as full-width or decomposed ones,
-    become equal.
+    """Normalize `text` so that its words can be compared.
+
+    Variants of a character, such as full-width or decomposed ones, become equal.
     """
     if text.isascii():
         return text
@@ -107,20 +108,22 @@ def unified(text: str) -> str:
     """Return folded text: characters that people or keyboards use interchangeably are unified, and optional
     marks are removed.
 
-    Vowel signs aren't optional: they become private characters, because SQLite treats them as separators.
+    Vowel signs aren't optional. They become private-use characters, because SQLite treats them as separators.
     """
     return text if text.isascii() else text.translate(_unified())
 
 
 def simplified(text: str) -> str:
-    """Return `text` with each traditional Chinese character replaced by a simplified one."""
+    """Return `text` with each traditional Chinese character replaced by its simplified form."""
     return text if text.isascii() else text.translate(_simplified())
 
 
 @functools.cache
 def _simplified() -> Mapping[int, int]:
-    """Return OpenCC's table TSCharacters. If it has several replacements for a character, use the first (see
-    NOTICE)."""
+    """Return OpenCC's table TSCharacters.
+
+    If a character has several replacements, the first one is used (see NOTICE).
+    """
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)
 
@@ -186,8 +189,9 @@ def _codes(ranges: str) -> Iterator[int]:
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Return `text` in one of Unicode's normalization forms. This avoids the quadratic time that Python takes
-    for a run of combining marks.
+    """Return `text` in one of Unicode's normalization forms.
+
+    This avoids the quadratic time that Python needs for a long run of combining marks.
     """
     return "".join(unicodedata.normalize(form, piece) for piece in _MARKS.split(text))
 

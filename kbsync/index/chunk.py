@@ -41,9 +41,9 @@ class Shape(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The block `text[start:end]`; `level` (1 = outermost) and `title` if it is a heading.
+    """The block `text[start:end]`. For a heading, `level` (1 = outermost) and `title` are set.
 
-    The chunker sets `size` (in tokens), divides large blocks into parts, and repeats `lead` in a chunk that
+    The chunker sets `size` (in tokens), splits large blocks into parts, and repeats `lead` in a chunk that
     begins with the block.
     """
 
@@ -58,7 +58,7 @@ class Block:
 
     @property
     def is_heading(self) -> bool:
-        """Whether the block is a heading for the blocks after it."""
+        """Whether the block is the heading of the blocks after it."""
         return self.shape is Shape.HEADING
 
 
@@ -84,7 +84,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    """Yield the lines of `text`, one at a time, and only the first of consecutive empty ones."""
+    """Yield the lines of `text` one at a time, but only the first of consecutive empty ones."""
     start = 0
     while start <= len(text):
         end = text.find("\n", start)
@@ -98,7 +98,7 @@ _NEWLINES = re.compile(r"\n+")
 
 
 def _paragraphs(text: str) -> Iterator[Block]:
-    """Yield a block for each run of lines that are not blank."""
+    """Yield a block for each run of lines that aren't blank."""
     start, end = -1, 0
     for line in _lines(text):
         if line.text and not line.text.isspace():
@@ -130,11 +130,11 @@ def _code(text: str) -> Iterator[Block]:
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """A flavour's syntax for headings, fences and tables.
+    """The syntax of a markup flavour for headings, fences and tables.
 
-    `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark, which is otherwise the
-    mark's length. `underlines` are the characters that turn the line above into a heading. `fence` matches
-    the start of a fence; `_closes` decides where it ends.
+    `heading` has the groups `mark` and `title`. `levels` gives the heading level of a mark; for other marks,
+    it is their length. `underlines` are the characters that turn the line above into a heading. `fence`
+    matches the start of a fence; `_closes` decides where it ends.
     """
 
     heading: re.Pattern[str] | None = None
@@ -176,7 +176,7 @@ _GRAMMARS = {
 
 
 def plain_title(title: str, flavour: Flavour) -> str:
-    """Return a heading's words, without closing marks, link names and states."""
+    """Return the words of a heading, without closing marks, link names and states."""
     title = title.strip()
     match flavour:
         case Flavour.MARKDOWN:
@@ -205,7 +205,7 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*|[{}]|\\(?=[&%$#_{}])")
 
 
 def _plain_tex(title: str) -> str:
-    """Return the text in the braces that open before `title`, on one line, without commands."""
+    """Return the text in the braces that open before `title`, on one line and without commands."""
     depth = 1
     for brace in _BRACE.finditer(title):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -225,7 +225,7 @@ def _without_closing(title: str, mark: str) -> str:
 
 
 class _MarkupReader:
-    """Reads a marked-up text line by line, and gathers lines into the open block."""
+    """Reads a marked-up text line by line, and gathers the lines in the open block."""
 
     def __init__(self, text: str, flavour: Flavour) -> None:
         self._text = text
@@ -252,7 +252,7 @@ class _MarkupReader:
         yield from self._close_block()
 
     def _read(self, line: _Line) -> Iterator[Block]:
-        """Yield the blocks that end at a line outside of any fence."""
+        """Yield the blocks that end at a line outside any fence."""
         if not line.text or line.text.isspace():
             yield from self._close_block()
         elif heading := self._heading(line):
@@ -278,7 +278,7 @@ class _MarkupReader:
         self._is_table = False
 
     def _heading(self, line: _Line) -> Block | None:
-        """Return the heading in `line`, without regard to other lines."""
+        """Return the heading in `line`, regardless of other lines."""
         match = self._grammar.heading and self._grammar.heading.match(line.text)
         if not match:
             return None
@@ -287,7 +287,7 @@ class _MarkupReader:
         return Block(line.start, line.end, Shape.HEADING, level, plain_title(match["title"], self._flavour))
 
     def _underlined_heading(self, line: _Line) -> Block | None:
-        """Return the heading that `line` underlines (with an overline, if there is one)."""
+        """Return the heading that `line` underlines, which may have an overline as well."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
         title, rule = plain_title(self._open[-1].text, self._flavour), line.text.rstrip()
@@ -308,7 +308,7 @@ class _MarkupReader:
 
 
 def _closes(line: str, mark: str) -> bool:
-    """Return whether `line` ends the fence that `mark` opened."""
+    """Return whether `line` closes the fence that was opened with `mark`."""
     bare = line.strip()
     if mark[0].isalnum():
         return bare.lower().startswith((f"#+end_{mark.lower()}", f"\\end{{{mark.lower()}"))
@@ -360,8 +360,9 @@ def _wide() -> re.Pattern[str]:
 
 
 def weight(text: str) -> int:
-    """Return the approximate number of tokens of `text` in an embedding model: 1 for a CJK character, 1/4 for
-    any other."""
+    """Return roughly how many tokens `text` has in an embedding model: 1 per CJK character, and 1/4 for any
+    other.
+    """
     wide = 0 if text.isascii() else sum(run.end() - run.start() for run in _wide().finditer(text))
     return wide + (len(text) - wide + 3) // 4
 
@@ -372,11 +373,11 @@ together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
-    """Return the chunks of `parsed` in order; together they contain every character that is not white space.
+    """Return the chunks of `parsed` in order. Together they contain every character that isn't white space.
 
-    A chunk has at most about twice `LONGEST` tokens. Keys contain no path, so a rename changes none of them.
-    Memory use beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over
-    `MAX_CHARACTERS`.
+    A chunk has at most about twice `LONGEST` tokens. Keys don't contain the path, so a rename doesn't change
+    them. Memory use, apart from the text and its chunks, doesn't grow with the text. Raises `Rejected` for
+    texts over `MAX_CHARACTERS`.
     """
     parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
@@ -430,8 +431,9 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
 
 def make_legible(parsed: Parsed) -> Parsed:
-    """Return `parsed` with the text as shown (`kbsync.index.characters`), and page offsets adjusted to
-    match."""
+    """Return `parsed` with its text as it will be shown (`kbsync.index.characters`) and its page offsets
+    adjusted to match.
+    """
     boundaries = [*parsed.page_starts, len(parsed.text)]
     pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *boundaries])]
     starts = list(itertools.accumulate(map(len, pages)))[:-1]
@@ -446,8 +448,10 @@ def make_legible(parsed: Parsed) -> Parsed:
 
 
 def _groups(pieces: Iterable[Block], text: str, ends: Sequence[int]) -> Iterator[list[Block]]:
-    """Yield groups of pieces, one per chunk, none with pieces on both sides of one of `ends`. No group ends
-    with a heading unless it has only headings or is at one of `ends`."""
+    """Yield groups of pieces, one group per chunk. No group has pieces on both sides of one of `ends`.
+
+    No group ends with a heading, unless it consists only of headings or ends at one of `ends`.
+    """
     group: list[Block] = []
     size = headings = 0  # `headings`: how many end the group
     for piece in pieces:
@@ -483,7 +487,7 @@ def _ends_before(piece: Block, size: int, text: str) -> bool:
 
 
 def _pieces(parsed: Parsed) -> Iterator[Block]:
-    """Yield the blocks of the text, with large ones split into lines or sentences."""
+    """Yield the blocks of the text, with large blocks split into lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]
@@ -503,7 +507,7 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
 
 
 def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the parts between `ends` that are not blank, none longer than `LONGEST` tokens."""
+    """Yield the parts between `ends` that aren't blank. None is longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
         # A very long stretch is too long by its length alone.
@@ -523,7 +527,9 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 def _table_head(table: str) -> str:
-    """Return the header and rule of a pipe table, to repeat; "" if it has none."""
+    """Return the header row and the delimiter row of a pipe table, for repeating them, or "" if there are
+    none.
+    """
     lines = table.split("\n", 2)
     is_rule = len(lines) > 1 and set("-=") & set(lines[1]) and not lines[1].strip(" \t|:+=-")
     head = "\n".join(lines[:2])
@@ -531,8 +537,6 @@ def _table_head(table: str) -> str:
 
 
 def _coarse(size: int) -> int:
-    """Return `size` rounded up to steps of a quarter of its power of two, so that a small edit doesn't change
-    it.
-    """
+    """Return `size` rounded up to a quarter of its power of two, so that a small edit doesn't change it."""
     step = max(1, 1 << max(0, size.bit_length() - 3))
     return -(-size // step) * step

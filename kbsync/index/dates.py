@@ -1,4 +1,7 @@
-"""Finds dates in a text however they are written, and gives each a form that all spellings share. Pure."""
+"""Finds dates in a text, however they are written, and gives each a form that is the same for all spellings.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def _after_year() -> re.Pattern[str]:
 
 @functools.cache
 def _before_year() -> re.Pattern[str]:
-    """Return a pattern for the reversed text before a year. Reversed, it is tried at one position only."""
+    """Return a pattern for the reversed text before a year.
+
+    On reversed text, it is tried at only one position.
+    """
     name = "[A-Za-zäéûç]{3,10}"
     day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
     return re.compile(
@@ -63,10 +69,11 @@ def _before_year() -> re.Pattern[str]:
 
 
 def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, form) for each date in `text`, which is in comparable form: `20260314` for a day
-    and `202603` for its month, whether written as 14 March 2026, March 14, 2026, 14.3.2026 or 2026年3月14日.
+    """Yield (start, end, form) for each date in `text`, which must be in comparable form.
 
-    This finds only dates with a year of four digits. 3/4/2026 yields a day in April and one in March.
+    The form is `20260314` for a day and `202603` for its month, whether written as 14 March 2026,
+    March 14, 2026, 14.3.2026 or 2026年3月14日. Only dates with a four-digit year are found. 3/4/2026
+    yields both a day in April and one in March.
     """
     for match in _ISO.finditer(text):
         for form in _forms(match[1], int(match[2]), int(match[3])):
@@ -86,7 +93,7 @@ def date_forms(text: str) -> set[str]:
 
 
 def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the same as `dates_in`, but for a day only its own form, not that of its month."""
+    """Yield the same as `dates_in`, except that a day yields only its own form and not its month's."""
     last = (0, 0)
     for start, end, form in dates_in(text):
         if len(form) == _DAY or (start, end) != last:
@@ -99,8 +106,10 @@ _Date = tuple[int, int | None]
 
 
 def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
-    """Yield (start, end, year, dates) for each year with a date that isn't written as 2026-03-14. Which of
-    the dates is meant may be unknown, and some may not exist."""
+    """Yield (start, end, year, dates) for each year with a date that isn't written like 2026-03-14.
+
+    It may be unclear which of the dates is meant, and some may not exist.
+    """
     for match in _YEAR.finditer(text):
         start, end = match.span()
         if after := _after_year().match(text, end):
@@ -114,7 +123,7 @@ def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
 
 
 def _dates_before(match: re.Match[str]) -> tuple[int, Sequence[_Date]]:
-    """Return the length of the date before a year, and its possible months, each with its day."""
+    """Return the length of the date before a year, and the months that it may mean, each with its day."""
     kind = match.lastgroup
     if kind == "month":
         return match.end(), [(int(match["month"][::-1]), None)]

@@ -1,4 +1,4 @@
-"""A document during indexing: its text, its chunks, and the entry to store."""
+"""A document that is being indexed: its text, its chunks, and the entry to store."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class Flavour(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The text of one document. `page_starts[i]` is the offset in `text` where page i+1 begins.
+    """The text of one document.
 
-    `text` is Unicode without BOM, with `\n` line ends. `columns`: the header line of ROWS, otherwise "".
-    `line_offset`: how many lines of the file come before `text` (the removed front matter).
-    `scanned_pages`: numbers of pages, from 1, that have no text and are pictures.
+    `page_starts[i]` is the offset in `text` where page i+1 begins. `text` is Unicode without a BOM, with
+    `\\n` line ends. `columns`: the header line of ROWS, otherwise "". `line_offset`: how many lines of the
+    file come before `text` (front matter that was removed). `scanned_pages`: the numbers, counted from 1, of
+    pages that are pictures without text.
     """
 
     text: str
@@ -55,10 +56,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A searchable piece of a document. `text` is shown; `embed_text` adds title and headings for the vector.
+    """A searchable piece of a document.
 
-    `key` is the hex SHA-256 of the vector's input, `embed_text` or a `picture`: equal keys share one vector.
-    `line` and `page` are 1-based.
+    `text` is shown; `embed_text` also has the title and the headings, for the vector. `key` is the hex
+    SHA-256 of the vector's input, `embed_text` or a `picture`. Chunks with equal keys share a vector. `line`
+    and `page` are counted from 1.
     """
 
     text: str
@@ -73,7 +75,9 @@ class Chunk:
 @dataclass(frozen=True, slots=True)
 class Cut:
     """The result of reading a document: its title and tags, its text in chunks, and the pages still to be
-    recognized. `vectors`: those computed with it, as in `Entry`.
+    recognized.
+
+    `vectors`: the vectors computed along with it, as in `Entry`.
     """
 
     title: str | None
@@ -85,9 +89,10 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document to store. `vectors`: float16 bytes by key, for the keys that need one.
+    """A document to store.
 
-    `replaces` is the id of the document to replace in the same transaction.
+    `vectors`: float16 bytes by key, for the keys that need a vector. `replaces`: the id of the document to
+    replace in the same transaction.
     """
 
     upload_id: int

@@ -63,7 +63,7 @@ class Encoder(Protocol):
 
     @property
     def least_cosine(self) -> float | None:
-        """The cosine below which texts are unrelated; None to estimate it from the stored vectors."""
+        """The cosine below which texts are unrelated, or None to estimate it from the stored vectors."""
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Start computing vectors. The result raises `TargetError` if the service itself is to blame."""
@@ -80,14 +80,14 @@ NUMBER_BYTES = 2
 
 
 class VectorsLackingError(Exception):
-    """Raised if vectors that a document needs were deleted with another document after this one was split.
+    """Vectors that a document needs were deleted with another document, after this one was split.
 
-    They have to be computed outside the transaction, because a service may answer slowly, and all writes
-    would wait for it.
+    They have to be computed outside the transaction, because a service may respond slowly and all writes
+    would have to wait for it.
     """
 
     def __init__(self, chunks: Sequence[Chunk], vectors: dict[str, bytes]) -> None:
-        """`vectors`: the document's other vectors, by key."""
+        """Return the result. `vectors`: the document's other vectors, by key."""
         super().__init__("vectors were deleted meanwhile")
         self._chunks, self._vectors = chunks, vectors
 
@@ -106,7 +106,7 @@ class LocalEncoder:
     at_once = sys.maxsize
 
     def __init__(self, onnx: Path | None = None) -> None:
-        """Prepare, without loading a model. `onnx` is the folder of the user's own model."""
+        """Prepare without loading a model. `onnx` is the folder of the user's own model."""
         self._onnx = onnx
         self._name = "" if onnx else MODEL
         self._model: BuiltinEmbedder | OnnxEmbedder | None = None
@@ -114,18 +114,20 @@ class LocalEncoder:
 
     @property
     def model(self) -> str:
-        """The model's name; for the user's own model, a digest of its files, read on first use."""
+        """The model's name or, for the user's own model, a digest of its files, which are read on first
+        use.
+        """
         if not self._name and self._onnx:
             self._name = onnx_name(self._onnx)
         return self._name
 
     @property
     def least_cosine(self) -> float | None:
-        """The minimum cosine measured for the built-in model; unknown for the user's own."""
+        """The minimum cosine measured for the built-in model. It is unknown for the user's own model."""
         return MIN_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return finished vectors. Raises `UsageError` if the model can't be read."""
+        """Return vectors that are already computed. Raises `UsageError` if the model can't be read."""
         import numpy as np
 
         # float16 takes half the space of float32.
@@ -139,7 +141,7 @@ class LocalEncoder:
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
-        """Do nothing, because there are no connections."""
+        """Do nothing, because there are no connections to close."""
 
     def _loaded(self) -> BuiltinEmbedder | OnnxEmbedder:
         with self._loading:
@@ -177,14 +179,14 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 
 
 class BuiltinEmbedder:
-    """Reads the wordllama files in `folder` (default: the installed package's).
+    """Reads the wordllama files in `folder` (default: those of the installed package).
 
-    A question needs only a few rows of the weights and a check of the file's beginning. The first passage
-    loads and checks everything, and loads the tokenizer library.
+    For a question, it reads only a few rows of the weights and checks the beginning of the file. The first
+    passage makes it load and check everything, including the tokenizer library.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Check the files. Raises `UsageError` if one is missing or not the expected one."""
+        """Check the files. Raises `UsageError` if one is missing or isn't the expected one."""
         folder = folder or wordllama_folder()
         self._weights, self._tokens = folder / WEIGHTS, folder / TOKENIZER
         self._table: NDArray[np.float32] | None = None
@@ -192,10 +194,10 @@ class BuiltinEmbedder:
         self._read_rows([])  # checks the beginning of the weights
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of shape (len(texts), 256), with rows of unit length, or a zero row for a text
-        without tokens.
+        """Return vectors of shape (len(texts), 256).
 
-        Raises `UsageError` if the weights or the tokenizer are no longer the expected ones.
+        The rows have unit length; a text without tokens has a zero row. Raises `UsageError` if the weights or
+        the tokenizer are no longer the expected ones.
         """
         import numpy as np
 
@@ -216,10 +218,10 @@ class BuiltinEmbedder:
         return vectors
 
     def embed_query(self, text: str) -> array[float]:
-        """Return a vector of 256 float32 values with unit length, or of zeros. Raises `UsageError` like
-        `embed`.
+        """Return a vector of 256 float32 values with unit length, or of zeros. Raises the same `UsageError`
+        as `embed`.
 
-        This doesn't import numpy, which takes a quarter of the time of `kbsync search`.
+        This doesn't import numpy, which would take a quarter of the time of `kbsync search`.
         """
         if len(text) > _MAX_QUESTION_LENGTH or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -247,7 +249,7 @@ class BuiltinEmbedder:
         return content
 
     def _read_rows(self, ids: Sequence[int]) -> list[tuple[float, ...]]:
-        """Return the 256 weights of each of a few tokens."""
+        """Return the 256 weights of each of these few tokens."""
         with _reading(self._weights), self._weights.open("rb", buffering=0) as file:
             beginning = file.read(_BEGINNING)
             rows = b"".join(os.pread(file.fileno(), _ROW, _HEADER + number * _ROW) for number in ids)
@@ -264,9 +266,9 @@ Rank = tuple[bool, int, int, int]
 
 
 class Vocabulary:
-    """A SentencePiece vocabulary in the JSON format of `tokenizers`; characters that it lacks become bytes.
+    """A SentencePiece vocabulary in the JSON format of `tokenizers`. Characters that it lacks become bytes.
 
-    Tokenizes questions exactly as the library tokenizes documents. Loading the library and its vocabulary
+    It tokenizes questions exactly as the library tokenizes documents. Loading the library and its vocabulary
     takes longer than a search; a question is short, so byte-pair encoding in Python is fast enough.
     """
 
@@ -282,9 +284,11 @@ class Vocabulary:
         return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """Return the rank at which the two become one token, the lowest first; None if they never do. The
-        order is that of the file's list of merges: by the number of the resulting token, with runs of spaces
-        last.
+        """Return the rank at which the two become one token, or None if they never do. The lowest rank goes
+        first.
+
+        The order is that of the file's list of merges: by the number of the resulting token, with runs of
+        spaces last.
         """
         both = self._ids.get(left + right)
         if both is None:
@@ -292,7 +296,7 @@ class Vocabulary:
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Repeatedly join the pair with the lowest rank; among equals, the first."""
+        """Repeatedly join the pair with the lowest rank. Of equal ones, join the first."""
         parts = [part for character in piece for part in self._parts(character)]
         ranks = [self.rank(*pair) for pair in pairwise(parts)]
         while known := [rank for rank in ranks if rank is not None]:
@@ -318,7 +322,7 @@ _loaded: WeakSet[BuiltinEmbedder] = WeakSet()
 def shared() -> BuiltinEmbedder:
     """Return the embedder from the installed package, which all mirrors share while any of them uses it.
 
-    Raises `UsageError` if its files are missing or not the expected ones.
+    Raises `UsageError` if its files are missing or aren't the expected ones.
     """
     with _loading:
         embedder = next(iter(_loaded), None) or BuiltinEmbedder()
@@ -327,7 +331,7 @@ def shared() -> BuiltinEmbedder:
 
 
 def wordllama_folder() -> Path:
-    """Return the installed wordllama package's folder."""
+    """Return the folder of the installed wordllama package."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"the built-in embedding needs the `wordllama` package, which is missing; {_fix()}")
@@ -346,7 +350,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raise `UsageError` if the file isn't the one that the index's vectors come from."""
+    """Raise `UsageError` if the file isn't the one that the vectors in the index come from."""
     actual = digest.hexdigest()
     if actual != sha256:
         raise UsageError(
@@ -372,13 +376,15 @@ _THREADS = 2
 class OnnxEmbedder:
     """Reads `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
 
-    A graph with the output `sentence_embedding` does its own pooling; otherwise the first output, of shape
-    (texts, tokens, dimensions), is pooled as the folder's files say.
+    A graph with the output `sentence_embedding` does its own pooling. Otherwise, the first output, of shape
+    (texts, tokens, dimensions), is pooled as specified by the files in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the graph. Raises `UsageError` if a file or the package onnxruntime is missing, or if the
-        graph doesn't turn texts into vectors.
+        """Load the graph.
+
+        Raises `UsageError` if a file or the onnxruntime package is missing, or if the graph doesn't turn
+        texts into vectors.
         """
         graph, tokenizer = _onnx_files(folder)
         self._usage = _read_usage(tokenizer.parent)
@@ -407,11 +413,11 @@ class OnnxEmbedder:
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors of passages: shape (len(texts), dimensions), with rows of unit length."""
+        """Return the vectors of passages, with shape (len(texts), dimensions) and rows of unit length."""
         return self._embed([self._usage.passage_prompt + text for text in texts])
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question: shape (dimensions,), unit length."""
+        """Return the vector of a question, with shape (dimensions,) and unit length."""
         vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
         return vector
 
@@ -457,14 +463,14 @@ _INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
 
 
 def _mean(vectors: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the mean over the tokens; padding has no weight."""
+    """Return the mean over the tokens. Padding has no weight."""
     shares: NDArray[np.float32] = weights[:, :, None].astype(vectors.dtype)
     mean: NDArray[np.float32] = (vectors * shares).sum(axis=1) / shares.sum(axis=1).clip(min=1)
     return mean
 
 
 def _weighted_mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return a mean in which later tokens, which have seen more of the text, weigh more."""
+    """Return a mean in which later tokens weigh more, because they have seen more of the text."""
     return _mean(vectors, mask * mask.cumsum(axis=1))
 
 
@@ -501,7 +507,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How to use a model as it was trained: the parts that its graph doesn't show."""
+    """How to use a model the way it was trained, as far as its graph doesn't show that."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -512,11 +518,10 @@ _E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])", re.IGNORECASE)
 
 
 def _read_usage(home: Path) -> _Usage:
-    """Return the usage according to the sentence-transformers files in the model's folder. Raises
-    `UsageError`.
+    """Return the usage given by the sentence-transformers files in the model's folder. Raises `UsageError`.
 
-    Without such files, this assumes the mean of the tokens and no prompts. No file contains the prompts of E5
-    models, so these models are recognized by name.
+    Without such files, the mean of the tokens and no prompts are assumed. The prompts of E5 models aren't in
+    any file, so these models are recognized by name.
     """
     modules = [item for item in _json(home / "modules.json", list) if isinstance(item, dict)]
     kinds = {str(item.get("type", "")).rpartition(".")[2]: str(item.get("path", "")) for item in modules}
@@ -536,7 +541,7 @@ def _read_usage(home: Path) -> _Usage:
 
 
 def _json(path: Path, kind: type[T]) -> T:
-    """Return the content of a file, empty if there is none. Raises `UsageError`."""
+    """Return the content of a file, or an empty value if there is no such file. Raises `UsageError`."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -578,7 +583,9 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEnt
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:
-    """Return the paths of the graph and the tokenizer in `folder`, which may also be the graph's own path."""
+    """Return the paths of the graph and the tokenizer in `folder`, which may also be the path of the graph
+    itself.
+    """
     if folder.is_file():
         homes = (folder.parent, folder.parent.parent)
         tokenizer = next(
@@ -614,7 +621,7 @@ def _session(graph: Path) -> Any:
 
 
 def _onnx_tokenizer(path: Path) -> Any:
-    """Return the tokenizer in `path`, set to pad to the longest text in a batch."""
+    """Return the tokenizer at `path`, set to pad to the longest text in a batch."""
     from tokenizers import Tokenizer
 
     try:

@@ -34,8 +34,8 @@ def no_space(what: str, path: Path | str) -> Halted:
 
 
 def dimensions_changed(model: str, before: int, now: int) -> Halted:
-    """Return the error for a service whose vectors now have a different length, so they can't be compared
-    with earlier ones.
+    """Return the error for a service whose vectors now have a different length and can't be compared with
+    earlier ones.
     """
     return Halted(
         "embedding-dimensions",
@@ -55,13 +55,14 @@ def out_of_memory() -> Halted:
 
 
 def unknown_document(document: int | str) -> Rejected:
-    """Return the error for a document that the index doesn't have."""
+    """Return the error for a document that isn't in the index."""
     return Rejected(f"the index has no document {document}", code="unknown-document")
 
 
 def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
-    """Return the error, with the fix, for a file or scratch folder that can't be read or written. `failed`:
-    the failed action.
+    """Return the error, with the fix, for a file or scratch folder that can't be read or written.
+
+    `failed`: the action that failed.
     """
     path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -53,11 +53,12 @@ _UNLISTED = 3.0  # a character that isn't a word counts as this many words
 
 
 class Glossary:
-    """The dictionary of word translations. Calls may come from any thread."""
+    """A dictionary that translates words. Calls may come from any thread."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Prepare without reading anything. `folder`: the table's folder; `read_only`: if it has no table,
-        keep one in memory.
+        """Prepare without reading anything.
+
+        `folder`: the table's folder. `read_only`: if there is no table, keep one in memory.
         """
         self._folder, self._read_only = folder, read_only
         self._table: apsw.Connection | None = None
@@ -66,8 +67,8 @@ class Glossary:
     def translate(self, question: str) -> str:
         """Translate the words of a question (after `readable`) into the other language.
 
-        Returns "" if none of them has a translation, or the package isn't installed. A Chinese question's
-        words in Latin letters are kept in its translation.
+        Return "" if none of them has a translation or the package isn't installed. Latin words in a Chinese
+        question are kept in its translation.
         """
         with self._opening:
             table = self._table = self._table or self._open()
@@ -95,8 +96,9 @@ class Glossary:
                 self._table = None
 
     def _open(self) -> apsw.Connection | None:
-        """Return the table of the installed dictionary, rebuilt if the dictionary has changed; None if no
-        dictionary is installed.
+        """Return the installed dictionary's table, or None if no dictionary is installed.
+
+        If the dictionary has changed, the table is rebuilt.
         """
         spec = importlib.util.find_spec(PACKAGE)
         locations = spec.submodule_search_locations if spec else None
@@ -123,7 +125,7 @@ class Glossary:
 
 
 def _english(table: apsw.Connection, question: str) -> str:
-    """Return a Chinese question's words in English."""
+    """Return the words of a Chinese question in English."""
     translated, end = list[str](), 0
     text = simplified(folded(question))
     lengths = range(1, _MAX_WORD_LENGTH + 1)
@@ -143,7 +145,7 @@ def _english(table: apsw.Connection, question: str) -> str:
 
 
 def _chinese(table: apsw.Connection, question: str) -> str:
-    """Return an English question's words in Chinese."""
+    """Return the words of an English question in Chinese."""
     stems, translated, at = Tokeniser().words(question), list[str](), 0
     phrases = {
         (at, length): " ".join(stems[at : at + length])
@@ -161,7 +163,7 @@ def _chinese(table: apsw.Connection, question: str) -> str:
 
 
 def _entries(table: apsw.Connection, words: Iterable[str]) -> Mapping[str, list[str]]:
-    """Return the translations of those words that the dictionary has."""
+    """Return the translations of those words that are in the dictionary."""
     rows = table.execute(
         "SELECT word, translations FROM glossary WHERE word IN (SELECT value FROM json_each(?))",
         (json.dumps(list(words)),),
@@ -187,7 +189,7 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _opened(uri: str, dictionary: Path, flags: int = WRITE_FLAGS) -> apsw.Connection:
-    """Return the table at `uri`. A crash leaves either the old table or the new one."""
+    """Return the table at `uri`. After a crash, it is either the old table or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
     table = apsw.Connection(uri, flags)
@@ -246,6 +248,6 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _plain(meaning: str) -> str:
-    """Return a dictionary meaning without remarks or articles."""
+    """Return a meaning from the dictionary, without remarks or articles."""
     text = " ".join(_REMARK.sub(" ", meaning).split())
     return _BEGINNING.sub("", text)

@@ -1,4 +1,6 @@
-"""Turns files into store entries: reads them, splits them into chunks, and computes the missing vectors."""
+"""Turns files into store entries: reads them, splits them into chunks, and computes the vectors that are
+missing.
+"""
 
 from __future__ import annotations
 
@@ -71,15 +73,17 @@ class Pipeline:
         find_embedded: Callable[[str, Sequence[str]], set[str]],
         max_bytes: int,
     ) -> None:
-        """Prepare the pipeline. `find_embedded(model, keys)` returns the keys that have a vector. Files over
-        `max_bytes` are refused."""
+        """Prepare the pipeline.
+
+        `find_embedded(model, keys)` returns the keys that have a vector. Files over `max_bytes` are refused.
+        """
         self._cut, self._encoder, self._max_bytes = cut, encoder, max_bytes
         self._find_embedded = find_embedded
 
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
         """Yield the entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
 
-        A document that fails yields its error.
+        For a document that fails, yield its error.
         """
         remaining = len(documents)
         with closing(self._outcomes(documents)) as outcomes:
@@ -104,7 +108,7 @@ class Pipeline:
                 ]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
-        """Yield the entries, still without vectors."""
+        """Yield the entries, which don't have vectors yet."""
         with closing(
             self._cut([(entry, body) for entry, body in documents if self._is_read(entry, body)])
         ) as cuts:
@@ -127,8 +131,9 @@ class Pipeline:
         return body.size <= self._max_bytes and not is_shown
 
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
-        """Return the outcome for a file that isn't read: a picture, which the service gets as is, or a file
-        over the limit."""
+        """Return the outcome for a file that isn't read: a picture, which the service gets as it is, or a
+        file over the limit.
+        """
         try:
             if body.size > self._max_bytes:
                 reason = f"larger than max_bytes ({body.size} > {self._max_bytes})"
@@ -141,8 +146,9 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """Computes the vectors missing from the index for one batch. Sends each request to a service as soon as
-    it is full.
+    """Computes the vectors that the index lacks for one batch.
+
+    Each request to a service is sent as soon as it is full.
     """
 
     def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
@@ -153,7 +159,7 @@ class _VectorsOfBatch:
         self._requests = list[Future[Vectors]]()
 
     def want(self, chunks: Sequence[Chunk]) -> None:
-        """Have the vectors of these chunks computed."""
+        """Start computing the vectors of these chunks."""
         self._unsorted.update((item.key, item) for item in chunks if item.key not in self._seen)
         self._seen.update(self._unsorted)
         if len(self._unsorted) >= self._encoder.at_once:
@@ -162,7 +168,7 @@ class _VectorsOfBatch:
                 self._begin(self._encoder.at_once)
 
     def finish(self) -> Vectors:
-        """Return all the batch's vectors, by key. Raises `TargetError`."""
+        """Return all vectors of the batch, by key. Raises `TargetError`."""
         self._sort()
         self._begin(len(self._missing))
         return {key: vector for request in self._requests for key, vector in request.result().items()}
@@ -185,8 +191,10 @@ class _VectorsOfBatch:
 
 
 def _with_vectors(entry: Entry, vectors: Vectors) -> Entry | Rejected:
-    """Return the entry with the vectors computed for it or, if one of its texts was rejected, the first
-    rejection."""
+    """Return the entry with the vectors computed for it.
+
+    If any of its texts were rejected, return the first rejection.
+    """
     entry_vectors = dict(entry.vectors)
     for item in entry.chunks:
         vector = vectors.get(item.key)

@@ -1,4 +1,4 @@
-"""Explains a hit's score by its components, with words as people write them. Pure."""
+"""Explains a hit's score by its components, with the words as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def reasons_for(
     unknown: Sequence[Unknown],
     ranked: float | None,
 ) -> Reasons:
-    """Return the components of a candidate's score; the candidate must have been fetched with an explanation.
+    """Return the components of a candidate's score. The candidate must have been fetched with an explanation.
 
-    `question`: the readable text whose words found it. `unknown`: words that no document has. `ranked`: see
-    `Reasons`.
+    `question`: the readable text whose words found it. `unknown`: the words that no document contains.
+    `ranked`: see `Reasons`.
     """
     matched = candidate.matched() if candidate.matched is not None else MatchedTerms({}, {}, 0.0)
     weight = (TRANSLATED if candidate.is_translated else 1.0) / (matched.total or 1.0)
@@ -60,7 +60,9 @@ def reasons_for(
 def _matched_words(
     points: Mapping[Term, float], weight: float, question: str, unknown: Sequence[Unknown], text: str
 ) -> tuple[MatchedWord, ...]:
-    """Return these terms' words with their points times `weight`, those with the most points first."""
+    """Return the words of these terms with their points, multiplied by `weight`, those with the most points
+    first.
+    """
     if not points:
         return ()
     spaced = {term: number for term, number in points.items() if not is_unspaced(term.stem)}
@@ -100,7 +102,7 @@ def _spaced_words(
 def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> Iterator[MatchedWord]:
     """Yield the parts of the question whose characters and pairs have points.
 
-    A pair counts as well as its two characters, so they form one part.
+    A pair counts in addition to its two characters, so they form one part.
     """
     if not points:
         return

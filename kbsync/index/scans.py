@@ -62,8 +62,10 @@ def is_installed() -> bool:
 
 
 def with_pages(parsed: Parsed, texts: Mapping[int, str]) -> Parsed:
-    """Return the document with the texts of its scanned pages inserted where they belong. `texts`: by
-    page."""
+    """Return the document with the texts of its scanned pages inserted where they belong.
+
+    `texts`: the texts by page.
+    """
     pages = max((len(parsed.page_starts), *texts), default=0)
     ends = [*parsed.page_starts, *[len(parsed.text)] * (pages + 1 - len(parsed.page_starts))]
     pieces, starts, offset = list[str](), list[int](), 0
@@ -80,7 +82,7 @@ def with_pages(parsed: Parsed, texts: Mapping[int, str]) -> Parsed:
 
 
 class _Unread:
-    """A document in the index whose scanned pages are still to be read."""
+    """A document in the index whose scanned pages haven't all been read yet."""
 
     def __init__(self, document: int, fields: Mapping[str, Any]) -> None:
         self.document = document
@@ -93,11 +95,11 @@ _PARTLY, _PENDING, _READ = 0, 1, 2
 
 
 class Scans:
-    """One index's documents with scanned pages, and the text of those pages. Thread-safe.
+    """The documents of an index that have scanned pages, and the text of those pages. Thread-safe.
 
-    `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with its pages'
-    texts, in place of the one without them, and returns its id or error. Methods may raise `TargetError` if
-    the file can't be used.
+    `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with the texts of
+    its pages, in place of the one without them, and returns its id or error. Methods may raise `TargetError`
+    if the file can't be used.
     """
 
     def __init__(
@@ -109,7 +111,10 @@ class Scans:
         finish: Callable[[Entry, Body, Mapping[int, str]], int | TargetError],
         is_idle: Callable[[], bool],
     ) -> None:
-        """Prepare without opening any file. `folder`: the index's folder; `root`: the mirror's folder."""
+        """Prepare without opening any file.
+
+        `folder`: the folder of the index. `root`: the folder of the mirror.
+        """
         self._file, self._root, self._spool_dir = folder / FILE, root, spool_dir
         self._recognize, self._finish, self._is_idle = recognize, finish, is_idle
         self._connection: apsw.Connection | None = None
@@ -139,7 +144,8 @@ class Scans:
     ) -> None:
         """Open the file for the index with the id `base`, and continue what an earlier process started.
 
-        `find_existing` returns which documents the index has, `find_uploads` the document of each upload.
+        `find_existing` returns which documents the index has. `find_uploads` returns the document of each
+        upload.
         """
         with self._use():
             if base == self._base:
@@ -169,17 +175,20 @@ class Scans:
         self._begin()
 
     def open_to_read(self) -> None:
-        """Open the file, if there is one, and change nothing."""
+        """Open the file, if it exists, without changing anything."""
         with self._use():
             if self._connection is None and self._file.exists():
                 self._connection = open_reader(self._file)
 
     def texts(self, digest: str) -> dict[int, str]:
-        """Return the texts of the pages read so far, by page number."""
+        """Return the texts of the pages that have been read, by page number."""
         return dict(self._execute("SELECT number, text FROM page WHERE digest = ?", (digest,)))
 
     def announce(self, entry: Entry, *, is_read: bool) -> None:
-        """Record a document with scanned pages that is about to be stored. `is_read`: it has their text."""
+        """Record a document with scanned pages that is about to be stored.
+
+        `is_read`: whether it includes the text of those pages.
+        """
         state = _READ if is_read else _PENDING if self.can_recognize else _PARTLY
         fields = {name: getattr(entry, name) for name in _FIELDS} if state == _PENDING else {}
         self._execute(
@@ -188,7 +197,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of a document that was about to be stored, or record that it wasn't stored."""
+        """Record the id of a document that was about to be stored, or that it wasn't stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()
@@ -228,7 +237,7 @@ class Scans:
         return [document for (document,) in rows] if self.can_recognize else []
 
     def scrub(self) -> bool:
-        """Erase deleted texts from the file; return False if it must be retried."""
+        """Erase deleted texts from the file. Return False if that must be retried."""
         with self._using:
             return self._connection is None or not self._base or empty_wal(self._connection)
 
@@ -237,8 +246,10 @@ class Scans:
         self._stopped.set()
 
     def close(self) -> None:
-        """Close the file after waiting for the page being read, which ends at once because its parser is
-        closed."""
+        """Close the file, after waiting for the page that is being read.
+
+        That wait is short, because the parser is already closed.
+        """
         self.stop()
         thread = self._thread
         if thread is not None:
@@ -251,13 +262,13 @@ class Scans:
                 self._connection = None
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """Return the statement's rows; none while no file is open."""
+        """Return the rows of the statement, or none if no file is open."""
         with self._use():
             return [] if self._connection is None else list(self._connection.execute(statement, values))
 
     @contextmanager
     def _use(self) -> Iterator[None]:
-        """Lock the connection inside the block; raise errors of the file as `TargetError`."""
+        """Lock the connection inside the block, and raise errors of the file as `TargetError`."""
         with self._using:
             try:
                 yield

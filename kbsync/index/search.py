@@ -72,7 +72,7 @@ _FAR = 0.2  # share of the best score: an exact rare word excludes chunks that a
 
 
 class Ranker(Protocol):
-    """Ranks texts by how well they answer a question. The code that opens the index supplies it."""
+    """Ranks texts by how well they answer a question. It is supplied by the code that opens the index."""
 
     @property
     def model(self) -> str:
@@ -95,9 +95,10 @@ further round."""
 
 
 def _depths(top_k: int) -> Iterator[int]:
-    """Yield how many documents to fetch candidates for: more in each round, until there are `top_k`. The
-    candidates depend on this number, so nearly all searches use the same one; otherwise the pages of a result
-    would not be consistent.
+    """Yield how many documents to fetch candidates for: more in each round, until there are `top_k`.
+
+    The candidates depend on this number, so nearly all searches use the same one. Otherwise, the pages of a
+    result wouldn't be consistent.
     """
     depth = _FIRST_DEPTH
     while depth < top_k:
@@ -107,19 +108,20 @@ def _depths(top_k: int) -> Iterator[int]:
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return the same order with scores between 0 and 1. Services return probabilities, or logits of any
-    sign."""
+    """Return the same order, with scores between 0 and 1.
+
+    Services return probabilities, or logits of any sign.
+    """
     if all(0 <= score <= 1 for _, score in order):
         return [(index, max(score, 1e-6)) for index, score in order]
     return [(index, 1 / (1 + math.exp(-max(-13.0, min(36.0, score))))) for index, score in order]
 
 
 def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) -> list[tuple[int, float]]:
-    """Return (position, score) for the ranked candidates at `positions`, merged with the others, which keep
-    their places, up to the last of `positions`.
+    """Return (position, score) for the ranked candidates at `positions`, merged with the others.
 
-    A candidate that wasn't sent to the service has the score of the one before it, or the best score if it
-    comes first.
+    The others keep their places. The result ends with the last of `positions`. A candidate that wasn't sent
+    to the service has the score of the one before it, or the best score if it comes first.
     """
     ranked_at = {
         position: (positions[index], score) for position, (index, score) in zip(positions, order, strict=True)
@@ -132,7 +134,7 @@ def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) 
 
 
 def behind(scores: Sequence[float], lowest: float) -> list[float]:
-    """Scale the scores so that all are below `lowest`, keeping their order."""
+    """Scale the scores to be below `lowest`, keeping their order."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * lowest * score / best for score in scores]
 
@@ -150,7 +152,8 @@ class _Scored:
 @dataclass(frozen=True, slots=True)
 class _Question:
     """A question whose hits are to be explained, with its translation and those of its words that no document
-    has."""
+    contains.
+    """
 
     text: str
     translation: str
@@ -169,14 +172,17 @@ class Search:
         glossary: Glossary | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """`better`: computes a question's vector for passages that also have a vector from that model."""
+        """Prepare the search.
+
+        `better`: computes a question's vector for passages that also have a vector from that model.
+        """
         self._store, self._encoder, self._ranker, self._glossary = store, encoder, ranker, glossary
         self._better = better
         self._has_vectors = self._has_better = False  # checked until some exist
         self._last_translation = "", ""
 
     def search(self, query: Query) -> list[Hit]:
-        """Return the best documents first, never more than `top_k`."""
+        """Return the best documents first, and never more than `top_k`."""
         text = readable(query.text)
         if not text or query.top_k < 1:
             return []
@@ -233,8 +239,9 @@ class Search:
             return _hits(snapshot, ranked, query.top_k, question)
 
     def _vector(self, text: str) -> Vector | None:
-        """Return the question's vector; None if there are no vectors to compare it with, or a service
-        fails."""
+        """Return the question's vector, or None if a service fails or there are no vectors to compare it
+        with.
+        """
         if not self._has_vectors:
             return None
         try:
@@ -244,8 +251,9 @@ class Search:
             return None
 
     def _better_question(self, text: str) -> BetterQuestion | None:
-        """Return the question's vector from the better model; None if no passage has a vector from that
-        model, or the model fails."""
+        """Return the question's vector from the better model, or None if the model fails or no passage has a
+        vector from it.
+        """
         if self._better is None:
             return None
         try:
@@ -258,7 +266,10 @@ class Search:
             return None
 
     def _translate(self, text: str) -> str:
-        """Translate a question, cleaned by `readable`, into the other language; "" if that isn't possible."""
+        """Translate a question, cleaned by `readable`, into the other language.
+
+        Return "" if that isn't possible.
+        """
         # A search calls this twice: to find the translated words, and to report them.
         question, translation = self._last_translation
         if question != text:
@@ -267,7 +278,9 @@ class Search:
         return translation
 
     def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the question's words that occur in no document, and the words searched for instead."""
+        """Return the question's words that don't occur in any document, and the words searched for
+        instead.
+        """
         terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
@@ -293,7 +306,7 @@ class Search:
 def _merged(
     candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
 ) -> list[CandidateChunk]:
-    """Merge both lists; a chunk in both keeps its better score."""
+    """Merge both lists. A chunk that is in both keeps its better score."""
     merged = {candidate.chunk: candidate for candidate in candidates}
     for candidate in translated:
         other = replace(candidate, words=TRANSLATED * candidate.words, is_named=False, is_translated=True)
@@ -305,7 +318,7 @@ def _merged(
 def _with_codes(
     snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], code_shares: Mapping[str, float]
 ) -> Sequence[CandidateChunk]:
-    """Add the question's codes to the words of the chunks that have them as written."""
+    """Add the question's codes to the words of the chunks that contain them as written."""
     tests = {code: (code_test(code), share) for code, share in code_shares.items() if share}
     if not tests:
         return candidates
@@ -323,7 +336,7 @@ def _with_codes(
 
 
 def _code_shares(question: str) -> dict[str, float]:
-    """Return the question's codes with their shares of its terms."""
+    """Return the codes in the question, each with its share of the question's terms."""
     question_stems = {term.stem for term in terms_of(question)}
     return {
         code: len(question_stems.intersection(term.stem for term in stemmed(code))) / len(question_stems)
@@ -332,8 +345,10 @@ def _code_shares(question: str) -> dict[str, float]:
 
 
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
-    """Return the question's codes that no document has, not even with its misspelt words corrected, nor as a
-    date that is written differently.
+    """Return the codes in the question that no document contains.
+
+    No document contains such a code with its misspelt words corrected, or as a date in a different notation,
+    either.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
@@ -347,7 +362,7 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
 
 
 def _words_only_in(codes: Sequence[str], question: str) -> set[Term]:
-    """Return the words of these codes that are nowhere else in the question."""
+    """Return the words of these codes that don't occur anywhere else in the question."""
     for code in codes:
         question = question.replace(code, " ")
     return set(stemmed(" ".join(codes))).difference(stemmed(question))
@@ -362,9 +377,9 @@ def _with_sentences(
 ) -> list[_Scored]:
     """Raise the scores of the best documents' chunks by the share of the question that is in one sentence.
 
-    The name counts as a sentence, and as all of the question if the question contains the whole file name. A
-    code as written counts in every sentence, because its parts may be common words. `scattered`: the words of
-    codes that no document has.
+    The name counts as a sentence. If the question contains the whole file name, the name counts as all of the
+    question. A code as written counts in every sentence, because its parts may be common words. `scattered`:
+    the words of codes that no document contains.
     """
     scattered_stems = {term.stem for term in scattered}
     tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
@@ -395,15 +410,15 @@ def _with_sentences(
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
-    """Correct a phrase: replace each word that no document contains with the most likely one."""
+    """Correct a phrase by replacing each word that no document contains with the most likely one."""
     instead = {term.word: term.written for term in unknown}
     return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
-    """Return chunks by score, best first, except those that are only slightly similar.
+    """Return chunks by score, best first, except for those that are only slightly similar.
 
-    `least`: the minimum cosine of a chunk without any of the words.
+    `least`: the minimum cosine of a chunk that contains none of the words.
     """
     scored = list[tuple[_Scored, bool]]()
     for item in candidates:
@@ -416,7 +431,9 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
 
 def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int) -> list[_Scored]:
     """Return the chunks of the first `count` documents in `ranked`, then those of other documents in
-    `further`. This lowers the scores of the latter so that none is higher than those before it.
+    `further`.
+
+    The scores of the latter are lowered so that none is higher than those before it.
     """
     best = dict[int, float]()
     for item in ranked:
@@ -435,7 +452,7 @@ def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int)
 def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
-    """Return the best passages in the order of the rerank service, if it responds, and then the others.
+    """Return the best passages in the order of the rerank service, if it responds, followed by the others.
 
     Pictures keep their positions, because the service would see only their names.
     """
@@ -459,7 +476,7 @@ def _reranked(
 def _hits(
     snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int, question: _Question | None
 ) -> list[Hit]:
-    """Return the documents that these chunks belong to, in the same order: best first."""
+    """Return the documents that these chunks belong to, in the same order, best first."""
     groups = dict[int, list[_Scored]]()
     for item in ranked:
         if item.score > 0:

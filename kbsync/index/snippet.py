@@ -1,4 +1,6 @@
-"""Finds the part of a passage that best shows why it matches, as readable text, and marks matching words.
+"""Finds the part of a passage that best shows why the passage matches, as readable text, and marks matching
+words.
+
 Pure.
 """
 
@@ -34,9 +36,10 @@ _ONES = re.compile("1+")
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A part of a text, on one line. `spans` are the (start, end) of matching words in `text`.
+    """A part of a text, on one line.
 
-    `starts_late` and `ends_early`: the passage has text before or after the window.
+    `spans` are the (start, end) of matching words in `text`. `starts_late` and `ends_early`: the passage has
+    text before or after this part.
     """
 
     text: str
@@ -46,7 +49,7 @@ class Snippet:
 
     @property
     def parts(self) -> list[str]:
-        """Return `text` in alternating parts: text without matching words (perhaps empty), then a matching
+        """Return `text` in alternating parts: text without matching words (possibly empty), then a matching
         word.
         """
         edges = [0, *itertools.chain.from_iterable(self.spans), len(self.text)]
@@ -92,10 +95,10 @@ _AFTER_HEADING = " ·"
 
 
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
-    """Return a passage of the document at `path` as people read it, without the markup of headings, fences,
-    tables and links and, where people wrote Markdown, of code and emphasis.
+    """Return a passage of the document at `path` as people read it.
 
-    `above`: the headings shown above the passage, which are omitted from it.
+    That is, without the markup of headings, fences, tables and links and, where people wrote Markdown, of
+    code and emphasis. `above`: the headings shown above the passage, which are omitted from it.
     """
     flavour = flavour_of(path)
     if flavour in _WITHOUT_MARKUP:
@@ -127,8 +130,10 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
 
 
 def plain_heading(heading: str, path: str) -> str:
-    """Return a heading of the document at `path` without the markup of links, emphasis and code, if people
-    wrote it in Markdown."""
+    """Return a heading of the document at `path`.
+
+    If people wrote it in Markdown, the markup of links, emphasis and code is removed.
+    """
     is_typed = not needs_parser(path) or extension_of(path) in _MARKDOWN_INSIDE
     if flavour_of(path) is not Flavour.MARKDOWN or not is_typed:
         return heading
@@ -159,10 +164,10 @@ def _without_inline(text: str) -> str:
 
 
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
-    """Return the part of at most `width` characters with the most matches of words in `query`, and of as many
-    different ones as possible. The same words match as in the index.
+    """Return the part of at most `width` characters with the most matches of words in `query`.
 
-    `unfinished`: words that begin with the last word of `query` also count.
+    As many different words as possible should match. The same words match as in the index. `unfinished`:
+    words that begin with the last word of `query` also count.
     """
     line = " ".join(legible(text).split())
     beginnings = tuple(term.surface for term in stemmed(last_word(query))) if unfinished else ()
@@ -176,8 +181,11 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 
 @functools.lru_cache(16)  # a search asks for the same ones for each hit
 def _terms(query: str) -> frozenset[str]:
-    """Return the stems of the words in `query`, and the pairs of characters in its scripts without spaces (a
-    single character if a run has only one), without stop words unless it has no others."""
+    """Return the stems of the words in `query`, and the pairs of characters in its scripts without spaces.
+
+    A run with only one character counts as that character. Stop words are omitted unless there are no other
+    words.
+    """
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
     surfaces |= variants_in(surface for surface in surfaces.values() if not is_stop_word(surface))
@@ -189,8 +197,9 @@ def _terms(query: str) -> frozenset[str]:
 
 
 def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return the wanted words in `line`, and the words with one of the beginnings, as (start, end, match), in
-    order, without overlaps.
+    """Return the words in `line` that are wanted or have one of the beginnings, as (start, end, match).
+
+    They are in order and don't overlap.
     """
     folds = ComparableText(line)
     spans = [

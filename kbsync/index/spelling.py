@@ -1,8 +1,8 @@
-"""Finds other spellings of a question's words: British and American ones, irregular plurals, and for words
-that no document has, similar ones that were probably meant.
+"""Finds other spellings of a question's words.
 
-Generates other spellings and looks them up, because a store can't list its words fast enough. None of them
-is in the index or embedded. Pure.
+These are British and American spellings, irregular plurals and, for words that no document contains, similar
+words that were probably meant. It generates other spellings and looks them up, because a store can't list its
+words fast enough. The spellings aren't stored in the index or embedded. Pure.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A word in a question that no document has, and the stem of a similar one that occurs, or "".
+    """A word in a question that no document contains, and the stem of a similar one that occurs, or "".
 
     `written`: the similar word as written in a document.
     """
@@ -51,8 +51,7 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """Return those of the terms that are unknown, each with the most common of the nearest words that
-    occur."""
+    """Return the unknown terms, each with the most common of the nearest words that occur."""
     whole = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
@@ -92,12 +91,17 @@ def _stems(words: Iterable[str]) -> frozenset[str]:
 
 @functools.cache
 def _stems_of_stop_words() -> frozenset[str]:
-    """Return the stems of stop words; searching for one instead of another word would find anything."""
+    """Return the stems of stop words.
+
+    Searching for one of these instead of another word would find anything.
+    """
     return _stems(filter(str.isascii, STOP_WORDS))
 
 
 def _swaps(word: str) -> Iterator[str]:
-    """Yield the spellings with two letters swapped that are adjacent or, in a longer word, nearly so."""
+    """Yield the spellings with two letters swapped that are adjacent or, in a longer word, nearly
+    adjacent.
+    """
     for distance in (1, 2) if len(word) >= _SWAPPED_APART else (1,):
         for at in range(len(word) - distance):
             end = at + distance
@@ -118,21 +122,25 @@ def _slips(word: str) -> Iterator[str]:
 
 
 def _is_alphabetic(word: str) -> bool:
-    """Return whether a word, as the index has it, has only letters and vowel signs."""
+    """Return whether a word, in the form used in the index, consists only of letters and vowel signs."""
     return all(letter.isalpha() or ord(letter) >= VOWEL_SIGNS for letter in word)
 
 
 @functools.cache
 def _letters_of_block(first: int) -> str:
-    """Return the letters and vowel signs, as the index has them, of the 128 characters from `first`: those of
-    one script, or of a few."""
+    """Return the letters and vowel signs among the 128 characters from `first`, in the form used in the
+    index.
+
+    They belong to one script, or a few.
+    """
     letters = comparable("".join(map(chr, range(first, first + 0x80)))).lower()
     return "".join(filter(_is_alphabetic, dict.fromkeys(letters)))
 
 
 def slips_between(word: str, other: str) -> int:
-    """Return the minimum number of typos between two words: letters missing, added or wrong, and adjacent
-    letters swapped.
+    """Return the minimum number of typos between two words.
+
+    A typo is a missing, added or wrong letter, or two adjacent letters swapped.
     """
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(word, 1):
@@ -207,8 +215,11 @@ _SWAPPED = {
 
 
 def variants_of(word: str) -> Iterator[str]:
-    """Yield other spellings of a word in lower case: `colour`, `center`, `organise`, `children` for `color`,
-    `centre`, `organize`, `child`, and vice versa. Not all of them exist."""
+    """Yield other spellings of a lower-case word. Not all of them exist.
+
+    For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
+    vice versa.
+    """
     if other := _pairs().get(word):
         yield other
     elif match := _endings().fullmatch(word):
@@ -218,7 +229,7 @@ def variants_of(word: str) -> Iterator[str]:
 
 
 def variants_in(words: Iterable[str]) -> dict[str, str]:
-    """Return the other spellings of some words, as many as a search may look for, by their stems."""
+    """Return, by their stems, the other spellings of some words, as many as a search may look for."""
     variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
     terms = stemmed(" ".join(itertools.islice(variants, MAX_VARIANTS))) if variants else ()
     return {term.stem: term.surface for term in terms}

@@ -1,7 +1,7 @@
 """The interface of an index store, which stores documents and returns candidates for a question.
 
 There are two stores, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search`
-scores the candidates, so both rank alike.
+scores the candidates, so both stores rank alike.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class MatchedTerms:
-    """The points of each term in a chunk and in its document's name. Their sum, divided by `total`, is the
-    chunk's `words`."""
+    """The points of each term in a chunk and in the name of its document.
+
+    Their sum, divided by `total`, is the chunk's `words`.
+    """
 
     text: Mapping[Term, float]
     name: Mapping[Term, float]
@@ -92,19 +94,22 @@ class CandidateChunk:
 
     @property
     def score(self) -> float:
-        """Return the score: half words, half meaning; higher if one sentence has the words or the question is
-        the file name, lower if the document has a very large number of chunks."""
+        """Return the score: half words, half meaning.
+
+        It is higher if one sentence contains the words or the question is the file name, and lower if the
+        document has a very large number of chunks.
+        """
         content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning) + TOGETHER * self.together
         return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
 
 
 @dataclass(frozen=True, slots=True)
 class WordScores:
-    """A question's scores by words: `points` of the chunks with some of its words, and what each term adds to
-    them; the names of documents with some of its words.
+    """The word scores of a question.
 
-    `certain`: the chunks that can't match by chance. `coded`: those with the words of a code one after the
-    other.
+    These are the `points` of the chunks with some of its words, what each term adds to them, and the names of
+    documents with some of its words. `certain`: the chunks that can't match by chance. `coded`: the chunks
+    with the words of a code in succession.
     """
 
     weights: TermWeights
@@ -122,9 +127,11 @@ class WordScores:
         cosines: Mapping[int, float],
         sizes: Mapping[int, int],
     ) -> list[CandidateChunk]:
-        """Return chunks with their scores: all that words, codes or the meaning found, and of those that only
-        their documents' names found, each document's best. `found`, `by_name`: the chunks with their
-        documents. `sizes`: the number of chunks in each document.
+        """Return chunks with their scores.
+
+        These are all chunks that words, codes or the meaning found and, for documents found only by name, the
+        best chunk of each. `found`, `by_name`: the chunks with their documents. `sizes`: the number of chunks
+        in each document.
         """
 
         def candidate(chunk: int, document: int) -> CandidateChunk:
@@ -151,7 +158,7 @@ class WordScores:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield each document's best chunks, at most as many as hits show."""
+    """Yield each document's best chunks, at most as many as a hit shows."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1
@@ -161,9 +168,11 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 
 @dataclass(frozen=True, slots=True)
 class BetterQuestion:
-    """A question as embedded by a better model: the model's name and the vector. Its cosines times `scale`,
-    plus `offset`, are comparable to those from the model that embeds all passages. `other_factor`: the factor
-    for the cosines of passages that have no vector from the better model.
+    """A question as embedded by a better model: the name of the model, and the vector.
+
+    Its cosines, multiplied by `scale` and added to `offset`, are comparable to those from the model that
+    embeds all passages. `other_factor`: the factor for the cosines of passages that have no vector from the
+    better model.
     """
 
     model: str
@@ -175,7 +184,7 @@ class BetterQuestion:
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A chunk as shown in hits, with its document's data."""
+    """A chunk as shown in hits, with data about its document."""
 
     document: int
     path: str
@@ -192,11 +201,12 @@ class StoreSnapshot(Protocol):
     """A consistent snapshot of the store. While it is open, files keep deleted text (promise 11)."""
 
     def has_vectors(self, model: str) -> bool:
-        """Return whether any document has vectors of that model."""
+        """Return whether any document has vectors from that model."""
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
-        """Start comparing the question with the passages in the background, if the store can. `candidates`
-        waits for the result.
+        """If the store can, start comparing the question with the passages in the background.
+
+        `candidates` waits for the result.
         """
 
     def candidates(
@@ -217,16 +227,19 @@ class StoreSnapshot(Protocol):
         """
 
     def estimate_least_cosine(self, model: str) -> float:
-        """Return the cosine below which texts are unrelated, estimated from a sample of that model's
-        vectors."""
+        """Return the cosine below which texts are unrelated, estimated from a sample of the vectors from that
+        model.
+        """
 
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
-        """Return the terms that no document has, and similar ones that some document has."""
+        """Return the terms that no document contains, and similar ones that some document contains."""
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document has the words of `phrase`, in a script with spaces, one after the other
-        in any of their spellings, or is the file of that name or path; also if ruling that out takes a long
-        time.
+        """Return whether a document contains the words of `phrase` in direct succession, or is the file of
+        that name or path.
+
+        Any of their spellings counts. The script must be one with spaces. Return True as well if ruling a
+        match out takes a long time.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
@@ -234,56 +247,65 @@ class StoreSnapshot(Protocol):
 
 
 class Store(Protocol):
-    """Stores documents. Calls block and may come from any thread.
+    """Stores documents. Calls block, and may come from any thread.
 
-    Raises `Unavailable` or `Halted` if the store itself is to blame, never a document.
+    Raises `Unavailable` or `Halted` if the store itself is to blame, but never because of a document.
     """
 
     @property
     def address(self) -> str:
-        """The store's location, as a URL without username or password."""
+        """The store's location, as a URL without a user name or password."""
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return this instance's writer name ('' if it only reads), and the previous writer's name."""
+        """Return the writer name of this instance ('' if it only reads), and that of the previous writer."""
 
     @property
     def revision(self) -> int | None:
-        """Return the store's revision after the last change by this instance; None if it only reads."""
+        """Return the store's revision after this instance's last change, or None if it only reads."""
 
     @property
     def checked_revision(self) -> int:
-        """Return the store's revision before the last `check`; it grows with the store's changes."""
+        """Return the store's revision before the last `check`. It grows with each change to the store."""
 
     def check(self) -> tuple[str, int]:
-        """Return the store's identity and number of documents. This replaces a store that is missing or
-        damaged."""
+        """Return the store's identity and its number of documents.
+
+        A store that is missing or damaged is replaced.
+        """
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
-        """Store each document and make it searchable, in place of the one it replaces. Returns each one's id,
-        or why it wasn't stored.
+        """Store each document and make it searchable, in place of the one it replaces. Return its id, or why
+        it wasn't stored.
 
-        If all go into one transaction, errors from the store are raised. Otherwise a document that was not
-        stored gets the error, and one that may have been stored gets `Unsure`.
-
-        `encoder` computes vectors that existed when the entry was made and have vanished since.
+        If all of them go into one transaction, errors from the store are raised. Otherwise, a document that
+        wasn't stored gets the error, and one that may have been stored gets `Unsure`. `encoder` computes
+        vectors that existed when the entry was made but have since disappeared.
         """
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist. Returns False if `purge` still has to erase the last traces."""
+        """Remove the documents that exist.
+
+        Return False if `purge` still has to erase the last traces of them.
+        """
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change a document's path, name and time; safe to repeat. Raises `Rejected` for an unknown
-        document."""
+        """Change a document's path, name and time.
+
+        Safe to repeat. Raises `Rejected` for an unknown document.
+        """
 
     def leave(self) -> None:
-        """Handle the removal of the mirror that stored documents here: if no documents are left, forget the
-        mirror. Safe to repeat.
+        """Handle the removal of the mirror that stored documents here. Safe to repeat.
+
+        If no documents are left, the store forgets the mirror.
         """
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Return up to `limit` complete documents, which have all their passages, with ids greater than
-        `after`, in order."""
+        """Return up to `limit` complete documents with ids greater than `after`, in order.
+
+        A complete document has all its passages.
+        """
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
         """Return which of `documents` exist with all their passages."""
@@ -292,17 +314,22 @@ class Store(Protocol):
         """Return which of `keys` have a vector from `model`."""
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """Return the texts of a document's chunks in order; None for an unknown document."""
+        """Return the texts of a document's chunks in order, or None for an unknown document."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
         """Return a snapshot for a search. Raises `UnmadeError` if nothing has been mirrored yet."""
 
     def tidy(self) -> bool:
-        """Do one step of the work that an interrupted change left. Returns whether there may be more."""
+        """Do one step of the work that an interrupted change left behind.
+
+        Return whether there may be more.
+        """
 
     def purge(self) -> bool:
-        """Finish all remaining work, so that no file contains deleted text. Returns False if it must be
-        retried later."""
+        """Finish all remaining work, so that no file contains deleted text.
+
+        Return False if that must be retried later.
+        """
 
     def stop(self) -> None:
         """Start no further step of long work."""

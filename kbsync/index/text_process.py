@@ -51,12 +51,12 @@ _log = logging.getLogger(__name__)
 
 
 def is_useful() -> bool:
-    """Return whether kbsync may compute on more than one core."""
+    """Return whether kbsync may use more than one core for computing."""
     return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
 
 
 class TextProcess(Parser):
-    """Splits short texts and computes their vectors. Thread-safe; takes one request at a time."""
+    """Splits short texts and computes their vectors. Thread-safe, but handles one request at a time."""
 
     _work, _packages = SPLIT, ("wordllama", "tokenizers")
 
@@ -69,8 +69,9 @@ class TextProcess(Parser):
             _processes.add(self)
 
     def cut_or(self, cut_here: Cutter) -> Cutter:
-        """Return a `Cutter` that has the process split short texts if there are many, and `cut_here` all
-        other documents."""
+        """Return a `Cutter` that lets the process split short texts if there are many, and uses `cut_here`
+        for all other documents.
+        """
 
         def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
             texts = [number for number, document in enumerate(documents) if _is_short_text(*document)]
@@ -86,8 +87,9 @@ class TextProcess(Parser):
         return cut
 
     def _can_take(self, texts: int) -> bool:
-        """Return whether the process can take this many texts now. This starts it after `START_AFTER` of
-        them.
+        """Return whether the process can accept this many texts now.
+
+        After `START_AFTER` texts, this starts the process.
         """
         with _choosing:
             if self._has_failed or texts < MIN_TEXTS:
@@ -113,7 +115,8 @@ class TextProcess(Parser):
             self._cut([])
 
     def _cut(self, documents: Sequence[tuple[Entry, Body]]) -> Sequence[Cut | None]:
-        """Return the chunks of each text with their vectors; None for those that kbsync has to split itself.
+        """Return the chunks of each text with their vectors, or None for a text that kbsync has to split
+        itself.
 
         Raises `Unavailable` if the process was closed.
         """
@@ -167,7 +170,10 @@ def splitter() -> Callable[[bytes], Parsed]:
 
 
 def _to_json(cut: Cut) -> list[Any]:
-    """Return a document's chunks for JSON. Each text to embed is sent without the chunk's text."""
+    """Return the chunks of a document in a form for JSON.
+
+    Each text to embed is sent without the chunk's own text.
+    """
     return [
         cut.title,
         cut.tags,

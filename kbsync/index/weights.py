@@ -1,4 +1,7 @@
-"""The weights of words, the same in every store so that all rank alike: BM25 with three fields."""
+"""The weights of words: BM25 with three fields.
+
+They are the same in every store, so that all stores rank alike.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ parts would rank higher.
 
 
 def code_points(share: float) -> float:
-    """Return the points that a code adds to the words' score. `share`: its share of the question's terms."""
+    """Return the points that a code adds to the word score. `share`: its share of the question's terms."""
     return share * (CODE + (CODE_ALONE - CODE) * share)
 
 
@@ -82,10 +85,11 @@ MIN_VECTORS = 50
 
 
 def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float:
-    """Return the cosine below which texts are unrelated, from a sample of `count` passages. 0: unknown.
+    """Return the cosine below which texts are unrelated, estimated from a sample of `count` passages. 0 means
+    unknown.
 
-    `mean_square` is the mean of the vectors' squared lengths, `square_of_mean` the squared length of their
-    mean. Together they give the mean cosine of two passages without comparing all pairs.
+    `mean_square` is the mean of the vectors' squared lengths, and `square_of_mean` the squared length of
+    their mean. Together they give the mean cosine of two passages without comparing all pairs.
     """
     if count < MIN_VECTORS:
         return 0.0
@@ -96,11 +100,11 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """The number of documents with a term in their text, of documents with it in their name, and of chunks
-    with it.
+    """How many documents have a term in their text, how many have it in their name, and how many chunks have
+    it.
 
-    The idf counts documents, not chunks, because a large document would make a word seem common even if few
-    others have it.
+    The idf counts documents, not chunks. Otherwise, a large document would make a word seem common even if
+    few others contain it.
     """
 
     texts: int = 0
@@ -109,13 +113,15 @@ class Frequency:
 
     @property
     def documents(self) -> int:
-        """Return the number of documents with the term, as the idf counts them."""
+        """Return the number of documents that contain the term, as used for the idf."""
         return max(self.texts, self.names)
 
 
 @dataclass(frozen=True, slots=True)
 class TermWeights:
-    """The idf of the terms that find chunks, of those that only add to their scores, and the sum of all."""
+    """The idf of the terms that find chunks, that of the terms that only add to their scores, and the sum of
+    all.
+    """
 
     rare: Mapping[Term, float]
     common: Mapping[Term, float]
@@ -124,9 +130,11 @@ class TermWeights:
     """The terms that occur in the text of only one document."""
 
     def raise_certain(self, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]) -> set[int]:
-        """Count all terms fully, regardless of length, in chunks that can't match by chance. Returns these
-        chunks. Such a chunk has all terms of the question, and one of them occurs in no other document.
-        `by_term`: the points that each term adds to the `scores`, by chunk.
+        """Count all terms fully, regardless of length, in chunks that can't match by chance. Return these
+        chunks.
+
+        Such a chunk contains all terms of the question, one of which occurs in no other document. `by_term`:
+        the points that each term adds to the `scores`, by chunk.
         """
         points_by_chunk = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
         certain = {
@@ -155,8 +163,9 @@ def share_together(
     around: Set[str],
     scattered: Set[str] = frozenset(),
 ) -> float:
-    """Return the highest share of the question's terms, weighted by idf, in one sentence: from 0 to 1.
-    `sentences`: the stems in each. `around`: the stems in the headings and the name of the chunk.
+    """Return the highest share of the question's terms in one sentence, weighted by idf, from 0 to 1.
+
+    `sentences`: the stems in each sentence. `around`: the stems in the headings and the name of the chunk.
     `scattered`: stems that don't count more for being in the same sentence.
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
@@ -177,10 +186,10 @@ def share_together(
 
 
 def saturation_of(term: Term) -> float:
-    """Return how much of its idf a term may add to the score of a chunk that has it often.
+    """Return how much of its idf a term may add to the score of a chunk that contains it often.
 
-    Otherwise a source file with one word of the question in every line would rank above an answer with all of
-    them. A Chinese character may occur often in a text because many of its words contain it.
+    Without a limit, a source file with one word of the question in every line would rank above an answer with
+    all of them. A Chinese character may occur often in a text because many of its words contain it.
     """
     return _BM25_SATURATION if len(term.stem) == 1 and has_cjk(term.stem) else _SATURATION
 
@@ -200,8 +209,9 @@ _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 q
 
 @lru_cache(1_024)
 def weight_of_size(chunks: int) -> float:
-    """Return the weight of a match in a document with this many chunks; it is lower for long ones, because a
-    long log matches any two words.
+    """Return the weight of a match in a document with this many chunks.
+
+    It is lower for long documents, because a long log matches any two words.
     """
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
@@ -211,7 +221,8 @@ def length_correction(words: int, average: float, other_average: float) -> Calla
     """Return a function that converts a term's BM25 weight, without its idf, in a chunk of a given length to
     a different average length.
 
-    The average is that of documents, not of chunks: a log of short lines would make all other chunks long.
+    The average is taken over documents, not over chunks. Otherwise, a log of short lines would make all other
+    chunks seem long.
     """
     if not average or not other_average:
         return lambda weight: weight
@@ -226,7 +237,7 @@ def length_correction(words: int, average: float, other_average: float) -> Calla
 
 
 def _idf(total: int, count: int) -> float:
-    """Return the idf as SQLite's bm25() computes it."""
+    """Return the idf as computed by SQLite's bm25()."""
     count = min(total, count)
     return max(1e-6, math.log((total - count + 0.5) / (count + 0.5)))
 
@@ -265,10 +276,10 @@ def select_terms(
 
 
 class NameScores:
-    """The documents whose names have some terms of a question.
+    """The documents whose names contain terms of a question.
 
     `chunks`: the chunks that contain each term. `exact`: the documents whose file name or path is the
-    question. `whole`: those whose file name has several words and is part of it.
+    question. `whole`: the documents whose file name has several words and is part of the question.
     """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:
@@ -281,8 +292,9 @@ class NameScores:
         """For each document, the idf of each term in its name, with the chunks that contain the term."""
 
     def set_exact(self, documents: Collection[int]) -> None:
-        """Set `exact`. The names of these documents have all terms, including those of a folder or
-        extension.
+        """Set `exact`.
+
+        The names of these documents contain all terms, including those of a folder or extension.
         """
         self.exact = documents
         terms = [term for term in self.idf if not (term.goes_on or term.is_guess)]
@@ -308,7 +320,7 @@ class NameScores:
         }
 
     def of_several_words(self) -> list[int]:
-        """Return the best documents whose names have several of the terms."""
+        """Return the best documents whose names contain several of the terms."""
         return [document for document in self.best if len(self.documents[document]) > 1]
 
     @cached_property

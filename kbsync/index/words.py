@@ -63,20 +63,23 @@ def unspaced_runs() -> re.Pattern[str]:
 
 
 def runs_in(text: str) -> Iterator[re.Match[str]]:
-    """Return the runs of characters of scripts without spaces in `text`, which is in comparable form."""
+    """Return the runs of characters in `text` that are in scripts without spaces.
+
+    `text` is in comparable form.
+    """
     return iter(()) if text.isascii() else unspaced_runs().finditer(text)
 
 
 def words(text: str, version: int = TOKENISER) -> str:
-    """Return `text` as words separated by spaces, for SQLite's tokeniser.
+    """Return `text` as words separated by spaces, for SQLite's tokenizer.
 
-    Runs of characters without spaces become single characters and pairs.
+    Runs in scripts without spaces become single characters and pairs of characters.
     """
     return " ".join(filter(None, words_and_forms(text, version)))
 
 
 def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
-    """Return the words in `text` as `words` does and, separately, their other forms."""
+    """Return the words in `text` like `words` and, separately, their other forms."""
     text = _joined(text)
     dates = sorted(date_forms(text)) if version >= _DATED else ()
     forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
@@ -87,7 +90,7 @@ _GROUPED = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})")
 
 
 def comparable(text: str) -> str:
-    """Return `text` with variants of letters unified, as the current version of `words` does."""
+    """Return `text` with variants of letters unified, like the current version of `words`."""
     return text if text.isascii() else unified(folded(text))
 
 
@@ -99,7 +102,7 @@ def _gaps() -> re.Pattern[str]:
 
 
 def _joined(text: str) -> str:
-    """Return `text` in comparable form, without the line ends and emphasis inside words."""
+    """Return `text` in comparable form, without line ends and emphasis inside words."""
     if text.isascii():
         return text
     return _gaps().sub("", comparable(_GROUPED.sub(",", text)))
@@ -170,9 +173,9 @@ _SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
 def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each other form of a part of `text`.
 
-    The form of a code identifier is its words; of a code, an acronym with dots or a long number in groups,
-    its letters and digits; of a version, the number without `v`; of a quantity, the same with or without a
-    space; of a name with symbols, its spelling in letters, such as `csharp`.
+    For a code identifier, the form is its words; for a code, an acronym with dots or a long number in groups,
+    its letters and digits; for a version, the number without `v`; for a quantity, the same with or without a
+    space; for a name with symbols, its spelling in letters, such as `csharp`.
     """
     pattern = _forms() if version >= _DATED else _forms_4()
     for match in pattern.finditer(text):
@@ -194,7 +197,7 @@ def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, st
 
 
 def _grams(run: re.Match[str]) -> str:
-    """Return a run's characters, then its pairs, with spaces before and after."""
+    """Return the characters of a run, then its pairs, with spaces before and after."""
     characters = characters_of(run[0])
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "
@@ -222,7 +225,7 @@ words."""
 
 
 def is_stop_word(word: str) -> bool:
-    """Return whether most questions contain the word, or it is a single letter of a script without spaces."""
+    """Return whether most questions contain the word or it is a single letter of a script without spaces."""
     is_alphabetic = is_unspaced(word) and not has_cjk(word)
     return word in STOP_WORDS or (is_alphabetic and len(characters_of(word)) == 1)
 
@@ -237,10 +240,10 @@ def _last_word() -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word as written (`surface`, case and accents folded) and as the index has it (`stem`).
+    """A word as written (`surface`, with case and accents folded) and as stored in the index (`stem`).
 
-    `goes_on`: matches any word that begins with it. `is_guess`: it replaces a word in the question that no
-    document has.
+    `goes_on`: it matches any word that begins with it. `is_guess`: it replaces a word in the question that no
+    document contains.
     """
 
     surface: str
@@ -250,9 +253,9 @@ class Term:
 
 
 def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
-    """Return the distinct terms of `question`, without stop words unless it has no others.
+    """Return the distinct terms of `question`, without stop words unless there are no others.
 
-    `unfinished`: also words that begin with the last word.
+    `unfinished`: words that begin with the last word match, too.
     """
     by_stem = {term.stem: term for term in stemmed(readable(question))}
     distinctive = [term for term in by_stem.values() if not is_stop_word(term.surface)]
@@ -263,29 +266,31 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
 
 def stemmed(text: str) -> list[Term]:
-    """Return the words in `text` as the index has them, each with its surface form."""
+    """Return the words in `text` as stored in the index, each with its surface form."""
     stems, surfaces = Tokeniser(SQLITE_TOKENISER).words(text), Tokeniser(SQLITE_TOKENISER[1:]).words(text)
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
 def word_with(stem: str, text: str = "") -> str:
-    """Return a word that has this stem, from `text` if it has one. Searching for the stem itself, such as
-    `databas`, would stem it again."""
+    """Return a word that has this stem, from `text` if possible.
+
+    Searching for the stem itself, such as `databas`, would stem it a second time.
+    """
     return next((term.surface for term in stemmed(f"{text} {stem} {stem}e") if term.stem == stem), stem)
 
 
 def is_unspaced(word: str) -> bool:
-    """Return whether the word is in a script without spaces between words."""
+    """Return whether the word is in a script that has no spaces between words."""
     return not word.isascii() and unspaced_runs().search(word) is not None
 
 
 def has_cjk(text: str) -> bool:
-    """Return whether `text` has Chinese, Japanese or Korean characters."""
+    """Return whether `text` contains Chinese, Japanese or Korean characters."""
     return not text.isascii() and cjk_runs().search(text) is not None
 
 
 class _Tokenisers(threading.local):
-    """Each thread's tokenisers of SQLite, by their arguments. A search uses one for every passage."""
+    """SQLite's tokenizers, per thread and by their arguments. A search uses one for every passage."""
 
     def __init__(self) -> None:
         self.made = dict[tuple[str, ...], apsw.FTS5Tokenizer]()
@@ -295,7 +300,7 @@ _tokenisers = _Tokenisers()
 
 
 class Tokeniser:
-    """SQLite's tokeniser, for an index outside SQLite. Not thread-safe."""
+    """SQLite's tokenizer, for an index outside SQLite. Not thread-safe."""
 
     def __init__(self, arguments: Sequence[str] = SQLITE_TOKENISER) -> None:
         name, *options = key = tuple(arguments)
@@ -310,7 +315,8 @@ class Tokeniser:
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
         """Return the tokens into which SQLite splits words separated by spaces, each with its start and end
-        in the UTF-8 bytes of `text`."""
+        in the UTF-8 bytes of `text`.
+        """
         tokens = self._tokeniser(text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_colocated=False)
         return cast("list[tuple[int, int, str]]", tokens)
 
@@ -326,12 +332,15 @@ class Tokeniser:
 
 
 class ComparableText:
-    """A text in comparable form (`plain`, in which `㎡` is `m2`), with the position of each character in the
+    """A text in comparable form (`plain`, in which `㎡` is `m2`), with each character's position in the
     original text.
     """
 
     def __init__(self, text: str) -> None:
-        """`text`: cleaned by `legible`, so that it can be converted one character at a time."""
+        """Convert `text`.
+
+        It must have been cleaned by `legible`, so that it can be converted one character at a time.
+        """
         self._text = text
         folds = list(text) if text.isascii() else list(map(_fold, text))
         self.plain = "".join(folds)
@@ -354,8 +363,9 @@ _fold = functools.lru_cache(4096)(comparable)
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word with its start and end in a text in comparable form. `is_form`: it is another form of the word
-    at that position.
+    """A word with its start and end in a text in comparable form.
+
+    `is_form`: whether it is another form of the word at that position.
     """
 
     start: int
@@ -366,8 +376,9 @@ class Word:
 
 
 def words_in(plain: str) -> Iterator[Word]:
-    """Yield the words of a text in comparable form as the index has them, except in scripts without
-    spaces."""
+    """Yield the words of a text in comparable form as stored in the index, except for scripts without
+    spaces.
+    """
     tokenisers = Tokeniser(SQLITE_TOKENISER[1:]), Tokeniser()
 
     def words_of(text: str) -> Iterator[Word]:
@@ -389,7 +400,7 @@ def words_in(plain: str) -> Iterator[Word]:
 
 
 def written_terms(text: str) -> Iterator[tuple[Term, str]]:
-    """Yield the words in `text`, each also as written there."""
+    """Yield the words in `text`, each along with its form as written."""
     text = legible(text)
     folds = ComparableText(text)
     for word in words_in(folds.plain):
@@ -416,8 +427,11 @@ _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 
 
 def codes_in(question: str) -> list[str]:
-    """Return the dates, versions, addresses, identifiers and other codes in `question`: dates with a year,
-    and letters and digits joined by `.`, `_`, `:`, `/` or `-`, except stop words such as `and/or`."""
+    """Return the dates, versions, addresses, identifiers and other codes in `question`.
+
+    These are dates with a year, and letters and digits joined by `.`, `_`, `:`, `/` or `-`, except for stop
+    words such as `and/or`.
+    """
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
     codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _CODE.finditer(question))])
@@ -433,11 +447,11 @@ _OF_NAMES = re.compile("[_@&\\\\]|::")
 
 
 def exact_tokens(question: str) -> list[str]:
-    """Return the numbers, dates, versions, addresses, identifiers and other codes in `question`, as written:
-    their parts mean nothing apart from each other.
+    """Return the numbers, dates, versions, addresses, identifiers and other codes in `question`, as written.
 
-    A token without digits is one only if a dot or another mark of names joins its parts, as in
-    `os.path.join`, `std::vector` or `AT&T`, so `well-known`, `and/or` and `e.g.` are not.
+    Their parts mean nothing on their own. A token without digits is a code only if a dot or another mark used
+    in names joins its parts, as in `os.path.join`, `std::vector` or `AT&T`. So `well-known`, `and/or` and
+    `e.g.` aren't codes.
     """
     spaced = [question] if question.isascii() else unspaced_runs().split(question)[::2]
     tokens = dict.fromkeys(match[0] for text in spaced for match in _EXACT.finditer(text))
@@ -451,9 +465,10 @@ def _is_exact(token: str) -> bool:
 
 
 def code_test(code: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a text contains the code, with any of the separators in
-    `codes_in` or a decimal comma and, if it begins with a digit, with or without a `v` before it; a date may
-    be written in any way.
+    """Return a function that checks whether a text contains the code.
+
+    The code may have any of the separators in `codes_in` or a decimal comma. If it begins with a digit, it
+    may have a `v` before it. A date may be written in any way.
     """
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
         return lambda text: (
@@ -495,11 +510,12 @@ _RESPELT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """One way to write a phrase, in parts: words separated by spaces that follow each other in the index.
+    """One way to write a phrase, in parts, which are words separated by spaces that follow each other in the
+    index.
 
-    After a run of characters without spaces the index has its pairs, so a phrase that continues there has
-    several parts.
-    `identifier`: words that the text must have as the other form of a code identifier; "" if none.
+    After a run of characters without spaces, the index has the run's pairs, so a phrase that continues there
+    has several parts. `identifier`: words that the text must have as the other form of a code identifier, or
+    "" if there are none.
     """
 
     parts: tuple[str, ...]
@@ -507,8 +523,11 @@ class Spelling:
 
 
 def phrase_spellings(phrase: str) -> list[Spelling]:
-    """Return the spellings of a phrase, first as it is, then with the other forms of its words, and with some
-    of its words as one code identifier. [] if it has no word."""
+    """Return the spellings of a phrase: as it is, with the other forms of its words, and with some of its
+    words as one code identifier.
+
+    Return [] if the phrase contains no word.
+    """
     text = _joined(legible(phrase))
     places = dict[tuple[int, int], list[str]]()
     for start, end, form in forms_in(text):
@@ -547,8 +566,9 @@ def _parts(text: str, tokeniser: Tokeniser) -> tuple[str, ...]:
 
 
 def phrase_test(phrase: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a text contains the words of `phrase` one after the other, in
-    any of its spellings."""
+    """Return a function that checks whether a text contains the words of `phrase` in direct succession, in
+    any of its spellings.
+    """
     stemmer, splitter = Tokeniser(), Tokeniser(SQLITE_TOKENISER[1:])
     spellings = [
         (stemmer.tokens(" ".join(spelling.parts)), stemmer.tokens(spelling.identifier))
@@ -570,14 +590,14 @@ def phrase_test(phrase: str) -> Callable[[str], bool]:
 
 
 def _contains(tokens: Sequence[str], sought: Sequence[str]) -> bool:
-    """Return whether the tokens `sought` follow each other in `tokens`."""
+    """Return whether `tokens` contains the tokens `sought` in direct succession."""
     length = len(sought)
     return any(tokens[at : at + length] == sought for at, token in enumerate(tokens) if token == sought[0])
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """Return the searchable text that isn't in the document's content: title, tags and the stem of its file
-    name.
+    """Return the searchable text that isn't in the document's content: its title, its tags and the stem of
+    its file name.
     """
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
@@ -588,8 +608,11 @@ MAX_NAME_LENGTH = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the question's words as a file name, or those of its last part as a path, with and without an
-    extension, which may follow a space; [] if it is too long."""
+    """Return the words of the question as a file name, or the words of its last part as a path.
+
+    Both are returned with and without an extension, which may follow a space. Return [] if the question is
+    too long.
+    """
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
     tokeniser, names = Tokeniser(), [name for each in whole for name in (each, each.rpartition(".")[0])]
@@ -601,9 +624,10 @@ def names_sought(question: str) -> list[str]:
 
 
 def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
-    """Return the numbers of the paths whose file name equals the question. If the question has slashes,
-    return the paths that end with it, or only the path that equals it. The question may omit the
-    extension.
+    """Return the numbers of the paths whose file name equals the question.
+
+    If the question contains slashes, return the paths that end with it or, if there is one, only the path
+    that equals it. The question may omit the extension.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     question_words, depth = tokeniser.words(question), question.count("/") + 1
@@ -638,16 +662,18 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
 
 def last_word(question: str) -> str:
     """Return the word at the very end of `question`, in comparable form, if it may be the beginning of a
-    longer one; "" otherwise.
+    longer one.
 
-    With fewer than three characters, it could be the beginning of too many words; in scripts without spaces
-    every word is complete.
+    Otherwise, return "". With fewer than three characters, it could be the beginning of too many words. In
+    scripts without spaces, every word is complete.
     """
     match = _last_word().search(comparable(readable(question)))
     return match[0] if match else ""
 
 
 def readable(question: str) -> str:
-    """Return the part of `question` to search for, cleaned like texts; "" if it contains no word."""
+    """Return the part of `question` to search for, cleaned in the same way as texts, or "" if it contains no
+    word.
+    """
     text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

@@ -81,12 +81,12 @@ it.
 
 
 class KilledWorkers(Exception):
-    """Raised when Dask gives up a task because every worker that ran it died. `str()` says how many did."""
+    """Dask gave up a task because every worker that ran it died. `str()` says how many did."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """A cluster's current state. `unfit`: how workers differ from this host."""
+    """A cluster's current state. `unfit`: how its workers differ from this host."""
 
     workers: int
     threads: int
@@ -95,7 +95,7 @@ class ClusterState:
 
 @dataclass(eq=False, slots=True)
 class _Session:
-    """A connection to a scheduler. Once `lost` is set, which says why, it is unusable."""
+    """A connection to a scheduler. It is unusable once `lost`, the reason for its loss, is set."""
 
     client: Client
     lost: asyncio.Future[Unavailable]
@@ -113,10 +113,10 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Reserve bytes. Returns whether enough were free. `wait`: wait until they are; the caller may then
-        hold no other reservations.
+        """Reserve bytes. Return whether enough were free.
 
-        A size over the whole limit is let through alone. Waiting callers keep their order.
+        `wait`: wait until they are; the caller must not hold other reservations then. A size that exceeds the
+        whole limit is let through alone. Waiting callers keep their order.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):
@@ -134,7 +134,7 @@ class _Room:
         return not self.used or self.used + size <= self.limit
 
     def give(self, size: int) -> None:
-        """Release bytes that have arrived or been given up."""
+        """Release bytes that have arrived or that are no longer needed."""
         with self.changed:
             self.used -= size
             self.changed.notify_all()
@@ -147,11 +147,16 @@ class _Room:
 
 
 class DaskCluster:
-    """One mirror's cluster. It connects when the first document needs it, and can be used from several
-    threads."""
+    """One mirror's connection to a cluster.
+
+    It is opened when the first document needs it, and can be used from several threads.
+    """
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
-        """Prepare the client, without connecting. Raises `UsageError` if distributed is not installed."""
+        """Prepare the client without connecting.
+
+        Raises `UsageError` if the `distributed` package isn't installed.
+        """
         from importlib.util import find_spec
 
         if find_spec("distributed") is None:
@@ -199,8 +204,9 @@ class DaskCluster:
         return self._away is not None
 
     def lose(self, error: Unavailable) -> bool:
-        """Return whether the error means that the cluster is lost; if so, this host does the work for a
-        while.
+        """Return whether the error means that the cluster is lost.
+
+        If so, this host does the work for a while.
         """
         if error.code not in _AWAY:
             return False
@@ -214,10 +220,10 @@ class DaskCluster:
         return True
 
     def cut_or(self, cut_locally: Cutter) -> Cutter:
-        """Use the cluster to split documents that need a parser, unless it is lost; `cut_locally` splits all
-        others.
+        """Split documents that need a parser on the cluster, unless it is lost, and all others with
+        `cut_locally`.
 
-        Splitting a text takes less time than Dask needs for a task.
+        Splitting a text takes less time than Dask's overhead for a task.
         """
 
         def cut(documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
@@ -240,8 +246,9 @@ class DaskCluster:
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
-        """Split documents on the workers, as a `pipeline.Cutter` does here. While waiting for the first
-        outcome, send as many documents as the limit on bytes in flight allows.
+        """Split documents on the workers, as a `pipeline.Cutter` does on this host.
+
+        While waiting for the first outcome, send as many documents as the limit on bytes in flight allows.
         """
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
@@ -320,7 +327,7 @@ class DaskCluster:
         return outcome
 
     async def _ask_cut(self, document: worker.Sent, wanted: asyncio.Event) -> Cut | TargetError | None:
-        """Return the outcome; None if the workers don't have the document's bytes."""
+        """Return the outcome, or None if the workers don't have the document's bytes."""
         request = self._ask("cut", worker.cut, self._versions, document, wanted=wanted)
         del document
         try:
@@ -361,7 +368,7 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raise `Unavailable` if even harmless work kills workers, since then no document is to blame."""
+        """Raise `Unavailable` if even harmless work kills workers, because then no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
@@ -382,7 +389,7 @@ class DaskCluster:
         priority: int = 0,
         wanted: asyncio.Event | None = None,
     ) -> Any:
-        """Return a worker's pickled result, once it is `wanted`. Raises `TargetError` and `KilledWorkers`."""
+        """Return a worker's pickled result, once it is `wanted`. Raises `TargetError` or `KilledWorkers`."""
         call = [pickle.dumps(worker.Call(function, versions, pickle.dumps(arguments)))]
         del arguments
         request = asyncio.ensure_future(self._call_worker(name, call, priority, wanted))
@@ -435,7 +442,7 @@ class DaskCluster:
             future.release()  # Dask doesn't start a task that nobody wants
 
     async def _connect(self) -> _Session:
-        """Return the session, or a new one if the last was lost. Raises `Unavailable`."""
+        """Return the session, or a new one if the last one was lost. Raises `Unavailable`."""
         self._connecting = self._connecting or asyncio.Lock()
         async with self._connecting:
             if self._closed:
@@ -468,7 +475,7 @@ class DaskCluster:
             return session
 
     async def _watch(self, session: _Session) -> None:
-        """End all work if the scheduler is suspended or has had no workers for too long."""
+        """End all work if the scheduler has been suspended or without workers for too long."""
         clock = asyncio.get_running_loop().time
         had_workers = clock()
         while not session.lost.done():
@@ -504,13 +511,16 @@ class DaskCluster:
         return ClusterState(len(workers), sum(workers.values()), unfit)
 
     async def _worker_versions(self, session: _Session) -> Mapping[str, Any]:
-        """Return each worker's versions, or the error that it raised, by its address."""
+        """Return, by address, each worker's versions or the error that it raised."""
         call = pickle.dumps(worker.Call(worker.versions))
         versions: Mapping[str, Any] = await session.client.run(pickle.loads, call, on_error="return")
         return versions
 
     async def _explain_missing(self, session: _Session, error: Exception) -> TargetError:
-        """Return the error that names a worker without kbsync, or without these functions."""
+        """Return the error for a worker on which kbsync or one of these functions is missing.
+
+        The error names the worker.
+        """
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 versions = await self._worker_versions(session)
@@ -561,7 +571,7 @@ class DaskCluster:
 
 
 class ClusterEncoder:
-    """An `Encoder` that embeds passages on the cluster, and questions on this host."""
+    """An `Encoder` that embeds passages on the cluster and questions on this host."""
 
     at_once = PASSAGES_AT_ONCE
 
@@ -572,7 +582,10 @@ class ClusterEncoder:
 
     @property
     def model(self) -> str:
-        """The model's name, the same here and on the workers; workers with a different model are refused."""
+        """The name of the model, which must be the same on the workers.
+
+        Workers with a different model are refused.
+        """
         return self._local.model
 
     @property
@@ -581,15 +594,16 @@ class ClusterEncoder:
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return pending vectors from the cluster, or vectors computed on this host while the cluster is
-        lost."""
+        """Return pending vectors from the cluster or, while the cluster is lost, vectors computed on this
+        host.
+        """
         if self._cluster.is_away():
             return self._local.begin(chunks)
         remote = self._cluster.vectors(self._recipe, self.model, chunks)
         return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> Vector:
-        """Return a question's vector, computed on this host so that no search waits for the cluster."""
+        """Return a question's vector, computed on this host so that no search has to wait for the cluster."""
         return self._local.query(text)
 
     def close(self) -> None:
@@ -598,7 +612,10 @@ class ClusterEncoder:
 
 
 class _VectorsOrHere(Future[Vectors]):
-    """Vectors that a cluster is computing; if the cluster is lost meanwhile, this host computes them."""
+    """Vectors that a cluster is computing.
+
+    If the cluster is lost in the meantime, this host computes them.
+    """
 
     def __init__(
         self, remote: Future[Vectors], cluster: DaskCluster, make_local: Callable[[], Future[Vectors]]
@@ -607,8 +624,10 @@ class _VectorsOrHere(Future[Vectors]):
         self._remote, self._cluster, self._make_local = remote, cluster, make_local
 
     def result(self, timeout: float | None = None) -> Vectors:
-        """Return the vectors. If this host has to compute them, that takes a long time and blocks
-        the waiting thread."""
+        """Return the vectors.
+
+        If this host has to compute them, this takes a long time and blocks the calling thread.
+        """
         try:
             return self._remote.result(timeout)
         except Unavailable as error:
@@ -622,7 +641,10 @@ class _VectorsOrHere(Future[Vectors]):
 
 
 async def _client(address: str, within: float) -> Client:
-    """Return a connected client. Raises OSError and other errors, after closing everything it opened."""
+    """Return a connected client.
+
+    After an error (an OSError or another), everything that was opened is closed.
+    """
     import dask
     import distributed
 

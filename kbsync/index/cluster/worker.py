@@ -1,4 +1,4 @@
-"""The work of a Dask worker for a mirror: it reads and splits documents, and embeds passages.
+"""The part of a mirror's work that runs on a Dask worker: it reads and splits documents, and embeds passages.
 
 It keeps only models and parsers, and has no mirror or target. Messages are `bytes`, sent together with the
 host's versions; a worker with other versions doesn't unpickle them.
@@ -60,9 +60,9 @@ def versions() -> dict[str, str]:
 
 
 class Call:
-    """Unpickles to the result of `function(*arguments)`, a function in this module.
+    """Unpickles to the result of `function(*arguments)`, where the function is one in this module.
 
-    So a task is `pickle.loads` of bytes. Only the workers need kbsync, not the scheduler, and if a worker
+    So a task is `pickle.loads` of some bytes. Only the workers need kbsync, not the scheduler. If a worker
     lacks it, the task's result says so.
     """
 
@@ -88,7 +88,7 @@ class Sent:
 def cut(host_versions: Versions, payload: bytes) -> Answer:
     """Return the `Cut` of a `Sent`, or the `TargetError` that is its outcome.
 
-    Returns None if the named file is missing or doesn't contain the bytes that the host read.
+    Return None if the file is missing or doesn't contain the bytes that the host read.
     """
     own_versions = versions()
     if own_versions != host_versions:
@@ -98,8 +98,9 @@ def cut(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
-    """Return the result of `make` for `count` items, or an error if it takes too long, so that the host
-    doesn't wait forever."""
+    """Return the result of `make` for `count` items, or an error if that takes too long, so that the host
+    doesn't wait forever.
+    """
     future = Future[object]()
 
     def run() -> None:
@@ -134,8 +135,9 @@ def _cut(document: Sent) -> Cut | TargetError | None:
 
 
 def embed(host_versions: Versions, payload: bytes) -> Answer:
-    """Return the `Vectors` of the texts, which come with their keys, from the encoder that the recipe
-    creates."""
+    """Return the `Vectors` of the texts, which are given with their keys, using the encoder that the recipe
+    creates.
+    """
     own_versions = versions()
     if own_versions == {name: host_versions[name] for name in host_versions if name != "model"}:
         recipe, texts = pickle.loads(payload)  # noqa: S301 (see above)
@@ -150,7 +152,10 @@ def embed(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
-    """Return the vectors of all texts or, for each text on which the model fails, the reason."""
+    """Return the vectors of all texts.
+
+    If the model fails on a text, return the reason instead of its vector.
+    """
     try:
         return encoder.begin([Chunk("", text, key) for key, text in texts]).result()
     except UsageError:
@@ -164,7 +169,8 @@ def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
 
 def _reject_unexpected(error: Exception) -> Rejected:
     """Turn an unexpected error into a failure of this document alone, as on the host, although the machine
-    may also be to blame."""
+    may be to blame, too.
+    """
     _log.exception("a document could not be prepared")
     reason = f"worker {_address()} could not prepare it ({type(error).__name__}: {error})"
     return Rejected(reason, code="unprepared", may_pass=True)
@@ -172,13 +178,13 @@ def _reject_unexpected(error: Exception) -> Rejected:
 
 @functools.lru_cache(maxsize=4)
 def _encoder(recipe: bytes) -> Encoder:
-    """Return the encoder that the pickled recipe creates; its weights stay loaded."""
+    """Return the encoder that the pickled recipe creates. Its weights stay loaded."""
     encoder: Encoder = pickle.loads(recipe)()  # noqa: S301 (see above)
     return encoder
 
 
 def _read(document: Sent) -> bytes | None:
-    """Return the bytes that the host read, from the shared file system; None if it doesn't have them."""
+    """Return the bytes that the host read, from the shared file system, or None if it doesn't have them."""
     with suppress(OSError):
         # O_NONBLOCK: a fifo in place of the file must not block us.
         descriptor = os.open(document.worker_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -201,7 +207,7 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def _parser() -> Iterator[Parser]:
-    """Yield a parser behind the fence (ADR 8) for this thread alone, in a folder private to this worker."""
+    """Yield a fenced parser (ADR 8), for this thread only, in a folder of this worker only."""
     from distributed import get_worker
 
     from kbsync.index.fence.parser import Parser

@@ -52,16 +52,19 @@ _MAX_TEXT_LENGTH = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
-    """Return a frame with one line of JSON and a text. The text isn't part of the JSON, because there it
-    would be copied twice."""
+    """Return a frame that consists of one line of JSON and a text.
+
+    The text isn't part of the JSON, because it would be copied twice there.
+    """
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
     return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
 
 
 def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
-    """Parse the answer to a request: return the document's outcome and the process's memory use. Raises
-    ValueError if the answer is malformed.
+    """Parse the response to a request. Return the document's outcome and the process's memory use.
+
+    Raises ValueError if the response is malformed.
     """
     from kbsync.errors import Rejected
     from kbsync.index.document import Flavour, Parsed
@@ -90,7 +93,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
-    """Parse the first message of a process: return its memory in bytes and the fences in force."""
+    """Parse the first message of a process. Return its memory in bytes, and which fences are in force."""
     with _value_errors():
         message = json.loads(content)
         return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
@@ -110,7 +113,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """Return the reader for each format. This loads the parsers; call this after the fences are up."""
+    """Return the reader for each format. This loads the parsers, so call it after the fences are up."""
     from kbsync.index.read.formats import DOCUMENTS, load_reader
 
     loaded = {extension: load_reader(extension) for extension in DOCUMENTS}
@@ -121,16 +124,19 @@ def readers() -> Readers:
 
 
 def recognizers() -> Readers:
-    """Return the readers for scanned pages, by format. This loads the models; call this after the fences are
-    up."""
+    """Return the readers for scanned pages, by format.
+
+    This loads the models, so call it after the fences are up.
+    """
     from kbsync.index.read import scans
 
     return {"pdf": scans.load().read_page}
 
 
 def encoders() -> Readers:
-    """Return the reader that computes better vectors. This loads the model; call this after the fences are
-    up.
+    """Return the reader that computes better vectors.
+
+    This loads the model, so call it after the fences are up.
     """
     from kbsync.core.text import extension_of
     from kbsync.index.better import passage_reader
@@ -139,8 +145,9 @@ def encoders() -> Readers:
 
 
 def splitters() -> Readers:
-    """Return the reader that splits and embeds texts. This loads the model; call this after the fences are
-    up.
+    """Return the reader that splits and embeds texts.
+
+    This loads the model, so call it after the fences are up.
     """
     from kbsync.core.text import extension_of
     from kbsync.index.text_process import splitter
@@ -152,7 +159,7 @@ _LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders, SPLIT: split
 
 
 def main(load: Callable[[], Readers] | None = None) -> None:
-    """Raise the fences, load the readers, report ready, and answer requests."""
+    """Put up the fences, load the readers, report that the process is ready, and answer requests."""
     parent, memory, seconds, paths, work = sys.argv[1:6]
     sys.path[:] = json.loads(paths)  # as in the parent, in its order, so that the same kbsync comes first
     from kbsync.index.fence import sandbox
@@ -175,7 +182,7 @@ def main(load: Callable[[], Readers] | None = None) -> None:
     ready = pack({"resident": _resident(), "fences": fences})
 
     def answer_next() -> bool:
-        """Answer one request. Returns False if there are no more."""
+        """Answer one request. Return False if there are no more."""
         requests = sys.stdin.buffer
         length = requests.read(LENGTH.size)
         if len(length) < LENGTH.size:
@@ -207,11 +214,11 @@ def main(load: Callable[[], Readers] | None = None) -> None:
 
 
 def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[], bool]) -> None:
-    """Have a separate child answer each request, until there are no more. `answers`: the descriptor of the
-    pipe to the parent, which gets the message that this process is `ready` with the first child.
+    """Let a separate child answer each request, until there are no more.
 
-    If a child doesn't answer, this process ends in the same way, because it can't tell where in stdin the
-    next request begins.
+    `answers`: the descriptor of the pipe to the parent. With the first child, it gets the message that this
+    process is `ready`. If a child doesn't answer, this process ends in the same way, because it can't tell
+    where in stdin the next request begins.
     """
     from kbsync.index.fence import sandbox
 
@@ -254,9 +261,9 @@ def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[],
 def outcome(
     loaded_readers: Readers, name: str, document: bytes, page: int | None = None
 ) -> tuple[dict[str, Any], str]:
-    """Read the named document, or one scanned page of it; return the outcome as a message, and the text.
+    """Read the document, or one scanned page of it.
 
-    Raises MemoryError.
+    Return the outcome as a message, and the text. Raises MemoryError.
     """
     from kbsync.core.text import extension_of
     from kbsync.errors import Rejected
@@ -284,7 +291,7 @@ def outcome(
 
 
 def _resident() -> int:
-    """Return the number of bytes of memory in use; 0 if unknown."""
+    """Return how many bytes of memory are in use, or 0 if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

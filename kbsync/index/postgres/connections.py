@@ -65,8 +65,8 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 class Connections:
     """Opens connections on demand and keeps idle ones. Calls may come from any thread.
 
-    psycopg_pool isn't used, because it connects in its own threads: a waiting caller would learn that there
-    is no connection, but not why.
+    It doesn't use psycopg_pool, because that connects in its own threads: a waiting caller would learn that
+    there is no connection, but not why.
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
@@ -97,10 +97,10 @@ class Connections:
 
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
-        """Run a transaction: all or nothing. Yields the connection, and whether our tables exist.
+        """Run a transaction: all or nothing. Yield the connection, and whether our tables exist.
 
         `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`: `Unsure` if the response to COMMIT
-        was lost; for all others, nothing was stored.
+        was lost. After any other error, nothing was stored.
         """
         with self.connection() as connection:
             began = connection.execute(f"BEGIN {kind}; {_SET}")  # one round trip: a search has few
@@ -128,7 +128,7 @@ class Connections:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Yield a connection that is not in a transaction. Raises `TargetError`."""
+        """Yield a connection that isn't in a transaction. Raises `TargetError`."""
         connection = self._take()
         try:
             yield connection
@@ -157,7 +157,7 @@ class Connections:
         return connection
 
     def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
-        """Return why kbsync can't work with this server, or None if it can. This sends no query."""
+        """Return why kbsync can't work with this server, or None if it can. This doesn't send a query."""
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
             reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
@@ -200,8 +200,10 @@ class Connections:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """Return whether the server has closed the connection or announced that it will, since an idle connection
-    receives nothing else."""
+    """Return whether the server has closed the connection or announced that it will.
+
+    An idle connection doesn't receive anything else.
+    """
     if connection.closed:
         return True
     poll = select.poll()

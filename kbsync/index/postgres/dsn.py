@@ -1,5 +1,7 @@
-"""Parses connection strings as libpq does. It doesn't load psycopg, because every command reads the
-config."""
+"""Parses connection strings as libpq does.
+
+It doesn't load psycopg, because every command reads the config.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::(.*))?", re.DOTALL)
 
 
 def read_dsn(dsn: str) -> dict[str, str]:
-    """Return the parameters in a connection string. If libpq would refuse the string, the result is
-    arbitrary."""
+    """Return the parameters in a connection string.
+
+    If libpq would refuse the string, the result is undefined.
+    """
     url = _URL.fullmatch(dsn)
     if url is None:
         pairs = ((key, value[1:-1] if value[:1] == "'" else value) for key, value in _PAIR.findall(dsn))
@@ -35,8 +39,9 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Return whether part of the password would appear in the host, port or database, which kbsync shows.
-    This happens if the password contains a `/` or `@` that isn't written as %2F or %40. `parameters` has
+    """Return whether part of the password would end up in the host, port or database, which kbsync shows.
+
+    This happens if the password contains a `/` or `@` that isn't written as %2F or %40. `parameters` uses
     libpq's names.
     """
     url = _URL.fullmatch(dsn)

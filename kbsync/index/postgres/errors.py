@@ -35,11 +35,13 @@ _REFUSED = re.compile(
 
 
 class Database:
-    """The database as shown in messages and commands, never with its password."""
+    """The database as shown in messages and commands, always without its password."""
 
     def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
-        """Describe the database with these `parameters`, which have libpq's names. `read_only`: kbsync
-        changes nothing in it."""
+        """Describe the database with these `parameters`, which use libpq's names.
+
+        `read_only`: kbsync won't change anything in it.
+        """
         self.read_only = read_only
         self.user = str(parameters.get("user") or "")
         self.name = str(parameters.get("dbname") or self.user or "postgres")
@@ -51,12 +53,12 @@ class Database:
 
     @property
     def address(self) -> str:
-        """Return a URL that is the same however the database's connection string is written."""
+        """Return a URL that is the same no matter how the database's connection string is written."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
 
     @property
     def role(self) -> str:
-        """Return the role that connects, quoted as an identifier."""
+        """Return the connecting role, quoted as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
     @property
@@ -66,7 +68,7 @@ class Database:
         return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET statement_timeout = '10min'")
 
     def psql(self, statement: str, database: str = "") -> str:
-        """Return a psql command that an administrator can paste."""
+        """Return a psql command for an administrator to paste."""
         host = ["-h", self._host] if self._host else []
         port = ["-p", self._port] if self._port else []
         return shlex.join(
@@ -75,12 +77,12 @@ class Database:
 
 
 def identifier(name: str) -> str:
-    """Return a name, quoted as an identifier for a statement shown to the user."""
+    """Return a name quoted as an identifier, for a statement shown to the user."""
     return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Return a text, quoted as a literal for a statement shown to the user."""
+    """Return a text quoted as a literal, for a statement shown to the user."""
     return sql.Literal(text).as_string(None)
 
 
@@ -100,7 +102,7 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
 
 
 def statement_error(database: Database, error: psycopg.Error) -> TargetError:
-    """Return the error, with the fix, for a failed statement. Its transaction is rolled back."""
+    """Return the error, with the fix, for a failed statement. The statement's transaction is rolled back."""
     state, words = error.sqlstate or "", message_of(error)
     if state in _RIGHTS:
         rights = ["USAGE ON SCHEMA kbsync"]

@@ -1,4 +1,4 @@
-"""Fetches a question's candidates, in one transaction with a consistent snapshot."""
+"""Fetches the candidates for a question, in one transaction with a consistent snapshot."""
 
 from __future__ import annotations
 
@@ -88,10 +88,12 @@ _Row = tuple[int, int, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The scope of a search: a condition on rows of `words` and of `vector`, with its values; "" for all.
+    """The scope of a search: a condition on rows of `words` and of `vector`, with its values. "" means all
+    rows.
 
-    `of_names`: the same for rows of `document`. `documents`: the number of documents, if it may be less than
-    a search asks for. `passages`: those that have the phrases, with their documents; None: no phrases.
+    `of_names`: the same for rows of `document`. `documents`: the number of documents, if that may be less
+    than a search asks for. `passages`: the passages that have the phrases, with their documents, or None if
+    there are no phrases.
     """
 
     condition: str
@@ -104,10 +106,10 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """Whose documents a search in a base covers. `owner`: the row that its mirror's prefix or token
-    identifies, if any.
+    """Whose documents a search in a base covers.
 
-    `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
+    `owner`: the row that the mirror's prefix or token identifies, if any. `is_own`: whether that row isn't
+    another machine's or folder's. `nothing`: the message if there is no row.
     """
 
     base: str
@@ -118,7 +120,7 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """A consistent snapshot of all owners' documents, or of the mirror's own if the query asks for that."""
+    """A consistent snapshot of all owners' documents or, if the query asks for that, of the mirror's own."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
         """Store the connection, which must be in a `REPEATABLE READ` transaction."""
@@ -129,7 +131,7 @@ class PostgresSnapshot:
         return self._model(model) is not None
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
-        """Do nothing: the server compares the vectors."""
+        """Do nothing, because the server compares the vectors."""
 
     def candidates(
         self,
@@ -142,7 +144,7 @@ class PostgresSnapshot:
     ) -> list[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, each with both scores.
 
-        Raises `UnmadeError` if the query wants only the mirror's own documents and it has none.
+        Raises `UnmadeError` if the query wants only the mirror's own documents and there are none.
         """
         if query.own and self._viewpoint.owner is None:
             raise UnmadeError(self._viewpoint.nothing)
@@ -199,15 +201,18 @@ class PostgresSnapshot:
         return least_cosine(count, *means) if count else 0.0
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
-        """Return the terms that no document has. Words are stored as hashes, so similar ones can't be
-        found."""
+        """Return the terms that no document contains.
+
+        Words are stored as hashes, so similar ones can't be found.
+        """
         whole = [term for term in terms if not term.goes_on]
         frequencies = self._frequencies(whole)[0]
         return [Unknown(term.surface, "") for term in whole if not frequencies[term].documents]
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document has the phrase, or is the file of that name or path; also True if more
-        than `MAX_CODE_CANDIDATES` passages or names have all its words.
+        """Return whether a document contains the phrase or is the file of that name or path.
+
+        Also return True if more than `MAX_CODE_CANDIDATES` passages or names contain all its words.
         """
         occurrences = self._occurrences(phrase, MAX_CODE_CANDIDATES, is_any_enough=True)
         return any(True for _ in occurrences) or bool(self._named(phrase, _Scope("", "", {}, 0)))
@@ -239,7 +244,7 @@ class PostgresSnapshot:
         return None if row is None else (row[0], row[1])
 
     def _scope(self, query: Query) -> _Scope:
-        """Return the filters, phrases and excluded words in `query`, and the owner, as conditions."""
+        """Return the filters, phrases and excluded words in `query`, and the owner, as SQL conditions."""
         having, lacking = list[set[int]](), set[int]()
         passages, whole = set[int](), set[int]()
         for phrase in query.phrases:
@@ -261,8 +266,10 @@ class PostgresSnapshot:
         return replace(scope, condition=condition, values=values, is_few=True, passages=owners)
 
     def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
-        """Return the passages that contain a phrase, each with its content id, and the ids of contents with
-        the phrase in their names."""
+        """Return the passages that contain a phrase, each with its content id.
+
+        Also return the ids of contents whose names contain it.
+        """
         passages, named = dict[int, int](), set[int]()
         for passage, content in self._occurrences(phrase, MAX_PHRASE_CANDIDATES):
             if passage is None:
@@ -274,11 +281,11 @@ class PostgresSnapshot:
     def _occurrences(
         self, phrase: str, most: int, *, is_any_enough: bool = False
     ) -> Iterator[tuple[int | None, int]]:
-        """Yield the passages that contain a phrase, each with its content id, and (None, content id) for each
-        name that contains it.
+        """Yield (passage, content id) for each passage that contains a phrase, and (None, content id) for
+        each name.
 
-        Of the passages or names with all its words, check up to `most`. `is_any_enough`: the caller needs
-        only one; among so many, assume one without a check.
+        Of the passages or names that have all its words, up to `most` are checked. `is_any_enough`: the
+        caller needs only one; if there are more than that, one is assumed to match without a check.
         """
         has_phrase = phrase_test(phrase)
         for terms, is_word in _terms_of_spellings(phrase).items():
@@ -299,7 +306,7 @@ class PostgresSnapshot:
                     yield None, content
 
     def _find_codes(self, question: str, scope: _Scope) -> dict[int, int]:
-        """Return some passages in the scope with a code of the question, with their documents."""
+        """Return some passages in the scope that contain a code from the question, with their documents."""
         codes = codes_in(readable(question))
         documents = dict[int, int]()
         for code in codes:
@@ -320,8 +327,8 @@ class PostgresSnapshot:
         return best
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters in `query` as a scope, limited to these contents (None: all), except those in
-        `lacking`.
+        """Return the filters in `query` as a scope, limited to these contents (None: all), except for those
+        in `lacking`.
         """
         owner = self._viewpoint.owner if query.own else None
         own_condition, own_row, values = "", "", dict[str, Any]()
@@ -369,12 +376,11 @@ class PostgresSnapshot:
         near: Sequence[int],
         coded: Collection[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
-        """Return the best matches by words as in SQLite, the first passages of the documents with the best
-        names, all names with some of the terms, the weights of the terms, and the average length of a
-        passage.
+        """Return the best matches by words, as in SQLite.
 
-        Very common words find only passages in `near`, and add to the scores of passages that other words
-        find. The passages `coded` are scored, too.
+        These are the first passages of the documents with the best names, all names with some of the terms,
+        the weights of the terms, and the average length of a passage. Very common words find only passages in
+        `near`, and add to the scores of passages that other words find. The passages `coded` are scored, too.
         """
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
@@ -438,9 +444,9 @@ class PostgresSnapshot:
     def _best_of_each(
         self, match: str, condition: str, values: Mapping[str, Any], document_count: int
     ) -> list[_Row]:
-        """Return the best passages by words: `DEPTH`, and more until they cover `document_count` documents.
+        """Return the best passages by words: `DEPTH`, or more until they cover `document_count` documents.
 
-        No document gets more than its share, so a large one leaves room for others.
+        Each document gets a limited share, so that a large one leaves room for others.
         """
         share = max(PASSAGES, DEPTH // max(1, document_count))
         best, counts, limit = dict[int, _Row](), Counter[int](), DEPTH
@@ -472,7 +478,10 @@ class PostgresSnapshot:
         return set(sorted(find_named(question, paths.items()))[:DEPTH])
 
     def _by_name(self, name_scores: NameScores, question: str, scope: _Scope) -> dict[int, int]:
-        """Fill `name_scores`; return the first passages of the best names, with their documents."""
+        """Fill `name_scores`.
+
+        Return the first passages of the documents with the best names, with their documents.
+        """
         by_number = {term_of(term.stem): term for term in name_scores.idf}
         rows = self._connection.execute(
             _NAMED.replace("@scope", scope.of_names),
@@ -489,7 +498,7 @@ class PostgresSnapshot:
         return dict(self._connection.execute(_OF_NAMES, (name_scores.best, NAMED_CHUNKS)).fetchall())
 
     def _find_named_words(self, name_scores: NameScores, documents: Mapping[int, int]) -> None:
-        """Record which passages contain words of their document's name."""
+        """Record which passages contain words from the name of their document."""
         by_number = {term_of(t.stem): t for terms in name_scores.documents.values() for t in terms}
         if passages := [p for p, document in documents.items() if document in name_scores.documents]:
             having = defaultdict[Term, set[int]](set)
@@ -515,8 +524,11 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """Return the nearest `DEPTH` passages, and more until they cover `document_count` documents or fall
-        to `least`; only those with a cosine above 0."""
+        """Return the nearest `DEPTH` passages, or more until they cover `document_count` documents or fall to
+        `least`.
+
+        Only passages with a cosine above 0 are returned.
+        """
         distance = _distance(model[1])
         # A sum keeps the server from using the index of vectors.
         nearest = _NEAREST.replace("@order", f"({distance}) + 0" if scope.is_few else distance)
@@ -671,8 +683,10 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 
 
 def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
-    """Return the distinct sets of terms that a passage with the phrase has in one of its spellings, and
-    whether that spelling is a single word."""
+    """Return the distinct sets of terms in a passage that contains the phrase, one set per spelling.
+
+    Also return whether that spelling is a single word.
+    """
     stemmer = Tokeniser()
     of_each = (
         stemmer.tokens(" ".join([*spelling.parts, spelling.identifier]))
@@ -682,7 +696,7 @@ def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
 
 
 def _weighed(terms: Mapping[Term, float]) -> dict[str, Any]:
-    """Return terms with their idf as values of a statement."""
+    """Return the terms with their idf, as values of a statement."""
     return {
         "terms": [term_of(term.stem) for term in terms],
         "idf": list(terms.values()),
@@ -691,16 +705,17 @@ def _weighed(terms: Mapping[Term, float]) -> dict[str, Any]:
 
 
 def _distance(dimensions: int) -> str:
-    """Return the SQL for the negated cosine of vectors of length 1, written as in the vector index."""
+    """Return the SQL for the negated cosine of two vectors of length 1, written as in the vector index."""
     return f"embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})"
 
 
 def _conditions(
     query: Query, contents: Collection[int] | None, lacking: Collection[int]
 ) -> tuple[str, dict[str, Any]]:
-    """Return the filters in `query` as conditions on a row of `document`, with their values; "" for all.
+    """Return the filters in `query` as conditions on a row of `document`, with their values, or "" for all
+    rows.
 
-    `contents`: if not None, rows must have one of these contents. `lacking`: rows must have none of these.
+    `contents`: if not None, rows must have one of these contents. `lacking`: rows must not have any of these.
     """
     conditions, values = list[str](), dict[str, Any]()
     if contents is not None:
@@ -724,8 +739,9 @@ def _conditions(
 
 
 def _storable(text: str) -> str:
-    """Return the user's input in a form that PostgreSQL accepts. Paths that are not UTF-8 have the same form
-    in the column `shown`.
+    """Return the user's input in a form that PostgreSQL accepts.
+
+    Paths that aren't UTF-8 have the same form in the column `shown`.
     """
     return clean(_SURROGATE.sub("\ufffd", text))
 

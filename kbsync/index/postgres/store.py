@@ -1,4 +1,4 @@
-"""The store in a PostgreSQL database, in which one mirror sees and changes only its own documents (ADR 27).
+"""The store in a PostgreSQL database, where a mirror sees and changes only its own documents (ADR 27).
 
 Every method is a transaction. The first one connects and creates the tables.
 """
@@ -52,8 +52,8 @@ _log = logging.getLogger(__name__)
 class Owner:
     """The owner of documents: a mirror, identified by its token or, if that is unknown, by its prefix.
 
-    A reader may be on a machine without the mirror's state; then `token` is None. `mirror` and `folder`: as
-    in its config.
+    A reader may be on a machine without the mirror's state; in that case, `token` is None. `mirror` and
+    `folder`: as in the mirror's config.
     """
 
     prefix: str
@@ -65,7 +65,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class _OwnerRow:
-    """A row of the table `owner`; `seen` is in UTC, for messages."""
+    """A row of the table `owner`. `seen` is in UTC, for messages."""
 
     id: int
     token: UUID
@@ -77,12 +77,12 @@ class _OwnerRow:
     seen: str
 
     def is_of(self, owner: Owner) -> bool:
-        """Return whether the row is the owner's own, or one from a lost state on the same machine."""
+        """Return whether the row is the owner's own, or comes from a lost state on the same machine."""
         own_location = (owner.host, bind(owner.folder))
         return owner.token == self.token or (self.host, bytes(self.folder)) == own_location
 
     def is_open_to(self, owner: Owner) -> bool:
-        """Return whether the row is the owner's, or was released."""
+        """Return whether the row is the owner's or has been released."""
         return self.is_of(owner) or not self.host
 
 
@@ -95,7 +95,7 @@ class _Claim:
 
 
 class PostgresStore:
-    """A `Store` in the database that `dsn` names, for the documents of one owner."""
+    """A `Store` in the database given by `dsn`, for the documents of one owner."""
 
     def __init__(
         self,
@@ -130,19 +130,22 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the token and generation of the claim and of the one before it; a reader has no claim."""
+        """Return the token and the generation of the claim and of the one before it.
+
+        A reader has no claim.
+        """
         claim = self._claim
         return ("" if claim is None else f"{self._owner.token}:{claim.generation}"), self._former
 
     @property
     def revision(self) -> int | None:
-        """Return the generation of the claim: a count of all changes would be one more row to lock."""
+        """Return the generation of the claim. A count of all changes would be one more row to lock."""
         return None if self._claim is None else self._claim.generation
 
     def check(self) -> tuple[str, int]:
-        """Return the base's identity and the number of the owner's documents.
+        """Return the base's identity, and the number of the owner's documents.
 
-        The first call creates the base if there is none, and claims the owner's row.
+        The first call creates the base if it doesn't exist, and claims the owner's row.
         """
         with self._transaction(SNAPSHOT) as (connection, is_made):
             base = self._find_base(connection) if is_made else None
@@ -167,7 +170,7 @@ class PostgresStore:
         return claim.uuid, base.documents
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
-        """Store each document in a separate transaction. Returns each one's id, or why it wasn't stored."""
+        """Store each document in a separate transaction. Return each one's id, or why it wasn't stored."""
         outcomes = list[int | TargetError]()
         failed: TargetError | None = None
         for entry in entries:
@@ -189,7 +192,7 @@ class PostgresStore:
         return True
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change a document's path, name and time, and the words of its name."""
+        """Change a document's path, name and time, along with the words of its name."""
         with self._repeatable(), self._writing() as writing:
             if not writing.rename(document, path, name, modified):
                 raise unknown_document(document)
@@ -260,8 +263,8 @@ class PostgresStore:
             yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
 
     def tidy(self) -> bool:
-        """Create the vector index if comparing all vectors takes a long time. Returns whether `purge` must do
-        so.
+        """Create the vector index if comparing all vectors takes a long time. Return whether `purge` must do
+        that.
 
         The first call creates the index and waits for it, because a single pass has no later opportunity.
         Later calls leave it to `purge`, so that no mirror has to wait.
@@ -275,10 +278,11 @@ class PostgresStore:
         return self._has_old_words is not False
 
     def purge(self) -> bool:
-        """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
+        """Finish the remaining work.
 
-        Outdated words of documents are updated first, some in each transaction. Returns False during a fill:
-        the vector index, which would slow down each insert, is created afterwards.
+        Deleted text is unreachable at once; the server's own vacuum removes it. Outdated words of documents
+        are updated first, some in each transaction. Return False during a fill: the vector index, which would
+        slow down each insert, is created afterwards.
         """
         while self._reword():
             pass
@@ -290,7 +294,7 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Start no further document, and cancel the creation of an index."""
+        """Don't start another document, and cancel the creation of an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):
@@ -302,7 +306,7 @@ class PostgresStore:
         self._connections.close()
 
     def _reword(self) -> bool:
-        """Replace the outdated words of some documents. Returns whether there may be more."""
+        """Replace the outdated words of some documents. Return whether there may be more."""
         if self._claim is None or self._is_stopping or self._has_old_words is False:
             return False
         if self._has_old_words is None:  # a read: a writing transaction needs more statements
@@ -318,8 +322,10 @@ class PostgresStore:
     # -- the index of vectors
 
     def _find_unindexed_model(self) -> tuple[Any, ...] | None:
-        """Return a model that has many vectors, but no index and none being created; None if there isn't
-        one."""
+        """Return a model that has many vectors but no index, and none being created.
+
+        Return None if there isn't one.
+        """
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
         self._may_lack_index = False  # before the query: documents stored meanwhile set it again
@@ -336,10 +342,11 @@ class PostgresStore:
         return model
 
     def _index(self) -> bool:
-        """Create one index. Returns False if another process is creating one, or none may be created.
+        """Create one index. Return False if another process is creating one, or if none may be created.
 
-        Only one is created at a time in the whole base: another transaction holds a lock meanwhile. That
-        transaction has touched no table and ends its snapshot, so creating the index doesn't wait for it.
+        Only one index is created at a time in the whole base: another transaction holds a lock in the
+        meantime. That transaction hasn't touched any table and ends its snapshot, so creating the index
+        doesn't wait for it.
         """
         try:
             with self._transaction() as (guard, _):
@@ -378,7 +385,7 @@ class PostgresStore:
             raise
 
     def _settle(self) -> None:
-        """Wait until commits that got no response have ended.
+        """Wait until all commits that got no response have ended.
 
         The server may still be working on them, and a document missing from a list counts as absent (promise
         3). Such commits hold the owner's row. Raises `Unavailable` if one is still open when the wait for a
@@ -393,14 +400,14 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """Rerun the work, which must be safe to run twice, if the response to COMMIT was lost."""
+        """Run the work again if the response to COMMIT was lost. It must be safe to run twice."""
         try:
             yield
         except Unsure as error:
             raise Unavailable(error.reason, code=error.code) from error
 
     def _rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of one statement; none if no tables exist yet."""
+        """Return the rows of one statement, or none if the tables don't exist yet."""
         with self._transaction(SNAPSHOT) as (connection, is_made):
             if not is_made:
                 return []
@@ -410,7 +417,7 @@ class PostgresStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Writing]:
-        """Yield a transaction that first locks the owner's row and checks that it is still ours."""
+        """Yield a transaction that first locks the owner's row and checks that the row is still ours."""
         if self._read_only:
             raise Halted("read-only", f"{self._connections.database} was opened read-only")
         if self._is_stopping:
@@ -428,7 +435,10 @@ class PostgresStore:
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
         """Claim the owner's row in the database, replacing the claim `before`, unless another thread has
-        already done so. Returns the claim."""
+        already done so.
+
+        Return the claim.
+        """
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim
@@ -460,8 +470,10 @@ class PostgresStore:
             return self._claim
 
     def _claimable_rows(self, connection: Connection) -> list[_OwnerRow]:
-        """Return our row and then the one with our prefix, if they exist. Raises `Halted` if a
-        claim would take or overlap another owner's prefix."""
+        """Return our row, then the row with our prefix, if they exist.
+
+        Raises `Halted` if a claim would take over or overlap another owner's prefix.
+        """
         rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
         for row in rows:
             # Two rows: our own under a different prefix, and one under this. Then host and folder prove
@@ -477,8 +489,8 @@ class PostgresStore:
         self.checked_revision = 0 if row is None else row.generation
 
     def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
-        """Raise `Halted` if the prefix is the beginning of another owner's, or the reverse, since names could
-        then clash.
+        """Raise `Halted` if the prefix is the beginning of another owner's, or vice versa, because names
+        could then clash.
 
         If an earlier version of kbsync allowed both, the owner with the older row continues.
         """
@@ -492,7 +504,7 @@ class PostgresStore:
             raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
-        """Return the error for an owner's row that is no longer as this process left it."""
+        """Return the error for an owner's row that has changed since this process last wrote it."""
         base = self._find_base(connection) if is_made else None
         if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
@@ -500,7 +512,7 @@ class PostgresStore:
         return self._superseded(base.row)
 
     def _superseded(self, row: _OwnerRow) -> Halted:
-        """Return the error if another process writes under our claim."""
+        """Return the error for another process that writes under our claim."""
         if not row.is_open_to(self._owner):
             return self._prefix_taken(row)
         return Halted(
@@ -511,8 +523,9 @@ class PostgresStore:
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
-        """Return the error if the prefix belongs to another machine or folder, and nothing here proves that
-        this owner is gone."""
+        """Return the error for a prefix that belongs to another machine or folder, whose owner isn't provably
+        gone.
+        """
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "
@@ -674,8 +687,10 @@ LIMIT 1
 
 
 def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
-    """Create the index over all of `model`'s vectors while others read and write. `home`: pgvector's
-    schema."""
+    """Create the index over all vectors of `model`, while others read and write.
+
+    `home`: pgvector's schema.
+    """
     # An interrupted creation leaves an index that is unused and blocks a new one.
     if is_broken:
         connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS kbsync.vector_hnsw_{model}")

@@ -1,5 +1,6 @@
-"""Makes changes in one transaction: puts, renames or deletes a document with its passages, words and
-vectors."""
+"""Makes changes in a transaction: puts, renames or deletes a document with its passages, words and
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class _Passage:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A row of `document`. `is_earlier`: an earlier attempt at the same upload left it."""
+    """A row of `document`. `is_earlier`: whether an earlier attempt at the same upload left it behind."""
 
     id: int
     content: int
@@ -58,15 +59,15 @@ WHOLE = """(
 
 
 class Writing:
-    """One owner's changes in one transaction. Call `count` last."""
+    """The changes of one owner in one transaction. Call `count` last."""
 
     def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
-        """Write for one owner, whose row is locked already. `state`: the owner's token."""
+        """Write for one owner, whose row is already locked. `state`: the owner's token."""
         self._connection, self._owner, self._state = connection, owner, state
         self._documents, self._passages, self._words = 0, 0, 0
 
     def put(self, entry: Entry, model: str, vectors: dict[str, bytes]) -> int:
-        """Store a document and make it searchable, in place of the one it replaces. Returns its id.
+        """Store a document and make it searchable, in place of the one it replaces. Return its id.
 
         Raises `VectorsLackingError`.
         """
@@ -119,7 +120,7 @@ class Writing:
         return self._show(entry, content, earlier, old_documents, label)
 
     def delete(self, documents: Sequence[int]) -> None:
-        """Delete the documents that exist and are ours, with everything that belongs to them."""
+        """Delete the documents that exist and are ours, along with everything that belongs to them."""
         deleted_counts = self._connection.execute(
             "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
@@ -128,8 +129,10 @@ class Writing:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change a document's path, name and time, and the words of its name. Returns whether the document
-        exists and is ours."""
+        """Change a document's path, name and time, along with the words of its name.
+
+        Return whether the document exists and is ours.
+        """
         self._free(bind(path), document)
         row = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND id = %s",  # noqa: S608
@@ -150,10 +153,9 @@ class Writing:
         return True
 
     def reword(self) -> bool:
-        """Replace the outdated words of documents with up to about `_REWORDED_TOGETHER` passages. Returns
-        whether any had them.
+        """Replace the outdated words of documents with up to about `_REWORDED_TOGETHER` passages.
 
-        Their texts and vectors stay.
+        Their texts and vectors stay. Return whether any document had outdated words.
         """
         stale = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND tokeniser < %s"  # noqa: S608
@@ -177,7 +179,7 @@ class Writing:
         before: int,
         _: int,
     ) -> int:
-        """Replace the words `before` that a document has with current ones; return its number of passages."""
+        """Replace the words `before` of a document with current ones. Return its number of passages."""
         passages = self._connection.execute(
             "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
         ).fetchall()
@@ -194,7 +196,7 @@ class Writing:
         return len(passages)
 
     def count(self) -> None:
-        """Update the owner's numbers of documents, passages and words, for BM25 and for `check`."""
+        """Update the owner's numbers of documents, passages and words, which BM25 and `check` need."""
         self._connection.execute(
             "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
             " seen = now() WHERE id = %s",
@@ -212,7 +214,7 @@ class Writing:
         """Return the documents that a put replaces, and the id that it keeps from an earlier attempt.
 
         These are the document from an earlier attempt at the same upload, the one that the put names, and one
-        at its path that this state doesn't have. The first of them provides the passages to keep.
+        at its path that isn't in this state. The first of them provides the passages to keep.
         """
         rows = [
             _Document(*columns)
@@ -233,9 +235,8 @@ class Writing:
     def _free(self, path: bytes, *but: int) -> None:
         """Remove from this path all documents except those in `but`.
 
-        A document that this state stored stays searchable until the state renames or deletes it, as it
-        eventually does. One that the state can't have, or that lost passages, would never be deleted (promise
-        3).
+        A document that this state stored stays searchable until the state renames or deletes it, as it will
+        eventually. One that can't be in the state, or that lost passages, would never be deleted (promise 3).
         """
         occupants = self._connection.execute(
             f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608
@@ -257,7 +258,7 @@ class Writing:
         model: str,
         vectors: dict[str, bytes],
     ) -> list[int]:
-        """Insert passages with their words and vectors; return their ids. Raises `VectorsLackingError`."""
+        """Insert passages with their words and vectors. Return their ids. Raises `VectorsLackingError`."""
         if not fresh:
             return []
         ids = [
@@ -286,8 +287,10 @@ class Writing:
         old_documents: Sequence[_Document],
         label: bytes,
     ) -> int:
-        """Make the document searchable: overwrite the first of `old_documents`, delete the others. Returns
-        its id."""
+        """Make the document searchable: overwrite the first of `old_documents`, and delete the others.
+
+        Return its id.
+        """
         self.delete([document.id for document in old_documents[1:]])
         self._connection.execute(
             "UPDATE document SET upload_id = NULL WHERE owner = %s AND upload_id = %s",
@@ -331,7 +334,7 @@ class Writing:
     # -- words
 
     def _add_words(self, passages: Iterable[tuple[int, Sequence[str], str]]) -> None:
-        """Add the words of passages (id, headings, text)."""
+        """Add the words of passages, given as (id, headings, text)."""
         tokeniser = Tokeniser()
 
         def rows() -> Iterator[tuple[int, int, int, list[int], bytes]]:
@@ -362,7 +365,7 @@ class Writing:
     # -- vectors
 
     def _add_vectors(self, chunks: Mapping[int, Chunk], model: str, vectors: dict[str, bytes]) -> None:
-        """Add a vector for each passage: a new one, or that of another passage with the same text."""
+        """Add a vector for each passage, either a new one or that of another passage with the same text."""
         new_vectors = {number: vectors[chunk.key] for number, chunk in chunks.items() if chunk.key in vectors}
         dimensions = len(next(iter(new_vectors.values()))) // NUMBER_BYTES if new_vectors else None
         model_id = self._model(model, dimensions)
@@ -396,8 +399,9 @@ class Writing:
             copy.write(_BINARY_END)
 
     def _model(self, name: str, dimensions: int | None) -> int:
-        """Return the model of that name, which is created if it is new. Raises `Halted` for vectors of a
-        different length.
+        """Return the model with that name, creating it if it is new.
+
+        Raises `Halted` for vectors of a different length.
         """
         find = "SELECT id, dimensions FROM model WHERE name = %s"
         row = self._connection.execute(find, (name,)).fetchone()
@@ -438,12 +442,12 @@ def term_of(word: str) -> int:
 
 
 def _terms_of_name(title: str | None, tags: Sequence[str], path: str) -> list[int]:
-    """Return the words of a document's name in the index."""
+    """Return the words of a document's name as stored in the index."""
     return sorted(set(map(term_of, Tokeniser().words(naming_text(title, tags, path)))))
 
 
 def bind(text: str) -> bytes:
-    """Return a path or name, which may contain bytes that are not UTF-8, as the database stores it."""
+    """Return a path or name as the database stores it. It may contain bytes that aren't UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 

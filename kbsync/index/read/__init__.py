@@ -1,1 +1,1 @@
-"""Format readers, which turn bytes into Markdown."""
+"""Readers for file formats. They turn bytes into Markdown."""

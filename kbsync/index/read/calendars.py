@@ -1,5 +1,6 @@
-"""Reads calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350), which share a syntax, into a section for
-each entry."""
+"""Reads calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350), which share a syntax, into one section per
+entry.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +35,12 @@ def read_ics(raw: bytes) -> Parsed:
 
 
 def read_vcf(raw: bytes) -> Parsed:
-    """Return the contacts of a file. Raises `Rejected` if it contains none."""
+    """Return the contacts in a file. Raises `Rejected` if there are none."""
     return read_contacts(decode(raw))
 
 
 def read_calendar(text: str) -> Parsed:
-    """Return the events, tasks and notes in file order, with the calendar's name as the title."""
+    """Return the events, tasks and notes in file order, titled with the calendar's name."""
     root = _read(text, "calendar")
     sections = list[str]()
     for part in root.walk():
@@ -60,8 +61,10 @@ def read_contacts(text: str) -> Parsed:
 
 
 def _full_name(value: str) -> str:
-    """Return a name as people write it: the family name last, or first and without a space in Chinese,
-    Japanese and Korean."""
+    """Return a name as people write it.
+
+    The family name comes last or, in Chinese, Japanese and Korean, first and without a space.
+    """
     family, _, others = value.partition(";")
     given = others.partition(";")[0]
     if family and given and _EAST_ASIAN.fullmatch(family + given):
@@ -89,7 +92,7 @@ class _Component:
     parts: list[_Component] = field(default_factory=list)
 
     def first(self, *names: str) -> str:
-        """Return the first of these properties, on one line; "" if there is none."""
+        """Return the first of these properties, on one line, or "" if there is none."""
         values = (one_line(line.value) for name in names for line in self.lines.get(name, ()))
         return next(filter(None, values), "")
 
@@ -103,7 +106,7 @@ class _Component:
 
 
 def _read(text: str, what: str) -> _Component:
-    """Return the components of a text. Raises `Rejected` if there is none."""
+    """Return the components of a text. Raises `Rejected` if there are none."""
     root = _Component("")
     opened = [root]
     for line in _unfold(text):
@@ -140,7 +143,7 @@ def _unfold(text: str) -> Iterator[str]:
 
 
 def _split(line: str) -> tuple[str, dict[str, str], str]:
-    """Return the name, the parameters and the value of a content line; the name is "" if it isn't one."""
+    """Return the name, the parameters and the value of a content line. For any other line, the name is ""."""
     head, quoted = list[str](), False
     start = 0
     for position, character in enumerate(line[:2000]):
@@ -164,7 +167,7 @@ def _split(line: str) -> tuple[str, dict[str, str], str]:
 
 
 def _plain(value: str, parameters: Mapping[str, str]) -> str:
-    """Return the decoded text of the value; "" for pictures, sounds and keys."""
+    """Return the value as decoded text, or "" for pictures, sounds and keys."""
     encoding = parameters.get("ENCODING", "").upper()
     if encoding in ("B", "BASE64") or value.startswith("data:"):
         return ""
@@ -181,7 +184,7 @@ def _plain(value: str, parameters: Mapping[str, str]) -> str:
 
 
 def _section(entry: _Component, title: str, labels: Mapping[str, str]) -> Iterator[str]:
-    """Yield a heading, the named properties and the prose of an entry."""
+    """Yield the heading of an entry, then the given properties and its prose."""
     yield f"## {title}" if title else ""
     rows = list[str]()
     for name, label in labels.items():

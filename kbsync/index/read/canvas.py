@@ -1,5 +1,6 @@
-"""Reads Obsidian canvases (JSON Canvas 1.0): cards from top to bottom, group by group, and the labels of
-edges."""
+"""Reads Obsidian canvases (JSON Canvas 1.0): the cards from top to bottom, group by group, and the labels of
+the edges.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def read_canvas(raw: bytes) -> Parsed:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Node:
-    """A card or a group; sorted from top to bottom, then from left to right."""
+    """A card or a group. These sort from top to bottom, then from left to right."""
 
     y: float
     x: float

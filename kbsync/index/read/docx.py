@@ -1,7 +1,7 @@
-"""Reads Word documents: the text visible in Word, with notes and comments.
+"""Reads Word documents: the text that Word shows, with notes and comments.
 
-It omits deleted and hidden text, and the table of contents, which searches would find instead of the
-chapters.
+It omits deleted and hidden text. It also omits the table of contents, which searches would find instead of
+the chapters.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Document:
         self._notes = {kind: self._read_notes(kind) for kind in ("footnote", "endnote", "comment")}
 
     def read(self) -> str:
-        """Return the whole document. Page headers come first and footers last, each text once."""
+        """Return the whole document. Page headers come first and page footers last, each text only once."""
         blocks = Blocks()
         for text in self._page_texts("headerReference"):
             blocks.add(text)
@@ -82,7 +82,7 @@ class _Document:
         return blocks.text
 
     def note(self, kind: str, reference: Element) -> str:
-        """Return the text of a footnote, an endnote or a comment, labelled."""
+        """Return the text of a footnote, an endnote or a comment, with a label."""
         part, element = self._notes[kind].get(reference.get(":id", ""), (None, None))
         if part is None or element is None:
             return ""
@@ -96,7 +96,7 @@ class _Document:
         return {note.get(":id", ""): (part, note) for note in self.archive.xml(name).iter(kind)}
 
     def _page_texts(self, tag: str) -> list[str]:
-        """Return the distinct headers or footers of the pages."""
+        """Return the headers or footers of the pages, each only once."""
         texts = list[str]()
         references = (self._parts.get(part.get(":id", ""), ("", "")) for part in self._root.iter(tag))
         for name in dict.fromkeys(name for _, name in references):
@@ -141,7 +141,9 @@ class _Part:
                     self.read(element, blocks)
 
     def _read_inserted(self, reference: str) -> str:
-        """Return the text of a file that Word inserts when it opens the document; "" if it can't be read."""
+        """Return the text of a file that Word inserts when it opens the document, or "" if the file can't be
+        read.
+        """
         if self._document.is_inserted:
             return ""
         archive = self._document.archive
@@ -156,8 +158,10 @@ class _Part:
         return ""
 
     def _row(self, row: Element) -> list[Blocks]:
-        """Return the row's cells, with an empty one for each column that another cell covers; no cells if the
-        row was deleted."""
+        """Return the cells of the row, with an empty one for each column that another cell covers.
+
+        A deleted row has no cells.
+        """
         properties = row.find("trPr")
         if properties is not None and properties.find("del") is not None:
             return []
@@ -251,7 +255,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Field:
-    """A field, which consists of its instruction, then the text that it shows."""
+    """A field. It consists of an instruction, followed by the text that is shown for it."""
 
     instruction: str = ""
     has_result: bool = False
@@ -263,7 +267,7 @@ class _Field:
 
 
 def _symbol(font: str, code: str) -> str:
-    """Return an inserted character; "" if only its font knows what it looks like."""
+    """Return an inserted symbol as text, or "" if only the symbol's font defines what it looks like."""
     number = int(code, 16) if _CODE.fullmatch(code) else 0
     if font == "Symbol":
         return _SYMBOLS.get(number & 0xFF, "")
@@ -283,14 +287,14 @@ _SYMBOLS = {
 
 
 def _chosen_entry(choices: Element | None) -> str:
-    """Return the chosen entry of a drop-down field, which has no other result."""
+    """Return the selected entry of a drop-down field, which has no other result."""
     entries = [] if choices is None else [entry.get(":val", "") for entry in choices.iter("listEntry")]
     chosen = _number(choices, "result", _number(choices, "default", 0))
     return entries[chosen] if chosen < len(entries) else ""
 
 
 def _switch(properties: Element | None, name: str) -> bool | None:
-    """Return whether a property is on; None if these properties don't state it."""
+    """Return whether a property is on, or None if these properties don't include it."""
     switch = None if properties is None else properties.find(name)
     return None if switch is None else switch.get(":val") not in ("0", "false", "off")
 
@@ -306,8 +310,10 @@ def _number(properties: Element | None, path: str, usual: int, largest: int = 10
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """A style of paragraphs or characters. `level` is the heading level, from 1; `numbering` is its list and
-    depth."""
+    """A style of paragraphs or characters.
+
+    `level` is the heading level, counted from 1. `numbering` is its list and depth.
+    """
 
     level: int = 0
     numbering: tuple[str, int] | None = None
@@ -331,8 +337,10 @@ class _Styles:
         return _changed(self._named(_value(properties, "pStyle") or self._usual), properties)
 
     def hides(self, properties: Element | None, is_hidden: bool) -> bool:
-        """Return whether characters with these properties are hidden. `is_hidden`: whether their paragraph
-        is, which is the default."""
+        """Return whether characters with these properties are hidden.
+
+        `is_hidden`: whether their paragraph is, which is the default.
+        """
         own, style = _switch(properties, "vanish"), self._named(_value(properties, "rStyle") or "")
         return next(state for state in (own, style.is_hidden, is_hidden) if state is not None)
 
@@ -374,7 +382,7 @@ def _changed(style: _Style, properties: Element | None) -> _Style:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One level of a numbered or bulleted list; in `text`, %1 stands for the outermost level's number."""
+    """A level of a numbered or bulleted list. In `text`, %1 stands for the outermost level's number."""
 
     form: str
     text: str
@@ -382,7 +390,7 @@ class _Level:
 
 
 class _Numbering:
-    """Counts the items of all lists, as Word does, to show their numbers."""
+    """Counts the items of all lists like Word, to show their numbers."""
 
     def __init__(self, root: Element) -> None:
         kinds = {definition.get(":abstractNumId", ""): definition for definition in root.iter("abstractNum")}
@@ -403,7 +411,7 @@ class _Numbering:
                 self._lists[number.get(":numId", "")] = counter, levels
 
     def label(self, numbering: tuple[str, int] | None) -> str | None:
-        """Return the next item's marker: "-", its number as Word shows it, or None if it has no marker."""
+        """Return the next item's marker: "-", its number as shown by Word, or None if it has no marker."""
         number, depth = numbering or ("", 0)
         counter, levels = self._lists.get(number, ("", {}))
         if depth not in levels:

@@ -45,7 +45,7 @@ Weight = Callable[[str], float]
 
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
-    """Score common characters high, others from the standard's first level low, and the rest negative."""
+    """Score common characters high, others from the standard's first level low, and all others negative."""
     # GB2312 and EUC characters have a high second byte; below it are the later, rare additions.
     least = 0 if encoding in ("big5", "cp932") else 0xA1
 
@@ -66,15 +66,15 @@ def _with_kana(weigh: Weight) -> Weight:
 
 
 def _count_foreign(text: str) -> dict[str, int]:
-    """Return how often each character outside ASCII occurs in `text`."""
+    """Return how often each non-ASCII character occurs in `text`."""
     return {character: count for character, count in Counter(text).items() if character > "\x7f"}
 
 
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
-    """Return the mean of `weigh` over the characters outside ASCII; -2 if there are none.
+    """Return the mean of `weigh` over the non-ASCII characters, or -2 if there are none.
 
-    This adds `flawless` if there are several and none is rare, which seldom happens by chance, and subtracts
-    it if there is only one character, which any two bytes may form.
+    This adds `flawless` if there are several and none is rare, which seldom happens by chance. It subtracts
+    `flawless` if there is only one, which any two bytes may form.
     """
 
     def score(text: str) -> float:
@@ -145,8 +145,10 @@ _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNOREC
 
 
 def _faults(text: str) -> int:
-    """Return the number of characters in impossible words, which have capitals or symbols inside, mix two
-    scripts, or contain rows of accents."""
+    """Return the number of characters in impossible words.
+
+    Such words have capitals or symbols inside, mix two scripts, or contain several accents in a row.
+    """
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
     faults += len(_ASTRAY.findall(text)) + len(_TOUCHING.findall(text))
     for run, times in Counter(_FOREIGN.findall(text)).items():
@@ -213,7 +215,7 @@ _MIN_WIDE_SCORE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are
 
 
 def _score_wide(text: str) -> float:
-    """Score UTF-16 without a BOM or NULs, that is, text without a single ASCII character."""
+    """Score UTF-16 without a BOM or NUL bytes, which is text without a single ASCII character."""
     score = _mean_weight(_wide)(text)
     return score if score >= _MIN_WIDE_SCORE else -2.0
 
@@ -298,9 +300,9 @@ _SHIFTS = (b"\x1b$B", b"\x1b$@")
 
 
 def decode(raw: bytes) -> str:
-    """Return the text in `raw` with `\\n` line endings and no BOM; drop a character cut off at the end.
+    """Return the text in `raw` with `\\n` line endings and no BOM. A character cut off at the end is dropped.
 
-    Raises `Rejected` if it is not text.
+    Raises `Rejected` if `raw` isn't text.
     """
     for bom, encoding in _BOMS:
         if raw.startswith(bom):
@@ -318,7 +320,7 @@ def decode(raw: bytes) -> str:
 
 
 def decode_declared(raw: bytes, label: str | None = None) -> str:
-    """Decode like `decode`, for HTML, XML and mail, which may declare their encoding: in `label`, or in their
+    """Decode like `decode`, for HTML, XML and mail, which may declare their encoding in `label` or in their
     first lines.
 
     A BOM and valid UTF-8 override the declaration, which is often left over from a template.
@@ -336,13 +338,13 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
 
 
 def _loose(raw: bytes, encoding: str) -> str:
-    """Decode the bytes, replacing invalid ones and dropping a cut-off character at the end."""
+    """Decode the bytes, replacing invalid ones and dropping a character cut off at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     return decoder.decode(raw, final=False)
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:
-    """Return the decoded text, or None; a cut-off character at the end is allowed."""
+    """Return the decoded text, or None if it is invalid. A character cut off at the end is allowed."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(raw, final=False)
     except UnicodeDecodeError:
@@ -350,8 +352,10 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 
 
 def _lenient(raw: bytes, encoding: str) -> str | None:
-    """Decode with U+FFFD for invalid bytes; return None if there are too many of them even for a damaged
-    text."""
+    """Decode, with U+FFFD for invalid bytes.
+
+    Return None if there are too many of them even for a damaged text.
+    """
     text = _strict(raw, encoding)
     if text is not None:
         return text
@@ -360,8 +364,9 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """Return the encoding if `raw` is UTF-16 without a BOM, in which the NULs of ASCII characters are always
-    on the same side; None if it isn't.
+    """Return the encoding if `raw` is UTF-16 without a BOM, or None if it isn't.
+
+    In UTF-16, the NUL bytes of ASCII characters are always on the same side.
     """
     sample = raw[:_SAMPLE]
     if 0 not in sample:
@@ -375,8 +380,9 @@ def _looks_wide(raw: bytes) -> str | None:
 
 
 def _as_utf8(raw: bytes) -> str | None:
-    """Return `raw` decoded as UTF-8, even with a stray invalid byte among many valid ones; None if it isn't
-    UTF-8.
+    """Return `raw` decoded as UTF-8, or None if it isn't UTF-8.
+
+    A stray invalid byte among many valid ones is allowed.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
@@ -392,7 +398,7 @@ def _as_utf8(raw: bytes) -> str | None:
 
 
 def _guess_encoding(raw: bytes) -> str:
-    """Return the legacy encoding that yields the likeliest text."""
+    """Return the legacy encoding that yields the most likely text."""
     sample = raw
     if len(raw) > _JUDGED:
         # Lines from their first byte outside ASCII on, as many as needed for a score.
@@ -417,8 +423,10 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Return whether the bytes are only printable ASCII and common white space, as in most texts, which is
-    quick to check."""
+    """Return whether the bytes are only printable ASCII and common white space.
+
+    That is the case for most texts, and quick to check.
+    """
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
 
@@ -429,8 +437,9 @@ characters."""
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
-    """Return the share of characters that no real text contains, which are those in the Unicode categories
-    `unwritten`."""
+    """Return the share of characters that don't occur in real text, which are those in the Unicode categories
+    `unwritten`.
+    """
     sample = text[:_SAMPLE]
     if _has_only_common(sample):
         return 0.0
@@ -455,8 +464,9 @@ def _finish(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
 
 
 def separate_controls(text: str) -> str:
-    """Return `text` with a space for each control character that separates words, and without other control
-    characters and terminal control sequences.
+    """Return `text` without control characters and terminal control sequences.
+
+    Control characters that separate words become spaces.
     """
     if "\x1b" in text or "\b" in text:
         text = _TERMINAL.sub("", text)
@@ -464,7 +474,9 @@ def separate_controls(text: str) -> str:
 
 
 def _codec(label: str | None) -> str | None:
-    """Return the codec for a declared label; None if it is missing, unknown, or not a text encoding."""
+    """Return the codec for a declared label, or None if the label is missing, unknown, or not a text
+    encoding.
+    """
     if not label:
         return None
     name = _WIDER.get(label.strip().lower(), label.strip())

@@ -1,4 +1,6 @@
-"""Reads books in HTML (EPUB): the chapters in reading order, with their titles from the table of contents."""
+"""Reads e-books in HTML (EPUB): the chapters in reading order, with their titles from the table of
+contents.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ _MAX_FALLBACKS = 20
 
 
 def read_epub(raw: bytes) -> Parsed:
-    """Return the book as Markdown. Raises `Rejected` if it is encrypted, damaged, or has only
-    pictures."""
+    """Return the book as Markdown.
+
+    Raises `Rejected` if the book is encrypted, damaged, or has only pictures.
+    """
     book = _Book(Archive(raw))
     text = "\n\n".join(filter(None, map(book.chapter, book.chapters)))
     book.archive.require_text(text)
@@ -28,7 +32,7 @@ def read_epub(raw: bytes) -> Parsed:
 
 
 class _Book:
-    """The parts that contain chapters, in the order of the spine, and the chapters' titles."""
+    """The parts that contain chapters, in the order of the spine, and the titles of the chapters."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -50,8 +54,10 @@ class _Book:
             self._read_contents(item)
 
     def chapter(self, part: str) -> str:
-        """Return a chapter's text. A chapter without any heading gets its title from the table of
-        contents."""
+        """Return the text of a chapter.
+
+        If it has no heading, it gets its title from the table of contents.
+        """
         page = decode_declared(self.archive.read(part))
         text = read_html(page, falls_back_to_menu=part not in self._contents).text
         title = self._titles.get(part)
@@ -61,8 +67,9 @@ class _Book:
         return f"# {title}\n\n{rest if first == title else text}".rstrip()
 
     def _part(self, name: str) -> str:
-        """Return the part that an item refers to, or that of its first fallback that kbsync can read; "" if
-        there is none."""
+        """Return the part that an item refers to or, if kbsync can't read that, the first fallback that it
+        can, or "" if there is none.
+        """
         for _ in range(_MAX_FALLBACKS):
             if (item := self._items.get(name)) is None:
                 break
@@ -72,7 +79,7 @@ class _Book:
         return ""
 
     def _read_contents(self, item: Element) -> None:
-        """Keep the titles of the chapters if the item is a table of contents."""
+        """If the item is a table of contents, keep the titles of the chapters."""
         part = _resolve(self._main, item.get("href", ""))
         is_new = "nav" in item.get("properties", "").split()  # EPUB 3; otherwise the NCX of EPUB 2
         if is_new:

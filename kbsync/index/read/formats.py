@@ -112,7 +112,7 @@ NAMES: frozenset[str] = _PROSE_NAMES | _CODE_NAMES
 
 
 def flavour_of(path: str) -> Flavour:
-    """Return how the text of `path` will be structured; PLAIN if unknown."""
+    """Return how the text of `path` will be structured, or PLAIN if unknown."""
     if path.rpartition("/")[2] in _CODE_NAMES:
         return Flavour.CODE
     return _FLAVOURS.get(extension_of(path), Flavour.PLAIN)
@@ -126,7 +126,7 @@ def reader_version(path: str) -> str:
 
 
 def needs_parser(path: str) -> bool:
-    """Return whether `path` is a document to read behind the fence, not a text."""
+    """Return whether `path` is a document to read behind the fence, as opposed to a text."""
     return extension_of(path) in DOCUMENTS
 
 
@@ -141,13 +141,15 @@ _PIECE = 65_536
 
 
 def is_picture(path: str) -> bool:
-    """Return whether the extension is a picture's."""
+    """Return whether the extension is that of a picture."""
     return extension_of(path) in MEDIA_TYPES
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return a picture's only chunk, which is shown by its name. Raises `Rejected` if the file isn't a
-    picture or is too large."""
+    """Return the only chunk of a picture, which is shown by its name.
+
+    Raises `Rejected` if the file isn't a picture or is too large.
+    """
     media_type = MEDIA_TYPES[extension_of(path)]
     if body.size > LARGEST:
         raise Rejected(f"{body.size} bytes, over the limit of {LARGEST} for pictures", code="too-large")

@@ -73,7 +73,7 @@ _MAX_ADDED_CELLS = 50_000
 
 @dataclass(slots=True)
 class _Table:
-    """A table being read; `cells` are lists of blocks."""
+    """A table that is being read. `cells` are lists of blocks."""
 
     rows: list[list[list[str]]] = field(default_factory=list)
     spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class _Table:
     nested: bool = False
 
     def blocks(self) -> list[str]:
-        """Return one pipe table, or just the cells in order if the table only laid out the page."""
+        """Return a pipe table, or only the cells in order if the table is used just for layout."""
         rows = [row for row in self.rows if any(row)]
         cells = [cell for row in rows for cell in row]
         is_layout = self.nested or max(map(len, rows), default=0) < 2
@@ -95,8 +95,10 @@ class _Table:
         return [pipe_table([[" ".join(map(unescaped, cell)) for cell in row] for row in self._grid()])]
 
     def _grid(self) -> list[list[list[str]]]:
-        """Return the rows with each cell in its column. A cell that spans several rows belongs to each of
-        them. Spans that would add too many cells have no effect."""
+        """Return the rows with each cell in its column.
+
+        A cell that spans several rows is in each of them. Spans that would add too many cells have no effect.
+        """
         grid, added = list[list[list[str]]](), 0
         above = dict[int, tuple[int, list[str]]]()  # by column: rows that a cell still covers, and the cell
         for number, cells in enumerate(self.rows):
@@ -152,7 +154,7 @@ class _Page(HTMLParser):
 
     @property
     def left_open(self) -> frozenset[str]:
-        """Return the invisible elements that were never closed, which hide the rest of the page."""
+        """Return the invisible elements that were never closed and therefore hide the rest of the page."""
         if self._hidden is None:
             return frozenset()
         if self._open[self._hidden] not in self._unseen:
@@ -224,7 +226,8 @@ class _Page(HTMLParser):
 
     def _starts_new_part(self, tag: str) -> bool:
         """Return whether `tag` can only occur outside the invisible element, which must have been left
-        open."""
+        open.
+        """
         if tag == "main":  # never inside navigation
             return True
         outermost = self._open[self._hidden or 0]
@@ -326,7 +329,7 @@ class _Page(HTMLParser):
             self._separate_mark(start, is_link=False)
 
     def _separate_mark(self, start: int, is_link: bool) -> None:
-        """Put a space before superscript that is the mark of a note."""
+        """Put a space before a superscript that refers to a note."""
         before = "".join(piece[-4:] for piece in self._inline[max(0, start - 4) : start])
         raised = "".join(self._inline[start : start + 4])
         if len(self._inline) <= start + 4 and is_note_mark(before, raised, is_link=is_link):
@@ -353,14 +356,17 @@ class _Page(HTMLParser):
 
 
 def _whole_number(value: str | None, usual: int) -> int:
-    """Return an attribute's whole number, or the `usual` one."""
+    """Return the whole number in an attribute, or the `usual` one if there is none."""
     value = (value or "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 
 
 def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
-    """Return whether attributes hide the element for good: a link or a script may reveal one with an id or
-    a role, such as a tab, and scripts reveal the whole page."""
+    """Return whether the attributes hide the element permanently.
+
+    A link or a script may reveal an element that has an id or a role, such as a tab, and scripts reveal the
+    whole page.
+    """
     is_hidden = False
     for name, value in attributes:
         if name in ("id", "role"):
@@ -375,7 +381,7 @@ def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
 
 
 def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
-    """Return a decoded page as Markdown; its title is the page's own or the first heading.
+    """Return a decoded page as Markdown. Its title is the page's own title or the first heading.
 
     `falls_back_to_menu`: whether to return the navigation of a page that has no other text.
     """

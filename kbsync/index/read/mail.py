@@ -1,8 +1,8 @@
 """Reads e-mails, mailboxes and saved web pages: their texts and attachments, and the headers that people
 search for.
 
-Each attachment is read by its format's reader, below a heading with its name. Attachments have separate
-limits. Beyond these, only their names are read, while the message keeps its text.
+The reader for its format reads each attachment, below a heading with the attachment's name. Attachments have
+separate limits. Beyond these, only their names are read, while the message keeps its text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_SECONDS = 20.0
 
 @dataclass(slots=True)
 class _Allowance:
-    """The remaining limits for all of a file's attachments together."""
+    """What is left of the limits for all attachments of a file together."""
 
     characters: int = _MAX_CHARACTERS
     attachments: int = _MAX_ATTACHMENTS
@@ -56,8 +56,9 @@ class _Allowance:
 
     @contextmanager
     def timer(self) -> Iterator[None]:
-        """Raise TimeoutError inside the block when the remaining CPU seconds are used up. This works only in
-        the main thread.
+        """Raise TimeoutError inside the block once the remaining CPU seconds are used up.
+
+        This only works in the main thread.
         """
         if self.is_timed:  # in a message inside another
             yield
@@ -79,7 +80,7 @@ def _raise_timeout(*_: object) -> None:
 
 
 def read_eml(raw: bytes) -> Parsed:
-    """Return the message as Markdown. Raises `Rejected` for a file without any mail headers."""
+    """Return the message as Markdown. Raises `Rejected` for a file without mail headers."""
     message = _parse(raw)
     if not any(message.get(name) for name in _KNOWN):
         raise damaged("it has no mail headers")
@@ -88,7 +89,7 @@ def read_eml(raw: bytes) -> Parsed:
 
 
 def read_mbox(raw: bytes) -> Parsed:
-    """Return the messages of a mailbox, each as a section. Raises `Rejected` if there is none."""
+    """Return the messages of a mailbox, each as a section. Raises `Rejected` if there are none."""
     allowance = _Allowance()
     letters = ("\n\n".join(_letter(message, 1, allowance)) for message in _split(raw))
     text = tidied("\n\n".join(filter(None, letters)))
@@ -98,7 +99,7 @@ def read_mbox(raw: bytes) -> Parsed:
 
 
 def read_mhtml(raw: bytes) -> Parsed:
-    """Return a web page saved as one file. Raises `Rejected` if the file contains no page."""
+    """Return a web page that was saved as a single file. Raises `Rejected` if the file contains no page."""
     message = _parse(raw)
     for part in message.walk():
         content = part.get_payload(decode=True)
@@ -114,8 +115,10 @@ def _parse(raw: bytes) -> Message:
 
 
 def _split(raw: bytes) -> Iterator[Message]:
-    """Yield the messages of a mailbox. Each begins, below a blank line, with a line `From …` and then
-    headers."""
+    """Yield the messages of a mailbox.
+
+    Each begins after a blank line, with a line `From …` followed by headers.
+    """
     first, *pieces = (b"\n\n" + raw.replace(b"\r\n", b"\n")).split(b"\n\nFrom ")
     messages = [[first.lstrip()]] if _begins_mail(first.lstrip()) else []
     for piece in pieces:
@@ -136,7 +139,7 @@ def _begins_mail(content: bytes) -> bool:
 
 
 def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
-    """Yield the blocks of a message: subject, headers, texts, and its attachments."""
+    """Yield the blocks of a message: its subject, headers, texts and attachments."""
     if subject := _header(message, "Subject"):
         yield f"{'#' * min(level, 6)} {subject}"
     yield "\n".join(f"{name}: {value}" for name in _FIELDS if (value := _header(message, name)))
@@ -174,7 +177,7 @@ def _content(part: Message) -> bytes:
 
 
 def _attachments(message: Message) -> Iterator[Message]:
-    """Yield the parts with a name, except those of nested messages."""
+    """Yield the parts that have a name, except for those of nested messages."""
     if message.get_filename():
         yield message
     payload = message.get_payload()
@@ -188,7 +191,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _plain_header(value: str) -> str:
-    """Return a header with its encoded words decoded, guessing an undeclared charset."""
+    """Return a header with its encoded words decoded. An undeclared charset is guessed."""
     try:
         pieces = decode_header(value)
     except (ValueError, email.errors.HeaderParseError):
@@ -205,7 +208,7 @@ def _plain_header(value: str) -> str:
 
 
 def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
-    """Yield a message's texts and the messages inside it, such as a forwarded one."""
+    """Yield the texts of a message, and the messages inside it, such as a forwarded one."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
@@ -233,7 +236,9 @@ def _decoded(child: Message, part: Message) -> Message:
 
 
 def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
-    """Yield the plain version, or the best one if that says more, then invitations, which add to both."""
+    """Yield the plain version, or the best one if that has more text, then invitations, which add to
+    either.
+    """
     plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
     # mail programs put the best version last
     rich = next((blocks for kind, blocks in reversed(versions) if kind not in _SEPARATE_KINDS), None)
@@ -262,7 +267,7 @@ _PUNCTUATION = "\\#>|*_-.,;:!?()[]{}<>\"'“”‘’"
 
 
 def _is_shown(part: Message) -> bool:
-    """Return whether mail programs show this MIME part within the message text."""
+    """Return whether mail programs show this MIME part as part of the message text."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 
@@ -285,8 +290,9 @@ def _text(part: Message) -> str:
 
 
 def _join_flowed(text: str, *, deletes_space: bool) -> str:
-    """Return the text, rejoining lines that the sender's program broke (RFC 3676): those that end with a
-    space, which belongs to the text unless `deletes_space`.
+    """Return the text with the lines rejoined that the sender's program broke (RFC 3676).
+
+    Such lines end with a space, which is part of the text unless `deletes_space` is set.
     """
     pieces, is_flowed, above = list[str](), False, 0
     for line in text.replace("\r\n", "\n").split("\n"):

@@ -19,7 +19,7 @@ _END = 1000
 
 
 def read_ipynb(raw: bytes) -> Parsed:
-    """Return the cells as Markdown. Raises `Rejected` if it is not a notebook."""
+    """Return the cells as Markdown. Raises `Rejected` if the file isn't a notebook."""
     try:
         notebook = json.loads(decode(raw))
         if "cells" not in notebook and "worksheets" not in notebook:
@@ -52,8 +52,11 @@ def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
 
 
 def _output_text(output: Mapping[str, Any]) -> str:
-    """Return the text of an output; of several formats the plain one, unless that only names an object of
-    Python that the browser shows in another format."""
+    """Return the text of an output.
+
+    Of several formats, the plain one is used, unless it only names a Python object that browsers show in
+    another format.
+    """
     if output.get("output_type") in ("error", "pyerr"):
         return f"{output.get('ename', '')}: {output.get('evalue', '')}"
     data = _mapping(output.get("data"))

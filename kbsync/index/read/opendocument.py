@@ -1,4 +1,4 @@
-"""Reads OpenDocument texts and presentations: the text visible in LibreOffice, with notes and comments.
+"""Reads OpenDocument texts and presentations: the text that LibreOffice shows, with notes and comments.
 
 It omits deleted and hidden text, and tables of contents.
 """
@@ -67,8 +67,10 @@ _NO_DOCUMENT = "the archive contains no OpenDocument file, or its main part is m
 
 
 def opendocument_parts(archive: Archive) -> tuple[Element, str | None, tuple[str, ...]]:
-    """Return the content of a document, and the title and the keywords in its properties. Raises `Rejected`
-    if it is encrypted or has no content."""
+    """Return the content of a document, and the title and keywords from its properties.
+
+    Raises `Rejected` if the document is encrypted or has no content.
+    """
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
     content, about = archive.xml("content.xml"), archive.xml("meta.xml")
@@ -112,7 +114,7 @@ class _Reader:
                 self._footers[element.get(":name", "")] = one_line(element.text or "")
 
     def document(self, body: Element) -> str:
-        """Return the whole text. Page headers come first and footers last, each text once."""
+        """Return the whole text. Page headers come first and page footers last, each text only once."""
         blocks = Blocks()
         for text in self._page_texts("header"):
             blocks.add(text)
@@ -152,7 +154,7 @@ class _Reader:
                 yield text
 
     def _page_texts(self, tag: str) -> list[str]:
-        """Return the distinct headers or footers of the pages."""
+        """Return the headers or footers of the pages, each only once."""
         texts = list[str]()
         for root in self._roots:
             for page in root.iter("master-page"):
@@ -186,7 +188,7 @@ class _Reader:
                 self.read(element, blocks)
 
     def _read_object(self, part: str, blocks: Blocks) -> None:
-        """Add a chart's words or a formula's symbols."""
+        """Add the words of a chart or the symbols of a formula."""
         if b"<!DOCTYPE" in self._archive.read(part):  # formulas from old programs have one
             return
         root = self._archive.xml(part)
@@ -292,7 +294,10 @@ class _Reader:
 
 
 def _hides(name: str, styles: Mapping[str, Element]) -> bool:
-    """Return whether a style, or the nearest of its parents that states this, hides text."""
+    """Return whether a style hides text.
+
+    If the style doesn't specify that, its nearest parent that does decides.
+    """
     for _ in range(_MAX_PARENTS):
         if (style := styles.get(name)) is None:
             break

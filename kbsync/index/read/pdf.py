@@ -1,7 +1,7 @@
 """Reads PDFs through pdfium: headings by font size; paragraphs, code and table rows by the position of lines.
 
-pdfium returns a page's text in drawing order, which is nearly always the reading order, and can report any
-letter's position and font. Querying every letter would take too long; three per line are enough.
+pdfium returns the text of a page in drawing order, which is nearly always the reading order, and can report
+any letter's position and font. Querying every letter would take too long; three per line are enough.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
 
 @dataclass(slots=True)
 class Line:
-    """A line on an upright page: `left` and `right` increase to the right, `base` upwards."""
+    """A line on an upright page. `left` and `right` increase to the right, `base` upwards."""
 
     text: str
     left: float
@@ -97,8 +97,9 @@ class Line:
 
 @dataclass(slots=True)
 class Page:
-    """The lines of a page in reading order, and notes: comments on it and values of form fields that don't
-    define their appearance.
+    """The lines of a page in reading order, and its notes.
+
+    Notes are comments, and the values of form fields that have no appearance of their own.
     """
 
     lines: list[Line] = field(default_factory=list)
@@ -129,7 +130,7 @@ def read_pdf(raw: bytes) -> Parsed:
 
 @contextmanager
 def opened(raw: bytes) -> Iterator[Any]:
-    """Open the PDF with pdfium, and close it after the block. Raises `Rejected`."""
+    """Open the PDF with pdfium, and close it at the end of the block. Raises `Rejected`."""
     document = pdfium.FPDF_LoadMemDocument64(raw, len(raw), None)
     if not document:
         raise _refusal()
@@ -158,7 +159,7 @@ def _metadata(document: Any, key: bytes) -> str:
 
 
 def _read_page(document: Any, number: int) -> Page | None:
-    """Return the lines and notes of a page; None if it is damaged."""
+    """Return the lines and notes of a page, or None if the page is damaged."""
     page = pdfium.FPDF_LoadPage(document, number)
     if not page:
         return None
@@ -200,7 +201,7 @@ def _read_notes(page: Any) -> tuple[list[str], bool]:
 
 
 def _note_text(note: Any, key: bytes) -> str:
-    """Return a text of an annotation on one line; "" if it is hidden or too long."""
+    """Return one of an annotation's texts on one line, or "" if it is hidden or too long."""
     if pdfium.FPDFAnnot_GetFlags(note) & _UNSEEN:
         return ""
     length = pdfium.FPDFAnnot_GetStringValue(note, key, None, 0)
@@ -212,7 +213,7 @@ def _note_text(note: Any, key: bytes) -> str:
 
 
 def _is_scanned(document: Any, number: int) -> bool:
-    """Return whether pictures cover most of a page without text."""
+    """Return whether a page has no text and is mostly covered by pictures."""
     page = pdfium.FPDF_LoadPage(document, number)
     if not page:
         return False
@@ -293,10 +294,10 @@ class _PageReader:
         return turn, line
 
     def _in_logical_order(self, text: str, start: int, turn: int) -> tuple[str, float, float]:
-        """Return a line with words written from right to left in reading order, and its left and right end.
+        """Return a line with right-to-left words in reading order, and its left and right ends.
 
-        pdfium leaves the letters of a word in the order of their positions if the file states the text of
-        each letter, as Chrome's files do for Arabic, and mixes up the words in a line of several scripts.
+        pdfium leaves the letters of a word in the order of their positions if the file specifies the text of
+        each letter, as Chrome's files do for Arabic, and mixes up the words in a line with several scripts.
         """
         words = list[_Word]()
         for match in _TOKEN.finditer(text):
@@ -330,8 +331,9 @@ class _PageReader:
         return " ".join(word.text for word in ordered), *ends
 
     def _separate_marks(self, text: str, start: int, turn: int) -> tuple[str, bool]:
-        """Return a line with spaces between words and the marks of footnotes, and whether it begins with
-        such a mark."""
+        """Return a line with spaces between words and with its footnote marks, and whether it begins with
+        such a mark.
+        """
         note = _NOTE.match(text)
         is_note = note is not None and self._is_superscript(start, start + note.end(), turn)
         places = [note.end()] if note and is_note else []
@@ -341,13 +343,13 @@ class _PageReader:
         return " ".join(text[i:j] for i, j in pairwise([0, *places, len(text)])), is_note
 
     def _is_superscript(self, offset: int, other: int, turn: int) -> bool:
-        """Return whether a letter is smaller and higher than the other one."""
+        """Return whether a letter is smaller and higher than another one."""
         at, beside = self._index(offset), self._index(other)
         sizes = (pdfium.FPDFText_GetFontSize(self._letters, index) for index in (at, beside))
         return next(sizes) < 0.95 * next(sizes) and self._base(at, turn) > self._base(beside, turn)
 
     def _cells(self, text: str, start: int, turn: int, size: float) -> list[str]:
-        """Split a line at wide gaps; return [] if there are none."""
+        """Split a line at wide gaps. Return [] if there are none."""
         cells, begin = list[str](), 0
         for gap in _GAP.finditer(text):
             before = self._box(self._index(start + gap.start() - 1), turn)[1]
@@ -361,13 +363,13 @@ class _PageReader:
         return max(0, int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._letters, offset)))
 
     def _box(self, index: int, turn: int) -> tuple[float, float, float, float]:
-        """Return the left, right, bottom and top of a letter, as on an upright page."""
+        """Return the left, right, bottom and top of a letter, as if on an upright page."""
         left, right, bottom, top = self._numbers
         pdfium.FPDFText_GetCharBox(self._letters, index, left, right, bottom, top)
         return _upright((left.value, right.value, bottom.value, top.value), turn)
 
     def _base(self, index: int, turn: int) -> float:
-        """Return the position of a letter's baseline, as on an upright page."""
+        """Return the position of a letter's baseline, as if on an upright page."""
         x, y, *_ = self._numbers
         pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
         return (y.value, -x.value, -y.value, x.value)[turn]
@@ -375,7 +377,7 @@ class _PageReader:
 
 @dataclass(slots=True)
 class _Word:
-    """A word of a line with words written from right to left."""
+    """A word in a line that contains right-to-left text."""
 
     text: str
     left: float
@@ -388,15 +390,17 @@ class _Word:
 
 
 def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Iterator[_T]:
-    """Yield the items; each run of items for which `is_in_run` is true comes in reverse order."""
+    """Yield the items, but reverse the order within each run of items for which `is_in_run` is true."""
     for is_run, run in groupby(items, is_in_run):
         run_items = list(run)
         yield from reversed(run_items) if is_run else run_items
 
 
 def _extend(before: Line, line: Line) -> bool:
-    """Append `line` to `before` if it is on the same line, and return whether it is: pdfium also begins a new
-    line at a subscript or superscript."""
+    """If `line` is on the same line as `before`, append it. Return whether it was appended.
+
+    pdfium also begins a new line at a subscript or superscript.
+    """
     size = min(before.size, line.size)
     if max(abs(line.base - before.base), abs(line.left - before.right)) >= _SAME_LINE * size:
         return False
@@ -431,7 +435,10 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 
 
 def _order(lines: list[Line]) -> list[Line]:
-    """Return a page's lines in order: a run that is drawn after the lines below it comes before them."""
+    """Return the lines of a page in order.
+
+    A run that is drawn after the lines below it is moved before them.
+    """
     runs = list[list[Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None
@@ -478,12 +485,12 @@ def _order(lines: list[Line]) -> list[Line]:
 
 
 def _leave_out_furniture(pages: list[list[Line]]) -> None:
-    """Remove page headers and footers from all pages except the first that has them, and page numbers from
-    all.
+    """Remove page headers and footers from all pages but the first one that has them, and page numbers from
+    all pages.
 
-    Headers and footers are near an edge, at the same height and with the same words on three pages, except
-    for the page number. Not every number that counts up with the pages is a page number: each page may be an
-    invoice.
+    Headers and footers are near an edge, at the same height on three pages, and have the same words except
+    for the page number. A number that counts up with the pages isn't always a page number: each page may be
+    an invoice.
     """
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):
@@ -501,8 +508,10 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
 
 
 def _without_page_number(line: Line, page: int) -> Iterator[str]:
-    """Yield the line's text; then, for each number in it that may be the page's, the text with that number
-    replaced by its difference from the page's number."""
+    """Yield the text of the line, then a variant for each number in it that may be the page number.
+
+    In a variant, the difference from the actual page number replaces the number.
+    """
     yield line.text
     text = " | ".join(line.cells) or line.text
     for match in islice(_PAGE_NUMBER.finditer(text), 4):
@@ -513,9 +522,10 @@ def _without_page_number(line: Line, page: int) -> Iterator[str]:
 
 
 def _leave_out_contents(pages: Sequence[list[Line]]) -> None:
-    """Remove the entries of a table of contents, which searches would find instead of the chapters: lines of
-    dots that lead to page numbers, if the numbers increase and the file has these pages. Shorten the dots in
-    other lines.
+    """Remove the entries of a table of contents, which searches would find instead of the chapters.
+
+    An entry is a line with dots leading to a page number. The numbers must increase, and the file must have
+    these pages. In other lines, the dots are shortened.
     """
     for lines in pages:
         entries = [(index, match) for index, line in enumerate(lines) if (match := _LEADER.search(line.text))]
@@ -531,8 +541,10 @@ def _leave_out_contents(pages: Sequence[list[Line]]) -> None:
 
 
 def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
-    """Return the text of all pages, and where each begins (for a page without text, where the next
-    begins)."""
+    """Return the text of all pages, and where each page begins.
+
+    For a page without text, that is where the next one begins.
+    """
     sizes = Counter[float]()
     for line in (line for page in pages for line in page.lines):
         sizes[round(line.size * 2) / 2] += len(line.text)
@@ -562,7 +574,7 @@ def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
 
 
 def _blocks(lines: list[Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:
-    """Yield a page's headings, paragraphs, code and tables."""
+    """Yield the headings, paragraphs, code and tables of a page."""
     gaps = Counter(
         round((a.base - b.base) / a.size, 1) for a, b in pairwise(lines) if 0 < a.base - b.base < 3 * a.size
     )
@@ -618,7 +630,7 @@ def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) ->
 
 
 def joined(group: list[Line], hyphenated: set[str]) -> str:
-    """Join a paragraph's lines, without spaces between them in Chinese and Japanese."""
+    """Join the lines of a paragraph, without spaces between them in Chinese and Japanese."""
     text = group[0].text
     for last, line in pairwise(group):
         if last.is_hyphenated:

@@ -88,7 +88,7 @@ def read_rtf(raw: bytes) -> Parsed:
 
 @dataclass(slots=True)
 class _Flow:
-    """A text made of paragraphs: the document's, a note's, or a text box's."""
+    """A text made of paragraphs: that of the document, a note or a text box."""
 
     blocks: Blocks = field(default_factory=Blocks)
     line: list[str] = field(default_factory=list)  # the open paragraph
@@ -99,7 +99,7 @@ class _Flow:
     rows: list[list[Blocks]] = field(default_factory=list)
 
     def end_paragraph(self, state: _State) -> None:
-        """End the open paragraph: add it to the open cell, or end the table above it and add it below."""
+        """End the open paragraph. Add it to the open cell, or end the table above it and add it below."""
         text = "".join(self.line).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if state.is_in_table:
             blocks = self.cell
@@ -119,7 +119,7 @@ class _Flow:
         self.line, self.label, self.apart = [], "", Blocks()
 
     def end_cell(self, state: _State) -> None:
-        """End the open cell with its last paragraph."""
+        """End the open cell, including its last paragraph."""
         in_table = copy.copy(state)
         in_table.is_in_table = True
         self.end_paragraph(in_table)
@@ -183,7 +183,7 @@ class _Reader:
         self.title, self.keywords = "", ""
 
     def text(self) -> str:
-        """Return the whole document. Page headers come first and footers last, each text once."""
+        """Return the whole document. Page headers come first and page footers last, each text only once."""
         body = self._main.end(self._state)
         headers, footers = map(distinct_texts, self._pages.values())
         return "\n\n".join(filter(None, [*headers, body, *footers]))
@@ -243,7 +243,7 @@ class _Reader:
             self._begin("style")
 
     def _begin(self, destination: str) -> None:
-        """From now on, send this group's text elsewhere."""
+        """From now on, collect this group's text elsewhere."""
         state = self._state
         state.is_ignored = False
         if destination == "ud":  # the same text once more, in Unicode

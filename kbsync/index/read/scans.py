@@ -1,6 +1,6 @@
-"""Reads scanned pages: pdfium renders a page, and RapidOCR recognizes the lines on it (the `ocr` extra).
+"""Reads scanned pages: pdfium renders a page, and RapidOCR recognizes its lines (the `ocr` extra).
 
-The models, for Chinese and English, come with the package; kbsync downloads nothing.
+The models, for Chinese and English, come with the package; kbsync doesn't download anything.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Recognize = Callable[[Picture], Iterable[Line]]
 
 
 class ScanReader:
-    """Reads single pages of PDF files. `recognize` returns the lines of a picture, from top to bottom."""
+    """Reads single pages of PDF files. `recognize` returns the lines in a picture, from top to bottom."""
 
     def __init__(self, recognize: Recognize) -> None:
         self._recognize = recognize
@@ -100,8 +100,9 @@ def _without_margins(picture: Picture) -> Picture:
 
 
 def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
-    """Yield the paragraphs: a line continues the one above it if the two are close together and in the same
-    column.
+    """Yield the paragraphs.
+
+    A line continues the one above it if the two are close together and in the same column.
     """
     groups = list[list[Line]]()
     for line in _whole(lines):
@@ -119,8 +120,9 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _whole(lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield whole lines, because the recognizer returns words with a wide gap between them as separate
-    lines."""
+    """Yield whole lines, because the recognizer treats words with a wide gap between them as separate
+    lines.
+    """
     before: Line | None = None
     for line in lines:
         if before is not None:

@@ -1,4 +1,4 @@
-"""Reads spreadsheets through calamine: each sheet, even a hidden one, as a heading and a table."""
+"""Reads spreadsheets through calamine: each sheet, even if hidden, as a heading and a table."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    """The parts of a sheet that calamine doesn't read: texts outside the cells, the displayed values and the
-    links of some cells with row and column, from 0, and the headers and footers of its pages.
+    """The parts of a sheet that calamine doesn't read.
+
+    These are the texts outside the cells, the headers and footers of its pages, and the displayed values and
+    the links of some cells, each with its row and column, counted from 0.
     """
 
     blocks: list[str] = field(default_factory=list)
@@ -174,7 +176,7 @@ def _table(sheet: calamine.CalamineSheet, details: _Details) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    """Return a value as people read it: dates as ISO 8601, whole numbers without a decimal point."""
+    """Return a value as people read it: dates as ISO 8601, and whole numbers without a decimal point."""
     match cell:
         case bool():
             return str(cell).upper()
@@ -200,7 +202,7 @@ _ANY_DAY = datetime.date(2000, 1, 1)
 
 
 def _rounded(moment: datetime.datetime) -> datetime.datetime:
-    """Return the nearest second: fractions of a day are stored with less precision."""
+    """Round to the nearest second, because fractions of a day are stored with less precision."""
     rounded = moment.replace(microsecond=0)
     is_over = moment.microsecond >= 500_000 and moment.year < datetime.MAXYEAR
     return rounded + datetime.timedelta(seconds=1) if is_over else rounded
@@ -229,8 +231,11 @@ def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
 
 
 def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, from 0, of each number with one of these formats, and how it is displayed,
-    except if it is too large or has decimals that the format doesn't show."""
+    """Yield the row and column, counted from 0, of each number with one of these formats, and how it is
+    displayed.
+
+    This omits numbers that are too large or have decimals that the format doesn't show.
+    """
     for cell in _FORMATTED.finditer(sheet):
         letters, row, style, value = cell.groups()
         if style not in formats:
@@ -255,7 +260,7 @@ _CELL = re.compile(rb"([A-Z]{1,3})([0-9]{1,7})")
 
 
 def _links(sheet: bytes, addresses: Mapping[str, str]) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, from 0, of each cell with a link, and its address."""
+    """Yield the row and column, counted from 0, of each cell with a link, and the link's address."""
     for link in _LINK.finditer(sheet, sheet.rfind(b"</sheetData>")) if addresses else ():
         attributes = dict(_LINKED.findall(link[1]))
         cell = _CELL.match(attributes.get(b"ref", b""))
@@ -301,9 +306,10 @@ _PLACED = re.compile(
 
 
 def _without_gaps(sheet: bytes) -> bytes:
-    """Return an xlsx sheet without its empty rows and columns; b"" if it has few of them.
+    """Return an xlsx sheet without its empty rows and columns, or b"" if it has few of them.
 
-    calamine allocates all cells from the first to the last: 17 billion if two are in opposite corners.
+    calamine allocates all cells from the first to the last, which is 17 billion if two are in opposite
+    corners.
     """
     most = _MAX_GAPS + len(sheet) // 12  # a cell takes 23 bytes or more, so half of the cells may be empty
     if (used := _DIMENSION.search(sheet, 0, 10_000)) and int(used[2]) * (_column(used[1]) + 1) <= most:
@@ -333,7 +339,7 @@ def _without_gaps(sheet: bytes) -> bytes:
 
 @lru_cache(maxsize=1_000)
 def _column(letters: bytes) -> int:
-    """Return the number of a column, from 0: 26 for AA."""
+    """Return the number of a column, counted from 0: 26 for AA."""
     number = 0
     for letter in letters:
         number = number * 26 + letter - ord("A") + 1
@@ -341,7 +347,7 @@ def _column(letters: bytes) -> int:
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
-    """Yield the text boxes, the diagrams, the chart titles and the comments of an xlsx sheet."""
+    """Yield the text boxes, diagrams, chart titles and comments of an xlsx sheet."""
     for kind, name in archive.related(part).values():
         if kind not in ("drawing", "comments", "threadedComment"):
             continue
@@ -378,8 +384,10 @@ _MAX_DISPLAYED_CELLS = 200_000
 
 
 def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
-    """Yield the cells of an ods sheet, each with its row and column, from 0, and the numbers of rows and
-    columns in which it is repeated."""
+    """Yield the cells of an ods sheet, each with its row and column, counted from 0.
+
+    Also yield the number of rows and columns in which a cell is repeated.
+    """
     row = 0
     for row_element in table.iter("table-row"):
         row_count = number_of(row_element.get(":number-rows-repeated"), 1)
@@ -400,8 +408,9 @@ def _comments(table: Element) -> Iterator[str]:
 
 
 def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, from 0, of each percentage and time of an ods sheet, and its displayed
-    value."""
+    """Yield the row and column, counted from 0, of each percentage and time in an ods sheet, and its
+    displayed value.
+    """
     for cell, row, column, row_count, column_count in _cells_of(table):
         if cell.get(":value-type") in _DISPLAYED_KINDS and (text := _paragraphs(cell)):
             for number in range(row_count * column_count):
@@ -410,8 +419,9 @@ def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
 
 
 def _close_gaps(table: Element) -> bool:
-    """Repeat the empty rows and columns of an ods sheet 0 times if it has many of them; return whether it
-    does. calamine would allocate their cells, as with an xlsx sheet.
+    """If an ods sheet has many empty rows and columns, repeat them 0 times. Return whether it has.
+
+    Otherwise, calamine would allocate their cells, as with an xlsx sheet.
     """
     columns, last_row, used_count = set[int](), 0, 0
     for cell, row, column, row_count, column_count in _cells_of(table):
@@ -445,7 +455,7 @@ sections, which it omits."""
 
 
 def _as_text(match: re.Match[bytes]) -> bytes:
-    """Return the escaped text of a CDATA section; b"" for a comment or a processing instruction."""
+    """Return the escaped text of a CDATA section, or b"" for a comment or a processing instruction."""
     return (match[1] or b"").replace(b"&", b"&amp;").replace(b"<", b"&lt;")
 
 
@@ -460,7 +470,9 @@ _REPEATS = re.compile(rb"""\stable:number-(?:rows|columns)-repeated=["'][0-9]*["
 
 
 def _with_repeats(content: bytes, root: Element) -> bytes:
-    """Return the text of an ods document with the repeats of rows and cells as in its elements."""
+    """Return the text of an ods document, with the repeat counts of rows and cells taken from its
+    elements.
+    """
     tags = ("table-row", "table-cell", "covered-table-cell")
     elements = [element for element in root.iter() if element.tag in tags]
     if len(elements) != len(_REPEATED.findall(content)):  # they have a different prefix

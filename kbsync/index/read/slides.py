@@ -47,7 +47,7 @@ def read_pptx(raw: bytes) -> Parsed:
 
 
 def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:
-    """Return the text of all slides, and the position at which each begins."""
+    """Return the text of all slides, and where each slide begins in it."""
     text, starts = "", list[int]()
     for slide in slides:
         starts.append(len(text))
@@ -57,7 +57,7 @@ def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:
 
 
 def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[str]) -> str:
-    """Return one slide below its title; "" if it has no text."""
+    """Return one slide below its title, or "" if it has no text."""
     if not (title or blocks or notes):
         return ""
     notes_blocks = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
@@ -65,7 +65,7 @@ def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[s
 
 
 class _Show:
-    """Data shared by the slides: commenters' names, and texts repeated on many slides."""
+    """What the slides share: the names of the commenters, and texts repeated on many slides."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         self._archive = archive
@@ -125,7 +125,7 @@ class _Show:
                     yield comment_text
 
     def _template(self, part: str) -> Iterator[str]:
-        """Yield the texts that a slide's layout and master show behind it, each once."""
+        """Yield the texts that a slide's layout and master show behind it, each only once."""
         for layout in names_of(self._archive, part, "slideLayout"):
             for name in (layout, *names_of(self._archive, layout, "slideMaster")):
                 shapes = () if name in self._templates else _shapes(self._archive.xml(name))
@@ -142,7 +142,7 @@ class _Show:
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
-    """Return the words and values in the charts and diagrams belonging to a part of an Office document."""
+    """Return the words and values in the charts and diagrams that belong to a part of an Office document."""
     blocks = list[str]()
     for diagram in parts_of(archive, part, "diagramData"):
         blocks += paragraphs(diagram)
@@ -162,8 +162,10 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
 
 
 def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
-    """Yield a table for each run of series with the same points, with a row per point and a column per
-    series."""
+    """Yield a table for each run of series with the same points.
+
+    A table has a row per point and a column per series.
+    """
     switch = chart.find(".//date1904")
     is_1904 = switch is not None and switch.get("val") not in ("0", "false")
     epoch = datetime.date(1904, 1, 1) if is_1904 else datetime.date(1899, 12, 30)
@@ -182,8 +184,9 @@ def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
 
 
 def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = None) -> dict[str, str]:
-    """Return the chart's cached values for the first points of a series, by point number. `epoch` is day 0 of
-    numbers that are shown as dates.
+    """Return the chart's cached values for the first points of a series, by point number.
+
+    `epoch` is day 0 for numbers that are shown as dates.
     """
     points = dict[str, str]()
     for cell_range in (reference for tag in tags for reference in series.iterfind(tag)):
@@ -204,7 +207,10 @@ _CACHES = (*_NUMBERS_OF_CHARTS, "strCache", "strLit", "multiLvlStrCache")
 
 
 def _chart_number(text: str, epoch: datetime.date | None) -> str:
-    """Return a number, or the date that many days after `epoch`; "" if the value isn't a number."""
+    """Return the number or, with an `epoch`, the date that many days after it.
+
+    Return "" if the value isn't a number.
+    """
     with suppress(ValueError, OverflowError):
         value = float(text)
         if epoch is not None:
@@ -214,18 +220,20 @@ def _chart_number(text: str, epoch: datetime.date | None) -> str:
 
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:
-    """Return the names of the parts of that kind belonging to another part."""
+    """Return the names of the parts of that kind that belong to another part."""
     return [name for part_kind, name in archive.related(part).values() if part_kind == kind]
 
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
-    """Yield the parts of that kind belonging to another part."""
+    """Yield the parts of that kind that belong to another part."""
     return map(archive.xml, names_of(archive, part, kind))
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Return shapes, pictures and tables in drawing order, with groups expanded and without the fallback
-    copies of newer shapes for older programs."""
+    """Return shapes, pictures and tables in drawing order, with groups expanded.
+
+    Newer shapes also have fallback copies for older programs, which are omitted.
+    """
     return inside(root, ("sp", "graphicFrame", "pic", "cxnSp"), ("Fallback",))
 
 
@@ -238,7 +246,7 @@ _NO_LINKS: Mapping[str, str] = {}
 
 
 def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[str]:
-    """Return the paragraphs with text below an element, with the addresses that their runs link to."""
+    """Return the non-empty paragraphs below an element, with the addresses that their runs link to."""
     texts = list[str]()
     for paragraph in inside(part, ("p",), ("Fallback",)):
         pieces = list[str]()
@@ -252,7 +260,7 @@ def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[
 
 
 def _runs(paragraph: Element, addresses: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield a paragraph's texts, each with the address that it links to, or ""."""
+    """Yield the texts of a paragraph, each with the address that it links to, or ""."""
     address = ""
     for element in paragraph.iter():
         match element.tag:

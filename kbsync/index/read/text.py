@@ -127,8 +127,10 @@ def _compose_tex(letter: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """Return the character with that code, or `escape` unchanged if the character has a special meaning in
-    the format or isn't printable."""
+    """Return the character with that code.
+
+    Return `escape` unchanged if the character has a special meaning in the format or isn't printable.
+    """
     character = chr(code) if 0x7F < code <= sys.maxunicode else ""
     return character if character and character.isprintable() else escape
 
@@ -138,8 +140,9 @@ _MAX_HEADER_LENGTH = 1_000
 
 
 def _columns(text: str, extension: str) -> str:
-    """Return the header line; "" if the first line is a record, because it contains a number or consists of
-    one cell.
+    """Return the header line, or "" if there is none.
+
+    A first line that contains a number or consists of one cell is a record, not a header.
     """
     line, newline, _ = text[: _MAX_HEADER_LENGTH + 1].partition("\n")
     if not newline and len(text) > _MAX_HEADER_LENGTH:
@@ -151,7 +154,7 @@ def _columns(text: str, extension: str) -> str:
 
 
 def _spoken_lines(lines: Sequence[str], *, has_comments: bool) -> Iterator[str]:
-    """Yield each line of subtitles as it is spoken: times, numbers, marks and comments become blank."""
+    """Yield each line of subtitles as it is spoken. Times, numbers, marks and comments become blank lines."""
     is_start, is_comment = True, False  # of a block, which ends with a blank line
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if is_start:
@@ -165,7 +168,9 @@ def _spoken_lines(lines: Sequence[str], *, has_comments: bool) -> Iterator[str]:
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
-    """Return the speaker in `<v.loud Ada>`, "" for other tags, and other text in angle brackets unchanged."""
+    """Return the speaker in `<v.loud Ada>`, "" for other tags, and any other text in angle brackets
+    unchanged.
+    """
     kind, *name = mark[1].split(None, 1)[:2] or [""]
     if name and (kind == "v" or kind.startswith("v.")):
         return f"{name[0]}: "
@@ -184,7 +189,10 @@ _TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
 
 
 def split_front_matter(text: str) -> Parsed:
-    """Split the front matter off `text`. If it can't be read, it stays in the text, so nothing is lost."""
+    """Split the front matter off `text`.
+
+    If it can't be parsed, it stays in the text, so that nothing is lost.
+    """
     pattern = _BLOCK.get(text[:3])
     match = pattern.match(text, 0, _LONGEST) if pattern else None
     if match is None:
@@ -225,8 +233,10 @@ reference.
 
 
 def decoded_inline(text: str) -> str:
-    """Return Markdown with links to notes and embeds (`[[Name|text]]`) as plain text and with character
-    references (`&eacute;`) as characters, except in code."""
+    """Return Markdown with links to notes and embeds (`[[Name|text]]`) as plain text.
+
+    Character references (`&eacute;`) become characters. Code isn't changed.
+    """
     if "[[" not in text and "&" not in text:
         return text
     parts, end = list[str](), 0
@@ -280,7 +290,7 @@ _NO_WORDS = word_set("true false yes no on off null none")
 
 
 def _prose_of(block: str, has_title: bool) -> Iterator[str]:
-    """Yield the lines of front matter; lines that aren't meant for readers become blank."""
+    """Yield the lines of front matter. Lines that aren't meant for readers become blank."""
     segments = list[list[str]]()
     for line in block.split("\n")[:-1]:
         if segments and (not line[:1].strip() or line[0] in "-#]})"):
@@ -297,7 +307,7 @@ def _prose_of(block: str, has_title: bool) -> Iterator[str]:
 
 
 def _is_value(key: str, lines: Sequence[str]) -> bool:
-    """Return whether people may search for that key's value."""
+    """Return whether people may search for the value of that key."""
     text = " ".join(lines)
     words = (word.strip(".,;:!?()[]{}\"'’“”|>-*&") for word in text.split())
     has_word = any(sum(map(str.isalpha, word)) > 1 and word.lower() not in _NO_WORDS for word in words)
@@ -308,7 +318,7 @@ def _is_value(key: str, lines: Sequence[str]) -> bool:
 
 
 def _is_prose(text: str) -> bool:
-    """Return whether the value has two adjacent words, or words in a script without spaces."""
+    """Return whether the value contains two adjacent words, or words in a script without spaces."""
     words = [word.strip(".,;:!?()[]\"'’“”") for word in text.split()]
     are_words = [len(word) > 1 and word.isalpha() for word in words]
     return any(map(operator.and_, are_words, are_words[1:])) or _CJK_WORD.search(text) is not None
@@ -318,7 +328,7 @@ def _yaml(block: str) -> object:
     import yaml  # imported here: files without front matter don't need it
 
     class Loader(yaml.SafeLoader):
-        """A YAML loader that doesn't resolve merge keys (`<<`): they raise YAMLError."""
+        """A YAML loader that doesn't resolve merge keys (`<<`) but raises YAMLError for them."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Merge nothing."""
@@ -361,7 +371,7 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 def first_heading(text: str, flavour: Flavour) -> str | None:
-    """Return the first heading of `text`; None if it has none or its flavour has no headings."""
+    """Return the first heading of `text`, or None if it has none or its flavour doesn't have headings."""
     pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
         head = _FENCED.sub("", head)  # a shell script's comment isn't a heading
@@ -383,7 +393,7 @@ _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first row is the header, with short rows padded; "" if there are no rows."""
+    """Return a table whose first row is the header, with short rows padded, or "" if there are no rows."""
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""
@@ -403,8 +413,8 @@ def readable_number(value: float) -> str:
 
 
 def style_of(name: str) -> tuple[int, bool]:
-    """Return the heading level of the Word style with this name (0: no heading), and whether it is a table of
-    contents style.
+    """Return the heading level of the Word style with this name (0: no heading), and whether the style is
+    that of a table of contents.
     """
     name = one_line(name).lower()
     heading = _HEADING_STYLE.match(name)
@@ -419,7 +429,7 @@ PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
 
 
 class Blocks:
-    """Blocks of Markdown in order: headings, paragraphs, list items and tables."""
+    """Blocks of Markdown, in order: headings, paragraphs, list items and tables."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, str]] = []  # the separator from the block above, and the text
@@ -459,7 +469,7 @@ class Blocks:
             self._is_item, self._has_table = other._is_item, self._has_table or other._has_table
 
     def add_table(self, rows: Sequence[Sequence[Blocks]]) -> None:
-        """Add a pipe table, or just the cells in order if the table only lays out the page."""
+        """Add a pipe table, or only the cells in order if the table is used just for layout."""
         rows = [row for row in rows if any(row)]
         cells = [cell for row in rows for cell in row if cell]
         if max(map(len, rows), default=0) < 2 or any(cell._lays_out for cell in cells):
@@ -474,7 +484,7 @@ class Blocks:
 
     @property
     def _cell(self) -> str:
-        """Return the text for a table cell, where characters that begin a line need no escapes."""
+        """Return the text for a table cell, where characters at the start of a line needn't be escaped."""
         return "\n".join(unescaped(line) for _, text in self._blocks for line in text.split("\n"))
 
     @property
@@ -498,13 +508,15 @@ def one_line(text: str) -> str:
 
 
 def distinct_texts(texts: Iterable[str]) -> list[str]:
-    """Return the texts with letters, such as page headers, each once."""
+    """Return those of the texts that contain letters, such as page headers, each only once."""
     return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
 
 
 def is_note_mark(before: str, raised: str, *, is_link: bool = False) -> bool:
-    """Return whether the `raised` characters are the mark of a note about the word `before` them, not part of
-    a word or number such as m² or 10⁵."""
+    """Return whether the `raised` characters refer to a note about the word `before` them.
+
+    Otherwise, they are part of a word or number, such as m² or 10⁵.
+    """
     mark = raised.strip()
     if not mark or len(mark) > _MAX_NOTE_MARK_LENGTH:
         return False
@@ -518,21 +530,24 @@ _NOTE_SIGNS = frozenset("0123456789*†‡§,;–- ")
 
 
 def note(kind: str, text: str, author: str = "") -> str:
-    """Return a note that belongs to the text, such as a comment, labelled with its kind; "" if it is
-    empty."""
+    """Return a note that belongs to the text, such as a comment, labelled with its kind, or "" if the note is
+    empty.
+    """
     return f"**{kind}{f' by {author}' if author else ''}:** {text}" if text else ""
 
 
 def linked(text: str, address: str) -> str:
-    """Return a link's `text`, with the address if that is absolute, since the address may be the answer; one
-    within the page or site is noise.
+    """Return the `text` of a link, with the address if that is absolute, because it may be the answer to a
+    question.
+
+    An address within the page or site is just noise.
     """
     text, address = one_line(text), address.strip()
     return f"[{text}]({address})" if text and is_absolute(address) and address not in text else text
 
 
 def is_absolute(address: str) -> bool:
-    """Return whether an address leads out of the site, and isn't too long to show."""
+    """Return whether an address leads out of the site and isn't too long to show."""
     return address.startswith(("http://", "https://", "mailto:")) and len(address) < _MAX_ADDRESS_LENGTH
 
 
@@ -540,7 +555,7 @@ _MAX_ADDRESS_LENGTH = 300
 
 
 def split_keywords(text: str | None) -> tuple[str, ...]:
-    """Return the keywords in a document's properties, each once."""
+    """Return the keywords in a document's properties, each only once."""
     return tuple(dict.fromkeys(filter(None, map(one_line, _KEYWORD_END.split(text or "")))))
 
 
@@ -548,7 +563,7 @@ _KEYWORD_END = re.compile("[,;，；、\n]")
 
 
 def is_description(text: str) -> bool:
-    """Return whether a picture's description was written for people; programs often put a file name there."""
+    """Return whether a picture's description was written for people. Programs often put a file name there."""
     return " " in text.strip() and not {"/", "\\"} & set(text)
 
 
@@ -566,19 +581,19 @@ def escaped_lines(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """Return a line as it was before `escaped`, to show it or to put it into a table."""
+    """Undo `escaped` for a line, to show the line or to put it into a table."""
     return text[1:] if text.startswith("\\") and _STRUCTURE.match(text, 1) else text
 
 
 def fenced(code: str, language: str = "") -> str:
-    """Return a code block whose fence is longer than any in the code."""
+    """Return a code block whose fence is longer than any fence in the code."""
     longest = max(map(len, _TICKS.findall(code)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"
 
 
 def document_title(stated: str | None, text: str) -> str | None:
-    """Return the document's own title or, if a program filled that in, its first heading."""
+    """Return the document's own title or, if a program filled that in, the first heading."""
     title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
     if not _NO_TITLE.match(title):
         return title
@@ -588,7 +603,8 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 def deepened(text: str, levels: int) -> str:
     """Return Markdown with its headings moved down by that many levels, so that it can follow a heading of
-    that level."""
+    that level.
+    """
     parts, end = list[str](), 0
     for block in blocks(text, Flavour.MARKDOWN):
         if block.is_heading:
@@ -598,8 +614,10 @@ def deepened(text: str, levels: int) -> str:
 
 
 def inner_text(name: str, content: bytes, level: int = 0) -> str:
-    """Return the Markdown of a file inside another one, with headings below `level`; "" if kbsync can't read
-    its format. Raises whatever its reader raises."""
+    """Return the Markdown of a file inside another one, with its headings below `level`.
+
+    Return "" if kbsync can't read the file's format. Raises whatever its reader raises.
+    """
     extension = extension_of(name)
     if extension in DOCUMENTS:
         parsed = load_reader(extension)(content)

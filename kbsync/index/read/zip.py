@@ -1,6 +1,6 @@
 """Opens documents that are ZIP archives, within limits, and reads their XML without expanding entities.
 
-It doesn't read pictures, audio or video, so these may have any size and don't count towards limits.
+It doesn't read pictures, audio or video, so these may have any size and don't count towards the limits.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def encrypted() -> Rejected:
 
 
 def without_text(*, pictures: bool = False) -> Rejected:
-    """Return the error for a document without text; if it has pictures, they are probably scans."""
+    """Return the error for a document without text. If the document has pictures, they are probably scans."""
     if not pictures:
         return Rejected("no text in it", code="no-text")
     return Rejected(
@@ -62,7 +62,7 @@ def without_text(*, pictures: bool = False) -> Rejected:
 
 
 class Archive:
-    """The parts of a ZIP archive. Raises `Rejected` for ZIP bombs, encrypted archives and damaged ones."""
+    """The parts of a ZIP archive. Raises `Rejected` if the archive is a ZIP bomb, encrypted or damaged."""
 
     def __init__(self, raw: bytes) -> None:
         if raw.startswith(_OLE):
@@ -105,8 +105,9 @@ class Archive:
             raise without_text(pictures=not all(name.startswith(thumbnails) for name in pictures))
 
     def for_parser(self, replaced: Mapping[str, bytes] = {}) -> bytes:
-        """Return the archive for a parser that unpacks everything, with some parts `replaced`; pictures,
-        audio and video become empty.
+        """Return the archive for a parser that unpacks everything, with some parts `replaced`.
+
+        Pictures, audio and video become empty.
         """
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
@@ -115,7 +116,7 @@ class Archive:
         return out.getvalue()
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a part; b"" if there is none."""
+        """Return the bytes of a part, or b"" if there is no such part."""
         try:
             part = self._zip.getinfo(name)
             if _is_medium(name):
@@ -128,12 +129,12 @@ class Archive:
             raise damaged("it is damaged or incomplete") from error
 
     def xml(self, name: str) -> Element:
-        """Return the root of an XML part; an empty element if there is none."""
+        """Return the root of an XML part, or an empty element if there is no such part."""
         raw = self.read(name)
         return parse_xml(raw) if raw else ElementTree.Element("")
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return an Office part's relationships, without external ones: id → (last component of the type,
+        """Return the relationships of an Office part, except external ones: id → (last component of the type,
         part name).
 
         The name "" stands for the package.
@@ -147,7 +148,7 @@ class Archive:
         return relations
 
     def addresses(self, name: str) -> dict[str, str]:
-        """Return the addresses of an Office part's external relationships, by id."""
+        """Return the addresses of the external relationships of an Office part, by id."""
         rows = self._relations(name)
         return {row.get("Id", ""): target for row, target in rows if row.get("TargetMode") == "External"}
 
@@ -163,8 +164,11 @@ class Archive:
         return next((part for part in main if part in self.names), usual)
 
     def parsed(self, text: str, page_starts: tuple[int, ...] = (), *, has_headings: bool = True) -> Parsed:
-        """Return the text of an Office document with the title and the keywords in its properties; without a
-        title, with the first heading if it `has_headings`. Raises `Rejected` if there is no text."""
+        """Return the text of an Office document, with the title and keywords from its properties.
+
+        If there is no title and the document `has_headings`, the first heading is the title. Raises
+        `Rejected` if there is no text.
+        """
         self.require_text(text)
         properties = self.xml("docProps/core.xml")
         title = document_title(properties.findtext("title"), text if has_headings else "")
@@ -177,7 +181,9 @@ def _is_medium(name: str) -> bool:
 
 
 def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> Iterator[Element]:
-    """Yield the elements with these tags in order, whatever elements wrap them, except `omitted` ones."""
+    """Yield the elements with these tags in order, whichever elements contain them, but don't descend into
+    `omitted` ones.
+    """
     for element in parent:
         if element.tag in tags:
             yield element
@@ -186,15 +192,15 @@ def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> 
 
 
 def number_of(value: str | None, usual: int) -> int:
-    """Return an attribute's whole number, or the `usual` one."""
+    """Return the whole number in an attribute, or the `usual` one if there is none."""
     return int(value) if value and value.isdecimal() and len(value) < 10 else usual
 
 
 def parse_xml(raw: bytes) -> Element:
-    """Parse an XML text and return its root. Raises `Rejected` for damaged XML and for a document type with
-    declarations, so no entity can be expanded.
+    """Parse an XML text and return its root.
 
-    Old e-books refer to an external document type, which is never fetched.
+    Raises `Rejected` for damaged XML and for a document type with declarations, so that no entity can be
+    expanded. Old e-books refer to an external document type, which is never fetched.
     """
     if len(raw) > _MAX_XML_BYTES:
         raise Rejected(f"a part of it is larger than {_MAX_XML_BYTES >> 20} MiB", code="too-large")
@@ -224,6 +230,7 @@ def parse_xml(raw: bytes) -> Element:
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace, which is the only difference between strict and transitional
-    files."""
+    """Return the name without its namespace, because that is all that differs between strict and transitional
+    files.
+    """
     return tag.rpartition("}")[2]

@@ -35,7 +35,7 @@ _STEPS = 256  # of what an int8 number lacks
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """Where the planes begin in a row with vectors of this many numbers."""
+    """The offset of the planes in a row, for vectors with this many numbers."""
 
     dimensions: int
 
@@ -51,7 +51,7 @@ class Planes:
 
     @property
     def size(self) -> int:
-        """The size of a row in bytes: as many as with float16 numbers."""
+        """The size of a row in bytes, which is the same as with float16 numbers."""
         return 2 * SLOTS * self.dimensions
 
     def pieces(self, place: int) -> tuple[tuple[int, int], ...]:
@@ -64,7 +64,7 @@ class Planes:
 
 
 def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Quantize each row: return a factor and integers whose product approximates the row."""
+    """Quantize each row. Return a factor and integers whose product approximates the row."""
     import numpy as np
 
     factors = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
@@ -72,7 +72,7 @@ def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
 
 
 def encode_block(block: bytes, dimensions: int) -> tuple[bytes, bytes]:
-    """Return the factors and the planes of a row with float16 vectors."""
+    """Return the factors and the planes of a row of float16 vectors."""
     factors, first, second, lacking = _encode(block, dimensions)
     return factors.tobytes(), first.tobytes() + second.tobytes() + lacking.tobytes()
 
@@ -108,7 +108,7 @@ def read(
 
 
 def int8_halves(row: bytearray, dimensions: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Return both halves of the int8 numbers, from a buffer with the beginning of a row."""
+    """Return both halves of the int8 numbers, from a buffer that contains the beginning of a row."""
     import numpy as np
 
     planes = Planes(dimensions)
@@ -118,7 +118,9 @@ def int8_halves(row: bytearray, dimensions: int) -> tuple[NDArray[np.int8], NDAr
 
 
 def multiply(factors: bytes, row: bytearray, vector: Vector) -> NDArray[np.float32]:
-    """Return the products of a vector with all int8 numbers, from a buffer with the beginning of a row."""
+    """Return the products of a vector with all int8 numbers, from a buffer that contains the beginning of a
+    row.
+    """
     import numpy as np
 
     numbers = np.hstack(int8_halves(row, len(vector))).astype(np.float32)
@@ -129,7 +131,9 @@ def multiply(factors: bytes, row: bytearray, vector: Vector) -> NDArray[np.float
 def _encode(
     vectors: bytes, dimensions: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
-    """Return the factors of float16 vectors, both halves of their int8 numbers, and what these lack."""
+    """Return the factors of float16 vectors, both halves of their int8 numbers, and the quantization
+    error.
+    """
     import numpy as np
 
     rows = np.frombuffer(vectors, np.float16).reshape(-1, dimensions).astype(np.float32)

@@ -36,7 +36,7 @@ _SAMPLED = 32  # maximum number of pages to look up in the page cache
 
 @contextmanager
 def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
-    """Read the pages that continue large rows into the page cache, in another thread, while the block runs.
+    """Read the overflow pages of large rows into the page cache, in another thread, while the block runs.
 
     This does nothing if the pointer map is already in the page cache, or on systems other than Linux.
     """
@@ -48,8 +48,10 @@ def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
 def _in_another_thread(
     descriptor: int | None, read: Callable[[int, threading.Event], None]
 ) -> Iterator[None]:
-    """Call `read` in another thread, with an event that is set when the block ends, unless the pointer map is
-    in the page cache already or there is no descriptor."""
+    """Call `read` in another thread, with an event that is set when the block ends.
+
+    This does nothing if the pointer map is already in the page cache or there is no descriptor.
+    """
     is_done = threading.Event()
     with suppress(OSError):
         if descriptor is not None and not _is_cached(descriptor):
@@ -62,7 +64,7 @@ def _in_another_thread(
 
 
 def read_tables_ahead(connection: apsw.Connection, *tables: str) -> None:
-    """Read all pages of these tables into the page cache, but not what continues their rows."""
+    """Read all pages of these tables into the page cache, except for the overflow pages of their rows."""
     descriptor = _find_descriptor(connection)
     if descriptor is None:
         return
@@ -79,8 +81,10 @@ def read_tables_ahead(connection: apsw.Connection, *tables: str) -> None:
 
 
 def _children(descriptor: int, number: int, size: int) -> list[tuple[int, int]]:
-    """Return the pages below a b-tree page, each with the id of the last row that it may have; none if it is
-    a leaf."""
+    """Return the pages below a b-tree page, each with the highest row id that it may contain.
+
+    A leaf has none.
+    """
     content = os.pread(descriptor, size, (number - 1) * size)
     if content[:1] != _INTERIOR:
         return []
@@ -93,13 +97,16 @@ def _children(descriptor: int, number: int, size: int) -> list[tuple[int, int]]:
 
 
 class RowPages:
-    """Finds the pages of long rows of one table, all of the same size, to read parts of them ahead.
+    """Finds the pages of long rows of the same size in one table, to read parts of them ahead.
 
-    They are only hints, because this reads the file without the WAL.
+    The pages are only hints, because this reads the file without the WAL.
     """
 
     def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
-        """`size`: the size in bytes of the rows' only value. It follows a row id, which the record omits."""
+        """Prepare.
+
+        `size`: the size in bytes of the rows' only value. It follows a row id, which the record omits.
+        """
         self._descriptor = _find_descriptor(connection)
         self._root: int = connection.execute(_ROOT, (table,)).get
         self._size = size
@@ -108,12 +115,18 @@ class RowPages:
     @contextmanager
     def reading_ahead(self, size: int) -> Iterator[None]:
         """Read the first `size` bytes of all rows into the page cache, in another thread, while the block
-        runs. This does nothing if the pointer map is in the page cache already."""
+        runs.
+
+        This does nothing if the pointer map is already in the page cache.
+        """
         with _in_another_thread(self._descriptor, partial(self._read, size)):
             yield
 
     def read_ahead(self, pieces: Sequence[tuple[int, int, int]]) -> None:
-        """Read pieces of rows into the page cache: a row's id, and the offset and size in its value."""
+        """Read pieces of rows into the page cache.
+
+        A piece is a row's id, and the offset and size in its value.
+        """
         if self._descriptor is None or not pieces:
             return
         with suppress(OSError, IndexError):
@@ -146,7 +159,7 @@ class RowPages:
 
 
 def _follow(next_pages: Mapping[int, int], first: int, length: int) -> list[int]:
-    """Return up to `length` pages that continue a row, from the first one."""
+    """Return up to `length` overflow pages of a row, from the first one on."""
     chain, page = list[int](), first
     while page and len(chain) < length:
         chain.append(page)
@@ -155,7 +168,7 @@ def _follow(next_pages: Mapping[int, int], first: int, length: int) -> list[int]
 
 
 def _advise(descriptor: int, pages: Iterable[int], page: int, is_done: threading.Event | None = None) -> None:
-    """Read pages ahead, consecutive ones together."""
+    """Read pages ahead, combining consecutive ones."""
     for _, run in groupby(enumerate(pages), lambda item: item[1] - item[0]):
         numbers = [number for _, number in run]
         if is_done is not None and is_done.is_set():
@@ -165,13 +178,13 @@ def _advise(descriptor: int, pages: Iterable[int], page: int, is_done: threading
 
 
 def _advise_unless_cached(descriptor: int, pages: Sequence[int], page: int) -> None:
-    """Read pages ahead if a sample of them isn't in the page cache."""
+    """Read pages ahead unless a sample of them is in the page cache."""
     if not _are_cached(descriptor, [(number - 1) * page for number in pages]):
         _advise(descriptor, pages, page)
 
 
 class _Layout:
-    """Where the long rows of a table are: https://sqlite.org/fileformat2.html."""
+    """The location of a table's long rows in the file. See https://sqlite.org/fileformat2.html."""
 
     def __init__(self, descriptor: int, root: int, row_size: int) -> None:
         self._descriptor = descriptor
@@ -193,13 +206,14 @@ class _Layout:
         self._rows = dict[int, dict[int, int]]()
 
     def numbers(self, offset: int, size: int) -> range:
-        """Return which of the pages that continue a row have these bytes of its value, counted from 0."""
+        """Return which of a row's overflow pages, counted from 0, contain these bytes of its value."""
         step, start = self._usable - 4, self._header + offset - self._local
         return range(max(0, start) // step, -(-max(0, start + size) // step))
 
     def is_cached(self, row: int, offset: int, size: int) -> bool:
-        """Return whether the pages with these bytes of a row, and those before them, are in the page
-        cache."""
+        """Return whether the pages that contain these bytes of a row, and the pages before them, are in the
+        page cache.
+        """
         page, pointer = self.first_page(row), bytearray(4)
         for _ in range(self.numbers(offset, size).stop):
             try:
@@ -210,14 +224,14 @@ class _Layout:
         return True
 
     def first_page(self, row: int) -> int:
-        """Return the first page that continues a row; 0 if there is none."""
+        """Return the first overflow page of a row, or 0 if there is none."""
         leaf = self.leaves[bisect_left(self._last_rows, row)] if self._last_rows else self.leaves[0]
         if leaf not in self._rows:
             self._rows[leaf] = self.rows_in(leaf)
         return self._rows[leaf].get(row, 0)
 
     def rows_in(self, leaf: int) -> dict[int, int]:
-        """Return the ids of the rows in a b-tree page, each with the first page that continues it."""
+        """Return the ids of the rows in a b-tree page, each with its first overflow page."""
         content = os.pread(self._descriptor, self.page, (leaf - 1) * self.page)
         firsts = dict[int, int]()
         if content[:1] != _LEAF:
@@ -232,7 +246,7 @@ class _Layout:
         return firsts
 
     def read_pointer_map(self) -> dict[int, int]:
-        """Return the page that follows each page that continues a row."""
+        """Return the next page for each overflow page of a row."""
         for offset in self._maps:
             os.posix_fadvise(self._descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
         length = (self._maps.step // self.page - 1) * _ENTRY_BYTES
@@ -267,7 +281,7 @@ def _read(descriptor: int, is_done: threading.Event) -> None:
 
 
 def _find_continuations(descriptor: int) -> list[tuple[int, int]]:
-    """Return the offsets and lengths of the pages that continue a row, including a few pages between them."""
+    """Return the offsets and lengths of the overflow pages of a row, including a few pages between them."""
     maps = _find_maps(descriptor)
     page = maps.start
     for offset in maps:
@@ -289,8 +303,11 @@ def _find_maps(descriptor: int) -> range:
 
 
 def _find_descriptor(connection: apsw.Connection) -> int | None:
-    """Return the descriptor with which SQLite reads the file, because closing another would release its locks
-    on the file. None if there is none, or on systems other than Linux."""
+    """Return the descriptor with which SQLite reads the file, or None if there is none.
+
+    Opening and closing another descriptor would release SQLite's locks on the file. On systems other than
+    Linux, return None.
+    """
     if sys.platform == "linux":
         with suppress(OSError, UnicodeDecodeError):  # `apsw` returns no path with bytes that are not UTF-8
             file = os.stat(connection.filename)
@@ -302,14 +319,18 @@ def _find_descriptor(connection: apsw.Connection) -> int | None:
 
 
 def _is_cached(descriptor: int) -> bool:
-    """Return whether a sample of the pointer map is in the page cache. True if the file system doesn't show
-    it."""
+    """Return whether a sample of the pointer map is in the page cache.
+
+    Return True if the file system doesn't tell.
+    """
     return _are_cached(descriptor, _find_maps(descriptor))
 
 
 def _are_cached(descriptor: int, offsets: Sequence[int]) -> bool:
-    """Return whether a sample of the pages at these offsets is in the page cache. True if the file system
-    doesn't show it."""
+    """Return whether a sample of the pages at these offsets is in the page cache.
+
+    Return True if the file system doesn't tell.
+    """
     byte = bytearray(1)
     try:
         for offset in offsets[:: len(offsets) // _SAMPLED + 1]:

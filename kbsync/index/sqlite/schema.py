@@ -115,10 +115,10 @@ def identity(folder: Path) -> tuple[int, int] | None:
 
 
 def open_index(folder: Path) -> apsw.Connection:
-    """Return a connection for writing to the index in `folder`, which is created if there is none.
+    """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 
     A file that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
-    replaced by a new one with a new UUID. Raises `StateError` if that fails too.
+    replaced by a new one with a new UUID. Raises `StateError` if that fails, too.
     """
     path = folder / FILE
     with state_errors(path):
@@ -140,7 +140,7 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _objection(connection: apsw.Connection, path: Path) -> str:
-    """Return why the open file can't be used as the index; "" if it can. Raises `StateError`."""
+    """Return why the open file can't be used as the index, or "" if it can. Raises `StateError`."""
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
@@ -163,7 +163,7 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
 
 
 def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") -> StateError:
-    """Return the error for a file with a newer layout or newer words."""
+    """Return the error for a file whose layout or words are from a newer version of kbsync."""
     return StateError(
         f"{path} was written by a newer kbsync ({what} {version}, but this one only knows {known}); "
         "upgrade kbsync"
@@ -178,13 +178,14 @@ def set_aside(path: Path, reason: str) -> None:
 
 
 def is_empty(connection: apsw.Connection) -> bool:
-    """Return whether this file has no tables yet."""
+    """Return whether this file doesn't contain any tables yet."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index, or none of them. This sets up the file so that SQLite can release
-    freed space later.
+    """Create all tables of a new index, or none of them.
+
+    The file is set up so that SQLite can release freed space later.
     """
     import uuid  # imports `platform`, which takes 3 ms
 

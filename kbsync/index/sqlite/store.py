@@ -1,6 +1,7 @@
-"""The store in one SQLite file: one connection writes, one looks up documents, and one searches.
+"""The store in a single SQLite file.
 
-Lookups and searches leave nothing on the disk, and a search doesn't wait for a listing.
+One connection writes, one looks up documents, and one searches. Lookups and searches leave nothing on the
+disk, and a search doesn't wait for a listing.
 """
 
 from __future__ import annotations
@@ -91,9 +92,9 @@ _Row = tuple[int, int, int | None, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """A search's scope: chunks of `documents`, and of these only `chunks`; None: all.
+    """The scope of a search: the chunks in `chunks` that belong to `documents`. None means all.
 
-    `whole`: the documents all of whose chunks are in scope.
+    `whole`: the documents whose chunks are all in scope.
     """
 
     documents: set[int] | None
@@ -108,14 +109,16 @@ class _Scope:
 
 
 class Reader:
-    """A connection for reading the index in `folder`. Calls may come from any thread; one runs at a time.
+    """A connection for reading the index in `folder`. Calls may come from any thread, but run one at a time.
 
-    A replaced file is reopened, so every read uses the current index.
+    If the file is replaced, the new one is opened, so that every read uses the current index.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open the index. Raises `UnmadeError` if there is none that this version can read, `StateError` if
-        the file can't be read.
+        """Open the index.
+
+        Raises `UnmadeError` if there is none that this version can read, or `StateError` if the file can't be
+        read.
         """
         self._folder = folder
         self._guard = threading.Lock()
@@ -131,7 +134,7 @@ class Reader:
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """Give all reads inside the block the same snapshot."""
+        """Let all reads inside the block see the same snapshot."""
         with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -144,7 +147,7 @@ class Reader:
                 yield self._connection
 
     def _open(self) -> None:
-        """Open the current file and drop data cached from an earlier one."""
+        """Open the current file, and drop data cached from an earlier one."""
         path = self._folder / FILE
         if not path.exists():
             raise UnmadeError(f"the index {path} doesn't exist")
@@ -172,8 +175,7 @@ class Reader:
         self._data_version = -1  # of the commit that the cached counts belong to: none
 
     def _forget_after_commit(self) -> None:
-        """Drop cached counts if there was a commit; between commits, searches share the counts of common
-        words."""
+        """Drop cached counts after a commit. Between commits, searches share the counts of common words."""
         version: int = self._connection.pragma("data_version")
         if version != self._data_version:
             self._frequencies: dict[Term, Frequency] = {}
@@ -197,7 +199,7 @@ class Reader:
             self._data_version = version
 
     def has_vectors(self, model: str) -> bool:
-        """Return whether any document has vectors of that model."""
+        """Return whether any document has vectors from that model."""
         return vectors.find_model(self._connection, model) is not None
 
     def candidates(
@@ -269,8 +271,9 @@ class Reader:
         scope: _Scope,
         document_count: int,
     ) -> tuple[dict[int, _Row], dict[int, _Row]]:
-        """Return the best chunks by these scores, and the best that have the words of a code one after the
-        other, by their numbers."""
+        """Return, by their numbers, the chunks with the best scores, and the best chunks with the words of a
+        code in succession.
+        """
         share = DEPTH // max(1, document_count)
         lexical, coded = (_Selection(scope, document_count, share) for _ in range(2))
         rows = self._with_owners(_best_first(scores), lexical)
@@ -289,7 +292,7 @@ class Reader:
         return lexical.rows, coded.rows
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
-        """Start comparing the question with the passages; `candidates` waits for the cosines."""
+        """Start comparing the question with the passages. `candidates` waits for the cosines."""
         self._forget_after_commit()
         self._start_cosines(model, vector, better)
 
@@ -297,7 +300,10 @@ class Reader:
         self, model: str, vector: Vector | None, better: BetterQuestion | None
     ) -> Callable[[], Cosines] | None:
         """Start computing the question's cosine with every passage, using the better model's vector where
-        there is one. Returns a function that waits for the cosines; None if there are none."""
+        there is one.
+
+        Return a function that waits for the cosines, or None if there are none.
+        """
         stored_model = None if vector is None else vectors.find_model(self._connection, model)
         # A service may have changed the length of its vectors: old and new ones can't be compared.
         if vector is None or stored_model is None or len(vector) != stored_model.dimensions:
@@ -316,11 +322,10 @@ class Reader:
         return self._last_cosines[1]
 
     def _score_words(self, weights: TermWeights) -> tuple[dict[int, float], dict[Term, dict[int, float]]]:
-        """Return the chunks with some of the terms, scored by all terms (BM25 with the given idf, at most
-        `saturation_of` each), and each term's contribution.
+        """Return the chunks with some of the terms, scored by all terms, and each term's contribution.
 
-        Common terms find chunks only if the rarer ones are in few documents: each document's first chunks,
-        and those that have all terms.
+        The score is BM25 with the given idf, at most `saturation_of` each. Common terms find chunks only if
+        the rarer ones are in few documents: each document's first chunks, and those that contain all terms.
         """
         scores, by_term = defaultdict[int, float](float), dict[Term, dict[int, float]]()
         rescale = self._rescale
@@ -360,12 +365,12 @@ class Reader:
         return scores, by_term
 
     def _chunks_with(self, expression: str, limit: int) -> list[int]:
-        """Return up to `limit` chunks that match a full-text query, in order; -1: all."""
+        """Return up to `limit` chunks (-1: all) that match a full-text query, in order."""
         rows: list[Any] = self._connection.execute(_CHUNKS_WITH, (expression, limit)).fetchall()
         return list(chain.from_iterable(rows))
 
     def _sample(self, expression: str) -> list[int]:
-        """Return the first chunks with a term in order, at most a few hundred from each document."""
+        """Return the first chunks with a term, in order, at most a few hundred from each document."""
         sample, start = list[int](), 0
         for _ in range(_BATCHES):
             rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, start)).fetchall()
@@ -433,7 +438,7 @@ class Reader:
         return self._least_cosines[model]
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
-        """Return the terms that no document has, and similar ones that some document has."""
+        """Return the terms that no document contains, and similar ones that some document contains."""
         self._forget_after_commit()
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
@@ -446,7 +451,7 @@ class Reader:
         return self._last_unknown[1]
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document has the phrase, or is the file of that name or path."""
+        """Return whether a document contains the phrase or is the file of that name or path."""
         self._forget_after_commit()
         # A search calls this once to score its hits, and once to report unknown codes.
         if phrase not in self._has_phrase:
@@ -461,7 +466,8 @@ class Reader:
 
     def _written(self, stem: str) -> str:
         """Return a word with this stem as written in a document or, if none is found quickly, any word with
-        the stem."""
+        the stem.
+        """
         word = word_with(stem)
         for statement in (_A_TEXT_WITH, _A_NAME_WITH):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
@@ -471,7 +477,7 @@ class Reader:
         return word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
-        """Return those of the stems that occur, each with its number of chunks or names."""
+        """Return which of the stems occur, each with its number of chunks or names."""
         counts, sought = Counter[str](), json.dumps(list(stems))
         for table in _WORD_TABLES:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
@@ -536,7 +542,7 @@ class Reader:
         return _Scope(documents, phrased, whole)
 
     def _find_phrase(self, phrase: str) -> tuple[list[int], set[int]]:
-        """Return the chunks with a phrase, in order, and the documents with it in their names."""
+        """Return the chunks that contain a phrase, in order, and the documents whose names contain it."""
         if not (spellings := phrase_spellings(phrase)):
             return [], set()
         in_text, in_name = _phrase_expressions(spellings)
@@ -553,7 +559,7 @@ class Reader:
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
 
     def _find_codes(self, question: str) -> list[int]:
-        """Return chunks that have the words of a code of the question one after the other."""
+        """Return chunks that contain the words of a code in the question in direct succession."""
         chunks = dict[int, None]()
         for code in codes_in(readable(question)):
             if not (spellings := phrase_spellings(code)):
@@ -575,8 +581,9 @@ class Reader:
         return documents
 
     def _frequency(self, term: Term) -> Frequency:
-        """Return how many documents have a term in their texts, how many in their names, and how many chunks
-        have it."""
+        """Return how many documents have a term in their text, how many have it in their name, and how many
+        chunks have it.
+        """
         if term not in self._frequencies:
             expression = _expression([term])
             documents, chunks = self._count_documents(expression)
@@ -589,8 +596,9 @@ class Reader:
         return self._frequencies[term]
 
     def _count_documents(self, expression: str) -> tuple[int, int]:
-        """Return how many documents have a term in their texts (an estimate for a common term), and how many
-        chunks have it (at least `_COUNTED_ROWS` for a common term).
+        """Return how many documents have a term in their text, and how many chunks have it.
+
+        For a common term, the first number is an estimate, and the second is at least `_COUNTED_ROWS`.
         """
         count, start, chunks = 0, 0, 0
         for _ in range(_BATCHES):
@@ -621,9 +629,9 @@ class Reader:
         return covered
 
     def _next_document(self, chunk: int) -> int | None:
-        """Return the first chunk of the document after this chunk's; None if there is none.
+        """Return the first chunk of the document after this chunk's document, or None if there is none.
 
-        Most chunks with a given word may belong to one 60 MB log, which this skips in one step.
+        Most chunks with a given word may belong to a single 60 MB log, which this skips in one step.
         """
         *_, document = self._connection.execute(_RUN_OF, (chunk,)).get
         first: int | None = self._connection.execute(_RUN_OF_OTHER, (chunk, document)).get
@@ -737,12 +745,14 @@ SELECT first, first + chunks - 1, document FROM run WHERE first <= ? ORDER BY fi
 
 
 def _every(phrases: Iterable[str]) -> str:
-    """Return the full-text query for all of these words that follow each other."""
+    """Return the full-text query for all of these words in direct succession."""
     return " AND ".join(f'"{phrase}"' for phrase in phrases)
 
 
 def _phrase_expressions(spellings: Iterable[Spelling]) -> tuple[str, str]:
-    """Return the full-text queries for a phrase in any of these spellings: in `words`, and in `names`."""
+    """Return the full-text queries for a phrase in any of these spellings, one for `words` and one for
+    `names`.
+    """
     in_text, in_name = list[str](), list[str]()
     for spelling in spellings:
         parts = _every(spelling.parts)
@@ -793,7 +803,7 @@ _SHOWN = (
 
 
 def _varints(content: bytes) -> list[int]:
-    """Decode SQLite's varints: 7 bits per byte, the most significant first."""
+    """Decode SQLite's varints, which have 7 bits per byte, the most significant first."""
     numbers, number = list[int](), 0
     for byte in content:
         number = number << 7 | byte & 0x7F
@@ -804,12 +814,12 @@ def _varints(content: bytes) -> list[int]:
 
 
 def _word_count(sizes: bytes) -> int:
-    """Return the number of words in a chunk, from the word counts of its columns."""
+    """Return the number of words in a chunk, given the word counts of its columns."""
     return sum(sizes) if sizes.isascii() else sum(_varints(sizes))  # each byte below 128 is a number
 
 
 class _Rescale(dict[bytes, Callable[[float], float]]):
-    """The length corrections, by the word counts of a chunk's columns. Many chunks have the same."""
+    """The length corrections, by the word counts of a chunk's columns. Many chunks have the same counts."""
 
     def __init__(self, average: float, other_average: float) -> None:
         super().__init__()
@@ -827,7 +837,7 @@ _MAX_SIZES = 20_000
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
-    """Yield chunks with their scores, best first; sort all of them only if the caller needs that many."""
+    """Yield chunks with their scores, best first. They are all sorted only if the caller needs that many."""
     least = max(sorted(scores.values(), reverse=True)[_SORTED - 1 : _SORTED], default=0.0)
     order = lambda item: (-item[1], item[0])  # noqa: E731
     yield from sorted((item for item in scores.items() if item[1] >= least), key=order)
@@ -848,11 +858,13 @@ _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 
 
 class _Selection:
-    """Collects rows in the scope: `DEPTH` rows, and more until they cover `document_count` documents."""
+    """Collects rows in the scope: `DEPTH` rows, or more until they cover `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
-        """Start with no rows. `document_count`: the number of documents to cover; the scope has at least that
-        many. `share`: the maximum number of rows from one document.
+        """Start with no rows.
+
+        `document_count`: the number of documents to cover. The scope has at least that many. `share`: the
+        maximum number of rows from one document.
         """
         self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()
@@ -865,13 +877,14 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether to take no more rows from this document, so that a large one leaves room for
-        others."""
+        """Return whether to take no more rows from this document, so that a large document leaves room for
+        others.
+        """
         count = self.documents.get(document, 0)
         return count >= PASSAGES and (len(self.rows) >= DEPTH or count >= self._share)
 
     def take(self, rows: Iterable[_Row]) -> None:
-        """Add as many of these rows, best first, as are needed."""
+        """Add as many of these rows as are needed, best first."""
         if self.is_enough:
             return
         for row in rows:
@@ -912,7 +925,7 @@ class SqliteStore:
         """Open or create the store. Without a `writer`, nothing is locked or written.
 
         Raises `UnmadeError` if there is nothing to read yet, `StateError` if another process is writing or
-        the file can't be used, and `TargetError` if the folder can't be written to.
+        the file can't be used, and `TargetError` if the folder isn't writable.
         """
         self._folder = folder
         self._open_writer = writer
@@ -931,7 +944,9 @@ class SqliteStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return this writer's name, which is stored with its first change, and the previous writer's."""
+        """Return the name of this writer, which is stored with its first change, and the name of the previous
+        writer.
+        """
         if self._writer is not None:
             return self._writer.name, self._writer.former
         with self._open_snapshot() as connection:
@@ -939,11 +954,11 @@ class SqliteStore:
 
     @property
     def revision(self) -> int | None:
-        """Return the number of changes in the file after the last one by this writer."""
+        """Return the number of changes in the file as of this writer's last change."""
         return None if self._writer is None else self._writer.revision
 
     def check(self) -> tuple[str, int]:
-        """Return the file's id and the number of documents in it."""
+        """Return the id of the file, and the number of documents in it."""
         with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
@@ -975,7 +990,7 @@ class SqliteStore:
             self._current_writer().rename(document, path, name, modified)
 
     def leave(self) -> None:
-        """Do nothing, because the index records no owner."""
+        """Do nothing, because the index doesn't record an owner."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Return documents by id."""
@@ -1009,7 +1024,9 @@ class SqliteStore:
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
         """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
-        from `model`. This adds headings that a passage's text doesn't contain.
+        from `model`.
+
+        Headings that aren't in the text of a passage are added to it.
         """
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)
@@ -1042,8 +1059,9 @@ class SqliteStore:
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     def entry(self, document: int, model: str) -> Entry | None:
-        """Return a document in its original form, for another store; None if it is absent or lacks vectors
-        from `model`.
+        """Return a document in its original form, for another store.
+
+        Return None if it doesn't exist or lacks vectors from `model`.
         """
         with self._open_snapshot() as connection:
             row = connection.execute(_ENTRY, (document,)).get
@@ -1093,8 +1111,8 @@ class SqliteStore:
     def purge(self) -> bool:
         """Remove all deleted text, and empty the WAL.
 
-        Removing words from a large index takes a long time, so the WAL, which may contain texts, is also
-        emptied before that.
+        Removing words from a large index takes a long time. The WAL may contain texts, so it is also emptied
+        before that.
         """
         if self._writer is None:
             return True
@@ -1112,7 +1130,7 @@ class SqliteStore:
             self._writer.stop()
 
     def close(self) -> None:
-        """Close the readers, which would prevent the WAL from being emptied, then the store."""
+        """Close the readers, which would prevent the WAL from being emptied, and then the store."""
         for connection in (self._finder, self._reader, self._writer):
             if connection is not None:
                 connection.close()
@@ -1132,7 +1150,7 @@ class SqliteStore:
 
     @contextmanager
     def _open_snapshot(self) -> Iterator[apsw.Connection]:
-        """Yield a connection for reading; all reads inside the block see the same snapshot."""
+        """Yield a connection for reading. All reads inside the block see the same snapshot."""
         with self._target_errors(), self._reader.snapshot() as connection:
             yield connection
 

@@ -70,15 +70,15 @@ class Model:
 
 
 def find_model(connection: apsw.Connection, name: str) -> Model | None:
-    """Return the model of that name, if the index has vectors from it."""
+    """Return the model with that name, if the index has vectors from it."""
     row = connection.execute("SELECT id, name, dimensions FROM model WHERE name = ?", (name,)).get
     return Model(*row) if row else None
 
 
 def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Model:
-    """Return the model of that name, which is created if it is new. Call inside a transaction.
+    """Return the model with that name, creating it if it is new. Call this inside a transaction.
 
-    Raises `Halted` if its earlier vectors have a different length.
+    Raises `Halted` if the model's earlier vectors have a different length.
     """
     connection.execute("INSERT OR IGNORE INTO model(name, dimensions) VALUES (?, ?)", (name, dimensions))
     model = find_model(connection, name)
@@ -100,7 +100,7 @@ def find_slots(connection: apsw.Connection, model: Model, keys: Iterable[bytes])
 def fill(
     connection: apsw.Connection, model: Model, vectors: Mapping[bytes, bytes], version: int
 ) -> dict[bytes, int]:
-    """Give each key a slot with its vector. No key may have a slot yet. Call inside a transaction."""
+    """Give each key a slot with its vector. No key may have a slot yet. Call this inside a transaction."""
     find = "SELECT id FROM slot WHERE model = ? AND key IS NULL ORDER BY id LIMIT ?"
     while True:
         free = [slot for (slot,) in connection.execute(find, (model.id, len(vectors)))]
@@ -129,7 +129,7 @@ def fill(
 def read(
     connection: apsw.Connection, width: int, slots: Iterable[int], table: str = "block"
 ) -> dict[int, bytes]:
-    """Return the vectors in these slots, as stored; each has `width` bytes."""
+    """Return the vectors in these slots as they are stored. Each has `width` bytes."""
     by_slot = dict[int, bytes]()
     for segment, segment_slots in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
         with connection.blob_open("main", table, "vectors", segment, False) as blob:
@@ -164,7 +164,7 @@ def estimate_least_cosine(connection: apsw.Connection, model: Model) -> float:
 def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
     """Zero those of the `slots` that no chunk uses any longer, then drop segments without vectors.
 
-    Call inside a transaction.
+    Call this inside a transaction.
     """
     find_user = "SELECT 1 FROM chunk WHERE slot = ? LIMIT 1"
     width_of = "SELECT dimensions * 2 FROM model JOIN slot ON slot.model = model.id WHERE slot.id = ?"
@@ -201,7 +201,7 @@ def _release_better(connection: apsw.Connection, slot: int, version: int) -> Non
 def find_without_better(
     connection: apsw.Connection, model: Model, better: Model | None, limit: int, skipped: Collection[bytes]
 ) -> list[tuple[bytes, int]]:
-    """Return up to `limit` slots of `model`, with their keys, that have no vector from `better`."""
+    """Return up to `limit` slots of `model`, with their keys, that don't have a vector from `better`."""
     pairs = list[tuple[bytes, int]]()
     for segment, _ in connection.execute(_INCOMPLETE, (model.id, 0 if better is None else better.id)):
         row = connection.execute("SELECT model FROM better WHERE id = ?", (segment,)).get
@@ -218,9 +218,10 @@ def find_without_better(
 def fill_better(
     connection: apsw.Connection, model: Model, better: Model, vectors: Mapping[bytes, bytes], version: int
 ) -> None:
-    """Store vectors from `better` for those keys that still have a slot of `model`.
+    """Store vectors from `better` for those keys that still have a slot of `model`. Call this inside a
+    transaction.
 
-    Call inside a transaction. This drops vectors from models other than `better` in the same blocks.
+    Vectors from other models in the same blocks are dropped.
     """
     by_slot = {slot: vectors[key] for key, slot in find_slots(connection, model, vectors).items()}
     for segment, slots in groupby(sorted(by_slot), lambda slot: slot // SLOTS):
@@ -239,8 +240,11 @@ def fill_better(
 
 
 def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[int, int] | None:
-    """Return how many different passages of `model` have a vector from `better`, and how many there are; None
-    if the index has no vectors from `model`."""
+    """Return how many different passages of `model` have a vector from `better`, and how many passages there
+    are.
+
+    Return None if the index has no vectors from `model`.
+    """
     first, second = find_model(connection, model), find_model(connection, better)
     if first is None:
         return None
@@ -264,7 +268,7 @@ SELECT segment.id, (SELECT count FROM better WHERE better.id = segment.id AND be
 def _write(
     connection: apsw.Connection, width: int, vectors: Mapping[int, bytes], table: str = "block"
 ) -> None:
-    """Write vectors into their slots, consecutive ones together."""
+    """Write vectors to their slots, combining consecutive ones."""
     # Consecutive slots have the same distance from their positions in the list.
     runs = groupby(enumerate(sorted(vectors)), lambda item: (item[1] // SLOTS, item[1] - item[0]))
     for (segment, _), run in runs:
@@ -280,7 +284,7 @@ def _write(
 
 
 def _mark_changed(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
-    """Record in the segments of these slots that their vectors changed."""
+    """Record that the vectors in the segments of these slots have changed."""
     segments = {(version, slot // SLOTS) for slot in slots}
     for table in ("segment", "planar_segment"):
         update = f"UPDATE {table} SET version = ?1 WHERE id = ?2 AND version <> ?1"  # noqa: S608
@@ -294,19 +298,20 @@ def _is_planar(connection: apsw.Connection, segment: int) -> bool:
 
 
 def has_planes(connection: apsw.Connection) -> bool:
-    """Return whether a file has the tables for planes, which earlier versions didn't create."""
+    """Return whether a file has the tables for planes, which earlier versions of kbsync didn't create."""
     return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'planar_segment'").get is not None
 
 
 def find_convertible(connection: apsw.Connection) -> list[tuple[int, int, int, int]]:
-    """Return a few segments of a large index that aren't stored in planes yet: id, model, version and number
-    of dimensions."""
+    """Return a few segments of a large index that aren't stored in planes yet, with id, model, version and
+    number of dimensions.
+    """
     rows: list[Any] = connection.execute(_CONVERTIBLE, (_FEW_SLOTS // SLOTS, _CONVERTED_AT_ONCE)).fetchall()
     return rows
 
 
 def convert(connection: apsw.Connection, segments: Iterable[tuple[int, int, int, int]]) -> None:
-    """Store the vectors of these segments in planes. Call inside a transaction."""
+    """Store the vectors of these segments in planes. Call this inside a transaction."""
     for segment, model, version, dimensions in segments:
         with connection.blob_open("main", "block", "vectors", segment, True) as blob:
             factors, block = planes.encode_block(blob.read(), dimensions)
@@ -361,11 +366,11 @@ class Cosines:
         rest: Callable[[NDArray[np.intp] | slice], NDArray[np.float32]] | None = None,
         near_count: int | None = None,
     ) -> None:
-        """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
+        """Store the values. `values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
 
-        `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: returns
-        what to add to the values at some positions, or for `slice(None)` at all, if `values` are only from
-        the first half of the vectors. `near_count`: for about how many positions to do that at first.
+        `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: if `values`
+        come only from the first half of the vectors, returns what to add to the values at some positions, or
+        at all positions for `slice(None)`. `near_count`: roughly how many positions to do that for at first.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
@@ -376,7 +381,7 @@ class Cosines:
         self._near: tuple[NDArray[np.intp], NDArray[np.float32]] | None = None
 
     def exact(self, slots: Iterable[int]) -> Mapping[int, float]:
-        """Return the cosines with those of the slots whose value is only approximate."""
+        """Return the cosines, after computing those of the slots whose value is only approximate."""
         if self._compute is None:
             return {}
         return self._compute(slot for slot in slots if slot // SLOTS in self._places)
@@ -386,9 +391,9 @@ class Cosines:
     ) -> None:
         """For slots with a vector in `better`, set the cosine to `scale` × the better one + `offset`.
 
-        The remaining cosines are rescaled to be comparable: by the mean and spread of both cosines over the
-        nearest slots that have both vectors, and then multiplied by `other_factor`. If too few slots
-        have both, nothing changes.
+        The other cosines are rescaled to be comparable: by the mean and spread of both cosines over the
+        nearest slots that have both vectors. They are then multiplied by `other_factor`. If too few slots
+        have both vectors, nothing changes.
         """
         import numpy as np
 
@@ -415,7 +420,7 @@ class Cosines:
         ours[places] = np.where(has_both, values, ours[places])
 
     def of(self, slots: Iterable[int]) -> dict[int, float]:
-        """Return the cosines with these slots; without those that have no vector."""
+        """Return the cosines of these slots, without those that have no vector."""
         places = self._places
         positions = {
             slot: places[slot // SLOTS] * SLOTS + slot % SLOTS for slot in slots if slot // SLOTS in places
@@ -438,7 +443,7 @@ class Cosines:
         return self._values
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
-        """Return the slots at ranks `start` to `stop` whose cosine is above `least`, nearest first."""
+        """Return the slots at ranks `start` to `stop` whose cosine is above `least`, the nearest first."""
         if isinstance(self._values, array) and len(self._values) <= _FEW_SLOTS:
             few = self._values.tolist()
             lowest = min(heapq.nlargest(stop, few), default=0.0)
@@ -465,13 +470,16 @@ class Cosines:
         return self._slots_above(least, top.tolist(), values[top].tolist())
 
     def find_near(self) -> None:
-        """Find the slots nearest by the first half of the vectors, which makes `best` fast."""
+        """Find the slots that are nearest by the first half of the vectors. This makes `best` fast."""
         if self._rest is not None and self._find_near(DEPTH) is None:
             self._complete()
 
     def _find_near(self, stop: int) -> tuple[NDArray[np.intp], NDArray[np.float32]] | None:
-        """Return the positions and values of the `stop` highest values, highest first, among those that are
-        high for the first half of the vectors; None if others may be higher."""
+        """Return the positions and values of the `stop` highest values, highest first, or None if others may
+        be higher.
+
+        Only positions are considered whose value is high for the first half of the vectors.
+        """
         import numpy as np
 
         if self._rest is None or isinstance(self._values, array):
@@ -505,15 +513,17 @@ class Cosines:
 
 
 class Matrix:
-    """Scans one model's vectors through `connection`.
+    """Scans the vectors of one model through `connection`.
 
-    The cache is an array with a block for each segment; a released block contains zeros. In a large index it
-    is two arrays, each with one half of every vector.
+    The cache is an array with a block for each segment; a released block contains zeros. For a large index,
+    the cache is two arrays, each with one half of every vector.
     """
 
     def __init__(self, connection: apsw.Connection, segments: str = "segment", blocks: str = "block") -> None:
-        """Prepare without reading anything. `segments`, `blocks`: the tables with the versions and with the
-        vectors."""
+        """Prepare without reading anything.
+
+        `segments`, `blocks`: the tables with the versions and with the vectors.
+        """
         self._connection, self._blocks = connection, blocks
         self._listed = f"SELECT id, version FROM {segments} WHERE model = ? ORDER BY id"  # noqa: S608
         self._scans = 0
@@ -536,8 +546,8 @@ class Matrix:
     def start(self, model: Model, vector: Vector) -> Callable[[], Cosines]:
         """Start computing the cosine of `vector` (length 1) with every slot, as seen by the open transaction.
 
-        Returns a function that waits for the cosines. Only those of a large cached index are computed
-        meanwhile, in another thread, which doesn't use the connection.
+        Return a function that waits for the cosines. Only those of a large cached index are computed in the
+        meantime, in another thread that doesn't use the connection.
         """
         self._scans += 1
         commit = model.id, self._connection.pragma("data_version")
@@ -595,7 +605,10 @@ class Matrix:
         return lambda: result
 
     def _compute(self, model: Model, vector: Vector, slots: Iterable[int]) -> dict[int, float]:
-        """Return the cosines from the stored vectors of these slots, the same with and without numpy."""
+        """Return the cosines computed from the stored vectors of these slots.
+
+        They are the same with and without numpy.
+        """
         import simsimd
 
         by_slot = read(self._connection, model.width, slots, self._blocks)
@@ -615,8 +628,10 @@ class Matrix:
         return dict(zip(by_slot, cosines, strict=True))
 
     def _scan_planes(self, model: Model, vector: Vector, segments: Sequence[int]) -> Cosines:
-        """Return the cosines with vectors that are stored in planes, reading only the first half of each
-        vector, and the second half of those that are then nearest."""
+        """Return the cosines with vectors that are stored in planes.
+
+        This reads only the first half of each vector, and then the second half of the nearest ones.
+        """
         import simsimd
 
         def load_numpy() -> None:
@@ -711,7 +726,7 @@ class Matrix:
         return Cosines(places, values, partial(self._compute, model, vector))
 
     def _refresh(self, model: Model, unconverted: Mapping[int, int], planar: Mapping[int, int]) -> None:
-        """Drop cached vectors of removed segments, and reread changed ones."""
+        """Drop the cached vectors of removed segments, and read changed ones again."""
         import numpy as np
 
         versions = {**planar, **unconverted}
@@ -765,7 +780,9 @@ class Matrix:
             cached[start : start + SLOTS] = numbers
 
     def _read_blocks(self, buffer: bytearray, segments: Iterable[int]) -> Iterator[int]:
-        """Read the beginning of each segment's vectors into the buffer, and yield its number."""
+        """Read the beginning of each segment's vectors into the buffer, and yield the number of the
+        segment.
+        """
         blob: apsw.Blob | None = None
         try:
             for segment in segments:
@@ -808,7 +825,7 @@ def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
 
 
 def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return the dot product of one row with each of the others, all int8."""
+    """Return the dot product of one row with each of the others. All are int8."""
     import numpy as np
     import simsimd
 
@@ -819,8 +836,9 @@ def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float
 
 
 def _parts(count: int) -> Iterator[slice]:
-    """Divide `count` rows into parts for two threads. Each part is half of the remaining rows, so that there
-    are few parts and the last ones are short.
+    """Divide `count` rows into parts for two threads.
+
+    Each part is half of the remaining rows, so that there are few parts and the last ones are short.
     """
     start = 0
     while start < count:
@@ -835,7 +853,7 @@ def _run_in_two_threads(
     """Do the parts of some work in another thread and, once a caller waits for the result, in the caller's
     thread as well.
 
-    Returns the function that waits for the result of `finish`, which follows the last part.
+    Return the function that waits for the result of `finish`, which runs after the last part.
     """
     from concurrent.futures import Future
 

@@ -67,8 +67,8 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are added to those of its chunks. `tokeniser` is part of the full-text index's input,
-    like the texts.
+    `lines` and `pages` are offsets, added to those of its chunks. Like the texts, `tokeniser` is part of the
+    full-text index's input.
     """
 
     first: int
@@ -85,9 +85,10 @@ class Run:
 
 
 class FairLock:
-    """A fair reentrant lock: the thread that has waited longest gets it. With `threading.RLock`, the thread
-    that has just released the lock nearly always gets it again, so a long document stored in many steps would
-    block all others until its end.
+    """A fair reentrant lock: the thread that has waited longest gets it.
+
+    With `threading.RLock`, the thread that has just released the lock nearly always gets it again, so a long
+    document stored in many steps would block all other threads until its end.
     """
 
     def __init__(self) -> None:
@@ -110,8 +111,9 @@ class FairLock:
 
 
 class _Incoming:
-    """A document being stored, with its runs, and those of them that are already in the file without an
-    owner."""
+    """A document that is being stored, with its runs, and those of them that are already in the file without
+    an owner.
+    """
 
     outcome: int | Rejected
 
@@ -127,8 +129,9 @@ class _Incoming:
 
 
 def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
-    """Divide chunks into runs whose boundaries depend on the chunks' content, so that an edit moves few of
-    them."""
+    """Divide chunks into runs whose boundaries depend on the chunks' content, so that an edit moves only a
+    few of them.
+    """
     start = 0
     for index, chunk in enumerate(chunks, 1):
         size = index - start
@@ -139,8 +142,9 @@ def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
 
 
 def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
-    """Return a digest that is equal for chunks that can share their rows. Lines and pages are counted from
-    the first chunk.
+    """Return a digest that is equal for chunks that can share their rows.
+
+    Lines and pages are counted relative to the first chunk.
     """
     first = chunks[0]
     parts = [model]
@@ -152,11 +156,14 @@ def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
 
 
 class Writer:
-    """Changes the index in `folder`. Calls block and may come from any thread."""
+    """Makes changes to the index in `folder`. Calls block, and may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create the index. Raises `StateError` if another process is writing or the file can't be
-        used, and `TargetError` if the folder can't be written to."""
+        """Open or create the index.
+
+        Raises `StateError` if another process is writing or the file can't be used, and `TargetError` if the
+        folder isn't writable.
+        """
         self._folder = folder
         self._guard = FairLock()
         self._lock = _lock_folder(folder)
@@ -186,8 +193,10 @@ class Writer:
         return self._is_open and identity(self._folder) == self._identity
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
-        """Store each document; return its id, or why it wasn't stored. `encoder` recomputes vanished
-        vectors."""
+        """Store each document.
+
+        Return its id, or why it wasn't stored. `encoder` computes vectors again that have disappeared.
+        """
         documents = [_Incoming(entry, encoder.model) for entry in entries]
         obsolete = list[int]()
         # Short ones first, because a note just saved must not wait for a book of the same batch.
@@ -209,7 +218,7 @@ class Writer:
         return [document.outcome for document in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change a document's path, name and time, and the words of its name. Raises `Rejected`."""
+        """Change a document's path, name and time, along with the words of its name. Raises `Rejected`."""
         with self._transaction():
             row = self._connection.execute(
                 "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ? RETURNING title, tags",
@@ -220,7 +229,7 @@ class Writer:
             self._index_name(document, row[0], json.loads(row[1]), path)
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist. Returns False if `scrub` still has to remove text from the WAL."""
+        """Remove the documents that exist. Return False if `scrub` still has to remove text from the WAL."""
         with self._transaction() as version:
             obsolete = [run.first for document in documents for run in self._runs_of(document)]
             self._remove(documents)
@@ -241,7 +250,10 @@ class Writer:
                 vectors.fill_better(self._connection, first, other, new_vectors, version)
 
     def tidy(self) -> bool:
-        """Do one step of the work that an interrupted change left. Returns whether there may be more."""
+        """Do one step of the work that an interrupted change left behind.
+
+        Return whether there may be more.
+        """
         with self._guard:
             if not self._is_open or self._is_closing:
                 return False
@@ -253,13 +265,15 @@ class Writer:
             return True
 
     def scrub(self) -> bool:
-        """Copy the WAL into the database and empty it. Returns False if a reader or a full disk prevents
-        that."""
+        """Copy the WAL into the database, and empty it.
+
+        Return False if a reader or a full disk prevents that.
+        """
         with self._guard:
             return not self._is_open or empty_wal(self._connection)
 
     def discard(self, reason: str) -> None:
-        """Close a damaged index and set its files aside; the next `Writer` creates a new one."""
+        """Close a damaged index, and set its files aside. The next `Writer` creates a new index."""
         with self._guard:
             self._connection.close()
             if self.is_current:
@@ -267,7 +281,7 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Start no further step. Data that is stored but not yet searchable is removed later."""
+        """Don't start another step. Data that is stored but not yet searchable is removed later."""
         self._is_closing = True
 
     def close(self) -> None:
@@ -281,8 +295,10 @@ class Writer:
                 self._release()
 
     def remove_if_empty(self) -> bool:
-        """Close the index and remove its files if it has no documents, then the folder if nothing else is in
-        it. Returns False if it has documents, or if a reader uses it. Raises OSError.
+        """Close the index. If it has no documents, remove its files, and then the folder if nothing else is
+        in it.
+
+        Return False if the index has documents or a reader is using it. Raises OSError.
         """
         with self._guard:
             has_documents = self._connection.execute("SELECT EXISTS (SELECT 1 FROM document)").get
@@ -308,7 +324,7 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        """Run the block in a transaction, all or nothing, yielding the number of this change."""
+        """Run the block in a transaction, all or nothing. Yield the number of this change."""
         with self._guard:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -325,7 +341,7 @@ class Writer:
     # Putting in
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
-        """Store short documents in one transaction, or a long document in as many as it needs."""
+        """Store short documents in one transaction, or a long document in as many as needed."""
         try:
             while True:
                 try:
@@ -354,9 +370,11 @@ class Writer:
     def _put_batch(
         self, document: _Incoming, version: int, obsolete: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
-        """Store up to `STEP` missing chunks and, if none is missing afterwards, make the whole document
-        searchable. Returns the document's id once it is searchable, and the runs stored for later, by
-        position. Runs with the same content in the replaced version are reused.
+        """Store up to `STEP` missing chunks. If none is missing afterwards, make the whole document
+        searchable.
+
+        Return the document's id once it is searchable, and the runs stored for later, by position. Runs with
+        the same content in the replaced version are reused.
         """
         entry = document.entry
         # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
@@ -422,7 +440,8 @@ class Writer:
     def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
         """Raise `DamagedError` if one of `documents`, or the document at `path`, has lost chunks.
 
-        Without the text, their words can't be removed, and would match whichever chunk gets the number next.
+        Without a chunk's text, its words can't be removed, and would match whichever chunk gets its number
+        next.
         """
         find = f"SELECT id FROM document WHERE id = ? AND NOT {WHOLE}"  # noqa: S608
         at_path = f"SELECT id FROM document WHERE path = ? AND NOT {WHOLE}"  # noqa: S608
@@ -432,7 +451,7 @@ class Writer:
                 raise DamagedError(f"document {damaged_id} is missing passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
-        """Make these documents unsearchable; their runs then have no owner."""
+        """Make these documents unsearchable, which leaves their runs without an owner."""
         for document in documents:
             self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
             self._connection.execute("DELETE FROM names WHERE rowid = ?", (document,))
@@ -443,7 +462,7 @@ class Writer:
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
     def _insert_run(self, document: _Incoming, position: int, version: int) -> Run:
-        """Store the chunks of a run, which no search finds until the run gets its document.
+        """Store the chunks of a run. No search finds them until the run gets its document.
 
         Raises `VectorsLackingError`.
         """
@@ -486,8 +505,10 @@ class Writer:
         )
 
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
-        """Remove words from the full-text index. It contains no texts, so SQLite has to be given the same
-        words to find them."""
+        """Remove words from the full-text index.
+
+        It doesn't contain the texts, so SQLite has to be given the same words again to find its entries.
+        """
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
             _words_of(run, chunks),
@@ -498,8 +519,10 @@ class Writer:
         self._connection.execute("REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, named))
 
     def _reword_step(self) -> bool:
-        """Update the words of `STEP` stored chunks, of one document or several. Returns whether there were
-        any."""
+        """Update the words of `STEP` stored chunks, of one or more documents.
+
+        Return whether there were any.
+        """
         with self._guard:
             stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
             if not stale:
@@ -516,7 +539,7 @@ class Writer:
     def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
         """Update the words of a document: those of up to `room` of its chunks, then those of its name.
 
-        Returns the remaining room, or -1 if chunks are left.
+        Return the remaining room, or -1 if chunks are left.
         """
         for run in self._runs_of(document):
             if run.tokeniser == TOKENISER:
@@ -538,8 +561,10 @@ class Writer:
     # Removing
 
     def _clear(self, obsolete: list[int]) -> bool:
-        """Remove all runs in `obsolete`, step by step, and free their space. Returns False if some of this
-        must wait."""
+        """Remove all runs in `obsolete`, step by step, and free their space.
+
+        Return False if some of this must wait.
+        """
         while obsolete and not self._is_closing:
             with self._transaction() as version:
                 self._clear_step(obsolete, version)
@@ -549,7 +574,10 @@ class Writer:
             return not obsolete and self._is_open and not self._is_marked()
 
     def _clear_step(self, obsolete: list[int], version: int) -> None:
-        """Remove up to `STEP` chunks of the ownerless runs in `obsolete`; finished runs leave `obsolete`."""
+        """Remove up to `STEP` chunks of the ownerless runs in `obsolete`.
+
+        Runs that are finished are removed from `obsolete`.
+        """
         query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
         runs = {
             first: Run(*row)
@@ -581,7 +609,9 @@ class Writer:
         self._is_merging = False
 
     def _delete_chunks(self, run: Run, count: int, version: int) -> None:
-        """Remove `count` chunks at the end of a run, their words and the vectors that only they use."""
+        """Remove `count` chunks at the end of a run, along with their words and the vectors that only they
+        use.
+        """
         rowids = (run.last + 1 - count, run.last)
         rows: list[Any] = self._connection.execute(
             "SELECT id, headings, text, slot FROM chunk WHERE id BETWEEN ? AND ?", rowids
@@ -598,7 +628,7 @@ class Writer:
         vectors.release(self._connection, slots, version)
 
     def _convert_step(self) -> bool:
-        """Store a few vectors of a large index in planes. Returns whether there were any."""
+        """Store a few vectors of a large index in planes. Return whether there were any."""
         with self._guard:
             segments = vectors.find_convertible(self._connection)
             if segments:
@@ -608,17 +638,21 @@ class Writer:
             return bool(segments)
 
     def _find_ownerless(self) -> list[int]:
-        """Return the runs without an owner whose document is not being stored."""
+        """Return the runs without an owner whose document isn't being stored."""
         rows = self._connection.execute("SELECT first FROM run WHERE document IS NULL")
         return [first for (first,) in rows if first not in self._staged]
 
     def _is_marked(self) -> bool:
-        """Return whether the full-text index may still hold words that are marked as deleted but not
-        erased."""
+        """Return whether the full-text index may still contain words that are marked as deleted but haven't
+        been erased.
+        """
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
     def _merge(self) -> bool:
-        """Do one step of removing words that are only marked as deleted. Returns whether there was one."""
+        """Do one step of erasing words that are only marked as deleted.
+
+        Return whether there was one to do.
+        """
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
@@ -640,7 +674,7 @@ class Writer:
             return True
 
     def _shrink(self) -> bool:
-        """If there is a lot of free space, release part of it. Returns whether there was any to release."""
+        """If there is a lot of free space, release part of it. Return whether there was any to release."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False
@@ -659,8 +693,10 @@ _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 def _words_of(
     run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]
 ) -> Iterator[tuple[int, str, str, str]]:
-    """Return (rowid, name, headings, body) for chunks (rowid, headings, text), the same for adding and
-    removing. The other forms of words go into `name`."""
+    """Return (rowid, name, headings, body) for chunks (rowid, headings, text), to add or remove them.
+
+    The other forms of words go into `name`.
+    """
     for rowid, headings, text in searches_first.pace(chunks):
         above, forms_above = words_and_forms("\n".join(headings), run.tokeniser)
         body, forms = words_and_forms(text, run.tokeniser)
@@ -677,7 +713,7 @@ def _dump(texts: tuple[str, ...]) -> str:
 
 
 def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
-    """Yield groups of short documents to commit together, and each long document alone."""
+    """Yield groups of short documents to commit together, and each long document on its own."""
     group, chunks = list[_Incoming](), 0
     for document in documents:
         if group and (document.is_long or chunks + len(document.entry.chunks) > _TOGETHER):
@@ -690,7 +726,7 @@ def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """Return a descriptor that holds the lock on `folder`. Create the folder if it is missing."""
+    """Return a descriptor that holds the lock on `folder`. If the folder is missing, create it."""
     path = folder / LOCK
     try:
         make_private_folder(folder)
