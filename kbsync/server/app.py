@@ -111,8 +111,9 @@ MakeAssistants = Callable[[OpenMirrors, RunQuery], ASGIApp]
 
 
 class AssistantRoute:
-    """The application for assistants, created on the first request, because importing the protocol's library
-    is slow.
+    """The application for assistants.
+
+    It is created on the first request, because importing the protocol's library is slow.
     """
 
     def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, run_query: RunQuery) -> None:
@@ -133,7 +134,7 @@ class AssistantRoute:
 
 
 class RunningMirrors:
-    """The running mirrors and their open targets. Used in the mirrors' loop.
+    """The running mirrors and their open targets. To be used in the mirrors' event loop.
 
     `runs`: the running mirrors by name, updated as they start and end. `read`: reads the state.
     """
@@ -145,7 +146,10 @@ class RunningMirrors:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """Yield the mirror's open target, or one opened just for this response. Raises `KbsyncError`."""
+        """Yield the mirror's open target, or one that is opened just for this response.
+
+        Raises `KbsyncError`.
+        """
         run = self._runs.get(mirror.name)
         if run is not None and run.bound is not None:
             # Use the mirror's own target, so that a search loads no model and takes no lock.
@@ -164,7 +168,7 @@ class RunningMirrors:
 
 
 class ListenerApp:
-    """The application for one run of the listener. Create it in the mirrors' loop.
+    """The application for one run of the listener. Create it in the mirrors' event loop.
 
     `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
     updated as they start and end. `assistants` creates the application for assistants. `token` may change at
@@ -241,8 +245,9 @@ class ListenerApp:
         return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status(self, request: Request) -> Response:
-        """Return what `kbsync status --json` prints; with `documents=1`, also a page of documents, selected
-        by `limit`, `state` and `after`.
+        """Return the output of `kbsync status --json`.
+
+        With `documents=1`, it includes a page of documents, selected by `limit`, `state` and `after`.
         """
         params, page = request.query_params, None
         if params.get("documents"):
@@ -257,15 +262,18 @@ class ListenerApp:
 
     async def held(self, request: Request) -> Response:
         """Return the held deletions of `mirror` or, with `kind=renewals`, the documents whose reindexing is
-        held, and the list version to pass to `approve`.
+        held.
+
+        Also return the version of the list, to pass to `approve`.
         """
         name, kind = self._mirror_in(request.query_params), _kind_in(request.query_params)
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Search for the query `q`; return `k` hits after the first `offset`, from `mirror` or from all
-        mirrors, and whether there are `more`. `type` and `after` restrict the search. `unfinished=1`: the
-        user is still typing. `explain=1`: say why each hit was found.
+        """Search for the query `q`. Return `k` hits after the first `offset`, and whether there are `more`.
+
+        The hits are from `mirror`, or from all mirrors. `type` and `after` restrict the search.
+        `unfinished=1`: the user is still typing. `explain=1`: explain why each hit was found.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
@@ -326,8 +334,8 @@ class ListenerApp:
     async def document(self, request: Request) -> Response:
         """Return a part of a document's extracted text, and why searches do or don't find it.
 
-        `key`: its path in the mirror, encoded like `after` in `status`. The part begins at `offset`, ends at
-        `before`, or contains the `passage`. Only for files in the state.
+        `key`: the document's path in the mirror, encoded like `after` in `status`. The part begins at
+        `offset`, ends at `before`, or contains the `passage`. Only files in the state are found.
         """
         params, name = request.query_params, self._mirror_in(request.query_params)
         path = _path_in(params, "key")
@@ -349,8 +357,10 @@ class ListenerApp:
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:
-        """Return the newest `limit` events of `mirror` or of all mirrors, about the file or folder `key` or
-        about all files."""
+        """Return the newest `limit` events of `mirror` or of all mirrors.
+
+        `key`: the file or folder that they are about, if not all files.
+        """
         params, name = request.query_params, request.query_params.get("mirror", "")
         if name:
             self._check_mirror(name)
@@ -359,9 +369,7 @@ class ListenerApp:
         return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
     async def removal(self, request: Request) -> Response:
-        """Return the number of documents that removing the `mirror` would delete, and their
-        knowledge bases.
-        """
+        """Return how many documents would be deleted by removing the `mirror`, and their knowledge bases."""
         name = self._mirror_in(request.query_params)
         installation = self._mirrors.installation
         holdings = await self.state_reader.read(lambda tx: read_holdings(tx, installation, name))
@@ -379,9 +387,9 @@ class ListenerApp:
     async def order(self, verb: str, request: Request) -> Response:
         """Put the message `verb` for a mirror into the inbox.
 
-        The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), or
-        `may_succeed` for those that may succeed without a change; for an approval it has the `version` and
-        `kind` of the held list that the user saw.
+        The body names the `mirror`. For a retry, it may have `paths` (default: all failed documents), or
+        `may_succeed` for documents that may succeed without a change. For an approval, it has the `version`
+        and `kind` of the held list that the user saw.
         """
         payload = await self._payload_of(request)
         mirror, paths, kind = self._mirror_in(payload), payload.get("paths"), _kind_in(payload)
@@ -404,8 +412,10 @@ class ListenerApp:
         return _accepted(verb, mirror)
 
     async def pause(self, request: Request) -> Response:
-        """Pause the `mirror`, for `seconds` or until `resume`. The pause has taken effect when the response
-        arrives."""
+        """Pause the `mirror`, for `seconds` or until `resume`.
+
+        The pause is in effect when the response arrives.
+        """
         payload = await self._payload_of(request)
         mirror, seconds = self._mirror_in(payload), payload.get("seconds")
         # JSON's true is an int in Python.
@@ -440,8 +450,11 @@ class ListenerApp:
         return _accepted("add", mirror, notes=notes)
 
     async def remove(self, request: Request) -> Response:
-        """Remove the `mirror` from the config, like `kbsync remove`. `documents`: `keep` (the default) or
-        `delete`; the daemon deletes them first, after this response."""
+        """Remove the `mirror` from the config, like `kbsync remove`.
+
+        `documents`: `keep` (the default) or `delete`. The daemon deletes the documents first, after this
+        response.
+        """
         payload = await self._payload_of(request)
         mirror, documents = self._mirror_in(payload), payload.get("documents", "keep")
         if documents not in ("keep", "delete"):
@@ -469,8 +482,9 @@ class ListenerApp:
         return _accepted("remove", mirror)
 
     def _add(self, typed: str, name: str | None, config_path: Path) -> tuple[str, list[str]]:
-        """Return the name of the new mirror, and notes on other mirrors with the same files. This reads the
-        disk, so it may block. Raises `UsageError`.
+        """Add the mirror. Return its name, and notes on other mirrors with the same files.
+
+        This reads the disk, so it may block. Raises `UsageError`.
         """
         expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
         # A user of the page doesn't know the daemon's working directory.
@@ -489,7 +503,7 @@ class ListenerApp:
         return name, list(describe_overlaps(config, name))
 
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:
-        """Edit the config, then have the daemon reload it."""
+        """Edit the config, then make the daemon reload it."""
         result = await self._with_config(edit)
         await self._in_time(self._run_query(partial(self._post, RELOAD, None, {})))
         return result
@@ -514,8 +528,9 @@ class ListenerApp:
             raise HTTPException(409, str(error)) from error
 
     async def _payload_of(self, request: Request) -> dict[str, Any]:
-        """Return the body of a request from our own page. This refuses requests that a browser may have sent
-        for another site's page.
+        """Return the body of a request from our own page.
+
+        Refuse requests that a browser may have sent for a page of another site.
         """
         headers = request.headers
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -545,7 +560,7 @@ class ListenerApp:
         return payload
 
     def _mirror_in(self, fields: Mapping[str, Any]) -> str:
-        """Return the `mirror` that the query string or the body names."""
+        """Return the `mirror` named in the query string or the body."""
         mirror = fields.get("mirror")
         if not isinstance(mirror, str):
             raise HTTPException(400, "`mirror` is missing")
@@ -559,8 +574,9 @@ class ListenerApp:
     # -- in the mirrors' loop ---------------------------------------------------------------------------
 
     async def _explain(self, name: str, path: str) -> PathExplanation:
-        """Explain why searches do or don't find a file in the state. Raises `KbsyncError`, and
-        `HTTPException` for any other path.
+        """Explain why searches do or don't find a file in the state.
+
+        Raises `KbsyncError`, or `HTTPException` for any other path.
         """
 
         def is_known(tx: Tx) -> bool:
@@ -584,8 +600,10 @@ class ListenerApp:
         await self._write(mirror, lambda tx, _number, now: tx.inbox.post(verb, mirror, args, now))
 
     async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], None]) -> None:
-        """Run `change` with the mirror's id (or any mirror's if `mirror` is None) and the time, and wake the
-        daemon. Raises `StateError`.
+        """Run `change` with the id of the mirror (or of any mirror, if `mirror` is None) and the time, and
+        wake the daemon.
+
+        Raises `StateError`.
         """
         run = next(iter(self._runs.values()), None) if mirror is None else self._runs.get(mirror)
         if run is None:
@@ -594,8 +612,10 @@ class ListenerApp:
         await asyncio.to_thread(wake, self._state_dir)
 
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:
-        """Schedule an early poll of the documents that a callback named. If that fails, the usual polling
-        covers them."""
+        """Schedule an early poll of the documents named in a callback.
+
+        If that fails, the usual polling covers them.
+        """
         run = self._runs.get(mirror)
         if run is None or run.bound is None:
             return
@@ -610,7 +630,7 @@ class ListenerApp:
 
 @cache
 def content(name: str) -> bytes:
-    """Return the content of a static file: one of `TYPES`."""
+    """Return the content of a static file, which is one of `TYPES`."""
     return files("kbsync.server").joinpath("static", name).read_bytes()
 
 
@@ -623,7 +643,7 @@ async def asset(request: Request) -> Response:
 
 
 def _accepted(verb: str, mirror: str, *, status: int = 202, notes: Sequence[str] = ()) -> Response:
-    """Log a user's action and confirm it; status 202 means that the daemon carries it out later."""
+    """Log a user's action and confirm it. Status 202 means that the daemon will carry it out later."""
     log.info("order.taken", mirror=mirror, verb=verb)
     return json_answer({"asked": verb, "mirror": mirror, **({"notes": notes} if notes else {})}, status)
 

@@ -1,4 +1,4 @@
-"""Checks the host and token of each request to the listener, and sets headers on every response."""
+"""Checks the host and the token of each request to the listener, and sets headers on every response."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ _ALWAYS = (
 
 
 class AccessControl:
-    """Checks each request. `token` returns the current token. If that is None, only requests whose Host is
-    this machine are allowed, or none if `needs_token`.
+    """Checks each request.
+
+    `token` returns the current token. If that is None, only requests whose Host is this machine are allowed,
+    or none if `needs_token` is set.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class AccessControl:
         await app(scope, receive, send_with_headers)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
-        """Return the response to a refused request; None if the request is allowed."""
+        """Return the response that refuses the request, or None if the request is allowed."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path: str = scope["path"]
         if path.startswith(OPEN):
@@ -95,8 +97,9 @@ class AccessControl:
 
 
 def shows_token(authorization: str, token: Secret) -> bool:
-    """Return whether the request has the token: as a bearer token, or as the password for any username,
-    which is how browsers send it.
+    """Return whether the request includes the token.
+
+    It may be a bearer token, or the password for any user name, which is how browsers send it.
     """
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":

@@ -1,7 +1,7 @@
-"""Receives callbacks in which a service announces finished documents. They only trigger a poll.
+"""Receives callbacks in which a service announces finished documents. A callback only triggers a poll.
 
-Source: section 3.9 of the service's knowledge API manual: it POSTs JSON, without a signature, and expects
-`code` 200 within two seconds. Callbacks may be duplicated, late, early or missing.
+Source: section 3.9 of the service's knowledge API manual. The service POSTs JSON, without a signature, and
+expects `code` 200 within two seconds. Callbacks may be duplicated, late, early or missing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CallbackQueue:
         self._passing: asyncio.Task[None] | None = None
 
     def hear(self, mirror: str, remote_id: str) -> None:
-        """Record that a document may have changed. This can be called from any thread and returns at once."""
+        """Record that a document may have changed. Callable from any thread; returns at once."""
         self._loop.call_soon_threadsafe(self._note, mirror, remote_id)
 
     def _note(self, mirror: str, remote_id: str) -> None:
@@ -84,7 +84,7 @@ class CallbackRoute:
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """Return 200 for any body, so that the service doesn't resend it; 404 for an unknown path."""
+        """Return 200 for any body, so that the service doesn't send it again, or 404 for an unknown path."""
         received, mirror = request.path_params["secret"].encode(), None
         # Compare with all, so that a wrong secret takes as long as the correct one.
         for name, secret in self.secrets.items():
@@ -102,8 +102,9 @@ class CallbackRoute:
 
 
 def document_in(body: bytes) -> str | None:
-    """Return the id of the event's document, or None for any other body. This ignores the status that the
-    event reports.
+    """Return the id of the event's document, or None for any other body.
+
+    The status in the event is ignored.
     """
     try:
         payload = json.loads(body)

@@ -1,4 +1,4 @@
-"""Prepares a document for the page: its text in parts, and links that open its file on this machine."""
+"""Prepares a document for the web page: its text in parts, and links that open its file on this machine."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ def part_of(explanation: PathExplanation, offset: int, before: int, passage: str
 
 
 def is_from_this_machine(request: Request) -> bool:
-    """Return whether the browser runs on this machine, as far as the request shows: no proxy, and both ends
-    are loopback addresses.
+    """Return whether the browser is on this machine, as far as the request shows.
+
+    There must be no proxy, and both ends must have loopback addresses.
     """
     is_proxied = any(name in request.headers for name in FORWARDED)
     client = "" if request.client is None else request.client.host
@@ -70,13 +71,13 @@ def is_from_this_machine(request: Request) -> bool:
 
 
 class Vaults:
-    """Detects which folders are Obsidian vaults. Used in the listener's loop."""
+    """Detects which folders are Obsidian vaults. To be used in the listener's event loop."""
 
     def __init__(self) -> None:
         self._checks: dict[Path, asyncio.Task[bool]] = {}
 
     async def links(self, folder: Path, path: str) -> dict[str, str]:
-        """Return the URLs that open the file at `path` of a mirror's folder."""
+        """Return the URLs that open the file at `path` in a mirror's folder."""
         absolute = folder / path
         links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
         if not path.endswith(".md") or not str(absolute).isprintable():

@@ -1,7 +1,8 @@
-"""The event stream: sends the state of all mirrors to each open page whenever it changes.
+"""The event stream, which sends the state of all mirrors to each open page whenever it changes.
 
-Each event contains the whole state, so a page may miss some: a slow page gets the latest event, and a page
-that reads nothing for `SLOWEST` seconds is disconnected. A slow page can't delay mirrors or other pages.
+Each event contains the whole state, so a page may miss some events: a slow page gets only the latest one. A
+page that doesn't read anything for `SLOWEST` seconds is disconnected. A slow page can't delay mirrors or
+other pages.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class OpenPage:
-    """An open page, with the latest event that it hasn't received."""
+    """An open page, with the latest event that hasn't been sent to it."""
 
     def __init__(self) -> None:
         self._latest = b""
@@ -53,7 +54,7 @@ class OpenPage:
         self._is_new.set()
 
     async def next(self, seconds: float) -> bytes:
-        """Return the next event, or a heartbeat if there is none in time."""
+        """Return the next event, or a heartbeat if none arrives in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._is_new.wait()
@@ -73,7 +74,7 @@ class EventHub:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self) -> OpenPage | None:
-        """Add a page; return None if too many are open."""
+        """Add a page. Return None if too many are open."""
         if len(self.clients) >= MAX_CLIENTS:
             return None
         client = OpenPage()
@@ -86,7 +87,7 @@ class EventHub:
         return client
 
     def leave(self, client: OpenPage) -> None:
-        """Remove a page; after the last one, stop polling."""
+        """Remove a page. After the last one, stop polling."""
         self.clients.discard(client)
         if not self.clients and self._polling is not None:
             self._polling.cancel()
@@ -131,12 +132,12 @@ class EventHub:
 
 
 def encoded(name: str, payload: Mapping[str, Any]) -> bytes:
-    """Encode one event in plain ASCII, because file names may contain bytes that aren't valid UTF-8."""
+    """Encode an event in plain ASCII, because file names may contain bytes that aren't valid UTF-8."""
     return f"event: {name}\ndata: {json.dumps(payload, separators=(',', ':'))}\n\n".encode("ascii")
 
 
 class EventStream:
-    """A response that sends events until the client disconnects or is too slow, or the listener ends."""
+    """A response that sends events until the client disconnects or is too slow or the listener ends."""
 
     def __init__(self, hub: EventHub, client: OpenPage, headers: Mapping[str, str]) -> None:
         self._hub, self._client = hub, client

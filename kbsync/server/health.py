@@ -1,7 +1,7 @@
-"""Serves health checks: /healthz reports whether the mirrors' loop is running, /readyz whether each mirror
-has finished its first pass and none is halted.
+"""Serves health checks.
 
-Nothing here waits longer than `PATIENCE` for a mirror.
+/healthz reports whether the mirrors' event loop is running. /readyz reports whether each mirror has finished
+its first pass and none is halted. Nothing here waits longer than `PATIENCE` for a mirror.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class MirrorReadiness:
 
 
 class Readiness:
-    """Checks whether a daemon's mirrors are ready. Runs in their event loop. `runs`: the running mirrors by
-    name.
+    """Checks whether a daemon's mirrors are ready. Runs in their event loop.
+
+    `runs`: the running mirrors by name.
     """
 
     def __init__(self, runs: Mapping[str, Mirror]) -> None:
@@ -75,7 +76,7 @@ ReadReadiness = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 
 
 class HealthRoutes:
-    """The routes of /healthz and /readyz. `read` queries the mirrors' loop from this thread's loop."""
+    """The routes of /healthz and /readyz. `read` queries the mirrors' event loop from this thread's loop."""
 
     def __init__(self, monitor: LoopMonitor, read: ReadReadiness) -> None:
         self._monitor, self._read = monitor, read
@@ -87,14 +88,15 @@ class HealthRoutes:
         return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:
-        """Return 200 while the mirrors' loop runs, otherwise 503."""
+        """Return 200 while the mirrors' event loop is running, otherwise 503."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
         return PlainTextResponse(f"the event loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
 
     async def readiness(self, _request: Request) -> Response:
-        """Return 200 once every mirror has finished its first pass and none is halted; otherwise 503 with the
-        mirrors that aren't ready, and why.
+        """Return 200 once every mirror has finished its first pass and none is halted.
+
+        Otherwise, return 503 with the mirrors that aren't ready, and why.
         """
         now = time.monotonic()
         # One check serves all requests that arrive meanwhile or shortly after.

@@ -1,7 +1,7 @@
-"""The daemon's HTTP listener: opened, moved and closed according to the config.
+"""The daemon's HTTP listener, which is opened, moved and closed according to the config.
 
-It serves from its own thread and event loop, so no request can delay a mirror, a stuck mirror can't delay a
-response, and /healthz can report that the mirrors' loop is stuck.
+It serves from its own thread and event loop. So no request can delay a mirror, a stuck mirror can't delay a
+response, and /healthz can report that the mirrors' event loop is stuck.
 """
 
 from __future__ import annotations
@@ -48,13 +48,19 @@ CHECK_EVERY = 30.0
 
 
 class TimeoutProtocol(H11Protocol):
-    """An HTTP connection that is closed if it doesn't send complete request headers within
-    `REQUEST_SECONDS`, or if `MAX_CONNECTIONS` are open and it has waited longest."""
+    """An HTTP connection with a time limit.
+
+    It is closed if it doesn't send complete request headers within `REQUEST_SECONDS`, or if `MAX_CONNECTIONS`
+    are open and it has waited longest.
+    """
 
     _overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer. Close a silent connection, so that a health check gets its response."""
+        """Start the timer.
+
+        If there are too many connections, close a silent one, so that a health check gets its response.
+        """
         super().connection_made(transport)
         connections = cast(set[TimeoutProtocol], self.connections)
         silent = {one._overdue.when(): one for one in connections if one._overdue is not None}
@@ -97,8 +103,10 @@ class _Server(uvicorn.Server):
 
 
 class ServerThread:
-    """Serves one application on listening sockets. When it stops, it calls `end_streams` and closes the
-    sockets."""
+    """Serves one application on listening sockets.
+
+    When it stops, it calls `end_streams` and closes the sockets.
+    """
 
     def __init__(
         self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
@@ -126,7 +134,7 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, and return when it is serving. Raises `UsageError` after `START_SECONDS`."""
+        """Start the thread, and return once it is serving. Raises `UsageError` after `START_SECONDS`."""
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()
@@ -142,7 +150,7 @@ class ServerThread:
         self._thread.join()
 
     def stop(self) -> None:
-        """Stop serving. Returns when the sockets are closed, or after a short wait. May be called again."""
+        """Stop serving. Return when the sockets are closed, or after a short wait. May be called again."""
         self._end_streams()
         self._server.should_exit = True
         if self._thread.ident is not None:
@@ -164,9 +172,9 @@ _FIXES = {
 
 
 def bind_sockets(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets, one for each address of `host`; `port` 0 picks a free port for each.
+    """Return listening sockets, one for each address of `host`. `port` 0 picks a free port for each.
 
-    If one fails, close all of them and raise `UsageError` with the fix.
+    If one of them can't be opened, close all of them and raise `UsageError` with the fix.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -193,7 +201,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class HttpListener:
-    """Runs the listener according to the config. Call its methods in the running mirrors' loop.
+    """Runs the listener according to the config. Call its methods in the event loop of the running mirrors.
 
     `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
     updated as they start and end. `assistants` creates the application for assistants, if any. `removals`:
@@ -217,8 +225,9 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def switch_to(self, config: Config) -> None:
-        """Listen according to this config from now on. If this raises `UsageError`, the old listener
-        continues.
+        """Listen according to this config from now on.
+
+        If this raises `UsageError`, the old listener continues.
         """
         async with self._changing:
             await self._switch_to(config.http)
@@ -277,8 +286,10 @@ class HttpListener:
         )
 
     async def keep(self) -> None:
-        """Keep the monitor's heartbeat going, and restart a listener that ended unexpectedly. Runs until
-        cancelled."""
+        """Keep the monitor's heartbeat going, and restart a listener that ended unexpectedly.
+
+        Run until cancelled.
+        """
         beating = asyncio.create_task(self.monitor.keep())
         try:
             while True:

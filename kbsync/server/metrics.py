@@ -1,8 +1,8 @@
-"""Counts events since the daemon started, for Prometheus and for the latest changes on the page.
+"""Counts events since the daemon started, for Prometheus and for the latest changes on the web page.
 
-The counts exist only in memory, in the mirrors' loop; counting a finished document costs a few additions. The
-text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the loop is still
-running.
+The counts exist only in memory, in the mirrors' event loop; counting a finished document takes a few
+additions. The text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the
+loop is still running.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ LAST_CHANGES = 30
 
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
-    """The counts at one moment. Requests are counted by target, everything else by mirror.
+    """The counts at a point in time. Requests are counted by target, everything else by mirror.
 
     `uploaded`: bytes of documents. `changes`: the latest changes as the page shows them, oldest first.
-    `unwritten`: the halts of mirrors whose state can't be written.
+    `unwritten`: the halts of mirrors whose state isn't writable.
     """
 
     requests: Mapping[str, Meter] = field(default_factory=dict)
@@ -53,8 +53,10 @@ class CounterSnapshot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MetricFigures:
-    """The metrics for monitoring, as a Prometheus collector. `silence`: seconds since the mirrors' loop last
-    ran."""
+    """The metrics for monitoring, as a Prometheus collector.
+
+    `silence`: how many seconds ago the mirrors' event loop last ran.
+    """
 
     mirrors: Sequence[MirrorStatus] = ()
     counted: CounterSnapshot = field(default_factory=CounterSnapshot)
@@ -132,8 +134,9 @@ class MetricFigures:
 
 
 class Counters:
-    """The counts for every mirror so far. `current`: the running mirrors by name, updated as they start and
-    end.
+    """The counts for every mirror so far.
+
+    `current`: the running mirrors by name, updated as they start and end.
     """
 
     def __init__(self, current: Mapping[str, Mirror]) -> None:
@@ -200,7 +203,10 @@ state, takes less."""
 
 
 class LoopMonitor:
-    """Tells other threads whether the mirrors' loop is still running. `steady` is a clock in seconds."""
+    """Tells other threads whether the mirrors' event loop is still running.
+
+    `steady` is a clock in seconds.
+    """
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady

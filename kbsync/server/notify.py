@@ -1,7 +1,7 @@
 """Sends notifications, by a command or a POST, when a mirror halts, when it resumes, and when documents fail.
 
 One notification covers many failures, and the rate of notifications is limited. No mirror waits for a
-delivery, which has a time limit. The log never contains a notification's content or its URL.
+delivery, which has a time limit. The log never contains a notification's content or URL.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ log = structlog.get_logger("kbsync")
 
 @dataclass(frozen=True, slots=True)
 class FailedDocument:
-    """A quarantined document. `path` is relative to the folder."""
+    """A quarantined document. `path` is relative to the mirror's folder."""
 
     path: str
     reason: str
@@ -64,11 +64,12 @@ class FailedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notification about one mirror. `at`: when it happened, or last happened, in epoch seconds.
+    """One notification about one mirror.
 
-    `halt`: the halt that began, or the one that ended (then only its reason is set). `count`: the number of
-    documents that failed since the last notification; `documents`: the first of them; `fix`: the command that
-    retries them, empty if none can succeed before its file changes.
+    `at`: when it happened, or last happened, in epoch seconds. `halt`: the halt that began, or the one that
+    ended (then only its reason is set). `count`: the number of documents that failed since the last
+    notification. `documents`: the first of them. `fix`: the command that retries them, or empty if none can
+    succeed before its file changes.
     """
 
     event: Occasion
@@ -80,7 +81,7 @@ class Notice:
     fix: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the JSON to send. Its field `text` says everything in one sentence."""
+        """Return the JSON to send. Its field `text` summarizes everything in one sentence."""
         halt = self.halt
         match self.event:
             case "halted":
@@ -118,8 +119,10 @@ class _Pace:
 
 @dataclass(slots=True)
 class _MirrorNotices:
-    """The pending notifications about one mirror: its current halt (since `shown_at`), the last halt that was
-    `notified`, and its failures. `shown_at` and `failed_at` (the last failure) are in epoch seconds.
+    """The pending notifications about one mirror: its current halt, the last halt that was `notified`, and
+    its failures.
+
+    `shown_at` (when the halt began) and `failed_at` (when a document last failed) are in epoch seconds.
     """
 
     shown: Halt = NO_HALT
@@ -134,18 +137,18 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """Determines, from the mirrors' state, which notifications a daemon has yet to send."""
+    """Determines from the state of the mirrors which notifications a daemon still has to send."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
-        """Drop all mirrors but these, since the others were removed."""
+        """Drop all mirrors but these, because the others were removed."""
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 
     def record_halt(self, mirror: str, halt: Halt | None, at: float) -> None:
-        """Record the mirror's halt at epoch seconds `at`."""
+        """Record a halt of the mirror, at epoch seconds `at`."""
         news, halt = self._mirrors[mirror], halt or NO_HALT
         # Compare only the reason: a different number of documents in the detail isn't a change.
         if news.shown.reason != halt.reason:
@@ -153,8 +156,10 @@ class PendingNotices:
         news.shown = halt
 
     def failed(self, mirror: str, document: FailedDocument, fix: str, now: float, at: float) -> None:
-        """Record that a document was quarantined, at epoch seconds `at`. `fix`: the command that retries all
-        of them, empty if a retry can't help this one."""
+        """Record that a document was quarantined, at epoch seconds `at`.
+
+        `fix`: the command that retries all of them, or empty if a retry can't help this one.
+        """
         news = self._mirrors[mirror]
         news.fix, news.failed_at = fix or news.fix, at
         news.count += 1
@@ -177,7 +182,9 @@ class PendingNotices:
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.fix)
 
     def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
-        """Record that a notification was delivered, or that it must be resent after an increasing pause."""
+        """Record that a notification was delivered, or that it must be sent again after an increasing
+        pause.
+        """
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
             news.failures.sent(now, well=well)
@@ -192,13 +199,13 @@ class PendingNotices:
 
 
 class Undelivered(Exception):
-    """A notification could not be delivered; `str()` says why, without arguments or URL."""
+    """A notification couldn't be delivered. `str()` says why, without arguments or URL."""
 
 
 async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:
     """Run a command with `body` on stdin, in its own process group, which is killed at the time limit.
 
-    Raises `Undelivered` if the command can't start, takes longer than `limit` seconds or fails.
+    Raises `Undelivered` if the command can't be started, takes longer than `limit` seconds or fails.
     """
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     starting = asyncio.create_task(
@@ -229,7 +236,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the command and its child processes, except those that have switched to another user."""
+    """Kill the command and its child processes, except for those that have switched to another user."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -269,13 +276,16 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
 
 
 def body_of(notice: Notice) -> bytes:
-    """Return the notification as one JSON document on one line."""
+    """Return the notification as a JSON document on one line."""
     return (json.dumps(notice.to_json(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
 class Notifications:
-    """Sends notifications as configured. `runs`: the running mirrors by name, updated as they start and end.
-    `steady` and `wall` are clocks in seconds."""
+    """Sends notifications as configured.
+
+    `runs`: the running mirrors by name, updated as they start and end. `steady` and `wall` are clocks in
+    seconds.
+    """
 
     def __init__(
         self,
@@ -309,7 +319,10 @@ class Notifications:
             self._pending.failed(mirror, document, fix, self._steady(), self._wall())
 
     async def keep(self) -> None:
-        """Check the mirrors and send notifications until cancelled; then also kill a running command."""
+        """Check the mirrors and send notifications until cancelled.
+
+        On cancellation, also kill a running command.
+        """
         while True:
             if self._config is None:
                 self._changed.clear()
@@ -334,7 +347,7 @@ class Notifications:
             self._pending.record_delivery(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
-        """Deliver a notification by command and POST at once; one success is enough."""
+        """Deliver a notification at once, by command and by POST. One success is enough."""
         body = body_of(notice)
         channels: list[tuple[str, Awaitable[None]]] = []
         if config.command is not None:

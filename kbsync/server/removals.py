@@ -23,10 +23,9 @@ from kbsync.state.mirrors import BindingRecord
 
 @dataclass(frozen=True, slots=True)
 class MirrorRemoval:
-    """The removal of one mirror: `deleted` of its `documents` have been deleted so far. `at`: when it began,
-    in epoch seconds.
+    """The removal of one mirror: so far, `deleted` of its `documents` have been deleted.
 
-    `problem`: why it failed; '' while it runs.
+    `at`: when it began, in epoch seconds. `problem`: why it failed, or '' while it is running.
     """
 
     mirror: str
@@ -42,7 +41,7 @@ class MirrorRemoval:
 
 
 class RemovalQueue:
-    """The removals of one daemon. Change it in the mirrors' loop only."""
+    """The removals of one daemon. Change it only in the mirrors' event loop."""
 
     def __init__(self) -> None:
         self.current: Mapping[str, MirrorRemoval] = {}
@@ -54,14 +53,14 @@ class RemovalQueue:
         self._requested: list[str] = []
 
     def request(self, mirror: str, configured: Collection[str]) -> None:
-        """Request the removal of one of the `configured` mirrors. Raises `UsageError` as `check` does."""
+        """Request the removal of one of the `configured` mirrors. Raises the same `UsageError` as `check`."""
         self.check(mirror, configured)
         self._put(MirrorRemoval(mirror, time.time()))
         self._requested.append(mirror)
         self.has_requests.set()
 
     def check(self, mirror: str, configured: Collection[str]) -> None:
-        """Raise `UsageError` if the mirror, or every other mirror in the config, is being removed."""
+        """Raise `UsageError` if the mirror is being removed, or if every other mirror in the config is."""
         running = {name for name, removal in self.current.items() if not removal.problem}
         if mirror in running:
             raise UsageError(f"{mirror} is already being removed")
