@@ -1,4 +1,4 @@
-"""The entry point. It imports the command-line interface only when needed."""
+"""The entry point of `python -m kbsync`. It imports the command-line interface only when needed."""
 
 from __future__ import annotations
 

@@ -74,18 +74,17 @@ class WatchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class RunningRemoval:
-    """A running removal of a mirror and its documents. `config`: the mirror's config before it."""
+    """A running removal of a mirror and its documents. `config`: the mirror's config before the removal."""
 
     config: MirrorConfig
     task: asyncio.Task[None]
 
 
 class Daemon:
-    """Watches every mirror until one of the signals `ending` arrives. SIGHUP reloads the config, unless it is
-    one of them.
+    """Watches every mirror until one of the signals `ending` arrives.
 
-    A retry of a halted mirror reloads the config too, and a mirror with a refused key reloads its secrets
-    whenever it checks whether the key works.
+    SIGHUP reloads the config, unless it is one of `ending`. Retrying a halted mirror reloads the config, too.
+    A mirror whose key was refused reloads its secrets whenever it checks whether the key works.
     """
 
     def __init__(
@@ -100,9 +99,9 @@ class Daemon:
         assistants: MakeAssistants | None = None,
         prepare: Callable[[Installation], None] = lambda _installation: None,
     ) -> None:
-        """Prepare the daemon. `on_config` gets each accepted new config; `manager`: the service manager, if
-        any.
+        """Prepare the daemon.
 
+        `on_config` gets each new config that is accepted. `manager`: the service manager, if any.
         `assistants` creates the app that serves assistants on the listener, if any. `prepare` recreates the
         state directory if it was deleted.
         """
@@ -174,7 +173,7 @@ class Daemon:
             self._hangup.set()
 
     async def _work(self, *, is_start: bool = False) -> None:
-        """Work on one state file, until stopped or until that file becomes unusable."""
+        """Work on a state file until stopped or until the file becomes unusable."""
         self._state_lost.clear()
         # At startup, a bad config is refused; a daemon that is already running continues with the old one.
         on_refused = None if is_start else lambda _error: self._hangup.set()  # reports it
@@ -224,7 +223,9 @@ class Daemon:
         await self._end(list(self._mirrors))
 
     async def _log_watching(self, store: StateStore) -> None:
-        """Log the watched folders once all have been compared, because documents are counted only then."""
+        """Log the watched folders once all of them have been compared, because documents are counted only
+        then.
+        """
         for mirror in list(self._mirrors.values()):
             await mirror.loop.compared.wait()
         http, mirrors = self._installation.config.http, list(self._running.values())
@@ -262,7 +263,7 @@ class Daemon:
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str], grace: float | None = None) -> None:
-        """Stop mirrors. `grace`: the seconds that requests in flight get to finish, if not the default."""
+        """Stop mirrors. `grace`: how many seconds requests in flight get to finish, if not the default."""
         to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)
@@ -283,15 +284,17 @@ class Daemon:
         self._reports.send_soon()
 
     async def _listen(self, installation: Installation) -> None:
-        """Apply the listener's settings. Raises `UsageError`, and then leaves the listener unchanged."""
+        """Apply the listener's settings. If this raises `UsageError`, the listener is unchanged."""
         mirrors = tuple(installation.mirrors)  # only those of --mirror
         await self._listener.switch_to(replace(installation.config, mirrors=mirrors))
 
     # -- the config and its secrets, read again ---------------------------------------------------------
 
     async def _reload_requested(self, store: StateStore) -> None:
-        """Reload the config or secrets that SIGHUP, commands that changed the config, or halted mirrors
-        request. The whole config includes the secrets.
+        """Reload the config or the secrets when requested by SIGHUP, by commands that changed the config, or
+        by halted mirrors.
+
+        Reloading the whole config includes the secrets.
         """
         messages = list[int]()
         with contextlib.suppress(StateError):
@@ -314,7 +317,7 @@ class Daemon:
                 await store.write(lambda tx: tx.inbox.done(*messages))
 
     async def _read_config(self, store: StateStore) -> None:
-        """Accept the new config completely or not at all; unchanged mirrors continue without interruption."""
+        """Accept the new config completely or not at all. Unchanged mirrors continue without interruption."""
         try:
             new = await self._read()
             if new.state_dir != self._installation.state_dir:
@@ -338,13 +341,13 @@ class Daemon:
         log.info("config.read", mirrors=len(names), **counts)
 
     async def _note_refusal(self, store: StateStore, reason: str) -> None:
-        """Record why the config was refused, for `kbsync status`; '' if it wasn't."""
+        """Record for `kbsync status` why the config was refused. '' means that it wasn't."""
         with contextlib.suppress(StateError):
             if await store.read(lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON)) != reason:
                 await store.write(lambda tx: tx.meta.set(DaemonFact.REFUSED_CONFIG, DAEMON, reason))
 
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
-        """Reload only the secrets of these mirrors; on error, they keep the old ones."""
+        """Reload only the secrets of these mirrors. After an error, the mirrors keep the old ones."""
         if self._reading is not None and not self._reading.done():
             return  # the thread of the last reload is still waiting for a mount
         before = self._installation
@@ -370,7 +373,7 @@ class Daemon:
             raise UsageError(why) from error
 
     async def _switch_to(self, store: StateStore, new: Installation) -> Sequence[str]:
-        """Switch to a new config. Returns the mirrors that ended because they changed or were removed."""
+        """Switch to a new config. Return the mirrors that ended because they changed or were removed."""
         configs = {mirror.name: mirror for mirror in new.mirrors}
         ended_names = [name for name, watched in self._mirrors.items() if configs.get(name) != watched.config]
         removing = self._removing.items()
@@ -396,7 +399,7 @@ class Daemon:
             self._removing[name] = RunningRemoval(watched.config, asyncio.create_task(work))
 
     async def _cancel_removals(self, names: Sequence[str], reason: str) -> None:
-        """Cancel removals; their mirrors are still in the config, and continue with it."""
+        """Cancel removals. The mirrors are still in the config, and continue."""
         tasks = [self._removing[name].task for name in names]
         await end_tasks(tasks)
         for name in names:
@@ -408,7 +411,7 @@ class Daemon:
         self._removals.fail(name, reason)
 
     async def _remove(self, store: StateStore, config: MirrorConfig) -> None:
-        """Remove a mirror with its documents. If that fails, the mirror continues."""
+        """Remove a mirror with its documents. If the removal fails, the mirror continues."""
         name, started = config.name, time.monotonic()
         try:
             # Nothing may upload while its documents are deleted.
@@ -434,7 +437,7 @@ class Daemon:
             self._start_missing(store, self._installation.mirrors)
 
     async def _delete_documents(self, store: StateStore, name: str) -> int:
-        """Delete a mirror's documents and state. Returns the number of documents."""
+        """Delete a mirror's documents and state. Return the number of deleted documents."""
         installation = self._installation
         holdings = await store.read(lambda tx: read_holdings(tx, installation, name))
         if holdings is None:
@@ -444,7 +447,7 @@ class Daemon:
         return await forget_mirror(installation, store, holdings, lambda: installation, report)
 
     async def _drop_from_config(self, name: str) -> None:
-        """Remove a mirror from the config file and from the config in use. Raises `UsageError`."""
+        """Remove a mirror from the config file and from the current config. Raises `UsageError`."""
         installation = self._installation
         path, config = installation.config.path, installation.config
         assert path is not None

@@ -24,8 +24,9 @@ else:
     than compiling `__init__`."""
 
     def dataclass(cls=None, /, *, frozen=False, repr=True, eq=True, slots=False, kw_only=False):
-        """Turn a class into a dataclass. This takes those arguments of the standard decorator that kbsync
-        uses.
+        """Turn a class into a dataclass.
+
+        This accepts only those arguments of the standard decorator that kbsync uses.
         """
 
         def make(cls):
@@ -50,7 +51,7 @@ else:
         return make if cls is None else make(cls)
 
     def _compiling_init(cls, frozen):
-        """Return an `__init__` that replaces itself with a compiled one after a few objects."""
+        """Return an `__init__` that replaces itself with a compiled one after creating a few objects."""
         count = 0
 
         def __init__(self, /, *args, **kwargs):
@@ -63,8 +64,9 @@ else:
         return __init__
 
     def _assign(self, cls, args, kwargs):
-        """Do what the compiled `__init__` does. Returns False for arguments that don't fit; the compiled one
-        then raises the error.
+        """Do what the compiled `__init__` does.
+
+        For arguments that don't fit, return False; the compiled one then raises the error.
         """
         fields = dataclasses.fields(cls)
         positional = [field.name for field in fields if field.init and not field.kw_only]

@@ -1,6 +1,6 @@
-"""Errors, with one class for each way the caller reacts: four kinds of target errors, and local ones.
+"""Errors, with one class for each way the caller must react: four kinds of target errors, and local ones.
 
-A target translates its service's codes into these, in its own folder and nowhere else.
+Only a target's own folder translates its service's codes into these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 def system_reason(error: Exception) -> str:
     """Return the operating system's message for its own errors, such as `permission denied`, and the text of
-    others.
+    all others.
     """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
@@ -26,7 +26,7 @@ _NO_MEMORY = re.compile(
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether the system's refusal of memory caused this error, which then is no bug."""
+    """Return whether this error occurred because the system refused memory, in which case it isn't a bug."""
     cause: BaseException | None = error
     while cause is not None:
         is_refusal = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
@@ -38,34 +38,39 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 class KbsyncError(Exception):
-    """Base class of all errors that kbsync raises on purpose; `str()` is a message for the user."""
+    """The base class of all errors that kbsync raises on purpose. `str()` is a message for the user."""
 
 
 class UsageError(KbsyncError):
-    """Invalid usage or config (exit 2). The message names the file, line or key, and the fix."""
+    """Invalid usage or config (exit code 2). The message names the file, line or key, and the fix."""
 
 
 class UnmadeError(UsageError):
-    """Raised if something is missing that a pass creates; the caller adds the command for a pass."""
+    """Something is missing that only a pass creates. The caller adds the command that runs a pass."""
 
 
 class LockedError(KbsyncError):
-    """Raised if another kbsync holds this state (exit 4)."""
+    """Another kbsync holds this state (exit code 4)."""
 
 
 class StateError(KbsyncError):
-    """Raised if the state file can't be used: it is damaged or read-only, or the disk is full (the message
-    says which)."""
+    """The state file can't be used: it is damaged or read-only, or the disk is full.
+
+    The message says which.
+    """
 
 
 class ForeignError(StateError):
-    """Raised if another user owns files in the state directory (exit 2). The message has the command that
-    fixes it."""
+    """Another user owns files in the state directory (exit code 2).
+
+    The message contains the command that fixes it.
+    """
 
 
 class ShortageError(StateError):
-    """Raised if this process or the whole system has run out of a resource that every file needs, such as
-    descriptors."""
+    """This process or the whole system has run out of a resource that every file needs, such as
+    descriptors.
+    """
 
 
 EMBED = "embed"
@@ -76,7 +81,7 @@ HOST …`).
 
 
 class TargetError(KbsyncError):
-    """A request to a target failed; `code` is the service's own code.
+    """A request to a target failed. `code` is the service's own code.
 
     `has_removed`: the failed put deleted the document that it was meant to replace. `is_answer`: the target
     itself reported the error, so the document didn't crash it.
@@ -90,7 +95,7 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the error, which may come from another machine. The arguments differ by kind."""
+        """Pickle the error, which may have come from another machine. Each kind takes different arguments."""
         return _made_again, (type(self), self.__dict__)
 
 
@@ -101,10 +106,10 @@ def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
 
 
 class Unavailable(TargetError):
-    """Nothing was stored; retry later. `retry_after`: the seconds that the target asks to wait.
+    """Nothing was stored; retry later.
 
-    `untried`: no request was sent, so nothing is known about the document. `is_rate_limit`: the target asks
-    for fewer requests.
+    `retry_after`: how many seconds the target asks to wait. `untried`: no request was sent, so nothing is
+    known about the document. `is_rate_limit`: the target asks for fewer requests.
     """
 
     def __init__(
@@ -123,7 +128,7 @@ class Unavailable(TargetError):
 
 
 class Unsure(TargetError):
-    """The document may have been stored: check before resending it."""
+    """The document may have been stored; check before sending it again."""
 
 
 NO_RESULT = Unsure("the target returned no result for it")
@@ -131,8 +136,9 @@ NO_RESULT = Unsure("the target returned no result for it")
 
 
 def untried(error: TargetError) -> TargetError:
-    """Return the outcome for documents that are not sent because they would fail for the same reason as
-    `error`."""
+    """Return the outcome for documents that aren't sent because they would fail for the same reason as
+    `error`.
+    """
     if isinstance(error, Unavailable | Unsure):
         wait = error.retry_after if isinstance(error, Unavailable) else None
         return Unavailable(error.reason, code=error.code, retry_after=wait, untried=True)
@@ -142,8 +148,8 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: the target may accept the document later, so it is first resent a bounded number of times,
-    with increasing pauses (promise 9).
+    `may_pass`: the target may accept the document later, so it is first sent again a limited number of times,
+    after increasing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
@@ -152,22 +158,22 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target already has a document with this name; the same bytes can be sent under a different name."""
+    """The target already has a document with this name. The same bytes can be sent under a different name."""
 
 
 class Unfit(Rejected):
-    """Only the document is to blame: even many such errors in a row say nothing about the target."""
+    """Only the document is to blame. Even many such errors in a row say nothing about the target."""
 
 
 class NotOffered(Rejected):
-    """The target doesn't support this call; the caller continues without it."""
+    """The target doesn't support this call. The caller continues without it."""
 
 
 class Halted(TargetError):
-    """The work stops until the user acts; `halt` is the reason in the contract (credentials, quota, …).
+    """The work stops until the user acts. `halt` is the reason in the contract (credentials, quota, …).
 
-    `fix` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a
-    kbsync command, the options in use are added later.
+    `fix` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a kbsync
+    command, the options in use are added later.
     """
 
     def __init__(self, halt: str, reason: str, *, fix: str = "", code: str = "") -> None:

@@ -1,6 +1,7 @@
-"""Lists mounts, and the file systems that others can change without this kernel noticing. File locks are
-unreliable there, and the kernel doesn't report every change. So they can't hold kbsync's state, and kbsync
-polls folders on them. One list serves both purposes.
+"""Lists mounts, and the file systems that others can change without this kernel noticing.
+
+On those, file locks are unreliable, and the kernel doesn't report every change. So they can't hold kbsync's
+state, and kbsync polls the folders on them. One list serves both purposes.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def is_network(fs_type: str) -> bool:
 
 
 def is_shared(fs_type: str) -> bool:
-    """Return whether other machines or programs can change this file system: those on a network, on a virtual
-    machine's host, or in FUSE.
+    """Return whether other machines or programs can change this file system.
+
+    They can if it is on a network, on a virtual machine's host, or in FUSE.
     """
     # Not `fuseblk`, a disk of this machine behind FUSE, because this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
@@ -51,10 +53,11 @@ def is_shared(fs_type: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of `/proc/self/mountinfo` (proc(5)): the mount's id, where it is, and the file system's type.
+    """A line of `/proc/self/mountinfo` (proc(5)).
 
-    `part` is the folder of the file system, or of its subvolume, that is mounted at `point`; `device`
-    identifies the file system until it is unmounted; `source` is the device or the server's export.
+    It has the mount's id, its location, and the file system's type. `part` is the folder of the file system,
+    or of its subvolume, that is mounted at `point`. `device` identifies the file system until it is
+    unmounted. `source` is the device or the server's export.
     """
 
     id: int

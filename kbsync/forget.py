@@ -1,8 +1,7 @@
-"""Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds its documents, opens
-their knowledge bases, and deletes them if requested.
+"""Forgets a mirror, for the commands `forget` and `remove` and for the web page.
 
-It first deletes the documents of former mirrors with this name. If that fails, the mirror itself is
-unchanged.
+It finds the mirror's documents, opens their knowledge bases and, if requested, deletes the documents. It
+first deletes the documents of former mirrors with this name. If that fails, the mirror itself is unchanged.
 """
 
 from __future__ import annotations
@@ -37,8 +36,10 @@ WithSecrets = Callable[[], Installation]
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """A mirror in the state. `record`: None if the mirror has been forgotten; `leftovers`: the documents it
-    left behind."""
+    """A mirror in the state.
+
+    `record`: None if the mirror has been forgotten. `leftovers`: the documents that it left behind.
+    """
 
     name: str
     record: MirrorRecord | None
@@ -59,7 +60,7 @@ class UnreachableBase(UsageError):
 
 
 def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | None:
-    """Return the state's data about the mirror; None if it has no mirror with this name."""
+    """Return the state's data about the mirror, or None if it has no mirror with this name."""
 
     def locate(base: BindingRecord) -> BindingRecord:
         return _locate(installation, name, base)
@@ -78,10 +79,10 @@ def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | N
 
 
 def _locate(installation: Installation, name: str, base: BindingRecord) -> BindingRecord:
-    """Return the base at its present location.
+    """Return the base at its current location.
 
-    After a move of the state directory, a built-in base is no longer where the state recorded it. After a
-    copy, the base at the recorded location belongs to the original state (promise 6).
+    If the state directory was moved, a built-in base is no longer where the state recorded it. If it was
+    copied, the base at the recorded location belongs to the original state (promise 6).
     """
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.store import SqliteStore
@@ -105,8 +106,8 @@ def _locate(installation: Installation, name: str, base: BindingRecord) -> Bindi
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
-    """Return the built-in knowledge base for a name that is not in the state, for example after the state was
-    lost.
+    """Return the built-in knowledge base for a name that isn't in the state, for example because the state
+    was lost.
     """
     from kbsync.index.sqlite.store import SqliteStore
     from kbsync.targets.registry import DEFAULT_TARGET
@@ -134,12 +135,12 @@ async def forget_mirror(
     deleting: WithSecrets | None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Drop the mirror's state, after deleting its documents if `deleting` is set. Returns how many were
+    """Drop the mirror's state, after deleting its documents if `deleting` is set. Return how many were
     deleted.
 
     `report` gets the number of documents deleted so far. The caller holds the lock, and nothing else works on
-    the mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the
-    mirror is still in the state, without the documents deleted before.
+    the mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted. In that
+    case, the mirror is still in the state, without the documents deleted before.
     """
     deleted, record, binding = 0, holdings.record, holdings.binding
 
@@ -172,8 +173,9 @@ async def forget_mirror(
 
 
 def _remove_files(state_file: Path, folders: Collection[Path], unused: Collection[Path]) -> None:
-    """Delete damaged files that were set aside, because they have the mirror's paths or texts as well
-    (promise 11), and unused knowledge bases without documents.
+    """Delete damaged files that were set aside, and unused knowledge bases without documents.
+
+    The damaged files contain the mirror's paths or texts as well (promise 11).
     """
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.writer import Writer
@@ -190,7 +192,10 @@ def _remove_files(state_file: Path, folders: Collection[Path], unused: Collectio
 async def open_base(
     installation: Installation, with_secrets: WithSecrets, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
-    """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
+    """Yield a target that opens a base that the mirror `name` used.
+
+    Raises `UsageError` if there is no such base.
+    """
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
         opening = asyncio.to_thread(installation.target, mirror)
         async with aclosing(await wait_until_open(opening, lambda target: target.aclose())) as target:
@@ -206,7 +211,7 @@ async def open_base(
 def _mirrors_leading_to(
     installation: Installation, with_secrets: WithSecrets, name: str, base: BindingRecord
 ) -> Iterator[MirrorConfig]:
-    """Return configs under which the mirror `name` may open the base."""
+    """Return the configs under which the mirror `name` may open the base."""
     from kbsync.index.sqlite.schema import FILE
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 

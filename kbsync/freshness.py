@@ -1,5 +1,7 @@
-"""Reports how fresh a mirror's search results are, to commands, the listener and assistants: which documents
-a search can find, as of when, and gaps in a reply. It reads the state, even while another process mirrors.
+"""Reports how up to date a mirror's search results are, to commands, the listener and assistants.
+
+That is: which documents a search can find, as of when, and gaps in a reply. It reads the state, even while
+another process is mirroring.
 """
 
 from __future__ import annotations
@@ -47,9 +49,11 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note on a gap in a reply. `is_minor`: only for assistants, because a user at a terminal already knows
-    about it from starting kbsync, from the last pass, or from a notification. `explains_hits`: shown before
-    the hits. `hint`: where a user at a terminal reads more.
+    """A note on a gap in a reply.
+
+    `is_minor`: only for assistants, because a user at a terminal already knows about it from starting kbsync,
+    from the last pass, or from a notification. `explains_hits`: shown before the hits. `hint`: where a user
+    at a terminal can read more.
     """
 
     text: str
@@ -58,7 +62,7 @@ class Note:
     hint: str = ""
 
     def line(self, hint: str | None = None) -> str:
-        """Return the note with its hint. `hint`: replaces the note's own hint, if it has one."""
+        """Return the note with its hint. If the note has one, `hint` replaces it."""
         if not self.hint:
             return self.text
         return f"{self.text}; {self.hint if hint is None else hint}"
@@ -94,13 +98,15 @@ class Freshness:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the kbsync that last took the state has compared the whole folder since."""
+        """Whether the kbsync that last took the state has since compared the whole folder."""
         last, since = self.status.last_pass, self.worked_on_since
         return last is not None and since is not None and last >= since
 
     @property
     def since_pass(self) -> float:
-        """Return the seconds since the whole folder was last compared; 0.0 before the first time."""
+        """Return the number of seconds since the whole folder was last compared, or 0.0 before the first
+        time.
+        """
         last = self.status.last_pass
         return 0.0 if last is None else max(0.0, self.at - last)
 
@@ -111,11 +117,14 @@ class Freshness:
 
     @property
     def is_unattended(self) -> bool:
-        """Whether it is certain that no kbsync works on the mirror."""
+        """Whether it is certain that no kbsync is working on the mirror."""
         return self.is_worked_on is False
 
     def describe_unattended(self, fix: str = "") -> str:
-        """Return why no kbsync works on the mirror, and what to do. `fix`: the fix if none is running."""
+        """Return why no kbsync is working on the mirror, and what to do.
+
+        `fix`: the fix if none is running.
+        """
         if self.is_left_out:
             name = self.status.name
             return (
@@ -126,27 +135,31 @@ class Freshness:
 
     @property
     def is_in_quiet_hours(self) -> bool:
-        """Whether quiet hours pause a mirror that a kbsync keeps up to date otherwise."""
+        """Whether quiet hours are pausing a mirror that a kbsync otherwise keeps up to date."""
         return self.status.pause is not None and self.status.pause.is_quiet and not self.is_unattended
 
     @property
     def is_held(self) -> bool:
-        """Whether the mirror only waits for a decision and otherwise keeps working."""
+        """Whether the mirror is only waiting for a decision and otherwise keeps working."""
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
 
     @property
     def is_neglected(self) -> bool:
-        """Whether no kbsync works on it and the last pass was longer ago than the timer's interval."""
+        """Whether no kbsync is working on the mirror and its last pass is older than the timer's interval."""
         return self.is_unattended and self.since_pass > max(2 * self.rescan, MAX_PASS_AGE)
 
     @property
     def has_temporary_problem(self) -> bool:
-        """Whether the mirror halted because of a temporary problem, such as a target that doesn't respond."""
+        """Whether the mirror is halted because of a temporary problem, such as a target that doesn't
+        respond.
+        """
         return self.status.halt is not None and self.status.halt.reason in PASSING
 
     @property
     def as_of(self) -> float | None:
-        """The time as of which the searchable documents match the folder, except for the notes."""
+        """The time as of which the searchable documents match the folder, apart from the gaps in the
+        notes.
+        """
         stops = self.status.halt or self.status.pause
         is_current = self.is_worked_on and self.is_compared and stops is None
         return self.at if is_current else self.status.last_pass
@@ -225,7 +238,10 @@ class Freshness:
 def freshness_reader(
     installation: Installation, mirrors: Sequence[MirrorConfig], *, check_folders: bool = False
 ) -> ReadFreshness:
-    """Return a reader of these mirrors' freshness; `check_folders`: check unwatched folders too."""
+    """Return a reader of these mirrors' freshness.
+
+    `check_folders`: whether to check unwatched folders, too.
+    """
     # Read this before the rows, so that a kbsync that ends in between doesn't seem to be at work.
     process = lock.find(installation.state_dir)
     holder = process if isinstance(process, lock.Holder) else None
@@ -251,7 +267,7 @@ def freshness_reader(
 
 
 def find_root_problem(folder: Path) -> str:
-    """Return why the folder can't be mirrored now; "" if it can, or if its disk doesn't respond."""
+    """Return why the folder can't be mirrored now, or "" if it can be or its disk doesn't respond."""
     problems = list[str]()
 
     def check() -> None:
@@ -278,8 +294,10 @@ def status_in(
     documents: bool = False,
     unwritten: Halt | None = None,
 ) -> MirrorStatus:
-    """Return a mirror's status; its `items` may be read while `tx` lasts. `at_work`: a kbsync holds the
-    state. `unwritten`: a halt that the state can't store, if the caller knows one.
+    """Return a mirror's status. Its `items` may be read while `tx` lasts.
+
+    `at_work`: whether a kbsync holds the state. `unwritten`: a halt that the state can't store, if the caller
+    knows of one.
     """
     record, command_line = tx.mirrors.named(mirror.name), installation.command_line
     if record is None:
@@ -310,7 +328,9 @@ def state_bytes(installation: Installation) -> int:
 
 
 def _size_of(folder: Path, *prefixes: str) -> int:
-    """Return the size in bytes of the files in the folder whose names begin with one of the prefixes."""
+    """Return the total size in bytes of the files in the folder whose names begin with one of the
+    prefixes.
+    """
     size = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

@@ -1,5 +1,6 @@
-"""A config with its state directory, which is the starting point of every command. This module doesn't import
-the engine.
+"""A config with its state directory, which is where every command starts.
+
+This module doesn't import the engine.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ BASES = "kb"
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A config with its state directory. `flags`: the options that select it, for commands to paste.
-    `former_names`: the old names, still in the state, of mirrors renamed in the config; the next pass renames
-    them in the state, too.
+    """A config with its state directory.
+
+    `flags`: the options that select it, for commands to paste. `former_names`: the old names of mirrors that
+    were renamed in the config but not yet in the state; the next pass renames them there, too.
     """
 
     config: Config
@@ -42,7 +44,7 @@ class Installation:
 
     @property
     def mirrors(self) -> Sequence[MirrorConfig]:
-        """Return the requested mirrors. Raises `UsageError` for a name that is not in the config."""
+        """Return the requested mirrors. Raises `UsageError` for a name that isn't in the config."""
         check_names(self.only, self.config.mirrors)
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
@@ -51,19 +53,21 @@ class Installation:
         return next(mirror for mirror in self.mirrors if mirror.name == name)
 
     def narrow(self, name: str | None) -> Installation:
-        """Return the installation limited to this mirror, or unchanged for None. Raises `UsageError` if the
-        mirror isn't among the requested ones."""
+        """Return the installation limited to this mirror, or unchanged for None.
+
+        Raises `UsageError` if the mirror isn't among the requested ones.
+        """
         if name is None:
             return self
         check_names([name], self.mirrors)
         return replace(self, only=(name,))
 
     def reread(self) -> Installation:
-        """Return the installation with the config that is in the file now; the same object if the file has
-        not changed.
+        """Return the installation with the current config from the file, or the same object if the file
+        hasn't changed.
 
-        Raises `UsageError` if the config is invalid, no longer has a requested mirror, or has the state
-        elsewhere.
+        Raises `UsageError` if the config is invalid, no longer contains a requested mirror, or has the state
+        in a different place.
         """
         if self.config.path is None:  # of `--folder`
             return self
@@ -85,7 +89,7 @@ class Installation:
 
     @property
     def spool_dir(self) -> Path:
-        """The folder for request bodies and parsers' scratch files; emptied at each start."""
+        """The folder for request bodies and parsers' scratch files. It is emptied at each start."""
         return self.state_dir / SPOOL
 
     def command_line(self, command: str) -> str:
@@ -93,8 +97,9 @@ class Installation:
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def command_line_for_mirrors(self, command: str) -> str:
-        """Return a command line as `command_line` does, limited to the requested mirror if only one was
-        requested.
+        """Return a command line like `command_line`.
+
+        If only one mirror was requested, limit the command to that.
         """
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
@@ -116,15 +121,16 @@ class Installation:
         return self.state_dir / BASES / self._name_of_base(mirror)
 
     def _name_of_base(self, mirror: MirrorConfig) -> str:
-        """Return the mirror's name, or its former name while its built-in knowledge base still has that
-        name."""
+        """Return the mirror's name or, while its built-in knowledge base still has the former name, that."""
         former = self.former_names.get(mirror.name)
         bases = self.state_dir / BASES
         is_former = former is not None and (bases / former).exists() and not (bases / mirror.name).exists()
         return former if former is not None and is_former else mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
-        """Return the folder of a mirror's built-in knowledge base; None for a mirror with a service."""
+        """Return the folder of a mirror's built-in knowledge base, or None for a mirror that uses a
+        service.
+        """
         return mirror.target.folder(self.state_dir, self._name_of_base(mirror))
 
     def target_context(
@@ -149,16 +155,22 @@ class Installation:
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, is_listening: bool = False) -> Target:
-        """Open and return the mirror's target. `is_listening`: kbsync listens for the service's callbacks."""
+        """Open and return the mirror's target.
+
+        `is_listening`: whether kbsync listens for the service's callbacks.
+        """
         return mirror.target.open(self.target_context(mirror, read_only=read_only, is_listening=is_listening))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
-        """Open and return the mirror's target, read-only; an empty one if no pass has created it yet."""
+        """Open the mirror's target read-only and return it.
+
+        If no pass has created it yet, return an empty target.
+        """
         return mirror.target.open_for_plan(self.target_context(mirror, read_only=True))
 
 
 def check_names(names: Iterable[str], mirrors: Iterable[MirrorConfig]) -> None:
-    """Raise `UsageError` for a name that no mirror has."""
+    """Raise `UsageError` for a name that isn't the name of any mirror."""
     known = [mirror.name for mirror in mirrors]
     for name in names:
         if name not in known:

@@ -40,9 +40,10 @@ def configure(
     keeps: KeepsEvent = lambda _fields: True,
     renderer: Renderer | None = None,
 ) -> None:
-    """Set up logging. `style`: console, json, or None to choose by what stderr is connected to.
+    """Set up logging.
 
-    `keeps` may drop events that the level lets through. `renderer` replaces the style's renderer.
+    `style`: console or json, or None to choose according to where stderr goes. `keeps` may drop events that
+    the level lets through. `renderer` replaces the renderer of the style.
     """
     stream = stream or sys.stderr
     style = style_of(style, stream)
@@ -80,12 +81,12 @@ def configure(
 
 
 def style_of(style: str | None, stream: TextIO) -> str:
-    """Return the requested style, or the one that fits `stream`."""
+    """Return the requested style, or the one that suits `stream`."""
     return style or ("console" if stream.isatty() else "json")
 
 
 def is_for_a_person(*log_options: str | None) -> bool:
-    """Return whether stderr is a terminal and none of these options asks for a log."""
+    """Return whether stderr is a terminal and none of these options requests a log."""
     return sys.stderr.isatty() and not any(log_options)
 
 
@@ -101,7 +102,7 @@ def log_event(level: str, event: str, **fields: Any) -> None:
 
 
 class _Lossy:
-    """A stream that drops text that can't be written because its reader is gone or its disk is full."""
+    """A stream that discards text that it can't write, because nobody reads it or the disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -122,7 +123,7 @@ class _Relay(logging.Handler):
     """Forwards the logs of libraries, so that all log lines have one format."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log the record; its `extra` may name the event."""
+        """Log the record. Its `extra` may name the event."""
         log = structlog.get_logger("kbsync")
         event = getattr(record, "event", "library.logged")
         if record.name == DEBUG_LOGGER:
@@ -154,7 +155,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """Return the fields that aren't empty, for text logs; JSON logs have every key."""
+    """Return the fields that aren't empty, for text logs. JSON logs have every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 

@@ -1,8 +1,8 @@
-"""Runs one full pass: compare, apply the changes, wait until every document is searchable or has failed, and
-audit if due.
+"""Runs one full pass: compares, applies the changes, waits until every document is searchable or has failed,
+and audits if due.
 
-`once` runs all mirrors' passes in parallel, `run_once` the pass of one. The daemon shares the rest of the
-module: preparing a mirror, and locking and opening the state.
+`once` runs the passes of all mirrors in parallel, `run_once` that of a single one. The daemon shares the rest
+of the module, which prepares a mirror and locks and opens the state.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ MIN_CHECK_PAUSE, MAX_CHECK_PAUSE = 0.02, 1.0
 
 @dataclass(frozen=True, slots=True)
 class PassEnd:
-    """How a pass ended, in addition to what the state records. `busy`: files that are still being written.
+    """How a pass ended, in addition to what the state records.
 
-    `reason`: the halt reason to show for its `problem` until the next pass; '' for none. A paused mirror has
-    no complete pass and no problem.
+    `busy`: files that are still being written. `reason`: the halt reason to show for its `problem` until the
+    next pass, or '' for none. A paused mirror has no complete pass and no problem.
     """
 
     complete: bool
@@ -58,9 +58,9 @@ class PassEnd:
 
 
 async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """Run one mirror's pass. `budget`: the seconds that a target may be down before the pass gives up.
+    """Run one mirror's pass. Never raises for errors of the folder or the target.
 
-    Never raises for errors of the folder or the target.
+    `budget`: how many seconds a target may be down before the pass gives up.
     """
     mirror.is_pass, may_repeat = True, True
     deadline, wait = mirror.clock.steady() + budget, 1.0
@@ -87,7 +87,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
 
 
 async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
-    """Mirror the folder's current contents, and audit the base if due."""
+    """Mirror the folder's current contents, and audit the base if that is due."""
     mirror = bound.mirror
     if await bound.compare() is None:
         return PassEnd(False)
@@ -103,7 +103,10 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
 
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
-    """Do the scan's work, turn by turn. Returns how the pass ends if it halts or gives up early."""
+    """Do the work that the scan found, turn by turn.
+
+    If the pass halts or gives up early, return how it ended.
+    """
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
     while mirror.halt is None:
         worker.rested.clear()
@@ -144,8 +147,11 @@ log = structlog.get_logger("kbsync")
 
 @dataclass(frozen=True, slots=True)
 class OnceEnd:
-    """How the passes ended, by mirror name; `signal`: the signal that interrupted them. `installation`: with
-    the config that they used."""
+    """How the passes ended, by mirror name.
+
+    `signal`: the signal that interrupted them. `installation`: the installation with the config that they
+    used.
+    """
 
     installation: Installation
     ends: dict[str, PassEnd]
@@ -161,10 +167,10 @@ ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
 async def once(
     installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
 ) -> OnceEnd:
-    """Run one pass of every mirror, in parallel; the first of the `signals` interrupts them.
+    """Run one pass of every mirror, in parallel. The first of the `signals` interrupts them.
 
-    Raises `LockedError`, `UsageError` or `StateError` at the start, and `StateError` at the end if the state
-    was lost meanwhile.
+    Raises `LockedError`, `UsageError` or `StateError` at the start, or `StateError` at the end if the state
+    was lost in the meantime.
     """
     started = time.monotonic()
     signalled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -216,7 +222,10 @@ async def _run_isolated(mirror: Mirror) -> PassEnd:
 def make_mirror(
     installation: Installation, config: MirrorConfig, store: StateStore, *, is_listening: bool = False
 ) -> Mirror:
-    """Return a mirror ready to start. `is_listening`: kbsync listens for the service's callbacks."""
+    """Return a mirror that is ready to start.
+
+    `is_listening`: whether kbsync listens for the service's callbacks.
+    """
     open_target = partial(asyncio.to_thread, installation.target, config, is_listening=is_listening)
     context = RunContext(
         installation.spool_dir,
@@ -284,13 +293,13 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
 
 
 def location_of(mirror: MirrorConfig) -> str:
-    """Return the knowledge base that the config names, with the prefix if several mirrors share one."""
+    """Return the knowledge base named in the config, with the prefix if several mirrors share it."""
     prefix = mirror.prefix if mirror.target.shares_base else ""
     return json.dumps([*mirror.target.base_key(mirror.name), prefix])
 
 
 def identities_of(config: Config) -> list[MirrorIdentity]:
-    """Return the identities under which the state may have stored the config's mirrors."""
+    """Return the identities under which the state may have stored the mirrors in the config."""
     return [
         MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), location_of(mirror))
         for mirror in config.mirrors
@@ -299,7 +308,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 @contextlib.contextmanager
 def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]:
-    """Have the event loop handle `signals` inside the block."""
+    """Let the event loop handle `signals` inside the block."""
     if signals is None:
         yield
         return
@@ -387,7 +396,7 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
 
 
 def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
-    """Return the state, or an empty one that replaces a damaged one; in that case `notify` gets a message."""
+    """Return the state. If it is damaged, replace it with an empty one, and pass a message to `notify`."""
     try:
         return StateStore(path)
     except DamagedError as error:
@@ -396,7 +405,7 @@ def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
 
 
 def _set_aside(path: Path, damage: str) -> str:
-    """Rename a damaged state to keep it, and report it. Raises `StateError` if that fails."""
+    """Rename a damaged state file to keep it, and report that. Raises `StateError` if it can't be renamed."""
     # An empty state is safe: the next pass adopts the documents instead of sending them again.
     try:
         aside = set_aside(path)

@@ -1,5 +1,6 @@
-"""Finds mirrors that have the same files as another folder, because one contains the other or because the
-mirror's folder was moved there.
+"""Finds mirrors that have the same files as another folder.
+
+That is the case if one folder contains the other, or if the mirror's folder was moved there.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def describe_overlaps(config: Config, name: str) -> Iterator[str]:
 
 
 def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
-    """Return whether the mirror of `root` scans `folder`, which is inside it. If the mirror excludes the
-    folder, another mirror may use it.
+    """Return whether the mirror of `root` scans `folder`, which is inside it.
+
+    If the mirror excludes the folder, another mirror may use it.
     """
     if folder == root:
         return True
@@ -73,7 +75,7 @@ MIN_EQUAL_SHARE = 0.9
 def refuse_moved_folder(installation: Installation, folder: Path) -> None:
     """Raise `UsageError` if `folder` has the files of a mirror whose own folder is missing.
 
-    This reads only file sizes, and of at most `MAX_SAMPLE` files. It does nothing if the state can't be read.
+    This reads only file sizes, for at most `MAX_SAMPLE` files. It does nothing if the state can't be read.
     """
     lost = [m for m in installation.config.mirrors if not os.path.lexists(os.path.realpath(m.folder))]
     for mirror in lost:

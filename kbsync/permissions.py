@@ -1,7 +1,7 @@
 """Protects kbsync's memory, environment, folders and files from other users and processes.
 
-A file or folder created by root gets the owner of its parent folder, so that one `sudo kbsync …` can't lock a
-service out of its own state.
+A file or folder created by root gets the same owner as its parent folder, so that a single `sudo kbsync …`
+can't lock a service out of its own state.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PROBE = "/proc/self/fdinfo/2"
 def keep_memory_private() -> None:
     """Disable core dumps, and keep this user's other processes from reading our memory and environment.
 
-    On Linux: prctl(2), PR_SET_DUMPABLE. Root can still read them.
+    On Linux, this uses prctl(2) with PR_SET_DUMPABLE. Root can still read both.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
@@ -61,7 +61,10 @@ def make_passing_folder(prefix: str, folder: Path) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file and return its descriptor; create a missing one with mode 0600. Raises OSError."""
+    """Open a file and return its descriptor.
+
+    If the file is missing, create it with mode 0600. Raises OSError.
+    """
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags | os.O_EXCL, 0o600)
@@ -72,7 +75,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file with mode 0600. A kill leaves either the old or the new content. Raises OSError."""
+    """Write a file with mode 0600.
+
+    After a kill, the file has either the old or the new content. Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     try:
         with naming(path), open(open_private(temporary, os.O_WRONLY), "wb") as file:
@@ -85,7 +91,9 @@ def replace_private(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in errors raised inside the context: a failed write to a descriptor names none."""
+    """Name the file in errors raised inside the context, because a failed write to a descriptor doesn't name
+    any.
+    """
     try:
         yield
     except OSError as error:
@@ -95,9 +103,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def hand_over(descriptor: int, folder: Path) -> None:
-    """As root, give a file or folder just created in `folder` to that folder's owner.
+    """As root, give a file or folder that was just created in `folder` to that folder's owner.
 
-    In a container, root may lack the permission to do so; then the file remains root's.
+    In a container, root may lack the permission to do so. In that case, the file remains root's.
     """
     if os.geteuid() != 0:
         return

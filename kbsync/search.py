@@ -1,5 +1,7 @@
-"""Runs searches for `kbsync search`, the web page and assistants, which all get the same hits, notes and
-JSON. Each caller provides the installation with its targets (`OpenMirrors`), and renders the reply.
+"""Runs searches for `kbsync search`, the web page and assistants. All of them get the same hits, notes and
+JSON.
+
+Each caller provides the installation with its targets (`OpenMirrors`), and renders the reply.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ T = TypeVar("T")
 class OpenMirrors(Protocol):
     """An installation that can open its targets. Use it from one event loop only.
 
-    `will_mirror`: this process mirrors, or is about to. `obstacle`: why it can't, otherwise "".
+    `will_mirror`: whether this process mirrors or is about to. `obstacle`: why it can't, otherwise "".
     """
 
     will_mirror: bool
@@ -61,20 +63,23 @@ class OpenMirrors(Protocol):
         """Return the mirror's target, open for reading. Raises `KbsyncError`."""
 
     def write_time(self, moment: float) -> str:
-        """Write epoch seconds in a note: as local time only for a user of this machine."""
+        """Format epoch seconds for a note, as local time only for a user of this machine."""
 
     async def reload_secrets(self, names: Collection[str]) -> bool:
-        """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
+        """Reload the keys of these mirrors after a service refused one.
+
+        Return False if the keys are unchanged.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReply:
-    """The hits, best first, and notes on gaps.
+    """The reply to a search: the hits, best first, and notes on gaps.
 
-    `freshness`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
-    `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
-    empty if there are hits. `guesses`: the replacements for words that no document has. `query`: the query as
-    searched, without operators in its text.
+    `freshness`: how up to date each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
+    `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches, or
+    empty if there are hits. `guesses`: the replacements for words that no document contains. `query`: the
+    query as searched, without operators in its text.
     """
 
     hits: Sequence[FoundDocument]
@@ -87,19 +92,22 @@ class SearchReply:
     query: Query = field(default_factory=lambda: Query(""))
 
     def note_lines(self, *, minor: bool = False, hint: str | None = None) -> list[str]:
-        """Return the notes as text. `minor`: include those that a user at a terminal already knows about.
-        `hint`: where a reader without a terminal reads more about failed files."""
+        """Return the notes as text.
+
+        `minor`: include those that a user at a terminal already knows about. `hint`: where a reader without a
+        terminal can read more about failed files.
+        """
         return [note.line(hint) for note in self.notes if minor or not note.is_minor]
 
 
 async def search(
     opened: OpenMirrors, query: Query, only: Collection[str] = (), *, images: bool = False, soon: bool = False
 ) -> SearchReply:
-    """Find the best documents in the mirrors named `only`, or in all. The text of `query` may have operators
-    (`parse_query`).
+    """Find the best documents in the mirrors named `only`, or in all mirrors. The text of `query` may have
+    operators (`parse_query`).
 
-    `images`: with the pictures in their passages, if the target has them. `soon`: leave out a mirror that
-    doesn't respond in time. Raises `UsageError` for an invalid query, and `StateError`.
+    `images`: whether to include the pictures in the passages, if the target has them. `soon`: leave out any
+    mirror that doesn't respond in time. Raises `UsageError` for an invalid query, or `StateError`.
     """
     typed, query = query, parse_query(query)
     selector(query)  # raises for a path that isn't a valid pattern
@@ -173,7 +181,7 @@ def _notes_on_errors(
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
-    """Return the words that no target has, each with the word searched for instead, or ""."""
+    """Return the words that no target has, each with the word that was searched for instead, or ""."""
     return {
         word: next((target.instead[word] for target in unknown if target.instead[word]), "")
         for word in (unknown[0].instead if unknown else ())
@@ -182,8 +190,10 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
 
 
 def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords]) -> list[Note]:
-    """Return notes on words that no document has. `unknown`: the unknown words of each target; empty if there
-    are no hits."""
+    """Return notes on words that no document contains.
+
+    `unknown`: the unknown words of each target, or empty if there are no hits.
+    """
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
     if not lines and unknown and all(target.are_all for target in unknown):
         if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
@@ -206,9 +216,11 @@ def notes_on(
     searchable: Collection[str] = (),
     has_good_hits: bool = False,
 ) -> list[Note]:
-    """Return notes on gaps in a reply about these mirrors; each note names its mirror. `with_held_hits`: the
-    mirrors that have held documents among the hits. `searchable`: those known to have documents.
-    `has_good_hits`: the reply has hits with words of the query."""
+    """Return notes on gaps in a reply about these mirrors. Each note names its mirror.
+
+    `with_held_hits`: the mirrors that have held documents among the hits. `searchable`: the mirrors known to
+    have documents. `has_good_hits`: whether any hits contain words of the query.
+    """
     command_line = opened.installation.command_line
     return [
         replace(note, text=printable(f"{item.status.name}: {note.text}"), hint=printable(note.hint))
@@ -228,8 +240,10 @@ def notes_on(
 def filters_in_words(
     query: Query, unmatched: Unmatched, write_time: Callable[[float], str] = iso
 ) -> list[list[tuple[str, str]]]:
-    """Return the filters of a query that no document matches, as names and printable values: all together if
-    each one alone matches something."""
+    """Return the filters of a query that no document matches, as names and printable values.
+
+    If each of them alone matches something, return all of them together.
+    """
 
     def filters(query: Query) -> Iterator[tuple[str, str]]:
         yield from (("path", printable(path)) for path in query.paths)
@@ -245,8 +259,9 @@ def filters_in_words(
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
-    """Open the mirrors that have documents, until `stack` ends; also return, by name, why others can't be
-    opened.
+    """Open the mirrors that have documents, until `stack` ends.
+
+    Also return, by name, why others can't be opened.
     """
 
     def read_mirrors(tx: Tx) -> tuple[set[str], set[str]]:
@@ -278,7 +293,7 @@ async def open_all(
 
 
 async def _attempt(work: Awaitable[T]) -> T | KbsyncError | OSError:
-    """Return the result, or an error that a user can cause; raise any other error."""
+    """Return the result, or an error that a user can cause. Raise any other error."""
     try:
         return await work
     except (KbsyncError, OSError) as error:
@@ -288,9 +303,10 @@ async def _attempt(work: Awaitable[T]) -> T | KbsyncError | OSError:
 async def _find(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
 ) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords], list[Note]]:
-    """Run the searches. Returns the hits, why mirrors couldn't be searched, the mirrors that responded, the
-    words that each target lacks ([] if one of them doesn't support that), and the parts of the query that
-    services don't support.
+    """Run the searches.
+
+    Return the hits, why mirrors couldn't be searched, the mirrors that responded, the words that each target
+    lacks ([] if one of them doesn't support that), and the parts of the query that services don't support.
     """
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
@@ -346,7 +362,10 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
 
 
 def hit_json(hit: FoundDocument, *, explain: bool = False) -> dict[str, Any]:
-    """Return a hit as JSON, the same for every program. `explain`: with the field `why`."""
+    """Return a hit as JSON, which is the same for every program.
+
+    `explain`: whether to include the field `why`.
+    """
     passages = [
         {
             "text": passage.text,
@@ -438,7 +457,7 @@ _VISIBLE = 0.005
 
 
 def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
-    """Return the words that count most, as typed and as written; "" if there are none."""
+    """Return the words that count most, as typed and as written, or "" if there are none."""
     listed = [f"{word.word} → {word.written}" if word.written else word.word for word in words[:_MAX_WORDS]]
     more = len(words) - len(listed)
     return before * bool(words) + printable(", ".join(listed)) + f" and {more} more" * bool(more)
@@ -453,7 +472,7 @@ def images_json(images: Sequence[Image]) -> dict[str, Any]:
 def shortened(
     hit: FoundDocument, longest: int, *, passages: int | None = None, plain: bool = False
 ) -> FoundDocument:
-    """Return the hit with shorter passages, limited to the best `passages`. `plain`: without markup."""
+    """Return the hit with shorter passages, limited to the best `passages`. `plain`: remove the markup."""
 
     def shorten(passage: Passage) -> Passage:
         text, headings = passage.text, passage.headings
@@ -473,7 +492,7 @@ _FIRST_WORDS, _FEW_WORDS = 12, 5
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:
     """Return the start and end of a passage in its document's text, or None.
 
-    Only words and their order count, because a passage may be shown without markup.
+    Only the words and their order matter, because a passage may be shown without its markup.
     """
     words = _SPOKEN.findall(passage)[:100]
     # Between other words there may be a link's address, which the shown passage lacks.
@@ -495,7 +514,7 @@ def _in_a_row(words: Sequence[str]) -> str:
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return the time as ISO 8601 in UTC; None if there is no time or it is out of the calendar's range."""
+    """Return the time as ISO 8601 in UTC, or None if there is none or it is outside the calendar's range."""
     if seconds is None:
         return None
     try:
