@@ -1,1 +1,1 @@
-"""The state file, with all SQL about mirrors, files and uploads."""
+"""The state file, and all SQL about mirrors, files and uploads."""

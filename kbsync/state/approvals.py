@@ -1,7 +1,7 @@
-"""Decisions that only the user can make: about deletions over the limits (see `removals`), and about
-reindexing documents after a change of settings.
+"""Decisions that only the user can make.
 
-Recipes that cost money have one row each: allowed, awaiting an answer, or undecided (ADR 23).
+These are about deletions over the limits (see `removals`), and about reindexing documents after a change of
+settings. Each recipe that costs money has one row: allowed, waiting for an answer, or undecided (ADR 23).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Holds(Table):
         return self._db.last_insert_rowid()
 
     def batch(self, mirror: int, now: float) -> int:
-        """Return the hold that collects deletions until the batch is decided; open one if needed."""
+        """Return the hold that collects deletions until the batch is decided, opening one if needed."""
         if collecting := self.batches(mirror, decided=False):
             return collecting[0].id
         # Holds without deletions have ended.
@@ -58,15 +58,17 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
-        """Return the batches with deletions that are neither held nor carried out. `decided`: those that
-        kbsync has decided about; otherwise those that it hasn't.
+        """Return the batches with deletions that are neither held nor carried out.
+
+        `decided`: whether to return those that kbsync has decided about, or those that it hasn't.
         """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Return the questions of this kind, oldest first. A question about deletions counts once all of them
-        are held.
+        """Return the questions of this kind, oldest first.
+
+        A question about deletions counts once all of them are held.
         """
         is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
         return self._select(
@@ -85,18 +87,18 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET detail = ? WHERE id = ?", (detail, hold))
 
     def approve(self, hold: int, now: float) -> None:
-        """Approve exactly this hold; later deletions get their own hold."""
+        """Approve exactly this hold. Later deletions get a hold of their own."""
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """Void unused approvals that were given before `before`."""
+        """Void approvals that were given before `before` and haven't been used."""
         sql = "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND approved_at < ?"
         self._db.execute(sql, (mirror, before))
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The size of a hold. `recipes`: pairs of the current and the wanted recipe."""
+    """The size of a hold. `recipes`: pairs of the current and the desired recipe."""
 
     documents: int
     size: int
@@ -104,7 +106,7 @@ class Extent:
 
 
 class Recipes(Table):
-    """Recipes that serving documents need: allowed, awaiting an answer in a hold, or undecided."""
+    """The recipes that serving documents need: allowed, waiting for an answer in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
         """Return, for each recipe, how many serving documents need it in place of their current one."""
@@ -142,7 +144,7 @@ class Recipes(Table):
         self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
 
     def forget_allowed(self, mirror: int) -> None:
-        """Void the permissions given under the old settings."""
+        """Void the permissions that were given under the old settings."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
@@ -154,7 +156,7 @@ class Recipes(Table):
         )
 
     def page(self, mirror: int, recipe: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """Return (upload, path) of serving documents that need this recipe, starting after `after`."""
+        """Return (upload, path) of the serving documents that need this recipe, starting after `after`."""
         sql = (
             "SELECT id, path FROM upload WHERE mirror = ? AND wanted_recipe = ? AND wanted_recipe <> ''"
             " AND state = 5 AND id > ? ORDER BY id LIMIT ?"
@@ -163,7 +165,7 @@ class Recipes(Table):
         return [(int(number), unbind(path)) for number, path in rows]
 
     def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
-        """Yield (path, upload, wanted recipe) of a hold's documents, by path."""
+        """Yield (path, upload, desired recipe) for each document of a hold, by path."""
         sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} ORDER BY u.path"
         for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
             yield unbind(path), int(number), recipe

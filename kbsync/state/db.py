@@ -34,7 +34,7 @@ def bind(text: str) -> str | bytes:
     """Return a path, name or reason as SQLite stores it: TEXT, or BLOB if it contains bytes that aren't
     UTF-8.
 
-    A surrogate that encodes no byte, which JSON may contain, becomes U+FFFD.
+    A surrogate that doesn't encode a byte, which JSON may contain, becomes U+FFFD.
     """
     if text.isascii():
         return text
@@ -54,8 +54,9 @@ def unbind(value: str | bytes) -> str:
 
 
 def open_writer(path: Path) -> apsw.Connection:
-    """Open the only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later
-    readers."""
+    """Open the only writing connection, with WAL, synchronous=FULL, mode 0600, and WAL files kept for later
+    readers.
+    """
     # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Keep group access,
     # which a user granted for `status` and `search`.
     os.close(open_private(path, os.O_RDWR))
@@ -78,13 +79,13 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def open_file(path: Path) -> apsw.Connection:
-    """Return a connection that reads and writes the file, whose path may contain bytes that are not UTF-8."""
+    """Return a connection that reads and writes the file. Its path may contain bytes that aren't UTF-8."""
     return apsw.Connection(path.absolute().as_uri(), flags=WRITE_FLAGS)
 
 
 @contextmanager
 def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[None]:
-    """Run the block on one consistent snapshot and commit all of it or nothing."""
+    """Run the block on a consistent snapshot, and commit all of its changes or none."""
     connection.execute(begin)
     try:
         yield
@@ -98,8 +99,9 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
 
 
 def empty_wal(connection: apsw.Connection) -> bool:
-    """Copy a writer's WAL into the file and empty the WAL. Returns False if a reader or a full disk prevents
-    that.
+    """Copy a writer's WAL into the file, and empty the WAL.
+
+    Return False if a reader or a full disk prevents that.
     """
     # SQLite overwrites deleted data in the file immediately (`secure_delete`), but in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
@@ -113,8 +115,10 @@ def empty_wal(connection: apsw.Connection) -> bool:
 
 
 def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
-    """Return a connection that can't change anything. `immutable`: nobody writes to the file, which has no
-    WAL file."""
+    """Return a connection that can't change anything.
+
+    `immutable`: nobody is writing to the file, and it has no WAL file.
+    """
     # Otherwise SQLite would create the WAL file even for a reader, and its absence marks a restored state.
     mode = "immutable=1" if immutable else "mode=ro"
     connection = apsw.Connection(f"{path.resolve().as_uri()}?{mode}", flags=READ_FLAGS)
@@ -125,10 +129,10 @@ def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
 
 
 def open_temporary() -> apsw.Connection:
-    """Return a private database that ends with this process; a small one stays in memory.
+    """Return a private database that ends with this process. A small one stays in memory.
 
-    SQLite unlinks the file right after creating it. If no directory accepts a file, the whole database stays
-    in memory.
+    SQLite unlinks the file right after creating it. If a file can't be created in any directory, the whole
+    database stays in memory.
     """
     # The directories that SQLite tries for temporary files, in its own order.
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
@@ -142,8 +146,8 @@ def open_temporary() -> apsw.Connection:
 
 
 def _set_up(connection: apsw.Connection) -> None:
-    """Configure the connection: write only inside the file's folder, and plan each statement once for all
-    values.
+    """Configure the connection to write only inside the file's folder, and to plan each statement once for
+    all values.
     """
     # Temporary files would hold private data, and a read-only root has no room for any.
     connection.pragma("temp_store", 2)
@@ -215,14 +219,17 @@ def _fix_for_closed(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """What this user may still use on a file system; `inodes` is None if it creates them as needed."""
+    """The space and inodes that this user may still use on a file system.
+
+    `inodes` is None if they are created as needed.
+    """
 
     free_bytes: int
     inodes: int | None
 
 
 def free_space(path: Path) -> FreeSpace | None:
-    """Return the free space where `path` is, or will be; None if it can't be determined."""
+    """Return the free space where `path` is or will be, or None if it can't be determined."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
             status = os.statvfs(folder)
@@ -242,13 +249,15 @@ def is_disk_full(path: Path) -> bool:
 
 
 def lacks_inodes(path: Path) -> bool:
-    """Return whether the file system of `path` can create no more files, however much space it has."""
+    """Return whether no more files can be created on the file system of `path`, however much space is
+    left.
+    """
     space = free_space(path)
     return space is not None and space.inodes == 0
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the file at this path; None if there is none."""
+    """Return the device and inode of the file at this path, or None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -257,7 +266,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a database and its WAL files to the first free `….damaged-<n>`, and return that path."""
+    """Rename a database and its WAL files to the first free `….damaged-<n>`. Return that path."""
     numbered = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
     aside = next(candidate for candidate in numbered if not candidate.exists())
     for suffix in ("", "-wal", "-shm"):
@@ -273,21 +282,25 @@ def list_set_aside(folder: Path) -> list[Path]:
 
 
 def forget_set_aside(path: Path) -> None:
-    """Delete the set-aside copies of a database, because they may contain text that must not be kept."""
+    """Delete the copies of a database that were set aside, because they may contain text that must not be
+    kept.
+    """
     for aside in path.parent.glob(f"{path.name}.damaged-*"):
         aside.unlink(missing_ok=True)
 
 
 class Table:
-    """Access to one table of the state, or a few related ones, on one connection."""
+    """Provides access to one table of the state, or a few related ones, on one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
 
 
 class DamagedError(StateError):
-    """The file isn't a valid database, or is no longer one; `damage` names the file and the reason, without
-    the fix."""
+    """The file isn't a valid database, or no longer is.
+
+    `damage` names the file and the reason, without the fix.
+    """
 
     def __init__(self, damage: str) -> None:
         super().__init__(

@@ -1,6 +1,6 @@
 """The rows of a mirror's directories, as a tree, and of its files, including skipped and excluded ones.
 
-Subtrees are walked by `parent`, not by path prefix: a path that is not UTF-8 is a BLOB, and BLOBs don't sort
+Subtrees are walked by `parent`, not by path prefix: a path that isn't UTF-8 is a BLOB, and BLOBs don't sort
 among TEXT.
 """
 
@@ -30,10 +30,10 @@ _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')
 
 @dataclass(frozen=True, slots=True)
 class FolderRow:
-    """One stored directory, as a scan last listed it. `is_excluded`: the rules no longer enter it.
+    """A stored directory, as a scan last listed it.
 
-    `may_be_unmounted`: its files are also known while nothing is mounted there, although it is a mount point.
-    `mount` identifies what was mounted there ("": unknown).
+    `is_excluded`: the rules no longer enter it. `may_be_unmounted`: it is a mount point, but its files are
+    known even while nothing is mounted there. `mount` identifies what was mounted there ("": unknown).
     """
 
     path: str
@@ -46,7 +46,7 @@ class FolderRow:
 
     @property
     def needs_mount(self) -> bool:
-        """Return whether its files are unknown while nothing is mounted there."""
+        """Return whether the directory's files are unknown while nothing is mounted there."""
         return self.is_mount and not self.may_be_unmounted
 
 
@@ -70,13 +70,13 @@ def digest_of(rows: Iterable[EntryRow]) -> bytes | None:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Split a path into directory and name; the directory of a top-level name is ''."""
+    """Split a path into directory and name. The directory of a top-level name is ''."""
     folder, _, name = path.rpartition("/")
     return folder, name
 
 
 def join(folder: str, name: str) -> str:
-    """Return the path of a name in a directory; the inverse of `split`."""
+    """Return the path of a name in a directory. This is the inverse of `split`."""
     return f"{folder}/{name}" if folder else name
 
 
@@ -88,7 +88,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the row's id, which is queried only once per directory in a transaction."""
+        """Return the id of the row, which is queried only once per directory and transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -105,7 +105,7 @@ class Folders:
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
-        """Return the row's id; create the row and its ancestors if they are new."""
+        """Return the id of the row. If the row is new, create it along with its ancestors."""
         number = self.id(mirror, path)
         if number is not None:
             return number
@@ -127,18 +127,19 @@ class Folders:
         )
 
     def record_problem(self, mirror: int, path: str, problem: str) -> None:
-        """Record that the directory couldn't be listed, so everything below it is unknown."""
+        """Record that the directory couldn't be listed, so that everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def allow_unmounting(self, mirror: int, path: str) -> None:
-        """If the directory is a mount point, record that its files are also known while nothing is mounted
-        there."""
+        """If the directory is a mount point, record that its files are known even while nothing is mounted
+        there.
+        """
         sql = "UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ? AND path = ?"
         self._db.execute(sql, (mirror, bind(path)))
 
     def mark_mounts_changed(self, mirror: int, path: str) -> None:
-        """Record that the mounts over the directory's subdirectories have changed, until those are listed
+        """Record that the mounts in the directory's subdirectories have changed, until those are listed
         again.
         """
         where = "is_mount = 0 AND path <> ? AND id IN (SELECT id FROM tree)"
@@ -146,39 +147,45 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path), bind(path)))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
-        """Mark the directory's files undecided before new rules are applied, so that all are re-evaluated
-        even after an interruption.
+        """Mark the directory's files as undecided before applying new rules.
+
+        After an interruption, all of them are therefore still re-evaluated.
         """
         # Keep the user's part of the version, to distinguish changes by users from upgrades.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def mark_tree_undecided(self, mirror: int, path: str) -> None:
-        """Mark the files of a directory and of everything below it undecided."""
+        """Mark the files of a directory, and of everything below it, as undecided."""
         sql = SUBTREE + _UNDECIDED + "id IN (SELECT id FROM tree)"  # noqa: S608
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that the rules no longer enter the directory. If they enter it later, kbsync re-evaluates
-        everything in it.
+        """Record that the rules no longer enter the directory.
+
+        If they enter it again later, everything in it is re-evaluated.
         """
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def check_again(self, mirror: int, path: str) -> None:
-        """Have the next scan report the directory and those above it, even if the rules don't enter them."""
+        """Make the next scan report the directory and those above it, even if the rules don't enter them."""
         sql = "UPDATE folder SET is_excluded = 0 WHERE mirror = ? AND path = ? AND is_excluded = 1"
         above = itertools.accumulate(path.split("/"), join)
         self._db.executemany(sql, [(mirror, bind(folder)) for folder in above])
 
     def mounts_over(self, mirror: int, path: str) -> dict[str, str]:
         """Return the directories at or above a path that were mount points when last listed, and what was
-        mounted there."""
+        mounted there.
+        """
         above = itertools.accumulate(path.split("/"), join)
         rows = (self.get(mirror, folder) for folder in above)
         return {row.path: row.mount for row in rows if row is not None and row.is_mount}
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """Return a directory's stored subdirectories, except excluded ones; each `path` is only the name."""
+        """Return the stored subdirectories of a directory, except for excluded ones.
+
+        Each `path` is only the name.
+        """
         sql = (
             "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded, c.mount FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
@@ -198,7 +205,7 @@ class Folders:
         return [unbind(below) for (below,) in self._db.execute(SUBTREE + sql, (mirror, bind(path)))]
 
     def record_gone(self, mirror: int, path: str) -> None:
-        """Record that the directory is absent; remove its row if nothing is known in it."""
+        """Record that the directory is absent. If nothing is known about its content, remove its row."""
         sql = (
             "UPDATE folder SET gone = 1, problem = '', is_mount = iif(is_mount = 2, 0, is_mount)"
             " WHERE id IN (SELECT id FROM tree)"
@@ -206,7 +213,7 @@ class Folders:
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def remove_gone(self, mirror: int) -> None:
-        """Remove absent directories in which nothing is known."""
+        """Remove absent directories without known content."""
         sql = (
             "DELETE FROM folder WHERE mirror = ? AND gone = 1 AND parent IS NOT NULL"
             " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
@@ -227,15 +234,16 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return a directory's path as lists show it, so that it differs from a file's path."""
+    """Return the path of a directory as lists show it, so that it differs from the path of a file."""
     return f"{path}/" if path else "./"
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file as last recorded. `digest` belongs to `stamp`; `since` is when `status` last changed.
+    """A file as last recorded.
 
-    `racy`: the bytes were read so soon after the stamp's time that a later change might not alter the stamp.
+    `digest` belongs to `stamp`. `since`: when `status` last changed. `racy`: the bytes were read so soon
+    after the stamp's time that a later change might not alter the stamp.
     """
 
     path: str
@@ -363,7 +371,7 @@ class Entries:
         )
 
     def remove(self, mirror: int, path: str) -> None:
-        """Remove the row, because both file and document were deleted."""
+        """Remove the row, because both the file and its document were deleted."""
         folder, name = split(path)
         self._db.execute(
             "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
@@ -374,8 +382,8 @@ class Entries:
     ) -> None:
         """Record the first check that didn't find these names.
 
-        `since` is monotonic and valid in this process only. It is None while the `scan` (its number) is still
-        running: the scan may find the files elsewhere, so its check counts from the scan's end
+        `since` is monotonic and valid only in this process. It is None while the `scan` (its number) is still
+        running: the scan may find the files elsewhere, so its check counts from the end of the scan
         (`scans_ended`).
         """
         number = self._folders.id(mirror, folder)
@@ -387,7 +395,7 @@ class Entries:
             )
 
     def miss_tree(self, mirror: int, folder: str, since: float | None, scan: int | None = None) -> None:
-        """Record the first check that didn't find this directory; see `miss`."""
+        """Record the first check that didn't find this directory. See `miss`."""
         self._db.execute(
             SUBTREE + "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"  # noqa: S608
             " WHERE presence IN (0, 3) AND folder IN (SELECT id FROM tree)",
@@ -395,7 +403,7 @@ class Entries:
         )
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Discard the times of first checks, because a new process does both checks itself."""
+        """Discard the times of first checks, because a new process makes both checks itself."""
         # Check pending files again, regardless of their stamp: missed files start no work.
         self._db.execute(
             "UPDATE entry INDEXED BY entry_missing SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
@@ -405,7 +413,7 @@ class Entries:
         )
 
     def scans_ended(self, mirror: int, scans: Iterable[int], now: float) -> None:
-        """Record that these scans ended: files that they didn't find are missing since `now`."""
+        """Record that these scans have ended. Files that they didn't find have been missing since `now`."""
         self._db.executemany(
             "UPDATE entry INDEXED BY entry_missing SET missed_at = ?, missed_by_scan = NULL"
             " WHERE presence = 1 AND missed_by_scan = ? AND missed_at IS NULL"
@@ -414,11 +422,13 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """Have the first check that missed a file count from `now`."""
+        """Count the first check that missed a file from `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
-        """Return paths first missed at or before `deadline`, with their inodes and the time of that check."""
+        """Return the paths that were first missed at or before `deadline`, with their inodes and the time of
+        that check.
+        """
         sql = f"SELECT f.path, e.name, e.ino, e.missed_at {_MISSED} AND e.missed_at <= ? LIMIT ?"
         rows = self._db.execute(sql, (mirror, deadline, limit))
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
@@ -429,16 +439,16 @@ class Entries:
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
-        """Return the time of the earliest first check among the files that await the second.
+        """Return the time of the earliest first check among the files that are waiting for the second check.
 
-        This ignores files missed by running scans (`is_missed_by_scan`).
+        Files missed by scans that are still running are ignored (`is_missed_by_scan`).
         """
         sql = f"SELECT e.missed_at {_MISSED} AND e.missed_at IS NOT NULL ORDER BY e.missed_at LIMIT 1"
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else row[0]
 
     def waiting(self, mirror: int, limit: int) -> list[FileRow]:
-        """Return pending or indexing files, the longest wait first."""
+        """Return pending or indexing files, those with the longest wait first."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
         where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
         return list(self._select(source, where, (mirror,), limit))
@@ -446,8 +456,8 @@ class Entries:
     def page(self, mirror: int, after: str, limit: int, statuses: Collection[Status] = ()) -> list[FileRow]:
         """Return a page of the files that `visible` returns, starting after this path ('': the first).
 
-        `statuses`: only files in one of these. An index finds files in `NOTED` statuses; for others, every
-        row up to the end of the page is read.
+        `statuses`: only files in one of these. For `NOTED` statuses, an index finds the files; for others,
+        every row up to the end of the page is read.
         """
         folder, name = split(after)
         source = _BY_FOLDER
@@ -460,7 +470,10 @@ class Entries:
         return list(self._select(source, f"{where} ORDER BY f.path, e.name", values, limit))
 
     def present_paths(self, mirror: int, limit: int, name: str | None = None) -> list[str]:
-        """Return the paths of present files, at most `limit`; with `name`, only files of this name."""
+        """Return the paths of at most `limit` present files.
+
+        With `name`, return only files with this name.
+        """
         where = "e.status <> 6 AND e.presence = 0 AND f.mirror = ? AND (? IS NULL OR e.name = ?)"
         sql = f"SELECT f.path, e.name FROM {_JOINED} WHERE {where} LIMIT ?"  # noqa: S608 - ours
         wanted = None if name is None else bind(name)
@@ -472,7 +485,7 @@ class Entries:
         return list(self._select(_RACY, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
-        """Return files whose last stamp has this inode and whose bytes have this digest."""
+        """Return the files whose last stamp has this inode and whose bytes have this digest."""
         where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
         return list(self._select(_BY_INO, where, (ino, bytes.fromhex(digest), mirror)))
 
@@ -482,8 +495,9 @@ class Entries:
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
     def visible_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Return the paths of all files, except excluded ones, whose last stamp has this inode. This reads
-        the whole table, because the index has only files that were read.
+        """Return the paths of all files, except for excluded ones, whose last stamp has this inode.
+
+        This reads the whole table, because the index covers only files that were read.
         """
         where = "e.ino = ? AND e.status <> 6 AND f.mirror = ?"
         return [row.path for row in self._select(_JOINED, where, (ino, mirror))]
@@ -497,9 +511,9 @@ class Entries:
     def unread(
         self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
     ) -> list[tuple[tuple[int, str], str]]:
-        """Return files that couldn't be read at the last check, each with its sort key in this list.
+        """Return the files that couldn't be read at the last check, each with its sort key in this list.
 
-        `after`: the key of the previous page's last file.
+        `after`: the key of the last file on the previous page.
         """
         sql = (
             f"SELECT e.folder, e.name, f.path FROM {_NOTED} WHERE {_IS_NOTED} AND e.status = ? AND e.size < 0"  # noqa: S608
@@ -512,8 +526,9 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Yield files in a status, by directory. Sorting keeps all of them in memory. An index finds files in
-        `NOTED` statuses; for others, every row is read.
+        """Yield the files in a status, by directory. Sorting keeps all of them in memory.
+
+        For `NOTED` statuses, an index finds the files; for others, every row is read.
         """
         source, where = _JOINED, f"e.status = {int(status)} AND f.mirror = ?"
         if status in NOTED:
@@ -538,17 +553,19 @@ class Entries:
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
 
     def below(self, mirror: int, folder: str) -> Iterator[FileRow]:
-        """Yield every file in a directory and below, one row in memory at a time."""
+        """Yield every file in a directory and below it, with only one row in memory at a time."""
         where = f"f.id IN ({SUBTREE}SELECT id FROM tree)"  # noqa: S608
         return self._select(_BY_FOLDER, where, (mirror, bind(folder)))
 
     def visible(self, mirror: int) -> Iterator[FileRow]:
-        """Yield every file except excluded ones, by directory and name, one row in memory at a time."""
+        """Yield every file except for excluded ones, by directory and name, with only one row in memory at a
+        time.
+        """
         return self._select(_BY_FOLDER, "f.mirror = ? AND e.status <> 6 ORDER BY f.path, e.name", (mirror,))
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
-        """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's
-        types.
+        """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite
+        returns them.
         """
         # Skip deleted files: if one comes back, even unchanged with its mount, that is a change.
         return self._db.execute(
@@ -574,5 +591,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return when the longest-waiting file became pending or indexing; None if none waits."""
+        """Return when the file that has been pending or indexing the longest became so, or None if there is
+        none.
+        """
         return next((row.since for row in self.waiting(mirror, 1)), None)

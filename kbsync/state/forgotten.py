@@ -1,7 +1,7 @@
-"""Documents that forgotten mirrors left in their knowledge bases.
+"""Documents that forgotten mirrors left behind in their knowledge bases.
 
-The state keeps only ids and bases. They prove which documents kbsync may still delete (promise 6), and
-contain no file name.
+The state keeps only ids and bases. They prove which documents kbsync may still delete (promise 6), and don't
+contain file names.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Forgotten(Table):
         )
 
     def bases(self, name: str | None = None) -> list[ForgottenBase]:
-        """Return the bases that still have documents, of one mirror or of all, ordered by name."""
+        """Return the bases that still have documents, for one mirror or all, ordered by name."""
         rows = self._db.execute(
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"
@@ -102,8 +102,9 @@ class Forgotten(Table):
         self._remove_empty()
 
     def take_over(self, name: str, binding: int, *, whole: bool) -> None:
-        """Remove the ids of documents that a mirror adopted, because it uses this base now. `whole`: it
-        adopts everything that a mirror with its name left there.
+        """Remove the ids of documents that a mirror adopted because it now uses this base.
+
+        `whole`: the mirror adopts everything that a mirror with its name left there.
         """
         if self._db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is None:
             return

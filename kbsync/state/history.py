@@ -1,7 +1,7 @@
 """The history of each mirror's documents: what kbsync did, without their text, limited in age and number of
-rows.
+entries.
 
-Each entry is written in the transaction of its change, so a crash neither loses nor adds one.
+Each entry is written in the same transaction as its change, so a crash can neither lose nor add one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RETENTION = 30 * 86400.0
 
 
 class HistoryEvent(StrEnum):
-    """The kind of an event; the state stores its value."""
+    """The kind of an event. The state stores its value."""
 
     UPLOADED = "uploaded"
     REPLACED = "replaced"
@@ -36,9 +36,11 @@ class HistoryEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One event. `at`: when it happened, in epoch seconds. `path`: the file's path; '' if the event is about
-    several. `former`: its path before a rename. `reason`: why it failed, is held, was approved or is kept.
-    `by`: the source of the approval, `command` or `page`.
+    """An event in the history.
+
+    `at`: when it happened, in epoch seconds. `path`: the file's path, or '' if the event is about several
+    files. `former`: the path before a rename. `reason`: why the file failed, is held, was approved or is
+    kept. `by`: where the approval came from, `command` or `page`.
     """
 
     at: float
@@ -72,7 +74,7 @@ class History(Table):
         reason: str = "",
         by: str = "",
     ) -> None:
-        """Add an entry, and drop the oldest if there are too many."""
+        """Add an entry. If there are too many, drop the oldest ones."""
         self._db.execute(
             "INSERT INTO history(mirror, at, event, path, former, document_id, size, reason, by)"
             " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -92,7 +94,7 @@ class History(Table):
     ) -> list[HistoryEntry]:
         """Return the newest events of these mirrors since a time, at most `limit`, in chronological order.
 
-        `places`: only events about these files, or about files below these folders, by mirror and path; '' is
+        `places`: only events about these files, or about files below these folders, by mirror and path. '' is
         the root.
         """
         where, values = ["at >= ?", f"h.mirror IN ({', '.join('?' * len(mirrors))})"], [since, *mirrors]
@@ -114,7 +116,7 @@ class History(Table):
         return [_read(row) for row in reversed(rows)]
 
     def has(self, mirror: int, path: str) -> bool:
-        """Return whether an entry is about this file, or about a file below this folder."""
+        """Return whether an entry is about this file or about a file below this folder."""
         return bool(self.newest((mirror,), 0.0, 1, ((mirror, path),)))
 
 

@@ -15,7 +15,7 @@ from kbsync.state.db import Table
 class Message:
     """A user's request: approve, retry, repair, audit, rescan or, without a mirror, reload.
 
-    `problem`: why its arguments can't be read; '' if they can.
+    `problem`: why its arguments can't be read, or '' if they can.
     """
 
     id: int
@@ -64,7 +64,7 @@ class Messages(Table):
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
         """Return the messages for mirrors that are in neither the state nor the config, oldest first.
 
-        There are none before a requested reload of the config, which may add these mirrors.
+        While a reload of the config is pending, return none, because the reload may add these mirrors.
         """
         if self.reloads():
             return []
@@ -81,5 +81,5 @@ class Messages(Table):
         self._db.executemany("DELETE FROM inbox WHERE id = ?", ((message,) for message in messages))
 
     def rename_mirror(self, old_name: str, new_name: str) -> None:
-        """Readdress the messages for a renamed mirror to its new name."""
+        """Address the messages for a renamed mirror to its new name."""
         self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new_name, old_name))

@@ -1,6 +1,7 @@
-"""Ensures that one process at a time holds a state directory, and that its user can access the files in it.
+"""Ensures that only one process at a time holds a state directory, and that its user can access the files in
+it.
 
-The second half of this module finds files that the user can't use, and the command to fix that.
+The second half of this module finds files that the user can't use, and the command that fixes that.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ _ONLY = "mirror="
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds the lock. `pid`: its id as seen from here; `since`: epoch seconds.
+    """The process that holds the lock.
 
-    `keeps_running`: it mirrors until it is stopped, as a daemon does. `only`: the mirrors that it was limited
-    to; empty for all.
+    `pid`: its id as seen from here. `since`: in epoch seconds. `keeps_running`: it mirrors until it is
+    stopped, as a daemon does. `only`: the mirrors that it was limited to, or empty for all.
     """
 
     pid: int
@@ -48,7 +49,7 @@ class Holder:
     only: tuple[str, ...] = ()
 
     def serves(self, mirror: str) -> bool:
-        """Return whether the process works on this mirror of its config."""
+        """Return whether the process works on this mirror from its config."""
         return not self.only or mirror in self.only
 
 
@@ -56,11 +57,12 @@ class Holder:
 def held(
     state_dir: Path, *, keeps_running: bool = True, only: Sequence[str] = (), config: Path | None = None
 ) -> Iterator[None]:
-    """Hold the lock on a state directory; the kernel releases it when the process ends, even after a crash.
+    """Hold the lock on a state directory. When the process ends, the kernel releases the lock, even after a
+    crash.
 
     `keeps_running`: the holder mirrors until it is stopped. `only`: the mirrors that it is limited to.
-    `config`: the file that commands may edit meanwhile. Raises `LockedError`, which names the process that
-    has it.
+    `config`: the file that commands may edit in the meantime. Raises `LockedError`, which names the process
+    that holds the lock.
     """
     with contextlib.ExitStack() as opened:
         fds = [file := open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)]
@@ -89,8 +91,9 @@ def is_held(state_dir: Path) -> bool:
 
 
 def holder(state_dir: Path) -> str:
-    """Return the id of the process that acquired the lock last; '' if it is in another namespace, or
-    unknown."""
+    """Return the id of the process that last acquired the lock, or '' if it is unknown or in another
+    namespace.
+    """
     with contextlib.suppress(OSError):
         note = _read_note(state_dir)
         return note.process if note.namespace == _namespace() else ""
@@ -105,22 +108,22 @@ def taken_at(state_dir: Path) -> float | None:
 
 
 def holding(state_dir: Path) -> bool | None:
-    """Return whether some process holds the lock now; None if that can't be determined from here.
+    """Return whether any process currently holds the lock, or None if that can't be determined from here.
 
-    This reads `/proc/locks` (proc(5)) and takes no lock itself.
+    This reads `/proc/locks` (proc(5)) without taking a lock itself.
     """
     process = find(state_dir)
     return isinstance(process, Holder) if process is not None else None
 
 
 def find_holder(state_dir: Path) -> Holder | None:
-    """Return the process that holds the lock now; None if no holder is visible."""
+    """Return the process that currently holds the lock, or None if no holder is visible."""
     process = find(state_dir)
     return process if isinstance(process, Holder) else None
 
 
 def find(state_dir: Path) -> Holder | Literal[False] | None:
-    """Return the holder; False if there is none, None if that can't be determined from here."""
+    """Return the holder, False if there is none, or None if that can't be determined from here."""
     try:
         note = _read_note(state_dir)
         if _has_ended(note):
@@ -141,8 +144,11 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file: its inode, the devices and inodes of the file and its directory in the kernel's notation,
-    and the note that its last holder wrote. Without the file: only what the directory shows."""
+    """A lock file.
+
+    It has the file's inode, the devices and inodes of the file and its directory in the kernel's notation,
+    and the note that its last holder wrote. Without the file, it has only what the directory shows.
+    """
 
     number: int
     kernel_ids: tuple[str, ...]
@@ -168,8 +174,10 @@ def _read_note(state_dir: Path) -> _Note:
 
 
 def _has_ended(note: _Note) -> bool:
-    """Return whether the last holder has definitely ended; this avoids listing all locks, which takes the
-    kernel 8 ms."""
+    """Return whether the last holder has definitely ended.
+
+    This avoids listing all locks, which takes the kernel 8 ms.
+    """
     if not note.process.isdigit() or not note.namespace or note.namespace != _namespace():
         return False
     try:
@@ -182,7 +190,7 @@ def _has_ended(note: _Note) -> bool:
 
 
 def _namespace() -> str:
-    """Return the namespace of the processes visible to this one; '' if it has no number."""
+    """Return the namespace of the processes visible to this one, or '' if it has no number."""
     with contextlib.suppress(OSError):
         return str(NAMESPACE.stat().st_ino)
     return ""
@@ -193,12 +201,12 @@ NOT_OURS = ("lost+found",)
 
 
 def user_of(state_dir: Path) -> str:
-    """Return the user who owns the state: the one running kbsync or, for root, the directory's owner."""
+    """Return the user who owns the state: the one running kbsync or, for root, the owner of the directory."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 
 def user_name(number: int) -> str:
-    """Return the user's name, or the user id if there is no name."""
+    """Return the name of the user, or the user id if there is no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -208,8 +216,8 @@ def user_name(number: int) -> str:
 def unusable_paths(state_dir: Path) -> Iterator[Path]:
     """Yield the files and folders in the directory that the current user can't use, parents first.
 
-    Root can use all of them, so for root this yields those whose owner isn't the directory's owner (none if
-    root owns the directory).
+    Root can use all of them. For root, yield those that don't belong to the directory's owner instead (none
+    if that is root).
     """
     owner, is_root = state_dir.stat().st_uid, os.geteuid() == 0
     for path in _inside(state_dir):
@@ -224,7 +232,7 @@ def unusable_paths(state_dir: Path) -> Iterator[Path]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yield all paths below `folder`; for a folder that can't be listed, only the folder itself."""
+    """Yield all paths below `folder`. If a folder can't be listed, yield only the folder itself."""
     for above, folders, files in os.walk(folder):
         if above == str(folder):
             folders[:] = [name for name in folders if name not in NOT_OURS]
@@ -233,13 +241,15 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def fault_of(state_dir: Path, path: Path) -> str:
-    """Return why the directory's user can't use the `path` in it."""
+    """Return why the user of the directory can't use the `path` in it."""
     owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
 def fix_for(state_dir: Path, path: Path) -> str:
-    """Return the command that lets the directory's user use the `path` in it, and everything else there."""
+    """Return the command that lets the user of the directory use the `path` in it, and everything else
+    there.
+    """
     user, where = user_of(state_dir), shell_word(str(state_dir))
     is_theirs = user_name(path.lstat().st_uid) == user
     return f"chmod -R u+rwX {where}" if is_theirs else f"sudo chown -R {user} {where}"

@@ -1,4 +1,4 @@
-"""Mirrors and the knowledge bases they are bound to, small facts about them, and pauses of mirrors."""
+"""Mirrors and the knowledge bases that they are bound to, small facts about them, and their pauses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kbsync.state.db import Table, bind, unbind
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a mirror is halted: the contract's reason, a sentence, and a command that may fix it."""
+    """Why a mirror is halted: the reason as in the contract, a sentence, and a command that may fix it."""
 
     reason: str
     detail: str
@@ -28,9 +28,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored; `root` is the folder of its last run.
+    """A mirror as stored. `root` is the folder of its last run.
 
-    `hold_all`: the next pass asks before every deletion. `location`: the bound base as its config names it.
+    `hold_all`: the next pass asks before every deletion. `location`: the bound base as named in the config.
     """
 
     id: int
@@ -59,14 +59,14 @@ class BindingRecord:
 
     @property
     def file(self) -> Path | None:
-        """The file of a built-in knowledge base; None for one hosted by a service."""
+        """The file of a built-in knowledge base, or None for one hosted by a service."""
         if not self.address.startswith("file://"):
             return None
         return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://"))))
 
     @property
     def folder(self) -> Path | None:
-        """The folder of a built-in knowledge base; None for one hosted by a service."""
+        """The folder of a built-in knowledge base, or None for one hosted by a service."""
         return None if self.file is None else self.file.parent
 
     @property
@@ -106,7 +106,7 @@ class Mirrors(Table):
     """Reads and writes mirror and binding rows on one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Return every mirror that has ever been in the config, by name, except forgotten ones."""
+        """Return every mirror that has ever been in the config, by name, except for forgotten ones."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:
@@ -128,7 +128,7 @@ class Mirrors(Table):
         return self.get(self._db.last_insert_rowid())
 
     def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
-        """Store the name, folder and target that the config gives the mirror."""
+        """Store the name, folder and target that the mirror has in the config."""
         self._set(mirror, name=name, folder=bind(folder), target=target)
 
     def _set(self, mirror: int, **values: str | bytes | float | None) -> None:
@@ -147,7 +147,7 @@ class Mirrors(Table):
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
-        """Set or clear the reason why the mirror waits for the user."""
+        """Set or clear the reason why the mirror is waiting for the user."""
         if halt is None:
             self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
         else:
@@ -171,7 +171,10 @@ class Mirrors(Table):
     def bind_to(
         self, mirror: int, target: str, address: str, base: str, prefix: str, location: str = ""
     ) -> int:
-        """Bind the mirror to this base, at `location` in the config; create the binding if it is new."""
+        """Bind the mirror to this base, which is at `location` in the config.
+
+        If the binding is new, create it.
+        """
         key = (target, address, base, prefix)
         number = self.binding_for(*key)
         if number is None:
@@ -188,7 +191,7 @@ class Mirrors(Table):
             self._db.execute(sql, (address, target, base))
 
     def set_prefix(self, binding: int, prefix: str) -> None:
-        """Record that the same documents are now named with a different prefix."""
+        """Record that the names of the same documents now have a different prefix."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
@@ -219,16 +222,16 @@ class Mirrors(Table):
             self._db.execute("DELETE FROM binding WHERE id = ?", (number,))
 
     def is_adopted(self, binding: int) -> bool:
-        """Return whether the base's existing documents were adopted."""
+        """Return whether the documents that already existed in the base were adopted."""
         row = self._db.execute("SELECT adopted FROM binding WHERE id = ?", (binding,)).fetchone()
         return bool(row and row[0])
 
     def set_adopted(self, binding: int, *, adopted: bool = True) -> None:
-        """Set whether the base's existing documents were adopted."""
+        """Set whether the documents that already existed in the base were adopted."""
         self._db.execute("UPDATE binding SET adopted = ? WHERE id = ?", (adopted, binding))
 
     def tally(self, mirror: int) -> dict[Status, int]:
-        """Return how many files are in each status; constant time."""
+        """Return how many files are in each status. This takes constant time."""
         rows = self._db.execute("SELECT status, n FROM tally WHERE mirror = ?", (mirror,))
         return {Status(status): n for status, n in rows}
 
@@ -278,7 +281,10 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about the daemon and, by id, about mirrors and bindings, deleted together with them."""
+    """Small facts about the daemon and, by id, about mirrors and bindings.
+
+    Those are deleted together with the mirror or binding.
+    """
 
     def get(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int) -> str:
         """Return the fact, or ''."""
@@ -302,8 +308,10 @@ MAX_PAUSE = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of a mirror: when it began and when it ends by itself, in epoch seconds. `until` None: only a
-    user ends it. `is_quiet`: quiet hours, not a user, began it."""
+    """A pause of a mirror: when it began and when it ends by itself, in epoch seconds.
+
+    `until` is None if only a user can end it. `is_quiet`: whether quiet hours began it, not a user.
+    """
 
     since: float
     until: float | None = None
@@ -314,18 +322,19 @@ class Pauses(Table):
     """Reads and writes pauses on one connection. A pause is deleted with its mirror.
 
     The row in the state is the only copy. Commands write it, whether or not kbsync is running; the daemon
-    writes it when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so none
-    begins once the pause is on disk.
+    writes it when quiet hours begin. Each transaction that begins an upload or a deletion reads the row, so
+    none begins once the pause is on disk.
     """
 
     def begin(self, mirror: int, pause: Pause) -> None:
-        """Pause the mirror, replacing any earlier pause."""
+        """Pause the mirror. This replaces any earlier pause."""
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)))
 
     def current(self, mirror: int, now: float) -> Pause | None:
         """Return the mirror's pause, unless it is over at `now`.
 
-        If the clock was set back since it began, it begins now: it must not last longer than requested.
+        If the clock has been set back since the pause began, the pause begins now, because it must not last
+        longer than requested.
         """
         pause = self.stored(mirror)
         if pause is None or pause.until is None:
@@ -335,22 +344,22 @@ class Pauses(Table):
         return None if pause.until is not None and now >= pause.until else pause
 
     def stored(self, mirror: int) -> Pause | None:
-        """Return the mirror's pause, even if it is over but not deleted yet."""
+        """Return the mirror's pause, even if it is over but hasn't been deleted yet."""
         known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
         return Pause(**json.loads(known)) if known else None
 
     def end(self, mirror: int, now: float, quiet_hours: Iterable[QuietHours]) -> None:
-        """End the mirror's pause, if there is one; its current `quiet_hours` are over, too."""
+        """End the mirror's pause, if there is one. This also ends the current `quiet_hours`."""
         meta = Meta(self._db)
         meta.set(MirrorFact.PAUSE, mirror, "")
         # Quiet hours added to the config later still begin, even if their period began before now.
         meta.set(MirrorFact.RESUMED, mirror, str(now) if current_period(quiet_hours, now) else "")
 
     def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
-        """Return the pause that should apply now. `quiet`: the current quiet hours; None outside of quiet
-        hours.
+        """Return the pause that should apply now.
 
-        A user's pause takes precedence. Quiet hours that a user has ended don't begin again.
+        `quiet`: the current quiet hours, or None outside quiet hours. A user's pause takes precedence. Quiet
+        hours that a user has ended don't begin again.
         """
         pause = self.current(mirror, now)
         if pause is not None and not pause.is_quiet:
@@ -359,6 +368,9 @@ class Pauses(Table):
         return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
 
     def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
-        """Apply the pause that is due, and delete one that is over: a clock set back would revive it."""
+        """Apply the pause that is due.
+
+        Delete one that is over, because setting back the clock would revive it.
+        """
         pause = self.due(mirror, quiet, now)
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)) if pause else "")

@@ -33,7 +33,8 @@ which mark documents at the target and start at a random number in each state. T
 
 
 def obstacle(source: Path, state: Path, name: str) -> str:
-    """Return why the mirror of the state `source`, to be named `name`, can't move into `state`; '' if it can.
+    """Return why the mirror in the state `source` can't move into `state` under the name `name`, or '' if it
+    can.
 
     The caller holds the locks of both. Raises `StateError`.
     """
@@ -78,7 +79,7 @@ def move_mirror(source: Path, state: Path, name: str) -> None:
 
 @contextmanager
 def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
-    """Yield one connection to both states; `source` is attached under that name."""
+    """Yield one connection to both states. The state `source` is attached under that name."""
     for path in (source, state):
         StateStore(path).close()  # upgrades both to the current tables
     with state_errors(state), closing(open_writer(state)) as connection:

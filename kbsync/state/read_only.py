@@ -1,5 +1,6 @@
-"""Access to the state's tables, and a view of the state for commands that only read, without a lock, thread
-or event loop.
+"""Access to the tables of the state, and a view of the state for commands that only read.
+
+The view needs no lock, thread or event loop.
 """
 
 from __future__ import annotations
@@ -43,10 +44,9 @@ class Tx:
 
 
 class SnapshotReader(Protocol):
-    """Runs a function on a consistent snapshot; implemented by a command's read-only state and by a daemon's
-    store.
+    """Runs a function on a consistent snapshot. Raises `StateError`.
 
-    Raises `StateError`.
+    Implemented by a command's read-only state and by a daemon's store.
     """
 
     async def __call__(self, query: Callable[[Tx], T], /) -> T:
@@ -54,13 +54,16 @@ class SnapshotReader(Protocol):
 
 
 def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
-    """Return the result of `work`, run on a consistent snapshot. If it raises, its writes are undone."""
+    """Return the result of `work`, which runs on a consistent snapshot.
+
+    If it raises, its writes are undone.
+    """
     with transaction(connection):
         return work(Tx(connection))
 
 
 def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
-    """Copy a whole database as one consistent snapshot."""
+    """Copy a whole database as a consistent snapshot."""
     with destination.backup("main", source, "main") as copy:
         while not copy.done:
             copy.step(1000)
@@ -69,7 +72,7 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 class ReadOnlyState:
     """The state file for commands that only read. It takes no lock, writes nothing and creates no file.
 
-    `is_restored`: the file is older than its last use, as a restored backup is.
+    `is_restored`: the file is older than its last use, as after restoring a backup.
     """
 
     exists = True
@@ -91,8 +94,9 @@ class ReadOnlyState:
                 self._identity = None
 
     def rename_mirrors(self, names: Mapping[str, str]) -> None:
-        """Show mirrors under new names. `names` maps the name in the file, which stays unchanged, to the new
-        one.
+        """Show mirrors under new names.
+
+        `names` maps each name in the file, which stays unchanged, to the new one.
         """
         # A temporary view hides the table of the same name from all queries of this connection.
         with state_errors(self.path):
@@ -107,7 +111,7 @@ class ReadOnlyState:
 
     @property
     def is_made(self) -> bool:
-        """Return whether the tables exist; during the first run they may still be missing."""
+        """Return whether the tables exist. During the first run, they may still be missing."""
         return schema.version_of(self._reader) > 0
 
     @property
@@ -118,8 +122,9 @@ class ReadOnlyState:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the open file; False for a copy, and for a restored file once it is in
-        use.
+        """Whether the path still refers to the open file.
+
+        False for a copy, and for a restored file once it is in use.
         """
         # A restored file is read as one that nobody writes to.
         is_unchanged = not self.is_restored or schema.is_restored(self.path)
@@ -140,7 +145,7 @@ class ReadOnlyState:
 
 
 class EmptyState(ReadOnlyState):
-    """The state before its file exists: every table is empty, and nothing is on disk."""
+    """The state before its file exists. Every table is empty, and nothing is on disk."""
 
     exists = False
 
@@ -151,7 +156,7 @@ class EmptyState(ReadOnlyState):
 
 
 def opened(path: Path) -> ReadOnlyState:
-    """Return the state; an empty one if there is none yet, or while its file is being created.
+    """Return the state, or an empty one if there is none yet or its file is being created.
 
     Raises `StateError`.
     """

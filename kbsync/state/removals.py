@@ -28,7 +28,10 @@ from kbsync.state.db import Table, bind, unbind
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The deletion of a path's document. `cause`: gone, deselected or emptied; `hold`: its batch."""
+    """The deletion of a path's document.
+
+    `cause`: gone, deselected or emptied. `hold`: the batch that it belongs to.
+    """
 
     path: str
     upload: int
@@ -37,11 +40,13 @@ class Removal:
 
 
 class Removals(Table):
-    """Reads and writes removals, and the log of those carried out without approval."""
+    """Reads and writes removals, and the log of those that were carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
-        """Add the deletion of this document to this batch. An existing deletion of the path keeps its
-        time."""
+        """Add the deletion of this document to this batch.
+
+        If the path already has a deletion, that keeps its time.
+        """
         self._db.execute(
             "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause, held = 0,"
@@ -57,11 +62,11 @@ class Removals(Table):
         self._db.execute(sql, (missed, mirror, bind(path)))
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Discard the monotonic times of an earlier process, which mean nothing here."""
+        """Discard the monotonic times of an earlier process, which are meaningless in this one."""
         self._db.execute("UPDATE removal SET missed_at = NULL WHERE mirror = ? AND held = 0", (mirror,))
 
     def drop(self, mirror: int, path: str) -> None:
-        """Drop the removal: the path is wanted again, or its document is being deleted."""
+        """Drop the removal, because the path is wanted again or its document is already being deleted."""
         self._db.execute("DELETE FROM removal WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def release(self, upload: int) -> None:
@@ -78,11 +83,11 @@ class Removals(Table):
         self._db.execute(f"DELETE FROM removal WHERE mirror = ? AND {in_binding}", (mirror, binding))  # noqa: S608
 
     def inherit(self, old_upload: int, new_upload: int) -> None:
-        """Move the hold to the version that is serving the path now."""
+        """Move the hold to the version that is now serving the path."""
         self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))
 
     def hold(self, mirror: int, path: str) -> None:
-        """Record that the document's deletion awaits the user's approval."""
+        """Record that the deletion of the document is waiting for the user's approval."""
         self._db.execute("UPDATE removal SET held = 1 WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def get(self, mirror: int, path: str) -> Removal | None:
@@ -99,13 +104,13 @@ class Removals(Table):
         return (Removal(unbind(path), *columns) for path, *columns in self._db.execute(sql, values))
 
     def count(self, hold: Hold, *, held: bool) -> int:
-        """Return how many removals of a batch are held, or how many are not."""
+        """Return how many removals of a batch are held, or how many aren't."""
         sql = "SELECT count(*) FROM removal WHERE hold = ? AND held = ?"
         return int(self._db.execute(sql, (hold.id, held)).get)
 
     def times(self, mirror: int) -> tuple[int, float, float]:
-        """Return how many removals are neither held nor carried out, and when the first and last were added
-        (0.0 for none).
+        """Return how many removals are neither held nor carried out, and when the first and the last were
+        added (0.0 for none).
         """
         sql = (
             "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM removal"
@@ -115,8 +120,10 @@ class Removals(Table):
         return n, first, last
 
     def began(self, hold: Hold, ahead: float) -> float:
-        """Return the monotonic time at which the first file of a batch went missing. `ahead`: wall time minus
-        monotonic time."""
+        """Return the monotonic time at which the first file of a batch went missing.
+
+        `ahead`: wall time minus monotonic time.
+        """
         sql = "SELECT min(coalesce(missed_at, at - ?)) FROM removal WHERE hold = ?"
         return float(self._db.execute(sql, (ahead, hold.id)).get)
 
@@ -125,7 +132,9 @@ class Removals(Table):
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
     def logged_since(self, mirror: int, since: float) -> int:
-        """Return the number of deletions released without approval since `since`; discard older entries."""
+        """Return the number of deletions released without approval since `since`, and discard older
+        entries.
+        """
         # Kept on disk, so that a restart doesn't reopen the window (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
         sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"

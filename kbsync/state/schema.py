@@ -195,18 +195,19 @@ VERSION = OLDEST + len(MIGRATIONS)
 
 
 def version_of(connection: apsw.Connection) -> int:
-    """Return the schema version of the file (0: an empty file)."""
+    """Return the schema version of the file (0 for an empty file)."""
     return int(connection.pragma("user_version"))
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """Return whether an older kbsync created the tables, so that this one must upgrade them."""
+    """Return whether an older version of kbsync created the tables, so that this one must upgrade them."""
     return 0 < version_of(connection) < VERSION
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Upgrade the file to `VERSION`, one transaction for each step, so that a crash leaves a complete older
-    schema."""
+    """Upgrade the file to `VERSION`, with one transaction per step, so that a crash leaves a complete older
+    schema.
+    """
     while (version := version_of(connection)) < VERSION:
         with transaction(connection, "BEGIN IMMEDIATE"):
             if version_of(connection) != version:
@@ -221,7 +222,7 @@ def migrate(connection: apsw.Connection) -> None:
 
 
 def choose_next_upload(connection: apsw.Connection) -> None:
-    """Start upload ids at a random number in each state."""
+    """Make the upload ids of each state start at a random number."""
     # Upload ids are marks at a target, so other documents must never get the ids of a lost state (promise 6).
     import secrets
 
@@ -238,8 +239,7 @@ _CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raise `DamagedError` for anything except a file, since it must be set aside, and opening a pipe would
-    block."""
+    """Raise `DamagedError` for anything but a file. It must be set aside, and opening a pipe would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -251,7 +251,9 @@ def refuse_no_file(path: Path) -> None:
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
-    """Raise `DamagedError` for a foreign file or missing tables, `UsageError` for a newer kbsync's file."""
+    """Raise `DamagedError` for a foreign file or missing tables, or `UsageError` for a newer kbsync's
+    file.
+    """
     with transaction(connection):  # one snapshot: the file may be under creation
         version = version_of(connection)
         existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
@@ -268,7 +270,7 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
-    """Raise `DamagedError` before kbsync uses a damaged file."""
+    """Raise `DamagedError` if the file is damaged, before kbsync uses it."""
     if path.stat().st_size > CHECK_UP_TO:
         return  # SQLite detects damage when it reads
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -277,7 +279,7 @@ def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
 
 
 def is_restored(path: Path) -> bool:
-    """Return whether the file is older than its last use, as a restored backup is."""
+    """Return whether the file is older than its last use, as after restoring a backup."""
     # kbsync always leaves its WAL file next to it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()

@@ -46,15 +46,19 @@ class _Job:
 
 
 class StateStore:
-    """The state of all mirrors. `check`: whether the caller holds the lock, so that the file is first checked
-    for damage. Tests stop the program in `on_commit("before"|"after")`."""
+    """The state of all mirrors.
+
+    `check`: whether the caller holds the lock, in which case the file is first checked for damage. Tests stop
+    the program in `on_commit("before"|"after")`.
+    """
 
     def __init__(
         self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] = lambda _moment: None
     ) -> None:
-        """Open or create the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one.
+        """Open or create the file.
 
-        Raises `LockedError` if an older kbsync holds the lock that the caller lacks.
+        Raises `DamagedError`, `StateError`, or `UsageError` for a newer file. Raises `LockedError` if an
+        older kbsync holds the lock that the caller lacks.
         """
         self.path = path
         self._on_commit = on_commit
@@ -89,14 +93,14 @@ class StateStore:
         self._writes = ThreadPoolExecutor(1, "kbsync-state")
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` in a transaction and return its result once it is on disk.
+        """Run `work` in a transaction, and return its result once it is on disk.
 
-        Raises the exception that `work` raises (only its own changes are undone), or `StateError`.
+        Raises the exception that `work` raises (then only its own changes are undone), or `StateError`.
         """
         return await asyncio.wrap_future(self.submit(work))
 
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
-        """Do the same as `write`, for threads: the future completes after the commit."""
+        """Do the same as `write`, but for threads. The future completes after the commit."""
         future: Future[T] = Future()
         with self._submit_lock:  # don't queue a job after the last commit: it would never run
             if not self._is_closed:
@@ -118,14 +122,14 @@ class StateStore:
         return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
-        """Do the same as `read`, for threads. The result must not be a lazy iterator."""
+        """Do the same as `read`, but for threads. The result must not be a lazy iterator."""
         with self._read_lock, self.state_errors():
             if self._is_closed:
                 raise self._closed()
             return within(self._reader, work)
 
     async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
-        """Yield paths of all stored files in a directory and below it, reading each page on demand."""
+        """Yield the paths of all stored files in a directory and below it, reading each page on demand."""
         for below in await self.read(lambda tx: tx.folders.tree(mirror, folder)):
             paths = await self.read(lambda tx, below=below: tx.entries.names(mirror, below))  # type: ignore[misc]
             for start in range(0, len(paths), size):
@@ -133,7 +137,7 @@ class StateStore:
 
     @contextmanager
     def state_errors(self) -> Iterator[None]:
-        """Turn errors of the file into a `StateError`; damage also sets `damage`."""
+        """Turn errors of the file into a `StateError`. Damage also sets `damage`."""
         try:
             with state_errors(self.path):
                 yield
@@ -143,12 +147,12 @@ class StateStore:
             raise
 
     def when_damaged(self, notify: Callable[[], object]) -> None:
-        """Call `notify`, from any thread, when damage is found. The file is then unusable."""
+        """Call `notify`, from any thread, when damage is found. From then on, the file is unusable."""
         self._on_damage = notify
 
     @property
     def is_there(self) -> bool:
-        """Return whether the path still names the open file."""
+        """Return whether the path still refers to the open file."""
         return identity(self.path) == self._identity
 
     async def aclose(self) -> None:
@@ -156,8 +160,9 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Do the same as `aclose`, for threads; may be called again. The holder of the lock erases deleted
-        data from the WAL.
+        """Do the same as `aclose`, but for threads. May be called again.
+
+        The holder of the lock erases deleted data from the WAL.
         """
         with self._submit_lock:
             self._is_closed = True
@@ -171,8 +176,9 @@ class StateStore:
         self._writer.close()
 
     def _commit_waiting(self) -> None:
-        """Commit all waiting writes. Called once for each write, so a call may find that an earlier one did
-        its work.
+        """Commit all waiting writes.
+
+        This is called once for each write, so an earlier call may already have done its work.
         """
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
         # Skip a write whose caller was cancelled while it waited; from here on, it can't be cancelled.
@@ -217,13 +223,17 @@ class StateStore:
 
 
 class StateCopy(StateStore):
-    """A private copy of a state, to write to and discard. One call at a time; no lock, no thread."""
+    """A private copy of a state, to write to and discard.
+
+    It has no lock and no thread, and allows one call at a time.
+    """
 
     # SQLite's own temporary database: in memory while it is small, otherwise in a file that is unlinked
     # immediately, so nothing remains even after a crash.
     def __init__(self, original: ReadOnlyState) -> None:
-        """Copy the state that a command reads, prepared like a restored one if it is one. Raises
-        `StateError`.
+        """Copy the state that a command reads.
+
+        If it is a restored one, the copy is prepared like one. Raises `StateError`.
         """
         self.path = original.path
         with state_errors(self.path):
@@ -233,7 +243,7 @@ class StateCopy(StateStore):
                 schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` in a transaction; an error undoes it."""
+        """Run `work` in a transaction, which an error undoes."""
         with state_errors(self.path):
             return within(self._db, work)
 

@@ -1,4 +1,4 @@
-"""The journal: one row per upload (see `core.model.Upload`), and which rows are due."""
+"""The journal: one row per upload (see `core.model.Upload`), and queries for the rows that are due."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def _row(upload: Upload) -> list[object]:
 
 
 def _in(states: Iterable[UploadState]) -> str:
-    """Return a condition written as in the indexes, so that SQLite recognizes which one fits."""
+    """Return a condition worded like those of the indexes, so that SQLite recognizes which index fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
 
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Due rows by kind of work, in rank order; sends by lane, only for lanes with work."""
+    """Due rows by kind of work, in rank order. Sends are grouped by lane, but only for lanes with work."""
 
     deletes: list[Upload]
     unsure: list[Upload]
@@ -92,8 +92,9 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work for uploads already sent (except those in `excluded`), and the deletion of
-        `replaced` ones.
+        """Return only the work for uploads that were already sent, and the deletion of `replaced` ones.
+
+        Uploads in `excluded` are left out.
         """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
         polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in excluded]
@@ -108,12 +109,15 @@ class Uploads(Table):
     """Reads and writes upload rows on one connection."""
 
     def get(self, upload: int, *states: UploadState) -> Upload | None:
-        """Return the row with this id; None if there is none, or none in one of these states (if given)."""
+        """Return the row with this id, or None if there is none.
+
+        With states given, the row must be in one of them.
+        """
         where = f"WHERE id = ? AND state {_in(states)}" if states else "WHERE id = ?"
         return next(self._select(where, (upload,)), None)
 
     def at_path(self, mirror: int, binding: int, path: str) -> list[Upload]:
-        """Return all uploads of a path in this binding that are not final, oldest first."""
+        """Return all uploads of a path in this binding that aren't final, oldest first."""
         where = f"WHERE mirror = ? AND path = ? AND binding = ? AND state NOT {_in(FINAL)} ORDER BY id"
         return list(self._select(where, (mirror, bind(path), binding)))
 
@@ -125,14 +129,14 @@ class Uploads(Table):
         return replace(upload, id=self._db.last_insert_rowid())
 
     def save(self, upload: Upload) -> None:
-        """Write the columns of an existing row that can change."""
+        """Write those columns of an existing row that can change."""
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
     def set_content(
         self, upload: int, *, digest: str | None = None, recipe: str | None = None, size: int | None = None
     ) -> None:
-        """Record a document's digest, recipe or size; `save` doesn't write them."""
+        """Record a document's digest, recipe or size, which `save` doesn't write."""
         self._db.execute(
             "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe),"
             " size = coalesce(?, size) WHERE id = ?",
@@ -150,8 +154,10 @@ class Uploads(Table):
         limit: int,
         ranks: tuple[float, float] = (0.0, math.inf),
     ) -> list[Upload]:
-        """Return rows of a state that are due, smallest rank first. `ranks`: lower and upper bound
-        (exclusive)."""
+        """Return the rows in a state that are due, with the smallest rank first.
+
+        `ranks`: the lower bound and the exclusive upper bound.
+        """
         where = (
             "WHERE mirror = ? AND state = ? AND due_at IS NOT NULL AND due_at <= ?"
             " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?"
@@ -171,9 +177,9 @@ class Uploads(Table):
     ) -> DueWork:
         """Return all rows that are due at `now` (wall seconds) and not being worked on.
 
-        `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for polls, None if no
-        poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads being worked
-        on.
+        `requests`: how many documents of a lane fit. `polls`: how many seconds to look ahead for polls, or
+        None if no poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads
+        that are being worked on.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -208,9 +214,10 @@ class Uploads(Table):
     def next_due(
         self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
-        """Return when the next row is due, in wall seconds; None if nothing waits. No list is read and no
-        poll starts before the given times. This doesn't read rows that wait for nothing: nearly every
-        document serves, and this is called very often.
+        """Return when the next row is due, in wall seconds, or None if nothing is waiting.
+
+        No list is read and no poll starts before the given times. Rows that aren't waiting for anything
+        aren't read, because nearly every document is one of them and this is called very often.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -231,8 +238,9 @@ class Uploads(Table):
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """Return whether documents failed because the account was full, and whether a document is being sent
-        to test for space."""
+        """Return whether documents failed because the account was full, and whether one is being sent to test
+        for space.
+        """
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -242,7 +250,7 @@ class Uploads(Table):
         return bool(found_none), bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
-        """Make rows due now if they are due later than the longest pause of their state allows, because the
+        """Make rows due now if they are due later than the longest pause in their state allows, because the
         clock was set back.
         """
         pauses = {int(state): str(seconds) for state, seconds in MAX_PAUSES.items()}
@@ -262,9 +270,9 @@ class Uploads(Table):
         self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
 
     def retry_now(self, mirror: int, binding: int, now: float) -> None:
-        """Make uploads due now that the target couldn't take during an earlier run.
+        """Make uploads due now that the target couldn't accept during an earlier run.
 
-        A pause after a lost response or a refusal continues.
+        Pauses after a lost response or a refusal continue.
         """
         sql = (
             "UPDATE upload SET due_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
@@ -280,7 +288,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def unanswered(self, mirror: int, binding: int) -> set[int]:
-        """Return sent uploads that the target is, or may be, still working on."""
+        """Return sent uploads that the target is or may be still working on."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state {_in(IN_FLIGHT)} AND phase NOT IN (?, ?)"
@@ -307,12 +315,12 @@ class Uploads(Table):
     def each(
         self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = -1
     ) -> Iterator[Upload]:
-        """Yield the same rows as `in_states`, one in memory at a time."""
+        """Yield the same rows as `in_states`, with only one in memory at a time."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(states)} AND id > ? ORDER BY id LIMIT ?"
         return self._select(where, (mirror, binding, after, limit))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Return uploads in progress that failed earlier or got no response, with an id above `after`."""
+        """Return the uploads in progress that failed earlier or got no response, with an id above `after`."""
         # An upload that is being sent counts as one loss until the response arrives.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
@@ -335,7 +343,7 @@ class Uploads(Table):
         return self._db.execute(sql, (mirror, binding, digest)).get is not None
 
     def find_serving(self, mirror: int, binding: int, digest: str) -> Upload | None:
-        """Return a document with these bytes that serves. This reads all rows of documents that serve."""
+        """Return a serving document with these bytes. This reads the rows of all serving documents."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(SERVING)} AND digest = ? LIMIT 1"
         return next(self._select(where, (mirror, binding, digest)), None)
 
@@ -344,7 +352,7 @@ class Uploads(Table):
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int) -> dict[int, int]:
-        """Return how many documents a mirror has that rows prove to be ours, by binding."""
+        """Return, by binding, how many documents of a mirror are proven by rows to be ours."""
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
             f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(PROVEN)} GROUP BY binding"
@@ -368,13 +376,14 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
-        """Return how many documents are still searchable in each of this mirror's other bindings."""
+        """Return how many documents are still searchable in each of the mirror's other bindings."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Return how many documents per second became searchable recently, judging by the newest uploads; 0.0
-        if there are too few.
+        """Return how many documents per second became searchable recently, judging by the newest uploads.
+
+        Return 0.0 if there are too few.
         """
         newest = (
             "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
@@ -395,24 +404,24 @@ class Uploads(Table):
     # -- by remote id and by name ----------------------------------------------------------------------
 
     def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
-        """Return rows that have this remote id, newest first."""
+        """Return the rows with this remote id, newest first."""
         where = "WHERE binding = ? AND remote_id = ? ORDER BY id DESC"
         return list(self._select(where, (binding, remote_id)))
 
     def holders(self, binding: int, remote_id: str) -> list[Upload]:
-        """Return rows that have this remote id in the base of this binding, regardless of the prefix, newest
+        """Return the rows with this remote id in the base of this binding, whatever their prefix, newest
         first.
         """
         where = f"WHERE binding {_IN_BASE} AND remote_id = ? ORDER BY id DESC"
         return list(self._select(where, (binding, remote_id)))
 
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
-        """Return how many of these documents serve."""
+        """Return how many of these documents serve their paths."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state {_in(SERVING)} LIMIT 1"  # noqa: S608
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """Return whether a row that isn't final has this name even though its path or label differs."""
+        """Return whether a row that isn't final has this name although its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
@@ -425,8 +434,8 @@ class Uploads(Table):
         return self._db.execute(sql, (bind(name),)).get is not None
 
     def open_in_base(self, binding: int, name: str) -> list[Upload]:
-        """Return uploads with this name and without a response, in the base of this binding, regardless of
-        the prefix.
+        """Return the uploads with this name that got no response, in the base of this binding, whatever their
+        prefix.
         """
         open_ones = f"name = ? AND {_NAMED} AND state {_in(OUTCOME_OPEN)}"
         where = f"WHERE binding {_IN_BASE} AND {open_ones} ORDER BY id DESC"
@@ -436,7 +445,7 @@ class Uploads(Table):
     # ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """Record that no document at the target has the right name any more; drop intended uploads."""
+        """Record that no document at the target has the right name any more, and drop intended uploads."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))
@@ -444,8 +453,9 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """Assign the rows of `old_path` to `new_path`, because the file was renamed; in the mirror's former
-        bases, only if `new_path` has no rows there.
+        """Assign the rows of `old_path` to `new_path`, because the file was renamed.
+
+        In the mirror's former bases, do so only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
@@ -459,16 +469,16 @@ class Uploads(Table):
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def withdraw_holds(self, mirror: int, binding: int) -> bool:
-        """Withdraw the questions about deletions in this binding. Returns whether there were any."""
+        """Withdraw the questions about deletions in this binding. Return whether there were any."""
         sql = "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6"
         self._db.execute(sql, (mirror, binding))
         return self._db.changes() > 0
 
     def take_over(self, previous: int, mirror: int, binding: int) -> bool:
-        """Assign a former mirror's rows in this binding to `mirror`. Returns whether there were any.
+        """Assign a former mirror's rows in this binding to `mirror`. Return whether there were any.
 
-        Call `withdraw_holds` first. If both serve a path, the new owner's document stays and the other is
-        deleted.
+        Call `withdraw_holds` first. If both mirrors have a document that serves a path, the new owner's stays
+        and the other is deleted.
         """
         previous_key = (previous, binding)
         if not self._db.execute(
@@ -495,7 +505,7 @@ class Uploads(Table):
         return True
 
     def lose(self, mirror: int, binding: int) -> None:
-        """Record that this binding's base no longer exists, and neither do its documents."""
+        """Record that the base of this binding no longer exists, and neither do its documents."""
         self._db.execute(
             "UPDATE upload SET state = 12, due_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
