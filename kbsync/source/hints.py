@@ -1,4 +1,4 @@
-"""Hints: paths to check again. A hint says nothing about a file's state (ADR 10).
+"""Hints: paths to check again. A hint doesn't say anything about a file's state (ADR 10).
 
 Paths are relative to the mirror's root and use `/` as the separator; the root itself is `""`.
 """
@@ -32,16 +32,20 @@ class Hint:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """Yield the directories above `path`, nearest first, the root (`""`) last; none above the root."""
+    """Yield the directories above `path`, the nearest first and the root (`""`) last.
+
+    The root has none above it.
+    """
     while path:
         path = path.rpartition("/")[0]
         yield path
 
 
 class HintSet:
-    """Waiting hints, oldest first, each once. A full set is dropped, and then everything must be checked.
+    """Waiting hints, oldest first and without duplicates. If there are too many, all are dropped, and
+    everything must be checked.
 
-    A waiting TREE covers every FILE and TREE at or below it, a GONE_TREE every GONE_TREE below it.
+    A waiting TREE covers every FILE and TREE at or below it, and a GONE_TREE covers every GONE_TREE below it.
     """
 
     def __init__(self, limit: int = MAX_HINTS) -> None:
@@ -51,8 +55,9 @@ class HintSet:
         """Whether hints were dropped, so that only a scan of the whole folder can find their changes."""
 
     def add(self, hint: Hint) -> None:
-        """Add `hint` unless it is already known or covered. If there are too many, drop all and set
-        `overflowed`.
+        """Add `hint` unless it is already known or covered.
+
+        If there are too many, drop all and set `overflowed`.
         """
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):
@@ -63,7 +68,7 @@ class HintSet:
         self._waiting[key] = hint
 
     def take(self, count: int) -> list[Hint]:
-        """Remove and return up to `count` hints, oldest first, except those that another covers."""
+        """Remove and return up to `count` hints, oldest first, except for those that another hint covers."""
         batch: list[Hint] = []
         while self._waiting and len(batch) < count:
             _, hint = self._waiting.popitem(last=False)

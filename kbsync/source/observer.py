@@ -1,6 +1,6 @@
 """Observes a tree: turns the kernel's events into hints, detects lost events, and reads inotify's limits.
 
-Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds, so do it
+Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds, so do that
 in a separate thread.
 """
 
@@ -57,9 +57,9 @@ _SYSCTL = Path("/proc/sys/fs/inotify")
 
 @dataclass(frozen=True, slots=True)
 class InotifyLimits:
-    """The kernel's limits (inotify(7), "/proc interfaces"); None if they can't be read.
+    """The kernel's limits (inotify(7), "/proc interfaces"), or None if they can't be read.
 
-    Both apply to all processes of the user together.
+    Both apply to all of the user's processes together.
     """
 
     watches: int | None = None
@@ -100,9 +100,9 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """The reason why events are missing.
+    """Why events are missing.
 
-    `fix`: a command to paste, or empty. `is_permanent`: a retry can't help.
+    `fix`: a command to paste, or empty. `is_permanent`: whether retrying is useless.
     """
 
     why: str
@@ -115,7 +115,7 @@ def foreseen_obstacle(
 ) -> Obstacle | None:
     """Return why events won't work, if that is known in advance.
 
-    `shared` names a file system that doesn't report every change, or is empty; `directories` is how many the
+    `shared` names a file system that doesn't report every change, or is empty. `directories`: how many the
     folder has (0: unknown).
     """
     if choice == "polling":
@@ -185,7 +185,7 @@ logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
 class ProblemKind(enum.Enum):
-    """Kinds of problem with a folder. While one of the first three lasts, nothing may be deleted."""
+    """The kinds of problems with a folder. While one of the first three lasts, nothing may be deleted."""
 
     ROOT_MISSING = "root-missing"
     ROOT_UNREADABLE = "root-unreadable"
@@ -206,7 +206,7 @@ class WatchProblem:
 
     @property
     def is_of_root(self) -> bool:
-        """Return whether the problem is that the folder itself can't be checked now."""
+        """Return whether the problem is that the folder itself can't currently be checked."""
         return self.kind in (ProblemKind.ROOT_MISSING, ProblemKind.ROOT_UNREADABLE, ProblemKind.ROOT_SILENT)
 
 
@@ -217,7 +217,7 @@ _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 class KernelReader(InotifyFD):
     """The thread that reads the kernel's events. It records errors that the library only logs or swallows.
 
-    Attributes are set by this thread, or by the one that starts the observer, and read by the watcher.
+    Attributes are set by this thread or the one that starts the observer, and are read by the watcher.
     """
 
     def __init__(self) -> None:
@@ -236,9 +236,9 @@ class KernelReader(InotifyFD):
             self.crash = f"{type(error).__name__}: {error}"
 
     def handle_event(self, event: InotifyEvent) -> None:
-        """Forward an event, except an overflow.
+        """Forward an event unless it is an overflow.
 
-        After an overflow, the library re-adds every watch, which queues an event for each, so in a large tree
+        After an overflow, the library adds every watch again and queues an event for each, so in a large tree
         one overflow causes the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
@@ -250,8 +250,7 @@ class KernelReader(InotifyFD):
     def add_callback(
         self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
     ) -> WatchDescriptor:
-        """Watch a directory. Raises OSError, which the library ignores for all directories except the
-        root."""
+        """Watch a directory. Raises OSError, which the library ignores for all directories but the root."""
         try:
             return super().add_callback(path, mask, callback, id_)
         except OSError as error:
@@ -263,12 +262,17 @@ class KernelReader(InotifyFD):
 
 
 class WatchGroup(InotifyWatchGroup):
-    """The watches of one tree. Two may have the same path: after `mv b /elsewhere; mv a b`, the kernel still
-    watches both directories.
+    """The watches of one tree.
+
+    Two of them may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
+    directories.
     """
 
     def _remove_watch_internally(self, wd: WatchDescriptor) -> None:
-        """Remove a watch. For the second one of a path, the library's own method raises KeyError."""
+        """Remove a watch.
+
+        For the second watch on the same path, the library's own method would raise KeyError.
+        """
         path = self._active_callbacks_by_watch.pop(wd, b"")
         if self._active_callbacks_by_path.get(path) == wd:
             del self._active_callbacks_by_path[path]
@@ -278,7 +282,7 @@ class TreeEmitter(InotifyEmitter):
     """Reports the events of one tree."""
 
     def on_thread_start(self) -> None:
-        """Watch the tree. Raises OSError as `KernelReader.add_callback` does."""
+        """Watch the tree. Raises the same OSError as `KernelReader.add_callback`."""
         self._inotify = WatchGroup(
             self._inotify_fd,
             os.fsencode(self.watch.path),
@@ -289,7 +293,10 @@ class TreeEmitter(InotifyEmitter):
 
 
 class TreeObserver(BaseObserver):
-    """The threads that watch one tree. Raises OSError if the kernel provides no inotify instance."""
+    """The threads that watch one tree.
+
+    Raises OSError if the kernel can't provide another inotify instance.
+    """
 
     def __init__(self) -> None:
         self.reader = KernelReader()
@@ -310,11 +317,11 @@ class TreeObserver(BaseObserver):
 def hints_of(
     event: FileSystemEvent, root: str, ignores: Ignores, is_unreadable: IsUnreadable
 ) -> tuple[Hint, ...]:
-    """Return the hints that `event` gives about the tree below `root` (a real path); empty if the event
-    changes no content.
+    """Return the hints that `event` gives about the tree below `root` (a real path), or none if no content
+    changes.
 
-    New permissions matter only for an unreadable file, which may be readable now (promise 7).
-    The library's extra events for the entries of a moved directory are covered by the directory's own hints.
+    New permissions matter only for an unreadable file, which may be readable now (promise 7). The library's
+    extra events for the entries of a moved directory are covered by the directory's own hints.
     """
     if event.is_synthetic:
         return ()
@@ -350,8 +357,10 @@ def hints_of(
 
 
 class TreeEvents(FileSystemEventHandler):
-    """Turns events of the library's thread into hints. Never raises, because an exception would end that
-    thread."""
+    """Turns events from the library's thread into hints.
+
+    Never raises, because an exception would end that thread.
+    """
 
     def __init__(self, root: str, ignores: Ignores, is_unreadable: IsUnreadable, post: Post) -> None:
         self.event_count = 0
@@ -362,7 +371,7 @@ class TreeEvents(FileSystemEventHandler):
         self._post = post
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Post the hints for `event`; store any exception in `fault` for the watcher."""
+        """Post the hints for `event`, and store any exception in `fault` for the watcher."""
         self.event_count += 1
         try:
             if hints := hints_of(event, self._root, self._ignores, self._is_unreadable):

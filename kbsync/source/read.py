@@ -31,15 +31,19 @@ class Spooled:
     """The bytes of a file, with their digest and stamp, as a `contract.Body`. Close it, or use `with`."""
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
-        """Hold `content`: bytes, or the descriptor of an unnamed file, which `close` closes."""
+        """Hold `content`, which is bytes or the descriptor of an unnamed file.
+
+        `close` closes the descriptor.
+        """
         self._content: bytes | int | None = content
         self.size = size
         self.digest = digest
         self.stamp = stamp
 
     def open(self) -> BinaryIO:
-        """Return a fresh stream from the start, independent of all others. Raises ValueError after
-        `close`.
+        """Return a new stream that begins at the start and is independent of all others.
+
+        Raises ValueError after `close`.
         """
         if self._content is None:  # an empty stream would be mistaken for an empty file
             raise ValueError(f"this copy of {self.size} bytes has already been closed")
@@ -61,12 +65,12 @@ class Spooled:
 
 
 class Spool:
-    """Hashes the pieces of one file and, given a folder, stores them; `finish` returns them as a
-    `Spooled`."""
+    """Hashes the pieces of a file and, given a folder, stores them. `finish` returns them as a `Spooled`."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
-        """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`. Without a `folder`, nothing
-        is written, and at most `room` bytes are kept.
+        """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`.
+
+        Without a `folder`, nothing is written, and at most `room` bytes are kept.
         """
         self.size = 0
         self.prefix = ""
@@ -123,13 +127,13 @@ class Spool:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Discard the bytes that `finish` has not returned."""
+        """Discard the bytes that `finish` hasn't returned."""
         if self._fd >= 0:
             os.close(self._fd)
 
 
 def _nameless_file(folder: Path) -> int:
-    """Create a file without a name, which no crash can leave behind."""
+    """Create a file without a name, which is never left behind after a crash."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -156,7 +160,7 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class StableDigest:
-    """The digest of a stable read and the stamp it belongs to."""
+    """The digest from a stable read, and the stamp that it belongs to."""
 
     digest: str
     stamp: Stamp
@@ -164,7 +168,7 @@ class StableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The size and digest of a growing file's first bytes, as found by an earlier read."""
+    """The size and digest of the beginning of a growing file, from an earlier read."""
 
     size: int
     digest: str
@@ -172,7 +176,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """The file changed during the read; try again later. `sample` is from the last read without a change."""
+    """The file changed while it was being read; try again later.
+
+    `sample` is from the last read without a change.
+    """
 
     reason: str
     sample: Sample | None = None
@@ -180,7 +187,7 @@ class Unstable:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFile:
-    """The file exists but can't be read; `reason` says why and what to do."""
+    """The file exists but can't be read. `reason` says why and what to do."""
 
     reason: str
 
@@ -199,7 +206,8 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
     """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
     read.
 
-    This reads at most one byte beyond `expected.size`, in pieces. Raises ShortageError, never OSError.
+    This reads at most one byte beyond `expected.size`, piece by piece. Raises ShortageError, but never
+    OSError.
     """
     spool = Spool(path)
     stamp = _read(root, path, spool, expected)
@@ -209,9 +217,10 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
 def copy_stable(
     root: Path, path: str, spool_dir: Path, expected_digest: str | None = None
 ) -> Spooled | ReadProblem:
-    """Return a copy of the bytes of `path`, taken by a stable read; the caller closes it. Raises Unstable if
-    the digest is not `expected_digest`, StateError if `spool_dir` is full or can't be written, and
-    ShortageError; never OSError.
+    """Return a copy of the bytes of `path`, taken by a stable read. The caller closes it.
+
+    Raises Unstable if the digest isn't `expected_digest`, StateError if `spool_dir` is full or not writable,
+    and ShortageError, but never OSError.
     """
     with Spool(path, spool_dir) as copy:
         stamp = _read(root, path, copy)
@@ -223,8 +232,9 @@ def copy_stable(
 
 
 def read_stable(root: Path, path: str, expected_digest: str, size: int) -> bytes | ReadProblem:
-    """Return the bytes of `path`, in memory only. Raises Unstable if they are not the `size` bytes with that
-    digest, and ShortageError; never OSError.
+    """Return the bytes of `path`, in memory only.
+
+    Raises Unstable if they aren't the `size` bytes with that digest, and ShortageError, but never OSError.
     """
     with Spool(path, room=size) as spool:
         stamp = _read(root, path, spool, size=size)
@@ -245,9 +255,9 @@ def copy_growing(
 ) -> Spooled | ReadProblem:
     """Return a copy of a file that never goes quiet, if it only grows or pauses for a moment.
 
-    This accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
-    `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise raises
-    Unstable, with a sample for the next time. Raises StateError as `copy_stable` does.
+    This accepts the bytes of a stable read if they begin with an earlier sample. That is `previous`, or the
+    sample of a read `BETWEEN_READS` before, whose digest is the same if nothing was written in between.
+    Otherwise, raises Unstable with a sample for the next time. Raises the same StateError as `copy_stable`.
     """
     sample = previous
     for attempt in range(_TRIES):
@@ -269,10 +279,10 @@ def copy_growing(
 def _read(
     root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
 ) -> Stamp | ReadProblem:
-    """Write all bytes of a file to `spool`; return its stamp, which was the same before and after, even when
-    looked up by name.
+    """Write all bytes of a file to `spool`. Return its stamp.
 
-    A file that isn't the `expected` one, or doesn't have `size` bytes, is not read.
+    The stamp was the same before and after, even when looked up by name. A file that isn't the `expected`
+    one, or doesn't have `size` bytes, isn't read.
     """
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
@@ -314,6 +324,8 @@ def _read(
 
 
 def _has_stamp(stamp: Stamp, status: os.stat_result) -> bool:
-    """Return whether both stamps are equal; cheaper than creating another stamp, and called twice for each
-    file."""
+    """Return whether both stamps are equal.
+
+    This is cheaper than creating another stamp, and is called twice for each file.
+    """
     return stamp_fields(status) == (stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.ino)

@@ -22,23 +22,23 @@ VOLUMES = Path("/dev/disk/by-uuid")
 
 
 def mounts_below(root: Path) -> frozenset[str]:
-    """Return the mount points below `root`, bind mounts included, as paths relative to it."""
+    """Return the mount points below `root`, including bind mounts, as paths relative to it."""
     top = os.path.realpath(root).rstrip("/") + "/"
     return frozenset(m.point[len(top) :] for m in mounts() if m.point.startswith(top) and m.point != top)
 
 
 def mount_of(fd: int) -> Mount | None:
-    """Return the mount through which `fd` was opened; correct even if one mount hides another."""
+    """Return the mount through which `fd` was opened. This is correct even if one mount hides another."""
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)
 
 
 def identify_mount(fd: int, mount: Mount) -> str:
-    """Return what identifies the mounted file system, or the part of it, whose top is open as `fd`: its type,
-    the inode of that folder, and its volume or the server's export, separated by spaces.
+    """Return a text that identifies the mounted file system, or the part of it, whose top is open as `fd`.
 
-    It stays the same when a disk is mounted again, also after a reboot. A volume that is unknown is empty.
+    It consists of the type, the inode of that folder, and the volume or the server's export, separated by
+    spaces. It stays the same when a disk is mounted again, even after a reboot. An unknown volume is empty.
     Raises OSError.
     """
     status = os.fstat(fd)
@@ -52,7 +52,7 @@ def identify_mount(fd: int, mount: Mount) -> str:
 
 
 def _volume_on(device: int) -> str:
-    """Return the UUID or serial number of the file system on a block device; "" if it is unknown."""
+    """Return the UUID or serial number of the file system on a block device, or "" if unknown."""
     with suppress(OSError), os.scandir(VOLUMES) as links:
         for link in links:
             with suppress(OSError):
@@ -62,23 +62,23 @@ def _volume_on(device: int) -> str:
 
 
 def is_same_mount(stored: str, current: str) -> bool:
-    """Return whether two results of `identify_mount` can be the same disk; "" is unknown."""
+    """Return whether two results of `identify_mount` may refer to the same disk. "" means unknown."""
     parts = zip(stored.split(" ", 2), current.split(" ", 2), strict=False)
     return all(part == other or "" in (part, other) for part, other in parts)
 
 
 def select_below(folder: str, mounts: Iterable[Mount]) -> Iterator[Mount]:
-    """Yield the mounts below `folder` (a real path), bind mounts included."""
+    """Yield the mounts below `folder` (a real path), including bind mounts."""
     return (mount for mount in mounts if holds(folder, mount.point) and not holds(mount.point, folder))
 
 
 def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
-    """Return a shared mount below `folder` (a real path); None if there is none."""
+    """Return a shared mount below `folder` (a real path), or None if there is none."""
     return next((mount for mount in select_below(folder, mounts) if is_shared(mount.fs_type)), None)
 
 
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
-    """Return the bind mount that contains `folder` (a real path), or one below it; None if there is none.
+    """Return the bind mount that contains `folder` (a real path), or one below it, or None if there is none.
 
     A bind mount shows a part of a file system at a different path, as container volumes do. One that shows it
     at its own path, as in service sandboxes, doesn't count.
@@ -99,7 +99,7 @@ def _is_bind(mount: Mount, mounts: Sequence[Mount]) -> bool:
 
 
 def _shows(wider: Mount, mount: Mount) -> bool:
-    """Return whether a wider mount also shows the content of `mount` at the same path."""
+    """Return whether a wider mount shows the content of `mount` at the same path, too."""
     if wider.device != mount.device or mount.part == wider.part or not holds(wider.part, mount.part):
         return False
     return wider.point.rstrip("/") + mount.part[len(wider.part.rstrip("/")) :] == mount.point
@@ -135,10 +135,10 @@ class RootError(KbsyncError):
 
 
 def identify(root: Path) -> RootIdentity:
-    """Identify `root`, which may be a symlink. Raises RootError if it is missing, not a directory or
-    unreadable.
+    """Identify `root`, which may be a symlink.
 
-    Also raises ShortageError, which says nothing about the root.
+    Raises RootError if it is missing, unreadable or not a directory. Also raises ShortageError, which says
+    nothing about the root.
     """
     try:
         with opened_root(root) as fd:
@@ -177,7 +177,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
 
 
 def storable_inode(ino: int) -> int:
-    """Return the inode number as the state stores it: the same 64 bits, with a sign."""
+    """Return the inode number as stored in the state: the same 64 bits, but signed."""
     return ino if ino < 2**63 else ino - 2**64
 
 
@@ -195,8 +195,8 @@ def opened_root(root: Path) -> Iterator[int]:
 def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
     """Yield a descriptor of `folder` ("" is the root) below an open root.
 
-    It is opened one component at a time, so no symlink is followed and a path may have any length. Raises
-    OSError; a path with `..`, which a service may send, counts as missing.
+    The path is opened one component at a time, so no symlink is followed and the path may have any length.
+    Raises OSError. A path with `..`, which a service may send, counts as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
@@ -212,11 +212,11 @@ def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
 
 
 class FolderStack:
-    """The open folders on the way from a root to one folder; the number of descriptors is bounded at any
+    """The open folders on the way from a root to one folder. The number of descriptors is limited at any
     depth.
 
-    `enter` moves to another folder, depth first. A folder closed on the way down is reopened on the way up,
-    one component at a time, and must still be the same folder.
+    `enter` moves to another folder, depth first. A folder that was closed on the way down is opened again on
+    the way up, one component at a time, and must still be the same folder.
     """
 
     HELD = 64
@@ -228,14 +228,14 @@ class FolderStack:
         self._identities: dict[int, tuple[int, int]] = {}
 
     def path_to(self, depth: int, name: str) -> str:
-        """Return the path, relative to the root, that `enter` would open with the same arguments."""
+        """Return the path, relative to the root, that `enter` would open if given the same arguments."""
         return "/".join([*self._names[: depth - 1], name]) if depth else ""
 
     def enter(self, depth: int, name: str) -> int:
-        """Go to `name` in the folder at `depth` - 1 of the current path. Returns its descriptor, which stays
-        open here.
+        """Go to `name` in the folder at `depth` - 1 of the current path. Depth 0 is the root.
 
-        Depth 0 is the root. Raises OSError; then the folder at `depth` - 1 stays current.
+        Return its descriptor, which this object keeps open. Raises OSError; in that case, the folder at
+        `depth` - 1 stays current.
         """
         self._leave(max(depth, 1))
         if not depth:
@@ -261,7 +261,7 @@ class FolderStack:
                 os.close(fd)
 
     def _let_go(self, depth: int) -> None:
-        """Close the folder at `depth`, remembering which one it was; the root stays open."""
+        """Close the folder at `depth`, remembering which one it was. The root stays open."""
         if depth > 0 and self._fds[depth] >= 0:
             status = os.fstat(self._fds[depth])
             self._identities[depth] = (status.st_dev, status.st_ino)
@@ -269,7 +269,7 @@ class FolderStack:
             self._fds[depth] = -1
 
     def _fd_at(self, depth: int) -> int:
-        """Return the descriptor at `depth`; reopen the folders on the way to it if needed."""
+        """Return the descriptor at `depth`. If necessary, open the folders on the way to it again."""
         if self._fds[depth] < 0:
             above = next(level for level in range(depth, -1, -1) if self._fds[level] >= 0)
             # Another folder of that name has different files, which must not be mistaken for those of the
@@ -293,9 +293,9 @@ def error_words(error: OSError) -> str:
 
 
 def error_words_at(error: OSError) -> str:
-    """Describe an error at a checked path, as `error_words` does.
+    """Describe an error at a checked path, like `error_words`.
 
-    Raises ShortageError if the path isn't to blame, since nothing is known about it then.
+    Raises ShortageError if the path isn't to blame, because nothing is known about the path then.
     """
     if error.errno in SHORTAGES:
         raise ShortageError(f"can't check any files right now: {error_words(error)}") from error

@@ -1,8 +1,8 @@
 """Finds differences between a folder on disk and its stored rows, one directory at a time.
 
-A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; only
-differences are reported. Memory holds one directory and the names of those still to visit. A scan runs in a
-single thread: `stat` takes most of the time, and more threads would only contend.
+A directory is listed through its descriptor, and the list is compared as a whole with the stored rows; only
+differences are reported. Memory holds only one directory and the names of those still to visit. A scan runs
+in a single thread: `stat` takes most of the time, and more threads would only compete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NO_RULES = Rules(None, (), Formats())
 
 
 class StoredTree:
-    """One mirror's stored files, queried for each directory. Raises `StateError`.
+    """A mirror's stored files, queried for each directory. Raises `StateError`.
 
     `read` runs a function on the state, in the scan's thread; `write` has it run in a later transaction.
     """
@@ -50,8 +50,7 @@ class StoredTree:
         self._write = write
 
     def content(self, directory: str) -> tuple[bytes | None, dict[str, FolderRow]]:
-        """Return the digest of the `rows` of a directory, if it is known, and the stored subdirectories by
-        name."""
+        """Return the digest of the directory's `rows`, if known, and the stored subdirectories by name."""
 
         def read(tx: Tx) -> tuple[bytes | None, dict[str, FolderRow]]:
             folders = {row.path: row for row in tx.folders.below(self._mirror, directory)}
@@ -61,7 +60,7 @@ class StoredTree:
         return content
 
     def rows(self, directory: str) -> set[EntryRow]:
-        """Return the row of every file stored directly in the directory.
+        """Return the row of each file stored directly in the directory.
 
         A file's name that isn't UTF-8 is still bytes, as SQLite returns it.
         """
@@ -81,7 +80,7 @@ class StoredTree:
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """An entry that is not a folder. NO_STAMP: it exists, but `stat` failed."""
+    """An entry that isn't a folder. NO_STAMP: it exists, but `stat` failed."""
 
     name: str
     stamp: Stamp
@@ -119,7 +118,7 @@ class FolderListing:
 
 @dataclass(slots=True)
 class ScanSummary:
-    """Counts of a scan so far; `changes`: folders and entries that differ from their stored rows."""
+    """The counts of a scan so far. `changes`: how many folders and entries differ from their stored rows."""
 
     directories: int = 0
     files: int = 0
@@ -128,7 +127,7 @@ class ScanSummary:
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Folder:
-    """A folder to list, and its content once it has been listed.
+    """A folder to list, with its content once it has been listed.
 
     A very large number of folders may be waiting, so the second group of fields is set only when the folder
     is listed.
@@ -169,7 +168,7 @@ class _Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def read(self) -> None:
-        """Read the listing. Raises OSError, also if entries can be listed but not checked."""
+        """Read the listing. Raises OSError, even if entries can be listed but not checked."""
         self.rows, self.folders, self.unclear, self.raced = [], set(), set(), set()
         add = self.rows.append
         with os.scandir(self.fd) as entries:
@@ -191,16 +190,15 @@ class _Folder:
 
 
 class _Blocked(Exception):
-    """A folder can't be listed; `str()` says why."""
+    """A folder can't be listed. `str()` says why."""
 
 
 class _RacedAway(Exception):
-    """A folder vanished; the next check of its parent reports that."""
+    """A folder disappeared. The next check of its parent reports that."""
 
 
 class Scan(Iterator[FolderListing]):
-    """Compares a folder, and everything below it, with the stored rows. `summary` counts the results so
-    far."""
+    """Compares a folder, and everything below it, with the stored rows. `summary` has the counts so far."""
 
     def __init__(
         self, root: Path, stored: StoredTree, rules: Rules, *, start: str = "", deep: bool = False
@@ -208,8 +206,8 @@ class Scan(Iterator[FolderListing]):
         """Compare the folder `start` of the mirror at `root`.
 
         `rules` are those of the config; the scan reads ignore files on the way. `deep`: report every
-        directory, with every regular file in `changed`, to be rehashed. A `start` that doesn't exist, or that
-        the rules don't enter, yields nothing, because a scan of its parent would report it.
+        directory, with every regular file in `changed`, to be hashed again. If `start` doesn't exist or the
+        rules don't enter it, yield nothing, because a scan of its parent would report that.
         """
         self.summary = ScanSummary()
         self._root = root
@@ -261,8 +259,10 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """Return the folder to start from, or an ancestor that can't be listed or at which a disk was
-        mounted, unmounted or replaced, or none.
+        """Return the folder to start from, or nothing.
+
+        Return one of its ancestors instead if that can't be listed, or if a disk was mounted, unmounted or
+        replaced there.
         """
         folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
@@ -281,7 +281,7 @@ class Scan(Iterator[FolderListing]):
         return [folder]
 
     def _enter(self, folder: _Folder) -> None:
-        """Open a folder and read its rules. If it raises _RacedAway or _Blocked, it may be called again."""
+        """Open a folder and read its rules. If this raises _RacedAway or _Blocked, it may be called again."""
         folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
             folder.fd = self._stack.enter(folder.depth, folder.name)
@@ -305,7 +305,7 @@ class Scan(Iterator[FolderListing]):
             raise _Blocked(str(error)) from error
 
     def _compare(self, folder: _Folder, pending: list[_Folder]) -> FolderListing | None:
-        """Add a listed folder's subfolders to `pending`, and return its differences, if any."""
+        """Add the subfolders of a listed folder to `pending`, and return the folder's differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
         stored_folder, (digest, stored_folders) = folder.stored, self._known.content(folder.path)
@@ -372,7 +372,7 @@ class Scan(Iterator[FolderListing]):
 
 
 def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
-    """Stat these entries to determine their kind, skipping those that have vanished."""
+    """Stat these entries to determine their kind, skipping those that have disappeared."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)

@@ -35,7 +35,10 @@ _FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class PathStat:
-    """The result of a check. `stamp` and `kind` are None unless PRESENT; `problem` says why it is UNKNOWN."""
+    """The result of a check.
+
+    `stamp` and `kind` are None unless PRESENT. `problem` says why a path is UNKNOWN.
+    """
 
     presence: Presence
     stamp: Stamp | None = None
@@ -45,16 +48,17 @@ class PathStat:
 
     @property
     def lacks_file(self) -> bool:
-        """Return whether there is definitely no file: nothing at all, or a folder in its place."""
+        """Return whether there is definitely no file, because nothing exists at the path or a folder does."""
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
 def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> PathStat:
-    """Check `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
+    """Check `path` below `root` without following any symlinks in it. Raises ShortageError, but never
+    OSError.
 
     MISSING: the root could be entered and the path doesn't exist (a name is missing, or a file or symlink
-    takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than the one of
-    `identity` (recorded earlier in this run). `stat_in_mounts` also detects changed mounts.
+    takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than `identity`
+    (recorded earlier in this run). `stat_in_mounts` also detects changed mounts.
     """
     try:
         with opened_root(root) as root_fd:
@@ -78,8 +82,9 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Check paths that should be missing, as `stat_path` does; a path that exists only under a different
-    spelling counts as MISSING.
+    """Check paths that should be missing, like `stat_path`.
+
+    A path that exists only in a different spelling counts as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
@@ -118,7 +123,7 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
 
 
 def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
-    """Return the names that a folder doesn't list, although their entry exists in a different spelling."""
+    """Return the names that a folder doesn't list although entries exist for them in a different spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
     unlisted = set(names)
@@ -154,11 +159,11 @@ def fold(name: str) -> str:
 
 
 def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) -> dict[str, PathStat]:
-    """Check those of the paths that are, or used to be, on a disk mounted below the root.
+    """Check those of the paths that are or used to be on a disk mounted below the root.
 
-    `mount_points`: for each path, where disks used to be mounted at or above it (relative paths), and which.
-    The result is known only if exactly these are mounted before and after the check; otherwise UNKNOWN.
-    Raises ShortageError, never OSError.
+    `mount_points`: for each path, where disks used to be mounted at or above it (relative paths), and which
+    disks. The result is known only if exactly these are mounted before and after the check, otherwise
+    UNKNOWN. Raises ShortageError, but never OSError.
     """
     points = {point: mount for above in mount_points.values() for point, mount in above.items()}
     try:
@@ -180,6 +185,7 @@ def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) ->
 
 def _mounts_at(root: Path, points: Mapping[str, str]) -> dict[str, str]:
     """Return the mount points below the root, and what is mounted at those of `points` with a known disk.
+
     Raises OSError.
     """
     mounted = dict.fromkeys(mounts_below(root), "")
@@ -210,14 +216,15 @@ def _check_mounts(path: str, stored: Mapping[str, str], mounted: Mapping[str, st
 
 
 class RulesUnknown(KbsyncError):
-    """An ignore file can't be used. What it excludes is unknown, so the documents in its folder stay
-    unchanged.
+    """An ignore file can't be used.
+
+    It is unknown what the file excludes, so the documents in its folder stay unchanged.
     """
 
 
 def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
-    """Return the rules in `folder`, open as `fd`: those of the folders above and its own ignore file, if it
-    has one.
+    """Return the rules in `folder`, open as `fd`: those of the folders above, and its own ignore file, if
+    any.
 
     Raises RulesUnknown if that file can't be read or has an invalid line.
     """
@@ -242,8 +249,9 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
 
 
 def rules_in(directory: Path, rules: Rules, folder: str) -> Rules:
-    """Return the rules in `folder`, which is `directory` on disk, as `with_ignore_file` does. Raises
-    RulesUnknown, and OSError if it can't be opened.
+    """Return the rules in `folder`, which is `directory` on disk, like `with_ignore_file`.
+
+    Raises RulesUnknown, or OSError if the folder can't be opened.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -254,8 +262,10 @@ def rules_in(directory: Path, rules: Rules, folder: str) -> Rules:
 
 def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
     """Return the rules that apply in `folder` below `root`, and SELECTED or the reason why scans don't enter
-    it. In that case, the rules are those of the nearest folder above it that scans enter. Raises
-    RulesUnknown, and OSError if a folder on the way can't be opened.
+    it.
+
+    In the latter case, the rules are those of the nearest folder above it that scans enter. Raises
+    RulesUnknown, or OSError if a folder on the way can't be opened.
     """
     with closing(FolderStack(root)) as stack:
         rules = with_ignore_file(rules, "", stack.enter(0, ""))
@@ -279,9 +289,9 @@ def stamp_fields(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def storable(mtime_ns: int, ctime_ns: int, ino: int) -> tuple[int, int, int]:
-    """Return the values as the state stores them: 64-bit signed integers.
+    """Return the values as the state stores them, which is as 64-bit signed integers.
 
-    A time before 1677 or after 2262 becomes the first or the last one in between.
+    A time before 1677 or after 2262 is replaced by the first or last one in between.
     """
     if _FIRST_NS <= mtime_ns <= _LAST_NS and _FIRST_NS <= ctime_ns <= _LAST_NS and ino <= _LAST_NS:
         return mtime_ns, ctime_ns, ino
@@ -290,7 +300,7 @@ def storable(mtime_ns: int, ctime_ns: int, ino: int) -> tuple[int, int, int]:
 
 
 def kind_of(mode: int) -> FileKind:
-    """Return the kind of entry that a stat's mode describes."""
+    """Return the kind of entry given by a stat mode."""
     if stat.S_ISREG(mode):
         return FileKind.FILE
     if stat.S_ISDIR(mode):

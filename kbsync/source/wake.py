@@ -1,4 +1,4 @@
-"""The file that wakes a daemon: a command opens it for writing and closes it, which triggers an event.
+"""The file that wakes a daemon. A command opens it for writing and closes it, which triggers an event.
 
 This module loads fast, because commands use it.
 """
@@ -19,7 +19,7 @@ WAKE = "wake"
 def wake(state_dir: Path) -> None:
     """Make the daemon that uses `state_dir` check its inbox. Raises OSError.
 
-    This also updates the file's times, for a daemon that only polls the file.
+    This also updates the file's times, for a daemon that can only poll the file.
     """
     fd = open_private(state_dir / WAKE, os.O_WRONLY | os.O_NOFOLLOW)
     try:
@@ -46,7 +46,7 @@ class WakeFile:
         self._last_times = self._times()
 
     def check(self) -> None:
-        """Call `on_wake` if the file changed since the last check."""
+        """Call `on_wake` if the file has changed since the last check."""
         if self._times() != self._last_times:
             self.touched()
 

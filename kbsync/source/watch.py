@@ -80,10 +80,10 @@ _JOIN_SECONDS = 5.0
 
 
 async def run_detached(call: Callable[[], T]) -> T:
-    """Run `call` in a separate thread, because a dead network mount may block it; return or raise its
-    outcome.
+    """Run `call` in a separate thread, because a dead network mount may block it. Return its result or raise
+    its exception.
 
-    If the caller is cancelled, the call continues and its outcome is dropped.
+    If the caller is cancelled, the call continues and its result is dropped.
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
@@ -100,7 +100,7 @@ async def run_detached(call: Callable[[], T]) -> T:
 
 
 class Mode(enum.StrEnum):
-    """The source of hints: the kernel, or rescans only."""
+    """Where hints come from: the kernel, or only rescans."""
 
     NATIVE = "native"
     POLLING = "polling"
@@ -108,7 +108,7 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchReport:
-    """How a folder is watched. `why` is a sentence and `fix` a command, both empty in native mode."""
+    """How a folder is watched. `why` is a sentence and `fix` a command. Both are empty in native mode."""
 
     folder: str
     mode: Mode
@@ -117,8 +117,9 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """Return the device and inode of the folder now at this path. Raises OSError, also if the folder exists
-    but can't be read.
+    """Return the device and inode of the folder that is now at this path.
+
+    Raises OSError, even if the folder exists but can't be read.
     """
     with opened_root(folder) as fd:
         status = os.fstat(fd)
@@ -127,7 +128,10 @@ def device_and_inode(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The system functions that watching needs; tests replace them. `clock` is monotonic seconds."""
+    """The system functions that are needed for watching.
+
+    Tests replace them. `clock` returns monotonic seconds.
+    """
 
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits
@@ -141,8 +145,8 @@ class Machine:
 class RootSurvey:
     """What is known about a folder before it is watched.
 
-    `mounts` are those below it. `shared` names a file system that doesn't report every change, `bound` the
-    bind mount that contains the folder or is below it; each is empty if there is none.
+    `mounts` are those below it. `shared` names a file system that doesn't report every change. `bound` is the
+    bind mount that contains the folder or is below it. The latter two are empty if there is none.
     """
 
     folder: str
@@ -166,8 +170,10 @@ def survey(root: Path, machine: Machine) -> RootSurvey:
 
 
 class Watch:
-    """A watch by one observer on `folder` (a real path) and on the state directory; opened once, closed
-    once."""
+    """An observer's watch on `folder` (a real path) and on the state directory.
+
+    It is opened once and closed once.
+    """
 
     def __init__(
         self,
@@ -180,8 +186,11 @@ class Watch:
         ignores: Callable[[str], bool],
         is_unreadable: Callable[[str], bool],
     ) -> None:
-        """Prepare the watch. This needs a running loop, in whose thread `on_hints` and `on_wake` are called;
-        `ignores` and `is_unreadable` are called in another thread."""
+        """Prepare the watch.
+
+        This needs a running event loop, in whose thread `on_hints` and `on_wake` are called. `ignores` and
+        `is_unreadable` are called in another thread.
+        """
         self._folder = folder
         self._state_dir = state_dir
         self._make_observer = make_observer
@@ -196,8 +205,9 @@ class Watch:
         self._was_silent = False
 
     async def open(self) -> None:
-        """Start watching. Raises OSError (errno 28 or 24 at a limit), leaving no thread or descriptor
-        behind.
+        """Start watching.
+
+        Raises OSError (errno 28 or 24 at a limit) without leaving behind a thread or descriptor.
         """
         await run_detached(self._open)
 
@@ -231,7 +241,10 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def problem(self) -> WatchProblem | None:
-        """Return the problem with the watch, if any. This is cheap, and checks the likeliest cause first."""
+        """Return the problem with the watch, if any.
+
+        This is cheap, and checks for the most likely cause first.
+        """
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = ProblemKind.OVERFLOW, "more paths changed at once than the kernel can queue"
@@ -247,12 +260,12 @@ class Watch:
 
     @property
     def saw_unmount(self) -> bool:
-        """Return whether a watched file system was unmounted."""
+        """Return whether a file system that was being watched has been unmounted."""
         return self._observer is not None and self._observer.reader.saw_unmount
 
     @property
     def refusal(self) -> str:
-        """Return why a folder isn't watched although the others are; '' if all are."""
+        """Return why one of the folders isn't watched, or '' if all are."""
         return "" if self._observer is None else self._observer.reader.refusal
 
     def scan_started(self) -> None:
@@ -266,20 +279,20 @@ class Watch:
 
     @property
     def event_count(self) -> int:
-        """Return the number of events from the folder so far."""
+        """Return how many events the folder has caused so far."""
         return self._tree.event_count
 
     @property
     def is_silent(self) -> bool:
-        """Return whether no event has arrived since the second-to-last finished scan began."""
+        """Return whether no event has arrived since the start of the last finished scan but one."""
         return self._was_silent and self.event_count == self._last_scan_began
 
 
 class RootCheck:
-    """Checks whether the folder is still the same, since it can vanish or be replaced without any event.
+    """Checks whether the folder is still the same, because it can disappear or be replaced without any event.
 
-    While `is_local` is set, it checks at once (a few microseconds); otherwise in a thread, because a dead
-    network mount never answers. At most one check runs at a time.
+    While `is_local` is set, it checks at once (a few microseconds). Otherwise, it checks in a thread, because
+    a dead network mount never responds. At most one check runs at a time.
     """
 
     def __init__(self, folder: Path, stat: Callable[[Path], tuple[int, int]]) -> None:
@@ -289,8 +302,9 @@ class RootCheck:
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def problem(self, identity: RootIdentity | None) -> WatchProblem | None:
-        """Return the current problem with the folder; None if it can be read and has the `identity`, if
-        given."""
+        """Return the current problem with the folder, or None if it can be read and has the `identity`, if
+        given.
+        """
         folder = self._folder
         try:
             current = await self._check()
@@ -329,10 +343,10 @@ class RootCheck:
 
 
 class Watcher:
-    """The watch on one folder. Call all methods in the loop's thread, and `check` every 1 to 2 seconds.
+    """The watch on one folder. Call all methods in the event loop's thread, and `check` every 1 to 2 seconds.
 
-    To lose no change, use this order: `start`, `scan_started`, the scan, `scan_ended`; after that, take
-    hints, and scan again when `rescan_wanted`, at the latest after `rescan_every` seconds.
+    To lose no change, use this order: `start`, `scan_started`, the scan, `scan_ended`. After that, take
+    hints, and scan again when `rescan_wanted` is set, or after `rescan_every` seconds at the latest.
     """
 
     def __init__(
@@ -348,12 +362,12 @@ class Watcher:
         rescan: float = RESCAN,
         machine: Machine | None = None,
     ) -> None:
-        """`root`: the folder or a symlink to it. `state_dir`: our state directory, which exists and isn't
-        below it.
+        """Prepare the watcher.
 
-        `on_hint` (hints arrived) and `on_wake` (a command used `wake`) are called in the loop's thread.
-        `ignores` and `is_unreadable` are called in another thread with a relative path. If `ignores` returns
-        True, the hint is dropped. New permissions give a hint only for a file that `is_unreadable`.
+        `root`: the folder or a symlink to it. `state_dir`: our state directory, which exists and isn't below
+        it. `on_hint` (hints arrived) and `on_wake` (a command used `wake`) are called in the event loop's
+        thread. `ignores` and `is_unreadable` are called in another thread with a relative path. If `ignores`
+        returns True, the hint is dropped. New permissions cause a hint only for a file that `is_unreadable`.
         """
         self.hints = HintSet()
         self.report = WatchReport(str(root), Mode.POLLING, f"{root} is not watched yet.")
@@ -396,14 +410,14 @@ class Watcher:
 
     @property
     def rescan_every(self) -> float:
-        """Return the seconds after which to scan the folder even without any event."""
+        """Return after how many seconds to scan the folder even without any event."""
         return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
 
     async def start(self, directories: int = 0) -> WatchReport:
-        """Start watching. `directories`: how many directories the folder had when last scanned (0: unknown).
+        """Start watching. Never raises because of a problem with the folder or the kernel.
 
-        Never raises because of a problem with the folder or the kernel; the report says why there are no
-        events.
+        The returned report says why there are no events. `directories`: how many directories the folder had
+        when last scanned (0: unknown).
         """
         async with self._lock:
             await self._close()
@@ -422,15 +436,16 @@ class Watcher:
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder was found on a file system that always answers, and was still there at the last
-        check."""
+        """Whether the folder is on a file system that always responds, and was still there at the last
+        check.
+        """
         return self._root_check.is_local
 
     async def check(self) -> list[WatchProblem]:
-        """Check whether hints can be trusted, and fix what is possible before returning.
+        """Check whether hints can be trusted, and fix what can be fixed before returning.
 
-        Problems of the root are reported at every check while they last, other problems once. This is cheap
-        if there are no problems.
+        Problems with the root are reported at every check while they last, other problems only once. This is
+        cheap if there are no problems.
         """
         self._wake.check()
         async with self._lock:
@@ -476,7 +491,7 @@ class Watcher:
         self.rescan_reason = self.rescan_reason or reason
 
     def scan_started(self) -> None:
-        """Record that a full scan begins, which answers all rescan requests so far."""
+        """Record that a full scan is starting, which answers all rescan requests so far."""
         self.rescan_reason = ""
         self.hints.overflowed = False
         if self._watch is not None:
@@ -485,7 +500,8 @@ class Watcher:
     def scan_ended(self, directories: int, seconds: float, changes: int = 0) -> None:
         """Record a finished full scan that counted `directories`, including the root.
 
-        `changes`: how many differences it found. If no event reported any, events may not arrive at all.
+        `changes`: how many differences it found. If no event reported any of them, events may not be arriving
+        at all.
         """
         self._directories = directories
         self._scan_seconds = seconds
@@ -511,8 +527,9 @@ class Watcher:
             return False  # unknown: the next check tries again
 
     async def _check_silence(self, watch: Watch) -> None:
-        """Restart the watch if scans find changes without events; in `auto` mode, also poll until the next
-        event, or for good if a folder can't be watched.
+        """Restart the watch if scans find changes without events.
+
+        In `auto` mode, also poll until the next event, or permanently if a folder can't be watched.
         """
         if self.report.mode is Mode.POLLING:
             if watch.event_count > self._events_before and not watch.refusal:
@@ -555,7 +572,10 @@ class Watcher:
         self.want_rescan(problem.text)
 
     async def _open(self) -> None:
-        """Start the watch, or report why not; `identity` stays None if the folder can't be checked."""
+        """Start the watch, or report why that isn't possible.
+
+        `identity` stays None if the folder can't be checked.
+        """
         self._try_at = self.identity = None
         try:
             surveying = run_detached(partial(survey, self._root, self._machine))
