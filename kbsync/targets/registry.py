@@ -1,4 +1,4 @@
-"""Lists every target type by its name in configs.
+"""Lists all target types by their names in configs.
 
 A new type needs a row here and a folder next to this file.
 """
@@ -45,7 +45,7 @@ _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 def open_at_service(config: RemoteTargetConfig, context: TargetContext) -> Target:
     """Return the target for a config block.
 
-    Mirrors with the same account share its limits and state in this process.
+    Mirrors with the same account share the account's limits and state in this process.
     """
     import hashlib  # imported late: OpenSSL is slow to load
 
@@ -65,7 +65,10 @@ def _load(location: str) -> Any:
 
 # Names instead of imports, so that the config can list all types without loading their packages.
 class _Types(Mapping[str, Any]):
-    """The config classes by type, each loaded on first use: a command loads only the blocks it needs."""
+    """The config classes by type.
+
+    Each is loaded on first use, because a command needs only some of the blocks.
+    """
 
     def __getitem__(self, name: str) -> Any:
         return _load(ROWS[name])

@@ -1,8 +1,8 @@
 """Parses Dify's responses and classifies its errors, without I/O.
 
 Parsers ignore unknown fields and return None for an unexpected shape. An error is `{"code", "message",
-"status"}` (api/libs/external_api.py). Dify uses one code for many errors, so the rules check the message
-first: every plan limit is `forbidden`, and every wrong field or refused file is `invalid_param`, often
+"status"}` (api/libs/external_api.py). Dify uses the same code for many errors, so the rules check the message
+first: every plan limit is `forbidden`, and every invalid field or refused file is `invalid_param`, often
 without a message.
 """
 
@@ -29,10 +29,10 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class Dataset:
     """A knowledge base.
 
-    `doc_form`: how Dify splits its documents; "" before the first one. `kind`: "" for a general base;
-    otherwise, in words, the kind of a base that accepts no uploaded files. `retrieval`: its search settings,
-    as in a request. `fields`: the metadata fields by name, with "" for a field that kbsync can't fill; None
-    if this version of Dify has no metadata.
+    `doc_form`: how Dify splits its documents, or "" before the first one. `kind`: "" for a general base. For
+    a base that doesn't accept uploaded files, its kind in words. `retrieval`: its search settings, as in a
+    request. `fields`: the metadata fields by name, with "" for a field that kbsync can't fill, or None if
+    this version of Dify has no metadata.
     """
 
     card: BaseCard
@@ -44,7 +44,7 @@ class Dataset:
 
 @reading.row_reader
 def dataset_of(payload: Fields) -> Dataset:
-    """Return a knowledge base (api/fields/dataset_fields.py)."""
+    """Parse a knowledge base (api/fields/dataset_fields.py)."""
     technique = payload.text("indexing_technique")
     card = reading.card_in(payload, "indexing_technique")
     # `DatasetRuntimeMode` in api/models/enums.py; versions before pipelines have no mode.
@@ -77,14 +77,14 @@ def _fields(value: object) -> dict[str, str] | None:
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove nulls: Dify returns unset values as null, which a request must not contain."""
+    """Remove nulls. Dify returns unset values as null, which isn't allowed in a request."""
     fields = {key: _without_nulls(item) if isinstance(item, dict) else item for key, item in value.items()}
     return {key: item for key, item in fields.items() if item is not None and item != {}}
 
 
 @reading.row_reader
 def document_of(payload: Fields) -> DocumentRow:
-    """Return a document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
+    """Parse a document (api/fields/document_fields.py). Its file's size is in `data_source_detail_dict`."""
     detail = payload.get("data_source_detail_dict") or payload.get("data_source_info")
     size = reading.object_of(detail).object("upload_file").count("size")
     name, created = payload.text("name"), payload.count("created_at")
@@ -113,8 +113,10 @@ _HIDDEN = "it is {} in Dify, so searches don't find it; retry it to have it uplo
 
 
 def status_of(payload: Fields) -> DocStatus:
-    """Return a document's status: it is searchable if completed, enabled and not archived
-    (api/models/dataset.py, `display_status`).
+    """Return a document's status.
+
+    A document is searchable if it is completed, enabled and not archived (api/models/dataset.py,
+    `display_status`).
     """
     match payload.get("indexing_status"):
         case "error":
@@ -136,7 +138,7 @@ def status_of(payload: Fields) -> DocStatus:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages that a search found, best first; None if the shape is unexpected."""
+    """Return the passages that a search found, best first, or None if the shape is unexpected."""
     return reading.matches_in(value_at(body, "records"), _match)
 
 
@@ -166,7 +168,7 @@ _API_ACCESS = re.compile(r"api access", re.IGNORECASE)
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response; return None on success."""
+    """Classify a response. Return None on success."""
     payload = response.fields
     code, status = payload.text("code"), payload.count("status") or response.status
     is_error = bool(code) and "message" in payload and status >= 400

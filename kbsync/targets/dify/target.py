@@ -98,7 +98,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send a document, together with the settings that an unused base lacks."""
+        """Send a document, together with any settings that a base without documents lacks."""
         dataset = self._dataset or await self._read_dataset()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
         # Some versions require the base's indexing technique in each request.
@@ -127,7 +127,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Accepted(stored.id, name=stored.name, created=stored.created)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Poll new documents soon, and together, because metadata can be sent only after the upload."""
+        """Poll new documents soon, and all at once, because metadata can be sent only after the upload."""
         states = await super()._states(ids)
         await self._send_metadata()
         return states
@@ -139,7 +139,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return shapes.document_of(response.body)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete a document, and drop its unsent metadata."""
+        """Delete a document, and drop its metadata if that hasn't been sent."""
         # Dify refuses a metadata request that names a missing document.
         self._metadata.pop(remote_id, None)
         response = await self._client.request("delete", "DELETE", self._path(remote_id))
@@ -150,7 +150,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return await self._listed_on(self.page(1, PAGE_SIZE, name))
 
     async def digest(self, remote_id: str) -> str | None:
-        """Return the SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
+        """Return the SHA-256 of the uploaded file, read from its signed URL, or None if it can't be read."""
         try:
             response = await self._client.request("file", "GET", f"{self._path(remote_id)}/upload-file")
             url = response.fields.text("url")
@@ -182,7 +182,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             del self._metadata[next(iter(self._metadata))]
 
     async def _send_metadata(self) -> None:
-        """Send the queued metadata, unless a request failed recently. Never raises `TargetError`."""
+        """Send the queued metadata, unless such a request failed recently. Never raises `TargetError`."""
         if self._dataset is None or self._dataset.fields is None:
             self._metadata.clear()
             return
@@ -202,7 +202,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                     self._metadata.pop(remote_id, None)
 
     async def _describe(self, part: Mapping[str, Mapping[str, str]], fields: dict[str, str]) -> None:
-        """Send the metadata of some documents; create the fields that the base lacks."""
+        """Send the metadata of some documents. If the base lacks any fields, create them."""
         for name in dict.fromkeys(name for values in part.values() for name in values):
             if name not in fields:
                 fields[name] = await self._create_field(name)

@@ -32,10 +32,10 @@ MAX_REQUEST_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class UploadItem:
-    """One document to upload.
+    """A document to upload.
 
-    `index`: the position of its outcome. `doc_id`: the document to update; "" for a new one. `address`: the
-    URL from which the service fetches it; "" if kbsync sends the file.
+    `index`: the position of its outcome. `doc_id`: the document to update, or "" for a new one. `address`:
+    the URL from which the service fetches it, or "" if kbsync sends the file.
     """
 
     index: int
@@ -48,7 +48,7 @@ class UploadItem:
 
     @property
     def size(self) -> int:
-        """The document's size in a request, in bytes."""
+        """The size of the document in a request, in bytes."""
         return base64_size(self.document.size)
 
 
@@ -59,8 +59,8 @@ def batches_of(
 
     All documents in a request have the same settings, are all new or all changed, have different names and
     ids, and together fit into a request. A document that was refused before is sent alone. `notes.md` and
-    `notes.md.txt` aren't sent together: in a response with names without extensions, the second one's name
-    would be the first one's full name.
+    `notes.md.txt` aren't sent together: in a response with names that lack extensions, the name of the second
+    would equal the full name of the first.
     """
     open_batches: dict[tuple[str, bool], list[UploadItem]] = {}
     for item in items:
@@ -102,7 +102,7 @@ def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """Return all of the bot's bases: despite its name, the call doesn't return pages."""
+    """Return all of the bot's bases. Despite its name, the call doesn't return pages."""
     return (await client.read("base", "/v1/bot/knowledge/base/page", bases_of)).rows
 
 
@@ -112,7 +112,7 @@ _TIME_LENGTH = 8
 
 @dataclass(slots=True)
 class Lookup:
-    """The pages read so far during one lookup, and their rows."""
+    """The pages that a lookup has read so far, and their rows."""
 
     rows: dict[str, MarkedRow] = field(default_factory=dict)
     _pages: dict[int, Sequence[MarkedRow]] = field(default_factory=dict)
@@ -123,10 +123,10 @@ class Lookup:
         self.rows |= {row.id: row for row in page.rows}
 
     def next_page(self, remote_id: str, known: int | None, count: int | None) -> int | None:
-        """Return the page to read next for a document that hasn't been found yet; None if no page is more
-        likely than another.
+        """Return the page to read next for a document that hasn't been found yet.
 
-        `known`: the page that had it before. `count`: the number of documents in the list; None: unknown.
+        Return None if no page is more likely than another. `known`: the page that had it before. `count`: the
+        number of documents in the list, or None if unknown.
         """
         if known is not None and known not in self._pages:
             return known

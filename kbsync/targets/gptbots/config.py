@@ -26,7 +26,7 @@ RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colb
 
 @dataclass(frozen=True, slots=True)
 class GptbotsSearchConfig:
-    """Search settings; None: the service's default."""
+    """Search settings. None means the service's default."""
 
     embedding_rate: Annotated[
         float | None, Fraction("weight of semantic similarity; `0`: words only, `1`: similarity only")
@@ -100,7 +100,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield conflicts between a rule's settings for the documents that its `match` selects."""
+        """Yield conflicts between the settings of a rule for the documents that its `match` selects."""
         if "splitter" in settings and "chunk_token" in settings:
             yield "splitter", "cannot be combined with chunk_token; remove one of them"
         extension = extension_of(match)
@@ -122,15 +122,16 @@ _LETTERS = {"text": "t", "spreadsheet": "x", "qa": "q"}
 
 
 def kind_of(path: str, settings: Mapping[str, Any]) -> str:
-    """Return the service's kind for a document, which determines the calls to use; it can't change."""
+    """Return the service's kind for a document. It determines which calls to use, and can't change."""
     if extension_of(path) not in _SHEETS:
         return "text"
     return "qa" if settings.get("kind") == "qa" else "spreadsheet"
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how to split the document at `path`, as fields of a request, ignoring settings that don't fit
-    its kind.
+    """Return how to split the document at `path`, as fields of a request.
+
+    Settings that don't fit its kind are ignored.
     """
     kind = kind_of(path, settings)
     fields: dict[str, Any] = {"purpose": "QA_FILE"} if kind == "qa" else {}
@@ -155,7 +156,7 @@ def recipe_of(path: str, settings: Mapping[str, Any]) -> str:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" if the recipe has a different form."""
+    """Return the settings that a recipe encodes, as text, or "" if the recipe has a different form."""
     match = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if match is None:
         return ""
@@ -165,6 +166,6 @@ def describe_recipe(recipe: str) -> str:
 
 
 def kind_of_recipe(recipe: str | None) -> str | None:
-    """Return the kind of document that has this `recipe`; None if unknown."""
+    """Return the kind of document that has this `recipe`, or None if unknown."""
     letter = (recipe or "")[:1]
     return next((kind for kind, other in _LETTERS.items() if other == letter), None)

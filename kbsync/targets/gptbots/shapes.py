@@ -33,7 +33,7 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class MarkedRow(DocumentRow):
     """A row of the list.
 
-    `updated`: its `update_time`; `was`: see `Marker`. Both are in whole seconds; None: unknown.
+    `updated`: its `update_time`. `was`: see `Marker`. Both are in whole seconds, or None if unknown.
     """
 
     updated: int | None = None
@@ -41,15 +41,17 @@ class MarkedRow(DocumentRow):
 
     @property
     def is_through(self) -> bool:
-        """Whether the version in the marker is stored: either the marker came with a new document, or the
-        document has changed since the marker was written.
+        """Whether the version in the marker is stored.
+
+        It is if the marker came with a new document, or if the document has changed since the marker was
+        written.
         """
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """The part of a response to an add or update that concerns one file; "" for missing fields."""
+    """The part of a response to an add or update request that concerns one file. Missing fields are ""."""
 
     id: str
     name: str
@@ -57,8 +59,9 @@ class FileResult:
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """Return the bases in a response: in `knowledge_base`, `data` or `data.list`, depending on the
-    version.
+    """Return the bases in a response.
+
+    Depending on the version, they are in `knowledge_base`, `data` or `data.list`.
     """
     return reading.page_in(_first_list(body, "knowledge_base", "data", "list"), None, _base)
 
@@ -69,7 +72,10 @@ def _base(row: Fields) -> BaseCard:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """Return a page of documents. All markers are URLs below `base`; this mirror's are below `prefix`."""
+    """Parse a page of documents.
+
+    All markers are URLs below `base`; those of this mirror are below `prefix`.
+    """
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = reading.object_of(body).count("total") or None
     return reading.page_in(
@@ -78,10 +84,10 @@ def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
 
 
 def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
-    """Return a row of the list, with the path from its marker, or from its name if it has no marker.
+    """Parse a row of the list. The path comes from its marker or, if it has none, from its name.
 
     The list has no states. A row under a different prefix or URL isn't a file of this mirror, but may be an
-    earlier upload of it.
+    earlier upload of one.
     """
     remote_id, url = fields["id"], fields.text("source_url")
     name, extension = fields.text("name"), fields.text("format")
@@ -103,7 +109,7 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
-    """Return the outcomes of a request's files; None if the response doesn't contain any."""
+    """Return the outcomes for the files of a request, or None if the response doesn't contain any."""
     fields = reading.object_of(body)
     failed = fields.get("failed")
     if not (isinstance(fields.get("doc"), list) or failed):
@@ -117,9 +123,10 @@ _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
 
 
 def _result(item: object, *, is_stored: bool) -> FileResult:
-    """Return a file's outcome.
+    """Parse the outcome for a file.
 
-    For failed files, adds return names, updates return ids, and some versions return objects with either.
+    For failed files, add requests return names, update requests return ids, and some versions return objects
+    with either.
     """
     fields = reading.object_of(item)
     doc_id = next(filter(None, map(fields.id, _IDS)), "" if fields else reading.id_of(item) or "")
@@ -128,7 +135,7 @@ def _result(item: object, *, is_stored: bool) -> FileResult:
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
-    """Return `data_status` by id, in upper case; "" if it is missing."""
+    """Return `data_status` by id, in upper case, or "" if it is missing."""
     rows = _first_list(body, "data", "list", "doc")
     if rows is None:
         return None
@@ -140,7 +147,7 @@ def states_of(body: Any) -> Mapping[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages that a search found, each with its document's id; None if the shape is
+    """Return the passages that a search found, each with its document's id, or None if the shape is
     unexpected.
     """
     return reading.matches_in(_first_list(body, "list", "data"), _match)
@@ -176,10 +183,10 @@ _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 class Marker:
     """The content of a marker.
 
-    `path` has the mirror's prefix; without `digest` the other fields are missing, too. A marker without
+    `path` includes the mirror's prefix. Without `digest`, the other fields are missing, too. A marker without
     `path` is under a different URL: it belongs to another mirror, or to ours before its settings changed.
-    `was`: the document's `update_time` (whole seconds) before the update that wrote the marker; None: it was
-    written with the new document.
+    `was`: the document's `update_time` (whole seconds) before the update that wrote the marker, or None if
+    the marker was written with the new document.
     """
 
     path: str
@@ -190,16 +197,16 @@ class Marker:
 
 
 def write_marker(base: str, marker: Marker) -> str:
-    """Return the marker's URL, which is ASCII and well formed for any path."""
+    """Return the marker's URL. It is ASCII and well formed for any path."""
     was = "" if marker.was is None else f"&w={marker.was}"
     rest = f"sha256={marker.digest}&u={marker.upload_id}&r={marker.recipe}{was}"
     return f"{base.rstrip('/')}/{quote(marker.path.encode('utf-8', 'surrogateescape'))}#{rest}"
 
 
 def read_marker(base: str, url: str) -> Marker | None:
-    """Parse a marker's URL; return None for a URL that isn't ours.
+    """Parse a marker's URL.
 
-    If the fragment is damaged, only the path is set.
+    Return None for a URL that isn't ours. If the fragment is damaged, only the path is set.
     """
     where, _, rest = url.partition("#")
     written = where.removeprefix(base.rstrip("/") + "/")
@@ -232,7 +239,7 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response; return None on success."""
+    """Classify a response. Return None on success."""
     body = response.fields
     # An error is flat, or inside `error`, which may be a text; 0 means success.
     source = body.object("error") or body
@@ -252,8 +259,9 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 
 
 def _leaves_open(case: ErrorCase) -> bool:
-    """Return whether the outcome is unknown: an error without a numeric code, with the code 200, or from a
-    server or gateway.
+    """Return whether the outcome is unknown.
+
+    It is unknown if the error has no numeric code, has the code 200, or comes from a server or gateway.
     """
     number = number_in(case.code)
     is_vague = number is None or number >= 50000 or number in range(500, 600) or number == 200
@@ -261,7 +269,7 @@ def _leaves_open(case: ErrorCase) -> bool:
 
 
 def _refuses(case: ErrorCase) -> bool:
-    """Return whether the service refused the request and did nothing."""
+    """Return whether the service refused the request without doing anything."""
     return case.is_error and (case.status in (401, 403) or not _leaves_open(case))
 
 

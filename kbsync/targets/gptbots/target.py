@@ -1,8 +1,9 @@
 """The knowledge API of GPTBots as a target.
 
 The service stores our marker, accepts several documents in a request, and updates a document in place under
-its id while the old text stays searchable. It gives no reasons for failures. A document is stored if the
-response says so about this document, and searchable if `data_status` says so about the version that was sent.
+its id while the old text stays searchable. It doesn't give reasons for failures. A document counts as stored
+if the response says so about this document, and as searchable if `data_status` says so about the version that
+was sent.
 """
 
 from __future__ import annotations
@@ -84,11 +85,12 @@ _composed = partial(unicodedata.normalize, "NFC")
 
 
 def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
-    """Return the outcome of each sent document by its `index`, from the response to the request.
+    """Return the outcome of each sent document by its `index`, from the response to the request. This does no
+    I/O.
 
-    This does no I/O. The order of the response doesn't matter. According to the service's pages, the response
-    identifies a new document by the sent name and an update by its id; some versions omit the name's
-    extension. A document that the response names both as stored and as failed, or not at all, is `Unsure`.
+    The order of the response doesn't matter. According to the service's documentation, the response
+    identifies a new document by the sent name and an update by its id; some versions omit the extension of
+    the name. A document that the response lists both as stored and as failed, or not at all, is `Unsure`.
     """
 
     def results_named(*names: str) -> list[FileResult]:
@@ -188,7 +190,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._turn = asyncio.Lock()
 
     async def card(self, base_id: str) -> BaseCard:
-        """Find a base in the list of all bases, because the service has no call for a single one."""
+        """Find a base in the list of all bases, because the service has no call to get a single one."""
         cards = await api.list_bases(self._client)
         return self._card_among(base_id, cards, "the key's bot doesn't list it")
 
@@ -201,7 +203,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send documents, several in each request; a new version updates its document in place."""
+        """Send documents, several in each request. A new version updates its document in place."""
         results: dict[int, PutOutcome] = {
             index: refusal for index, document in enumerate(documents) if (refusal := self._refusal(document))
         }
@@ -223,8 +225,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Return the error for a document that the service would refuse only after the whole upload;
-        otherwise None."""
+        """Return the error for a document that the service would refuse after the whole upload, or None if it
+        wouldn't.
+        """
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
             return refusal
@@ -240,7 +243,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         )
 
     async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
-        """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
+        """Look up the documents to update. Raises `Unavailable` for one that exists but isn't listed."""
         if not ids:
             return {}
         async with self._turn:  # after the wait, the rows of the last lookup may be usable
@@ -287,7 +290,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return self._max_files.get((item.kind, bool(item.doc_id)), api.MAX_FILES)
 
     def _record_refused(self, batch: Sequence[UploadItem]) -> None:
-        """Record that this many documents were, or may have been, too many for one request."""
+        """Record that this many documents were or may have been too many for one request."""
         fewer = min(self._most_files(batch[0]), max(1, len(batch) // 2))
         self._max_files[batch[0].kind, bool(batch[0].doc_id)] = fewer
 
@@ -298,8 +301,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return outcomes
 
     async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
-        """Send one request without retries; if the service refuses it as a whole, send each half
-        separately.
+        """Send one request without retries.
+
+        If the service refuses it as a whole, send each half separately.
         """
         is_update = bool(batch[0].doc_id)
         op, method = ("update", "PUT") if is_update else ("add", "POST")
@@ -342,7 +346,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete a batch; return False, because the response doesn't mention individual ids."""
+        """Delete a batch. Return False, because the response doesn't mention individual ids."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.request("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
@@ -357,11 +361,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, MarkedRow], Sequence[str]]:
-        """Return all ids, because the list has no states."""
+        """Return all ids, because the list doesn't include states."""
         return {}, ids
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, MarkedRow | TargetError | None]:
-        """Return the states of the versions sent last; None if the document isn't in the list either."""
+        """Return the states of the versions that were last sent.
+
+        A state is None if the document isn't in the list, either.
+        """
         details: dict[str, MarkedRow | TargetError | None] = {}
         words: dict[str, str | None] = {}
         for part, answer in (await self._call_each(batches(ids, MAX_IDS), self._data_statuses)).items():
@@ -389,8 +396,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return details
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the `data_status` of the ids that the service knows, resending a refused request in
-        halves.
+        """Return the `data_status` of the ids that the service knows.
+
+        If the service refuses a request, send it again in halves.
         """
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
@@ -439,8 +447,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             self._recent_rows.pop(doc_id, None)
 
     async def _find_rows(self, ids: Iterable[str], lookup: Lookup) -> dict[str, MarkedRow]:
-        """Return the current rows of `ids`. This reads the whole list only if it doesn't find an id
-        otherwise.
+        """Return the current rows of `ids`.
+
+        This reads the whole list only if an id can't be found otherwise.
         """
         # Look up ids with a known page first: their pages show where the others are.
         for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):

@@ -1,1 +1,1 @@
-"""The HTTP layer of all remote targets: it sends requests carefully, and doesn't trust responses."""
+"""The HTTP layer of all remote targets. It sends requests carefully, and doesn't trust responses."""

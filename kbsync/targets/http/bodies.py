@@ -1,4 +1,6 @@
-"""Request bodies, streamed without loading files into memory, and response bodies, read up to a limit."""
+"""Request bodies, which are streamed without loading files into memory, and response bodies, which are read
+up to a limit.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,9 @@ Take = Callable[[int], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file in a multipart form: the field's name, the file's name and its bytes.
+    """A file in a multipart form: the name of the field, the name of the file, and its bytes.
 
-    `content_type`: None uses the content type of the name's extension.
+    `content_type`: None means that of the file name's extension.
     """
 
     name: str
@@ -46,10 +48,11 @@ class FilePart:
 
 
 class RequestBody(httpx.AsyncByteStream):
-    """The bytes of one request, with a known length. `sent` counts the bytes handed over.
+    """The bytes of a request, with a known length.
 
-    Call `start` before sending and `close` afterwards. If a file's length differs from the measured one, this
-    raises `BodyChangedError` before the last byte, so a changed file never arrives complete (promise 8).
+    `sent` counts the bytes handed over. Call `start` before sending and `close` afterwards. If a file's
+    length differs from the measured one, this raises `BodyChangedError` before the last byte, so that a
+    changed file never arrives complete (promise 8).
     """
 
     def __init__(self, content_type: str, size: int, pieces: Iterable[bytes], files: ExitStack) -> None:
@@ -84,7 +87,7 @@ class RequestBody(httpx.AsyncByteStream):
 def json_text(value: Any) -> bytes:
     """Return JSON as bytes.
 
-    This replaces lone surrogates, which occur in undecodable file names, with question marks.
+    Lone surrogates, which occur in undecodable file names, are replaced with question marks.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace")
@@ -101,11 +104,10 @@ def json_body(text: bytes) -> RequestBody:
 
 
 def form_body(fields: Mapping[str, Any], part: FilePart) -> RequestBody:
-    """Return a multipart body: the fields in order, then the file. Raises `BodyMissingError`. A value that
-    isn't text is sent as JSON.
+    """Return a multipart body: the fields in order, then the file. Raises `BodyMissingError`.
 
-    httpx writes names as raw UTF-8 in quotes, like browsers, and never `filename*`, which many Java parsers
-    drop.
+    A value that isn't text is sent as JSON. Like browsers, httpx writes names as raw UTF-8 in quotes, and
+    never as `filename*`, which many Java parsers drop.
     """
     with ExitStack() as files:
         file = files.enter_context(MeasuredFile(part.body))
@@ -121,10 +123,10 @@ def form_body(fields: Mapping[str, Any], part: FilePart) -> RequestBody:
 
 
 def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
-    """Return a JSON body in pieces: bytes unchanged, a file as base64 (the quotes are in the pieces around
-    it).
+    """Return a JSON body made of pieces: bytes as they are, and a file as base64. Raises `BodyMissingError`
+    if a file can't be opened.
 
-    Raises `BodyMissingError` if a file can't be opened.
+    The quotes are in the pieces around the file.
     """
     with ExitStack() as files:
         opened = [
@@ -137,15 +139,15 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
 
 
 def base64_size(size: int) -> int:
-    """Return the base64 length of `size` bytes."""
+    """Return the length of `size` bytes in base64."""
     return 4 * -(-size // 3)
 
 
 class MeasuredFile:
-    """A document opened for sending: it has exactly the measured length, or raises an error (promise 8).
+    """A document opened for sending. It yields exactly the measured length, or raises an error (promise 8).
 
     Raises `BodyMissingError` if it can't be opened. httpx uses `seek` and `tell` to find a file's length;
-    they report the length of the hashed bytes, not the file's current one.
+    they report the length of the hashed bytes, not the file's current length.
     """
 
     def __init__(self, body: Body) -> None:
@@ -166,12 +168,14 @@ class MeasuredFile:
         return self.size - self._remaining
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Do nothing: httpx seeks only to the end, and back to the start before it reads."""
+        """Do nothing, because httpx seeks only to the end, and back to the start before it reads."""
         return self.size if whence == os.SEEK_END else offset
 
     def read(self, limit: int = CHUNK) -> bytes:
-        """Return the next bytes. Raises `BodyChangedError` at the last of them if the file is longer or
-        shorter than measured."""
+        """Return the next bytes.
+
+        Raises `BodyChangedError` at the last of them if the file is longer or shorter than measured.
+        """
         try:
             piece = self._file.read(min(limit, self._remaining))
             self._remaining -= len(piece)
@@ -186,7 +190,7 @@ class MeasuredFile:
 
 
 def _base64(file: MeasuredFile) -> Iterator[bytes]:
-    """Yield the base64 text of all pieces as one stream, wherever the pieces are split."""
+    """Yield the base64 text of all pieces as a single stream, wherever the pieces are split."""
     rest = b""
     while piece := file.read():
         whole = rest + piece
@@ -197,8 +201,9 @@ def _base64(file: MeasuredFile) -> Iterator[bytes]:
 
 
 def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of `chunk`, the last one shorter: each piece is one write to the
-    network.
+    """Yield the same bytes in pieces of `chunk`, except that the last one may be shorter.
+
+    Each piece is one write to the network.
     """
     rest = bytearray()
     for piece in pieces:
@@ -211,7 +216,7 @@ def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 
 
 async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerator[bytes, None]:
-    """Yield a response's bytes. Raises `TooLargeError` for more than `limit` bytes.
+    """Yield the bytes of a response. Raises `TooLargeError` for more than `limit` bytes.
 
     Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may unpack to
     gigabytes.
@@ -230,12 +235,12 @@ async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerato
 
 
 async def read_response(response: httpx.Response, limit: int) -> bytes:
-    """Return all of a response's bytes. Raises the same errors as `response_pieces`."""
+    """Return all bytes of a response. Raises the same errors as `response_pieces`."""
     return b"".join([piece async for piece in response_pieces(response, limit)])
 
 
 def parse_json(content: bytes | str) -> Any | None:
-    """Parse the JSON in `content`, with or without a BOM; None if it isn't JSON.
+    """Parse the JSON in `content`, with or without a BOM. Return None if it isn't JSON.
 
     Bytes that aren't text, and lone surrogates, become U+FFFD.
     """

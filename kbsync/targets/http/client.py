@@ -1,4 +1,4 @@
-"""Sends requests to a target within its limits, and gives each call one clear outcome.
+"""Sends requests to a target within its limits, and gives each call a clear outcome.
 
 Each attempt passes through `Client._attempt`: it waits at the gate, is sent, and its response is classified.
 Only `request` retries, because only its calls are safe to repeat (ADR 13).
@@ -93,7 +93,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The time that a caller is willing to wait: `seconds`, until `deadline`."""
+    """The time that a caller is willing to wait: `seconds` in total, until `deadline`."""
 
     seconds: float
     deadline: asyncio.Timeout
@@ -106,8 +106,8 @@ _PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 class ClockSkew:
     """How far the target's clock is off.
 
-    `offset`: the seconds by which it was ahead of ours (negative: behind) at the last response; None
-    before the first.
+    `offset`: by how many seconds it was ahead of ours (negative: behind) at the last response, or None before
+    the first one.
     """
 
     offset: float | None = None
@@ -115,15 +115,17 @@ class ClockSkew:
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
         """Record the date of a response.
 
-        Only a date outside the interval between sending and receiving counts, so a slow upload never looks
-        like a clock difference. All times are in epoch seconds.
+        A date counts only if it is outside the interval between sending and receiving, so that a slow upload
+        never looks like a clock difference. All times are in epoch seconds.
         """
         if at is not None:
             self.offset = max(0.0, at - heard_at) + min(0.0, at + leaves_out - sent_at)
 
 
 class ClientOptions(TypedDict, total=False):
-    """What a target passes to its client: clocks and transport, which tests replace, and its account."""
+    """What a target passes to its client: clocks and transport, which tests replace, and the target's
+    account.
+    """
 
     steady: Callable[[], float]
     wall: Callable[[], float]
@@ -135,9 +137,9 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One call.
+    """A call.
 
-    `body` creates a new request body for each try. `is_repeatable`: the call is safe to repeat.
+    `body` creates a new request body for each attempt. `is_repeatable`: the call is safe to repeat.
     """
 
     op: str
@@ -149,11 +151,12 @@ class HttpCall:
 
 
 class Client:
-    """Sends the requests to one target. `certain_calls`: see `ServiceTarget`.
+    """Sends the requests to one target.
 
-    `headers` returns the headers with the key for each request. `classify_response` is the service's
-    classifier. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
-    the other clients of the account. Raises `UsageError` if the endpoint can't be used.
+    `certain_calls`: see `ServiceTarget`. `headers` returns the headers with the key for each request.
+    `classify_response` is the service's classifier. `steady` and `wall` are clocks in seconds, and `sleep`
+    waits by `steady`. `account` is shared with the other clients of the account. Raises `UsageError` if the
+    endpoint can't be used.
     """
 
     def __init__(
@@ -199,15 +202,17 @@ class Client:
         self._download_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
 
     def with_pace(self, pace: Callable[[], Awaitable[None]]) -> Client:
-        """Return a client with the same gate, breaker and connections; each try of each request waits for
-        `pace` first."""
+        """Return a client with the same gate, breaker and connections, in which each attempt of each request
+        first waits for `pace`.
+        """
         slow = copy(self)
         slow._pace = pace
         return slow
 
     def with_base_url(self, address: str, classify_response: ResponseClassifier) -> Client:
-        """Return a client for a different path on the host, with its own `classify_response` and the same
-        gate, breaker and connections.
+        """Return a client for a different path on the host.
+
+        It has its own `classify_response` and the same gate, breaker and connections.
         """
         other = copy(self)
         other._base, other.classify_response = httpx.URL(address), classify_response
@@ -215,7 +220,7 @@ class Client:
 
     @property
     def host(self) -> str:
-        """The target's name for messages, with its port unless it is the default."""
+        """The target's name for messages, including the port unless it is the default one."""
         return self._base.netloc.decode("ascii")
 
     async def request(
@@ -247,7 +252,7 @@ class Client:
         params: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> T:
-        """GET something, or POST `json`, like `request`; return the parsed body of the response.
+        """GET something, or POST a query as `json`, like `request`. Return the parsed body of the response.
 
         Raises `Unavailable` if `parse` returns None, because the body has an unexpected shape.
         """
@@ -257,10 +262,11 @@ class Client:
 
     @asynccontextmanager
     async def time_limit(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
-        """Limit requests inside the context to `seconds`, including pauses and retries, because a user waits.
+        """Limit requests inside the context to `seconds`, including pauses and retries, because a user is
+        waiting.
 
         Raises `Unavailable` after that time, or at once if the target requests a longer pause. A request
-        cancelled by the limit counts as a failure of the target: otherwise each search would wait for a
+        cancelled by the limit counts as a failure of the target; otherwise, each search would wait for a
         hanging target.
         """
         if (rest := self.gate.rest) > seconds:
@@ -281,8 +287,8 @@ class Client:
     ) -> HttpResponse:
         """POST a form with one file, without retries.
 
-        Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
-        as the classifier decides, and `Rejected` for a name that isn't valid text.
+        Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`. Raises `Rejected` or
+        `Halted` as the classifier decides, and `Rejected` for a name that isn't valid text.
         """
         # Check it before the request waits: httpx would raise while building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
@@ -292,22 +298,27 @@ class Client:
         return await self.request_once(op, "POST", path, partial(form_body, fields, file))
 
     async def post(self, op: str, path: str, *, json: Any) -> HttpResponse:
-        """POST JSON without retries, for a call that is unsafe to repeat. Errors as in `post_form`."""
+        """POST JSON without retries, for a call that isn't safe to repeat.
+
+        Raises the same errors as `post_form`.
+        """
         return await self.request_once(op, "POST", path, partial(json_body, json_text(json)))
 
     async def request_once(
         self, op: str, method: str, path: str, body: Callable[[], RequestBody]
     ) -> HttpResponse:
-        """Send a request without retries. `body` is called only when the request may start. Errors as in
-        `post_form`."""
+        """Send a request without retries.
+
+        `body` is called only once the request may start. Raises the same errors as `post_form`.
+        """
         return self._response_or_raise(op, await self._attempt(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpResponse, None]:
-        """POST JSON without retries; yield the bytes of an event stream as they arrive, or the whole response
+        """POST JSON without retries. Yield the bytes of an event stream as they arrive, or the whole response
         if it isn't a stream.
 
-        Close the iterator if you leave early. Errors as in `post_form`, even if the connection breaks in the
-        middle. Each wait for bytes and the number of bytes are limited.
+        Close the iterator if you leave early. Raises the same errors as `post_form`, even if the connection
+        breaks in the middle. Each wait for bytes and the total number of bytes are limited.
         """
         async with self._slot() as (burst, number):
             started_at, outcome = self._steady(), None
@@ -396,7 +407,8 @@ class Client:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncGenerator[tuple[int, int], None]:
-        """Hold a slot of the gate; yield its burst and the number of the call, to pass back with the outcome.
+        """Hold a slot of the gate. Yield its burst and the number of the call, which have to be passed back
+        with the outcome.
 
         Raises `Unavailable` while the target is down.
         """
@@ -416,7 +428,7 @@ class Client:
             raise Unavailable(reason, retry_after=rest, untried=True)
 
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, sent_at: float) -> None:
-        """Record a request that was cancelled or failed in our own code.
+        """Record a request that was cancelled or that failed in our own code.
 
         It counts against the target only if the time was spent waiting for the target.
         """
@@ -434,7 +446,7 @@ class Client:
         self.breaker.withdraw(number)
 
     def _learn(self, outcome: HttpResponse | FailedRequest, burst: int, number: int) -> None:
-        """Adjust the breaker and the pace of later requests to a request's outcome."""
+        """Adjust the breaker, and the pace of later requests, to the outcome of a request."""
         match outcome:
             case FailedRequest(error=error, sign=Sign.DOWN, retry_after=retry_after):
                 self.breaker.failed(number, error.reason, retry_after)
@@ -448,9 +460,9 @@ class Client:
                 self.gate.succeeded(burst)
 
     async def _exchange(self, call: HttpCall) -> tuple[HttpResponse | FailedRequest, int]:
-        """Send a request once and read its response; also return how many bytes of its body were sent.
+        """Send a request once and read its response. Also return how many bytes of its body were sent.
 
-        Errors of `headers` and `classify_response` pass through.
+        Errors raised by `headers` and `classify_response` pass through.
         """
         headers = _check_headers(call.op, self._headers())
         trace, began = SendTrace(), self._wall()
@@ -491,10 +503,11 @@ class Client:
     async def _stream_pieces(
         self, call: HttpCall
     ) -> AsyncGenerator[bytes | HttpResponse | FailedRequest, None]:
-        """Yield the bytes of an event stream as they arrive.
+        """Yield the bytes of an event stream as they arrive. If the response isn't one, read it completely
+        and classify it.
 
-        If the response isn't one, read and classify it whole. The first bytes decide: no event line begins
-        like JSON or a web page. The content type identifies a stream of JSON lines.
+        The first bytes decide, because no event line begins like JSON or a web page. A stream of JSON lines
+        is identified by its content type.
         """
         assert call.body is not None
         headers = {**_check_headers(call.op, self._headers()), "Accept": "text/event-stream"}
@@ -526,7 +539,7 @@ class Client:
         return failed_request(beginning, error, self._timeouts, may_have_arrived=may_have_arrived)
 
     async def _wait_to_send(self, deadline: asyncio.Timeout, size: int) -> None:
-        """Wait for our own byte rate limit; this wait doesn't count against the target."""
+        """Wait for our own byte rate limit. This wait doesn't count against the target."""
         rest = self._upload_pace.claim(size)
         if rest > 0:
             _extend(deadline, rest)
@@ -548,8 +561,10 @@ class Client:
         )
 
     async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpResponse:
-        """Return the response. This follows redirects of a GET only within the target's origin, because the
-        key must not be sent elsewhere.
+        """Return the response.
+
+        Redirects of a GET are followed only within the target's origin, because the key must not be sent
+        elsewhere.
         """
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
@@ -585,8 +600,8 @@ class Client:
         return result
 
     def redact(self, text: str) -> str:
-        """Return the target's message without the key, which it may echo, so that it is safe to show and
-        store.
+        """Return the target's message without the key, which the message may echo, so that it is safe to show
+        and store.
         """
         return _redact(text, self._headers())
 
@@ -654,8 +669,9 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 
 
 def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers; raise our own error if they can't be sent, because the errors of httpx and h11
-    would quote the key.
+    """Return the headers.
+
+    If they can't be sent, raise our own error, because those of httpx and h11 would quote the key.
     """
     for name, value in headers.items():
         if not fits_header(value):
@@ -691,7 +707,7 @@ def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> Targe
 
 
 async def _digest_of(response: httpx.Response, host: str, limit: int) -> str:
-    """Return the SHA-256 of a response's bytes; see `Client.digest_at`."""
+    """Return the SHA-256 of a response's bytes. See `Client.digest_at`."""
     status, length = response.status_code, response.headers.get("content-length", "")
     if 400 <= status < 500 and status not in _LATER:
         raise Rejected(f"read: {host} answered {status}", code=str(status))

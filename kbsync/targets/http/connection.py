@@ -1,4 +1,4 @@
-"""Connects to a service: URL, rate limits, trusted certificates, proxies, connection pool."""
+"""Connects to a service: URL, rate limits, trusted certificates, proxies and connection pool."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ for _name in ("httpx", "httpcore"):  # these libraries log headers, and URLs wit
 class Timeouts:
     """Timeouts in seconds.
 
-    `read` and `write` limit each wait for bytes; `whole` limits the time from a request's slot to its
-    response. An upload gets additional time: for its size on a slow connection, and for our own byte rate
+    `read` and `write` limit each wait for bytes. `whole` limits the time from a request's slot to its
+    response. An upload gets additional time, for its size on a slow connection and for our own byte rate
     limit.
     """
 
@@ -56,11 +56,12 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A target's URL, without trailing slash, and its rate limits; 0 means no limit.
+    """A target's URL, without a trailing slash, and its rate limits; 0 means no limit.
 
-    `concurrency`: maximum number of requests in flight. `is_first`: assume for `requests_per_minute` that no
-    request was sent in the last minute. `ca_file`: certificates to trust in addition to the usual ones.
-    `proxy`: None uses `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
+    `concurrency`: the maximum number of requests in flight. `is_first`: for `requests_per_minute`, assume
+    that no request was sent in the last minute. `ca_file`: certificates to trust in addition to the usual
+    ones. `proxy`: None means to use `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see
+    `is_direct`).
     """
 
     base_url: str
@@ -87,7 +88,7 @@ def origin(endpoint: Endpoint) -> httpx.URL:
 
 
 def is_same_origin(left_url: httpx.URL, other: httpx.URL) -> bool:
-    """Return whether scheme, host and port are equal."""
+    """Return whether the two URLs have the same scheme, host and port."""
     ports = {"http": 80, "https": 443}
     first, second = ((url.scheme, url.host, url.port or ports.get(url.scheme)) for url in (left_url, other))
     return first == second
@@ -107,21 +108,24 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
 
 
 class UnusableProxyError(httpx.ProxyError):
-    """The environment names a proxy that kbsync can't use; `str()` says what to do."""
+    """The environment specifies a proxy that kbsync can't use. `str()` says what to do."""
 
 
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
-    """Return the host and port of the proxy for this target, without its secrets; "" if it needs none.
+    """Return the host and port of the proxy for this target, without its secrets, or "" if no proxy is
+    needed.
 
-    Raises `UsageError` if the config's proxy can't be used, `UnusableProxyError` for the environment's.
+    Raises `UsageError` if the proxy in the config can't be used, or `UnusableProxyError` if the one in the
+    environment can't.
     """
     proxy = _proxy(endpoint, origin(endpoint), trust)
     return proxy.url.netloc.decode("ascii") if proxy is not None else ""
 
 
 def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.Proxy | None:
-    """Return the proxy for `url`, from the config or else the environment. Raises the same errors as
-    `proxy_host`.
+    """Return the proxy for `url`, from the config or otherwise from the environment.
+
+    Raises the same errors as `proxy_host`.
     """
     variable, address = "", endpoint.proxy
     if not address:
@@ -148,12 +152,12 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 
 
 def is_direct(url: httpx.URL, no_proxy: str) -> bool:
-    """Return whether the environment sets no proxy for `url`: it is this machine, or `no_proxy` lists its
-    host.
+    """Return whether the environment doesn't set a proxy for `url`: it is this machine, or `no_proxy` lists
+    its host.
 
     Each entry is a name, which includes all names below it (`.corp.example`, `*.corp.example`), an address, a
-    range of addresses (`10.0.0.0/8`), or `*`; with a port (`kb:8080`) it applies only to that port. Names are
-    not resolved.
+    range of addresses (`10.0.0.0/8`), or `*`. With a port (`kb:8080`), it applies only to that port. Names
+    aren't resolved.
     """
     host, port = url.host.lower().rstrip("."), url.port or {"http": 80, "https": 443}.get(url.scheme)
     if is_loopback(host):
@@ -180,8 +184,9 @@ def is_direct(url: httpx.URL, no_proxy: str) -> bool:
 
 
 def _host_and_port(entry: str) -> tuple[str, str]:
-    """Split an entry such as `[::1]:80`, `::1`, `10.0.0.0/8` or `kb:8080` into host and port; a missing port
-    is "".
+    """Split an entry such as `[::1]:80`, `::1`, `10.0.0.0/8` or `kb:8080` into host and port.
+
+    A missing port is "".
     """
     if match := re.fullmatch(r"\[([^\]]*)\](?::([0-9]+))?", entry):
         return match[1], match[2] or ""
@@ -192,7 +197,7 @@ def _host_and_port(entry: str) -> tuple[str, str]:
 
 
 class _NoJar(http.cookiejar.CookieJar):
-    """A cookie jar that stores nothing: no service needs cookies."""
+    """A cookie jar that stores nothing, because no service needs cookies."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Ignore the cookies."""
@@ -216,7 +221,10 @@ class _Connections(httpx.AsyncBaseTransport):
         self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request; return the response before its body is read. The caller must close its stream."""
+        """Send the request, and return the response before its body is read.
+
+        The caller must close the response's stream.
+        """
         url = request.url
         free = self._free.setdefault((url.scheme, url.host, url.port), [])
         connection = free.pop() if free else self._open_connection(url)
@@ -230,7 +238,7 @@ class _Connections(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close the connections; those in use are closed when their responses are."""
+        """Close the connections. Those in use are closed when their responses are."""
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
@@ -252,8 +260,8 @@ class _Connections(httpx.AsyncBaseTransport):
     def _close_idle(self) -> None:
         """Close idle connections after a period of disuse.
 
-        Otherwise they would stay half open after the server closes its end, for as long as the program runs.
-        The loop calls this only while an idle connection exists (promise 4).
+        Otherwise, after the server closes its end, they would stay half open for as long as the program runs.
+        The event loop calls this only while there is an idle connection (promise 4).
         """
         loop = asyncio.get_running_loop()
         self._sweep = None
@@ -281,7 +289,7 @@ async def _close(connection: httpx.AsyncHTTPTransport) -> None:
 class _Returning(httpx.AsyncByteStream):
     """The stream of a response's bytes.
 
-    When closed, it passes its connection to `give_back`, and closes it if that returns False.
+    When closed, it passes its connection to `give_back`, and closes the connection if that returns False.
     """
 
     def __init__(
@@ -308,10 +316,9 @@ class _Returning(httpx.AsyncByteStream):
 def connections(
     endpoint: Endpoint, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    """Return an httpx client whose only default header is our `User-Agent`; `transport` replaces the
-    network.
+    """Return an httpx client whose only default header is our `User-Agent`. `transport` replaces the network.
 
-    It requests uncompressed bytes: a compressed response of a few kB can unpack to gigabytes.
+    The client requests uncompressed bytes, because a compressed response of a few kB can unpack to gigabytes.
     """
     times = endpoint.timeouts
     return httpx.AsyncClient(

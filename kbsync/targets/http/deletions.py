@@ -1,4 +1,4 @@
-"""Queues deletions for services that run only one at a time, or whose deletions interfere with each other."""
+"""Queues deletions, for services that run only one at a time or whose deletions interfere with each other."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Remove = Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]]
 
 @dataclass(slots=True, eq=False)
 class _Deletion:
-    """One waiting call of `delete`. `outcomes` is empty until the response arrives."""
+    """A waiting call of `delete`. `outcomes` is empty until the response arrives."""
 
     ids: Sequence[str]
     outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)
 
 
 class DeletionQueue:
-    """Sends one batch of ids at a time; ids that arrive in the meantime go into the next batch."""
+    """Sends one batch of ids at a time. Ids that arrive in the meantime go into the next batch."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._waiting: list[_Deletion] = []
 
     async def delete(self, ids: Sequence[str], remove: Remove) -> Mapping[str, DeleteOutcome]:
-        """Delete documents; return the outcome of each.
+        """Delete documents. Return the outcome of each.
 
         The first waiting call passes the ids of all waiting calls to `remove`.
         """

@@ -32,10 +32,11 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A complete response. `op`: the operation, such as `upload`; `host`: the service.
+    """A complete response.
 
-    `headers` have lower-case names. `body` is the parsed JSON, regardless of the content type, or None.
-    `text` is the printable beginning of the body. `sent_at`: epoch seconds.
+    `op`: the operation, such as `upload`. `host`: the service. `headers` have lower-case names. `body` is the
+    parsed JSON, regardless of the content type, or None. `text` is the printable beginning of the body.
+    `sent_at`: in epoch seconds.
     """
 
     op: str
@@ -48,14 +49,14 @@ class HttpResponse:
 
     @property
     def fields(self) -> Fields:
-        """The fields of the body, if it is a JSON object; otherwise empty."""
+        """The fields of the body if it is a JSON object, otherwise empty."""
         return object_of(self.body)
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the target asks us to wait, 0 to `MAX_RETRY_AFTER`; None if unclear.
+        """How many seconds the target asks us to wait, from 0 to `MAX_RETRY_AFTER`, or None if unclear.
 
-        RFC 9110, 10.2.3: seconds or a date. A date is compared with the response's own date if it has one.
+        RFC 9110, 10.2.3: seconds or a date. A date is compared with the response's own date, if there is one.
         """
         value = self.headers.get("retry-after", "").strip()
         if _SECONDS.fullmatch(value):
@@ -67,23 +68,27 @@ class HttpResponse:
 
     @property
     def date(self) -> float | None:
-        """The time when the target sent the response, by its own clock, to the second; None if unknown."""
+        """When the target sent the response, by its own clock, to the second, or None if unknown."""
         return _date(self.headers.get("date", ""))
 
     @property
     def is_success(self) -> bool:
-        """Whether the HTTP status is a success, which isn't enough if the body says otherwise (promise
-        10)."""
+        """Whether the HTTP status indicates success.
+
+        That isn't enough if the body says otherwise (promise 10).
+        """
         return 200 <= self.status < 300
 
     @property
     def is_page(self) -> bool:
-        """Whether the body is a web page instead of JSON, as proxies and services under maintenance send."""
+        """Whether the body is a web page instead of JSON, as sent by proxies and by services under
+        maintenance.
+        """
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property
     def excerpt(self) -> str:
-        """The part of the body to quote in messages; for a web page, only its title."""
+        """The part of the body to quote in messages. For a web page, this is only its title."""
         if not self.is_page:
             return self.text
         title = _TITLE.search(self.text)
@@ -103,7 +108,7 @@ def _date(text: str) -> float | None:
 
 
 class UnreadableResponseError(Exception):
-    """A response can't be read completely; `str()` says why."""
+    """A response can't be read completely. `str()` says why."""
 
 
 class TooLargeError(UnreadableResponseError):
@@ -111,11 +116,11 @@ class TooLargeError(UnreadableResponseError):
 
 
 class CompressedError(UnreadableResponseError):
-    """A response is compressed, which kbsync didn't request."""
+    """A response is compressed although kbsync didn't request that."""
 
 
 class BodyChangedError(Exception):
-    """A file to send no longer has its measured length; `str()` says how it differs."""
+    """A file to send no longer has its measured length. `str()` says how the length differs."""
 
 
 class BodyMissingError(BodyChangedError):
@@ -141,7 +146,7 @@ _NO_SIGN = (*_LASTING, UnreadableResponseError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's outcome indicates about the target's state."""
+    """What the outcome of a request says about the target's state."""
 
     UP = "up"
     DOWN = "down"
@@ -151,11 +156,11 @@ class Sign(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """A request that failed.
+    """A failed request.
 
-    `may_retry`: a retry may soon succeed. `retry_after`: the seconds of the Retry-After header, if any.
-    This is a value instead of an exception, so that `error` has no transport error attached, which would
-    contain the request and its key.
+    `may_retry`: a retry may soon succeed. `retry_after`: the seconds in the Retry-After header, if any. This
+    is a value and not an exception, so that `error` has no transport error attached, which would contain the
+    request and its key.
     """
 
     error: TargetError
@@ -165,10 +170,10 @@ class FailedRequest:
 
 
 class SendTrace:
-    """Records httpcore's reports of one request: whether any byte may have reached the target.
+    """Records what httpcore reports about a request: whether any byte may have reached the target.
 
-    It is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The tunnel's CONNECT goes to the
-    proxy and doesn't count.
+    It is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The CONNECT request for a tunnel goes
+    to the proxy and doesn't count.
     """
 
     def __init__(self) -> None:
@@ -191,7 +196,7 @@ class SendTrace:
 def failed_request(
     beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool
 ) -> FailedRequest:
-    """Return the outcome of a request without a response.
+    """Return the outcome of a request that got no response.
 
     `beginning`: the start of the message, up to the host.
     """
@@ -251,7 +256,7 @@ def _describe_unreachable(error: Exception) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all its causes, each once.
+    """Yield an error and all its causes, each only once.
 
     httpcore raises `from None`, but keeps the cause as context and as argument.
     """

@@ -1,6 +1,6 @@
 """Limits requests to a service: how many at a time, how many per minute, and none while it is down.
 
-All mirrors of one account share an `Account`; each has its own `Gate`, the only class here that waits.
+All mirrors of an account share an `Account`. Each of them has its own `Gate`, the only class here that waits.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Breaker:
-    """Blocks calls to a target that is down, longer each time; then one call probes it.
+    """Blocks calls to a target that is down, for longer each time. After that time, a single call probes the
+    target.
 
-    Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled after each failed probe, up to 60 s. Calls have numbers,
-    because one may end long after others began: only the probe's own outcome ends the probe, and a call from
-    before the breaker opened doesn't lengthen the pause. `steady`: a monotonic clock in seconds.
+    It opens after `FAILURES_IN_A_ROW`, for 1 s, doubled after each failed probe, up to 60 s. Calls have
+    numbers, because one may end long after others began: only the probe's own outcome ends the probe, and a
+    call from before the breaker opened doesn't lengthen the pause. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -57,7 +58,7 @@ class Breaker:
 
     @property
     def rest(self) -> float | None:
-        """Seconds until calls are allowed again; None if they are allowed now."""
+        """The number of seconds until calls are allowed again, or None if they are allowed now."""
         if self._until is None:
             return None
         rest = self._until - self._steady()
@@ -67,8 +68,9 @@ class Breaker:
         return FIRST_REST if is_awaited else None
 
     def begin(self) -> int:
-        """Record the start of a call, allowed if `rest` is None; return its number, to pass back with its
-        outcome.
+        """Record the start of a call, which is allowed if `rest` is None.
+
+        Return its number, to be passed back with its outcome.
         """
         self._calls += 1
         if self._until is not None:
@@ -76,14 +78,14 @@ class Breaker:
         return self._calls
 
     def succeeded(self) -> None:
-        """Record that the target responded to a call: from now on all calls are allowed."""
+        """Record that the target responded to a call. From now on, all calls are allowed."""
         self._failures, self._pause = 0, FIRST_REST
         self._until = self._probe = None
 
     def failed(self, call: int, cause: str, retry_after: float | None = None) -> None:
-        """Record that a call found the target down.
+        """Record that the target was down when it was called.
 
-        `cause`: a sentence for messages; `retry_after`: the target's Retry-After.
+        `cause`: a sentence for messages. `retry_after`: the target's Retry-After.
         """
         if call == self._probe:
             self._pause = min(self._pause * 2, MAX_REST)
@@ -98,15 +100,16 @@ class Breaker:
         self._probe = None
 
     def withdraw(self, call: int) -> None:
-        """Record that a call ended without showing the target's state; if it was the probe, the next call
-        probes.
+        """Record that a call ended without showing the target's state.
+
+        If it was the probe, the next call probes instead.
         """
         if call == self._probe:
             self._probe = None
 
 
 class MissingCalls:
-    """Remembers calls that a service doesn't have, so that they aren't repeated.
+    """Remembers which calls a service doesn't have, so that they aren't repeated.
 
     `steady`: a monotonic clock in seconds.
     """
@@ -118,9 +121,10 @@ class MissingCalls:
 
     @contextmanager
     def remembered(self, op: str) -> Iterator[None]:
-        """Remember whether the service has the call `op`, made inside the context.
+        """Remember whether the service has the call `op`, which is made inside the context.
 
-        Once a `NotOffered` is proven, this raises it for an hour without sending a request.
+        Once the service has proved not to have the call, raise `NotOffered` for an hour without sending a
+        request.
         """
         self.check(op)
         try:
@@ -130,19 +134,19 @@ class MissingCalls:
             raise
 
     def check(self, op: str) -> None:
-        """Raise the `NotOffered` of a call if it was proven within the last hour."""
+        """Raise the `NotOffered` for a call if it was proven within the last hour."""
         if self.lacks(op):
             error = self._missing[op][1]
             raise NotOffered(error.reason, code=error.code)
 
     def lacks(self, op: str) -> bool:
-        """Return whether the call was proven missing within the last hour."""
+        """Return whether it was proven within the last hour that the service doesn't have the call."""
         return op in self._missing and self._steady() - self._missing[op][0] < MISSING_CALL_SECONDS
 
     def note(self, op: str, error: NotOffered) -> NotOffered:
-        """Record that the service lacks the call, which isn't a document's fault; return `error`.
+        """Record that the service lacks the call, which isn't a document's fault. Return `error`.
 
-        The service's own code proves it at once, an HTTP status only if it recurs at least
+        The service's own code proves that at once. An HTTP status proves it only if it recurs at least
         `CONFIRMATION_INTERVAL` seconds later.
         """
         # A failing gateway may return 404 for every path for a while. Believing one 404 could cost an hour of
@@ -167,10 +171,10 @@ class MissingCalls:
 
 
 class Account:
-    """The state that all mirrors of an account share: whether the service is down or asks for a pause, and
-    which calls it lacks.
+    """The state that all mirrors of an account share.
 
-    `steady`: a monotonic clock in seconds.
+    It knows whether the service is down or has asked for a pause, and which calls it lacks. `steady`: a
+    monotonic clock in seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -181,7 +185,7 @@ class Account:
         """No request starts before this time."""
 
     def be_quiet(self, seconds: float) -> None:
-        """Pause for this many seconds, as the service requested; the longest pause counts."""
+        """Pause for this many seconds, as the service requested. Of several pauses, the longest counts."""
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
 
 
@@ -189,8 +193,8 @@ class Gate:
     """Admits callers in the order in which they arrive, at most `limit` at a time.
 
     `concurrency`: the initial and maximum limit. `requests_per_minute`: the maximum in any minute, even
-    across a restart of the process unless it `is_first`; 0 for no limit. `steady`: a monotonic clock in
-    seconds; `sleep` waits by it.
+    across a restart of the process unless it `is_first`; 0 means no limit. `steady`: a monotonic clock in
+    seconds. `sleep` waits by that clock.
     """
 
     def __init__(
@@ -215,11 +219,13 @@ class Gate:
 
     @property
     def rest(self) -> float:
-        """Seconds until the target or our own limit allows the next request; 0 if it may start now."""
+        """The number of seconds until the target or our own limit allows the next request, or 0 if it may
+        start now.
+        """
         return max(0.0, max(self._account.quiet_until, self._spacing.free_at) - self._steady())
 
     async def enter(self) -> int:
-        """Wait for a slot, which `leave` frees; return the caller's burst number."""
+        """Wait for a slot, which `leave` frees. Return the number of the caller's burst."""
         async with self._turnstile:  # fair: its holder is the first in line
             # Both may change during either wait, so check both again.
             while self.in_flight >= self.limit or self.rest > 0:
@@ -240,7 +246,7 @@ class Gate:
     def slow_down(self, burst: int, retry_after: float | None) -> None:
         """Halve the limit after "too many requests", and pause for `retry_after` seconds or our default.
 
-        Responses to one burst halve it only once; a longer `retry_after` among them still counts.
+        Responses to the same burst halve it only once, but a longer `retry_after` among them still counts.
         """
         # A service refuses requests sent together all at once: count that as one refusal.
         if burst == self._burst:
@@ -253,7 +259,7 @@ class Gate:
             self._account.be_quiet(retry_after)
 
     def succeeded(self, burst: int) -> None:
-        """Record that a request of `burst` succeeded; requests from before the last slowdown don't count."""
+        """Record that a request of `burst` succeeded. Requests from before the last slowdown don't count."""
         if burst != self._burst:
             return
         self._pause = FIRST_PAUSE
@@ -265,10 +271,10 @@ class Gate:
 
 
 class Spacing:
-    """Spaces starts evenly after a small burst, at most `per_minute` in any minute; 0: no limit.
+    """Spaces starts evenly after a small burst, with at most `per_minute` in any minute; 0 means no limit.
 
-    A virtual schedule (GCRA): each start advances it by one interval, and it may run ahead of the clock by
-    the burst. `since`: assume that an earlier process used up the limit before that time.
+    It keeps a virtual schedule (GCRA): each start advances the schedule by one interval, and it may run ahead
+    of the clock by the burst. `since`: assume that an earlier process used up the limit before that time.
     """
 
     def __init__(self, per_minute: int, since: float | None = None) -> None:
@@ -288,7 +294,7 @@ class Spacing:
 
 
 class Pace:
-    """Limits all uploads together to `per_second` bytes per second; 0: no limit."""
+    """Limits all uploads together to `per_second` bytes per second; 0 means no limit."""
 
     def __init__(self, per_second: int, steady: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -296,13 +302,14 @@ class Pace:
         self._free_at = 0.0
 
     def chunk(self, limit: int) -> int:
-        """Return the number of bytes to claim at a time: fewer than `limit` at a slow pace, so that no
-        connection is silent for long.
+        """Return the number of bytes to reserve at a time.
+
+        At a slow pace, it is less than `limit`, so that no connection is silent for long.
         """
         return min(limit, max(1024, self._per_second // 4)) if self._per_second else limit
 
     def claim(self, size: int) -> float:
-        """Reserve `size` bytes; return the seconds to wait before sending them."""
+        """Reserve `size` bytes. Return how many seconds to wait before sending them."""
         if not self._per_second:
             return 0.0
         now = self._steady()

@@ -1,4 +1,6 @@
-"""Builds a document's metadata for services that store it: its path, and the tags in its front matter."""
+"""Builds the metadata of a document for services that store it: the path, and the tags from the front
+matter.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """Return the tags in front matter, listed on one line or several; none if the front matter has no end.
+    """Return the tags in front matter, listed on one line or several. If the front matter has no end, there
+    are none.
 
-    This reads the front matter line by line, because kbsync parses a document's YAML only in the sandbox, and
+    This reads the front matter line by line, because kbsync parses a document's YAML only in the sandbox and
     this function runs outside it.
     """
     first, *lines = text.removeprefix("\ufeff").splitlines() or [""]

@@ -1,4 +1,4 @@
-"""Reads a service's responses: single fields without trusting them, and whole lists.
+"""Reads a service's responses without trusting them, both single fields and whole lists.
 
 A missing field, or one of a different type, reads as None, "" or empty. Lists are unreliable: the order may
 be undocumented, there may be no cursor, `total` may be wrong, missing or text, a page beyond the end may
@@ -30,8 +30,9 @@ def text_of(value: object) -> str:
 
 
 def id_of(value: object) -> str | None:
-    """Return an id as a string, from JSON text or a JSON integer; None for anything else, even a float: above
-    53 bits it has already lost digits.
+    """Return an id as a string, given JSON text or a JSON integer, or None for anything else.
+
+    A float isn't accepted, either: above 53 bits, it has already lost digits.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -39,22 +40,23 @@ def id_of(value: object) -> str | None:
 
 
 def integer(value: object) -> int | None:
-    """Return an integer, or a string of digits; None for anything else."""
+    """Return the value of an integer or of a string of digits, or None for anything else."""
     if isinstance(value, str):
         return number_in(value.strip())
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def count_of(value: object) -> int | None:
-    """Return a count: an integer or digits, not negative, and small enough for SQLite; None for anything
-    else.
+    """Return a count, or None if there isn't a valid one.
+
+    A count is an integer or digits, not negative, and small enough for SQLite.
     """
     count = integer(value)
     return count if count is not None and 0 <= count <= _MAX_COUNT else None
 
 
 def number(value: object) -> float | None:
-    """Return a number such as a score; None for anything else, and for absurdly large ones."""
+    """Return a number, such as a score, or None for anything else and for absurdly large numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _MAX_NUMBER else None
@@ -63,7 +65,7 @@ def number(value: object) -> float | None:
 def seconds_of(value: object) -> float | None:
     """Return a time in epoch seconds.
 
-    This accepts seconds or milliseconds, as number or digits, and ISO 8601 (UTC by default).
+    This accepts seconds or milliseconds, as a number or as digits, and ISO 8601 (UTC by default).
     """
     if isinstance(value, str) and (count := number_in(value.strip())) is not None:
         value = count
@@ -79,7 +81,7 @@ def seconds_of(value: object) -> float | None:
 
 
 class Fields(dict[str, Any]):
-    """A JSON object; each method returns a field as the functions above do."""
+    """A JSON object. Each method reads a field with the corresponding function above."""
 
     def text(self, key: str) -> str:
         """Return a string, or ""."""
@@ -102,7 +104,7 @@ class Fields(dict[str, Any]):
         return number(self.get(key))
 
     def flag(self, key: str) -> bool | None:
-        """Return a boolean from 0, 1, false or true."""
+        """Return a boolean, given as 0, 1, false or true."""
         value = self.get(key)
         return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
@@ -138,8 +140,9 @@ V = TypeVar("V")
 
 
 def row_reader(read: Callable[[Fields], V]) -> Callable[[object], V | None]:
-    """Decorate a function that parses an object with an `id`, which it gets as a string. The decorated
-    function accepts any JSON, and returns None if it isn't such an object.
+    """Decorate a function that parses an object with an `id`, which it gets as a string.
+
+    The decorated function accepts any JSON value, and returns None if it isn't such an object.
     """
 
     def read_row(value: object) -> V | None:
@@ -161,8 +164,9 @@ def require_document(op: str, row: V | None) -> V:
 
 
 def require_shape(op: str, value: V | None) -> V:
-    """Return `value`, the parsed response. Raises `Unavailable` if it is None, because the response has an
-    unexpected shape.
+    """Return `value`, the parsed response.
+
+    Raises `Unavailable` if it is None, because the response has an unexpected shape.
     """
     if value is None:
         raise Unavailable(f"{op}: the response has an unexpected shape", code="shape")
@@ -170,7 +174,7 @@ def require_shape(op: str, value: V | None) -> V:
 
 
 def batches(ids: Iterable[str], limit: int) -> Iterator[tuple[str, ...]]:
-    """Yield the ids in batches for one request, each id once."""
+    """Yield the ids in batches, one for each request, with each id only once."""
     unique = tuple(dict.fromkeys(ids))
     return (unique[start : start + limit] for start in range(0, len(unique), limit))
 
@@ -203,7 +207,7 @@ T_co = TypeVar("T_co", bound=HasId, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class ListPage(Generic[T_co]):
-    """One page of a list. `total`: the list's own count. `is_null`: the response has no list."""
+    """A page of a list. `total`: the list's own count. `is_null`: whether the response has no list."""
 
     rows: tuple[T_co, ...]
     total: int | None
@@ -237,7 +241,7 @@ class DocumentRow:
 
 
 def page_in(listed: object, total: object, read: Callable[[object], T | None]) -> ListPage[T] | None:
-    """Return the list's rows, each parsed by `read` (see `row_reader`); None if there is no list."""
+    """Return the rows of the list, each parsed by `read` (see `row_reader`), or None if there is no list."""
     if not isinstance(listed, list):
         return None
     rows = map(read, listed)
@@ -245,14 +249,14 @@ def page_in(listed: object, total: object, read: Callable[[object], T | None]) -
 
 
 def value_at(body: Any, path: str) -> Any:
-    """Return the value at a path of keys such as `data.docs`; None if it is missing."""
+    """Return the value at a path of keys, such as `data.docs`, or None if it is missing."""
     for key in path.split("."):
         body = object_of(body).get(key)
     return body
 
 
 def card_in(row: Fields, setting: str) -> BaseCard:
-    """Return a knowledge base whose fields have the usual names. `setting`: the setting to show with it."""
+    """Parse a knowledge base whose fields have the usual names. `setting`: the setting to show with it."""
     settings = {setting: row.text(setting)} if row.text(setting) else {}
     name, description, model = row.text("name"), row.text("description"), row.text("embedding_model")
     return BaseCard(row["id"], name, description, model, row.count("document_count"), settings=settings)
@@ -263,7 +267,7 @@ Match = tuple[str, Passage]
 
 
 def matches_in(listed: object, read: Callable[[Fields], tuple[object, Passage]]) -> tuple[Match, ...] | None:
-    """Return the passages that a search found, each parsed by `read`; None if there is no list."""
+    """Return the passages that a search found, each parsed by `read`, or None if there is no list."""
     if not isinstance(listed, list):
         return None
     matches = map(read, objects_in(listed))
@@ -279,7 +283,7 @@ def hits_of(matches: Iterable[Match]) -> list[Hit]:
 
 
 def path_below(prefix: str, path: str) -> str | None:
-    """Return `path` without the mirror's prefix; None for a file with another mirror's prefix."""
+    """Return `path` without the mirror's prefix, or None for a file with another mirror's prefix."""
     return path.removeprefix(prefix) if path.startswith(prefix) and path != prefix else None
 
 
@@ -288,7 +292,7 @@ FetchPage = Callable[[int, int], Awaitable[ListPage[T]]]
 
 
 def real_size(page: ListPage[T], size: int) -> int:
-    """Return the page size that the server really uses: the length of an incomplete first page.
+    """Return the page size that the server really uses, which is the length of a first page that isn't full.
 
     Requesting that size from then on reads every row, whether the server pages by the requested size or by
     its own.
@@ -301,11 +305,11 @@ R = TypeVar("R", bound=DocumentRow)
 
 
 async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple[dict[str, R], int]:
-    """Return the rows of `ids` on the pages with the newest documents, and the number of pages read: at most
-    one for each id.
+    """Return the rows of `ids` on the pages with the newest documents, and the number of pages read.
 
-    Few services document the order of their list. If the first page is oldest first, the newest documents are
-    on the last one. The search stops at a page without any of them.
+    At most one page is read for each id. Few services document the order of their list. If the first page has
+    the oldest documents, the newest ones are on the last page. The search stops at a page without any of the
+    ids.
     """
     rows: dict[str, R] = {}
     number, step, size, requests = 1, 1, PAGE_SIZE, 0
@@ -329,8 +333,9 @@ async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple
 
 
 class ListSweep(Generic[T]):
-    """Reads the whole list repeatedly until the result is reliable, at most `SWEEPS` times. Keeps only the
-    ids in memory; `shown` is their number.
+    """Reads the whole list repeatedly until the result is reliable, at most `SWEEPS` times.
+
+    Only the ids are kept in memory. `shown` is the number of them.
     """
 
     def __init__(self, fetch_page: FetchPage[T]) -> None:
@@ -347,13 +352,15 @@ class ListSweep(Generic[T]):
 
     @property
     def claimed_count(self) -> int:
-        """The minimum of the list's own counts; 0 if it has none."""
+        """The lowest of the counts that the list reports, or 0 if it reports none."""
         return min(self._last.totals, default=0)
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the list may be incomplete: it has fewer documents than every reported count, or there is
-        no count."""
+        """Whether the list may be incomplete.
+
+        It may be if it has fewer documents than every count that it reported, or if it reported none.
+        """
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 
     async def rows(self) -> AsyncGenerator[T, None]:
@@ -395,7 +402,10 @@ class ListSweep(Generic[T]):
 
 @dataclass(slots=True)
 class _Turn:
-    """One pass through the list. `distinct` counts its rows, `totals` are the counts on its pages."""
+    """One pass through the list.
+
+    `distinct` counts the list's rows; `totals` are the counts reported on its pages.
+    """
 
     mark: int
     number: int = 1

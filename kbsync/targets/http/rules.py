@@ -111,8 +111,9 @@ _FILES = file_names(ENDINGS)
 
 
 def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
-    """Return `text` without the names of documents, which may contain any words: `余额.xlsx` doesn't mean an
-    empty account.
+    """Return `text` without the names of documents, which may contain any words.
+
+    For example, `余额.xlsx` doesn't mean that the account is empty.
     """
     return files.sub(" ", text)
 
@@ -123,7 +124,9 @@ def strip_signatures(text: str) -> str:
 
 
 def quote_message(text: str) -> str:
-    """Return a service's message, safe to show: on one line, truncated, without the signatures in URLs."""
+    """Return a service's message in a form that is safe to show: on one line, truncated, and without the
+    signatures in URLs.
+    """
     return printable(" ".join(strip_signatures(text).split()))[:_MAX_MESSAGE_LENGTH]
 
 
@@ -158,8 +161,9 @@ class ErrorCase:
         return self.status in SUCCESS
 
     def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
-        """Return whether the response has no message, and no code among `known_codes`: the next request may
-        succeed. Web pages count too.
+        """Return whether the response has no message and none of the `known_codes`.
+
+        In that case, the next request may succeed. Web pages count, too.
         """
         if self.message:
             return False
@@ -243,7 +247,7 @@ class ErrorRule:
         )
 
     def error(self, case: ErrorCase, reason: str) -> TargetError | None:
-        """Return the error that the rule gives for a case: `reason`, followed by the hint."""
+        """Return the rule's error for a case: `reason`, followed by the hint."""
         if self.means is None:
             return None
         reason = f"{reason}; {self.hint}" if self.hint else reason
@@ -282,8 +286,9 @@ Describe = Callable[[ErrorCase, ErrorRule], str]
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
-    """Return a message such as `upload: kb.example answered 413: …`. `sentences`: what the service's codes
-    mean.
+    """Return a message such as `upload: kb.example answered 413: …`.
+
+    `sentences`: the meanings of the service's codes.
     """
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
@@ -299,10 +304,10 @@ def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, st
 def classify(
     case: ErrorCase, rules: Sequence[ErrorRule] = (), describe: Describe = describe_answer
 ) -> TargetError | None:
-    """Return the error for a case, by the first rule that matches; None on success.
+    """Return the error for a case by the first rule that matches, or None on success.
 
-    `rules`, `describe`: the service's. If none of its rules matches, the HTTP status decides, and is the
-    code.
+    `rules` and `describe` are those of the service. If none of its rules matches, the HTTP status decides and
+    is used as the code.
     """
     matching = first_rule(case, rules)
     if matching is not None:
@@ -318,8 +323,10 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
 
 
 def by_status(response: HttpResponse, *, is_of_document: bool = True) -> TargetError | None:
-    """Classify a response of a service without its own table by the common rules, with the message from where
-    most services put it; return None for 2xx with JSON.
+    """Classify a response by the common rules, for a service without its own table. Return None for 2xx with
+    JSON.
+
+    The message is taken from where most services put it.
     """
     body = response.fields
     error = body.get("error")
@@ -330,7 +337,7 @@ def by_status(response: HttpResponse, *, is_of_document: bool = True) -> TargetE
 
 
 def says_money(words: str) -> bool:
-    """Return whether the message, perhaps of a failed document, blames an empty account."""
+    """Return whether the message, perhaps about a failed document, says that the account is out of credit."""
     return MONEY.search(without_files(words)) is not None
 
 
@@ -341,7 +348,7 @@ MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
 def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final: bool = False) -> DocStatus:
     """Return the status of a document that the service failed to index, with its reason.
 
-    `is_quota`: the account is to blame, not the document; a reason that mentions money implies it.
+    `is_quota`: the account is to blame, not the document. A reason that mentions money implies this.
     `is_final`: see `DocStatus`.
     """
     reason = quote_message(words) or "the service gives no reason"
@@ -353,7 +360,7 @@ P = TypeVar("P")
 
 
 async def unless_gone(response: Awaitable[P]) -> P | None:
-    """Return the result; None if the service reports that the document doesn't exist."""
+    """Return the result, or None if the service reports that the document doesn't exist."""
     try:
         return await response
     except Rejected as error:
@@ -406,7 +413,7 @@ COMMON: tuple[ErrorRule, ...] = (
 
 
 def is_completion(response: HttpResponse) -> bool:
-    """Return whether the response is a chat completion, regardless of the envelope of the service's other
+    """Return whether the response is a chat completion, whatever the envelope of the service's other
     responses.
     """
     body = response.fields

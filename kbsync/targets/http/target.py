@@ -1,8 +1,8 @@
-"""The base class of every target that a service hosts: creates the client from the config and implements the
-contract.
+"""The base class of every target that a service hosts. It creates the client from the config and implements
+the contract.
 
-It decides which documents not to send, and what the refusal of one document means for others. It accepts a
-list only if it is complete, believes that a document is gone only if its base still exists, and removes our
+It decides which documents not to send, and what the refusal of one document means for the others. It accepts
+a list only if it is complete, believes that a document is gone only if its base still exists, and removes our
 key from every reason.
 """
 
@@ -78,7 +78,7 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 def key_of(config: RemoteTargetConfig) -> str:
     """Return the API key.
 
-    Raises `UsageError` if it can't be read or has characters that a header can't carry.
+    Raises `UsageError` if the key can't be read or contains characters that aren't allowed in a header.
     """
     key = config.api_key.reveal()
     if not (key and key.isascii() and key.isprintable() and " " not in key):
@@ -87,7 +87,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Return for how many seconds after a reindex request a failure may still be the old one."""
+    """Return for how many seconds after a reindex request a reported failure may still be the old one."""
     return min(_MAX_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -99,10 +99,11 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     search: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """Return the result of `search` with the service's ranking model if the config requests it, otherwise
-    without. If the ranking model may have failed (there is no such model, the account has no credit or plan
-    for it, or the error's code is in `overloaded`), this searches again without it, but not if the key is
-    refused or the service doesn't respond. Raises `TargetError`.
+    """Return the result of `search`, with the service's ranking model if the config requests it.
+
+    If the ranking model may have failed (it doesn't exist, the account has no credit or plan for it, or the
+    error's code is in `overloaded`), search again without it, unless the key is refused or the service
+    doesn't respond. Raises `TargetError`.
     """
     if not is_ranked:
         return await search(False)
@@ -120,9 +121,10 @@ async def search_ranked(
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Return why a service would refuse a document, usually only after the whole upload; None if it wouldn't.
+    """Return why a service would refuse a document, usually only after the whole upload, or None if it
+    wouldn't.
 
-    `max_bytes`: the limit in the config, if any; any other limit is the service's own.
+    `max_bytes`: the limit in the config, if any. Any other limit is the service's own.
     """
     extension = extension_of(document.path)
     limit = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
@@ -136,7 +138,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
 
 
 def address_in(document: Outgoing) -> str:
-    """Return the URL in a link file. Raises `Unfit` for a file without one."""
+    """Return the URL in a link file. Raises `Unfit` for a file without a URL."""
     try:
         with document.body.open() as stream:
             return address_from(document.path, stream)
@@ -154,9 +156,9 @@ Row = TypeVar("Row", bound=DocumentRow)
 class ServiceTarget(Target, Generic[Row]):
     """A knowledge base hosted by a service.
 
-    A service's subclass defines `takes` and the calls above the comment "what follows"; this class
-    builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
-    document doesn't exist. Raises `UsageError` if the settings can't be used.
+    A service's subclass defines `takes` and the calls above the comment "what follows"; this class builds the
+    rest from them. Those calls use `_client` and raise `TargetError`, with the code `GONE` if the document
+    doesn't exist. Raises `UsageError` if the settings can't be used.
     """
 
     only_recipe: ClassVar[str]
@@ -220,7 +222,7 @@ class ServiceTarget(Target, Generic[Row]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Set the attributes that the service's calls need in addition to `_config` and `_client`.
+        """Set the attributes that the service's calls need besides `_config` and `_client`.
 
         This sends no request.
         """
@@ -256,16 +258,16 @@ class ServiceTarget(Target, Generic[Row]):
 
     @property
     def _most_bytes(self) -> int | None:
-        """Maximum size of a document, from the config; None if only the service has a limit."""
+        """The maximum size of a document according to the config, or None if only the service limits it."""
         return getattr(self._config, "max_bytes", None)
 
     @property
     def access(self) -> tuple[Any, TargetContext, Client]:
-        """Config, context and client, for commands that manage the account (`kbsync.accounts`)."""
+        """The config, context and client, for commands that manage the account (`kbsync.accounts`)."""
         return self._config, self._context, self._client
 
     def no_base(self, base_id: str, words: str = "", code: str = "") -> Halted:
-        """Return the error for a missing base; `words`: the service's message, `code`: its code."""
+        """Return the error for a missing base. `words`: the service's message. `code`: the service's code."""
         where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
         detail = f"{where} ({words})" if words else where
         if base_id == self._config.base_id:
@@ -274,7 +276,10 @@ class ServiceTarget(Target, Generic[Row]):
         return Halted("knowledge-base-missing", reason, code=code)
 
     async def _read_base(self, base_id: str, path: str, parse: Callable[[Any], P | None]) -> P:
-        """Return the parsed response about a base. Raises the error of `no_base` for a refusal."""
+        """Return the parsed response about a base.
+
+        If the service refuses the request, raise the error from `no_base`.
+        """
         try:
             return await self._client.read("base", path, parse)
         except (Rejected, Halted) as error:
@@ -283,14 +288,14 @@ class ServiceTarget(Target, Generic[Row]):
             raise self.no_base(base_id, error.reason, error.code) from error
 
     def _card_among(self, base_id: str, cards: Iterable[BaseCard], words: str) -> BaseCard:
-        """Return the base with this id. Raises the error of `no_base`, with `words`, if the list lacks it."""
+        """Return the base with this id. If the list lacks it, raise the error from `no_base` with `words`."""
         for card in cards:
             if card.id == base_id:
                 return card
         raise self.no_base(base_id, words)
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """Return a target for the same base whose requests first wait for `pace`, and then pass the same
+        """Return a target for the same base whose requests first wait for `pace` and then pass the same
         gate.
         """
         # Gate, breaker, connections and the knowledge about the base are shared.
@@ -322,8 +327,9 @@ class ServiceTarget(Target, Generic[Row]):
         return self._wall() + (self.clock_offset or 0.0) - moment
 
     async def _check_base_first(self, outcome: P) -> P | TargetError:
-        """Check the base before believing an outcome such as a refusal: return `outcome` if the base exists,
-        otherwise the error of the check.
+        """Check the base before believing an outcome such as a refusal.
+
+        Return `outcome` if the base exists, otherwise the error from the check.
         """
         try:
             await self.base()
@@ -336,9 +342,9 @@ class ServiceTarget(Target, Generic[Row]):
     async def _call_each(
         self, subjects: Iterable[S], call: Callable[[S], Awaitable[P]]
     ) -> dict[S, P | TargetError]:
-        """Run a call for each document, or each batch of ids; return each one's result or error.
+        """Run a call for each document, or for each batch of ids. Return the result or error of each.
 
-        After a `Halted` the remaining ones get the same outcome, without a request.
+        After a `Halted`, the remaining ones get the same outcome, without a request.
         """
         outcomes: dict[S, P | TargetError] = {}
         halted: Halted | None = None
@@ -366,7 +372,7 @@ class ServiceTarget(Target, Generic[Row]):
 
     @property
     def clock_offset(self) -> float | None:
-        """Seconds by which the service's clock was ahead of ours at its last response."""
+        """The number of seconds by which the service's clock was ahead of ours at its last response."""
         return self._client.skew.offset
 
     async def aclose(self) -> None:
@@ -376,9 +382,9 @@ class ServiceTarget(Target, Generic[Row]):
     # -- implemented by services
 
     async def card(self, base_id: str) -> BaseCard:
-        """Return a knowledge base of the account. Raises the error of `no_base` if it doesn't exist.
+        """Return a knowledge base of the account. Required unless `base` is overridden.
 
-        Required unless `base` is overridden.
+        If it doesn't exist, raise the error from `no_base`.
         """
         raise NotImplementedError
 
@@ -388,21 +394,24 @@ class ServiceTarget(Target, Generic[Row]):
         return Base(card.id, card.documents, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send one document, without retries. The outcome's `name` is the one in the response, if any.
+        """Send one document, without retries. Required unless `put` is overridden.
 
-        Raises `Unsure` if the response doesn't prove the outcome. Required unless `put` is overridden.
+        The outcome's `name` is the one in the response, if any. Raises `Unsure` if the response doesn't prove
+        the outcome.
         """
         raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """Return a page of the list, with page numbers from 1; the newest documents first if `row` is
-        defined. Required unless `rows` is overridden.
+        """Return a page of the list; pages are numbered from 1. Required unless `rows` is overridden.
+
+        If `row` is defined, the newest documents come first.
         """
         raise NotImplementedError
 
     async def row(self, remote_id: str) -> Row | None:
-        """Return one document; None if the response's shape is unexpected. Required unless `_states` is
-        overridden.
+        """Return one document, or None if the response's shape is unexpected.
+
+        Required unless `_states` is overridden.
         """
         raise NotImplementedError
 
@@ -411,33 +420,33 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete at most `most_ids` documents; return True if the response proves it for each.
+        """Delete at most `most_ids` documents. Return True if the response proves it for each.
 
         Required with `most_ids` or `deletes_in_turn`, unless `_remove_batch` is overridden.
         """
         raise NotImplementedError
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return which `ids` an existing base still has, after `remove_several`."""
+        """Return which of `ids` an existing base still has after `remove_several`."""
         return (await self._rows_among(ids)).keys()
 
     @abstractmethod
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Return the passages that match a search, each with its document's id. The query's text must not
-        be empty.
+        """Return the passages that match a search, each with its document's id.
+
+        The query must have a text.
         """
 
     def is_gone(self, error: TargetError) -> bool:
-        """Return whether the service says "not found", which counts only while the base exists (promise
-        1).
-        """
+        """Return whether the service says "not found". That counts only while the base exists (promise 1)."""
         return isinstance(error, Rejected) and error.code == GONE
 
     def missing_call_error(self, error: Rejected) -> Rejected:
-        """Return the error for an upload if the base exists but the service lacks the upload call.
+        """Return the error for an upload if the base exists but the service doesn't seem to have the upload
+        call.
 
-        The response probably didn't come from the service, so the engine retries a few times; it may be about
-        this document only (promise 9).
+        The response probably didn't come from the service, so the engine retries a few times. It may concern
+        only this document (promise 9).
         """
         reason = f"refused, although the {self.calls_base} exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=True)
@@ -445,7 +454,7 @@ class ServiceTarget(Target, Generic[Row]):
     # -- what follows
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document in its own request, without retries; return the outcomes in the same order.
+        """Send each document in its own request, without retries. Return the outcomes in the same order.
 
         If one has to wait for the service or the user, the rest aren't sent.
         """
@@ -485,9 +494,9 @@ class ServiceTarget(Target, Generic[Row]):
         fields: Mapping[str, Any] | None = None,
         content_type: str | None = OCTETS,
     ) -> P:
-        """POST a form with a document's bytes, without retries, for `upload`; return the parsed response.
+        """For `upload`, POST a form with a document's bytes, without retries. Return the parsed response.
 
-        `name`: the file's name, if it isn't the document's. Raises `Unsure` if `parse` returns None.
+        `name`: the name of the file, if it isn't the document's. Raises `Unsure` if `parse` returns None.
         """
         file = FilePart("file", name or document.name, document.body, content_type)
         response = await self._client.post_form("upload", path, fields=fields or {}, file=file)
@@ -503,7 +512,9 @@ class ServiceTarget(Target, Generic[Row]):
         }
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the states of recent documents from the first pages of the list, and older ones one by one."""
+        """Read the states of recent documents from the first pages of the list, and those of older ones one
+        by one.
+        """
         rows, rest = await self._find_on_pages(ids)
         details = await self._read_details(rest)
         errors = [error for error in details.values() if isinstance(error, TargetError)]
@@ -523,8 +534,9 @@ class ServiceTarget(Target, Generic[Row]):
         return states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
-        """Return the rows on the newest pages of the list, and the ids to query individually: never send more
-        requests than there are ids (ADR 15).
+        """Return the rows on the newest pages of the list, and the ids to query individually.
+
+        There are never more requests than ids (ADR 15).
         """
         try:
             rows, requests = await find_on_pages(self.page, set(ids))
@@ -535,7 +547,7 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, rest[: len(ids) - requests]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document, or the error that reading it raised; None if it is gone and the base still
+        """Return each document or the error that reading it raised, or None if it is gone and the base still
         exists.
         """
         # Check the base once for all missing documents, and after them: before, it could still disappear.
@@ -559,7 +571,10 @@ class ServiceTarget(Target, Generic[Row]):
         return {remote_id: row.status for remote_id, row in rows.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id; a missing one counts as success. This sends no batch after a `Halted`."""
+        """Delete each remote id.
+
+        One that doesn't exist counts as a success. After a `Halted`, no further batch is sent.
+        """
         if self.deletes_in_turn:
             return await self._deletions.delete(ids, self._remove_batch)
         ids = tuple(dict.fromkeys(ids))
@@ -576,7 +591,9 @@ class ServiceTarget(Target, Generic[Row]):
         return outcomes
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete a batch, then check the rest: one missing id may make the service refuse all of them."""
+        """Delete a batch, then check what is left: a single missing id may make the service refuse the whole
+        batch.
+        """
         failure: TargetError = Unavailable(_STILL_THERE, code="still-there")
         is_refused = False
         try:
@@ -613,7 +630,7 @@ class ServiceTarget(Target, Generic[Row]):
         return self._read_list(self._request_page)
 
     async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
-        """Return the rows of those `ids` that the list has; read it until all of them are found."""
+        """Return the rows of those `ids` that are in the list, reading it until all of them are found."""
         wanted, found = set(ids), dict[str, Row]()
         async with aclosing(self.rows()) as rows:
             async for row in rows:
@@ -627,13 +644,13 @@ class ServiceTarget(Target, Generic[Row]):
         return await self._translate_refusal(self.page(number, size))
 
     async def _listed_on(self, page: Awaitable[ListPage[Row]]) -> Sequence[Listed]:
-        """Return the documents on one page, for services whose list has a filter for names (`Finds`)."""
+        """Return the documents on one page, for services whose list can be filtered by name (`Finds`)."""
         return [row.listed for row in (await self._translate_refusal(page)).rows]
 
     async def _translate_refusal(self, documents: Awaitable[P]) -> P:
         """Return a page of the list, or the states of documents.
 
-        Raises `Unavailable` for every refusal while the base exists, because a list without an error must be
+        While the base exists, raises `Unavailable` for every refusal, because a list without an error must be
         complete, and the engine would ask again without a pause.
         """
         try:
@@ -643,9 +660,10 @@ class ServiceTarget(Target, Generic[Row]):
             raise await self._check_base_first(later) from error
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Search; return the best hits first, without `path`, which the engine knows by the ids.
+        """Search, and return the best hits first. The hits have no `path`, which the engine knows by their
+        ids.
 
-        Services can't filter by path, type or date: with such filters, this returns all hits for the engine
+        Services can't filter by path, type or date. With such filters, this returns all hits for the engine
         to filter.
         """
         if sum(1 if character.isascii() else 2 for character in query.text.strip()) < self.shortest_query:

@@ -37,6 +37,6 @@ class IndexedTargetConfig(TargetConfig):
         return tuple(dict.fromkeys(addresses))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between settings of the block; overriding methods must also yield these."""
+        """Yield conflicts between settings of the block. Overriding methods must yield these, too."""
         yield from service_conflicts(self.embedding, (*loc, "embedding"))
         yield from service_conflicts(self.rerank, (*loc, "rerank"))

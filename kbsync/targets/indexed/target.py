@@ -1,7 +1,7 @@
-"""A target whose index kbsync keeps itself: a document is searchable when `put` returns.
+"""A target whose index kbsync keeps itself. A document is searchable when `put` returns.
 
-The first document or question loads the parser, numpy, the tokenizer or the model weights as needed, and the
-modules that split or search: a pass over an unchanged folder needs none of them.
+The first document or question loads the parser, numpy, the tokenizer or the model weights as needed, along
+with the modules that split or search. A pass over an unchanged folder needs none of them.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
 
 
 def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
-    """Return the encoder that `config` selects, without loading or sending anything. `is_first`: see
-    `Endpoint`.
+    """Return the encoder selected in `config`, without loading or sending anything.
+
+    `is_first`: see `Endpoint`.
     """
     if _is_service(config.embedding):
         from kbsync.targets.services.blocking import ServiceEncoder
@@ -108,7 +109,7 @@ def _onnx_of(config: IndexedTargetConfig) -> Path | None:
 
 
 def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
-    """Return whether the config block names a service.
+    """Return whether the config block selects a service.
 
     Raises `UsageError` for an unreadable secret, before anything is opened.
     """
@@ -121,7 +122,7 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 
 class IndexedTarget(Target):
-    """A target over the store that `store` opens."""
+    """A target based on the store that `store` opens."""
 
     updates_in_place = True
 
@@ -141,9 +142,11 @@ class IndexedTarget(Target):
         recognize: Recognize | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """Open the target that `config` describes, without loading a model. `parse` replaces the parser.
-        `scans`: the folder for the texts of scanned pages; None if they are not read. `recognize` replaces
-        the function that reads them. `better`: the model for comparing questions with the better vectors.
+        """Open the target described by `config`, without loading a model.
+
+        `parse` replaces the parser. `scans`: the folder for the texts of scanned pages, or None if those
+        aren't read. `recognize` replaces the function that reads them. `better`: the model for comparing
+        questions with the better vectors.
         """
         self._context, self._scans_folder, self._page_reader = context, scans, recognize
         is_first = context.read_only  # an interactive command
@@ -211,7 +214,7 @@ class IndexedTarget(Target):
 
     @property
     def revision(self) -> int | None:
-        """Return the revision of the index after the last change by this process."""
+        """Return the revision of the index after this process's last change."""
         return self._store.revision
 
     @property
@@ -221,13 +224,18 @@ class IndexedTarget(Target):
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return a recipe that changes with the format's reader, the chunker, the model and the kind of file.
-        The tokenizer isn't part of it: after a tokenizer change, the store itself re-tokenizes its texts.
+
+        The tokenizer isn't part of it: when the tokenizer changes, the store itself updates the words of its
+        texts.
         """
         reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
-        """Return the index as a base. An empty index with a new id replaces a missing or damaged one."""
+        """Return the index as a base.
+
+        If it is missing or damaged, an empty index with a new id replaces it.
+        """
         uuid, documents = await in_thread(self._store.check)
         former = (*self._store.writers, self._store.checked_revision)
         base = Base(uuid, documents, self._store.address, *former)
@@ -266,7 +274,7 @@ class IndexedTarget(Target):
         return self._encoder.model
 
     async def put_made(self, entry: Entry) -> PutOutcome:
-        """Store a document that is already split and has all its vectors."""
+        """Store a document that has already been split and has all its vectors."""
         [outcome] = await in_thread(self._store.put, [entry], self._encoder)
         return Accepted(str(outcome), ready=True) if isinstance(outcome, int) else outcome
 
@@ -462,7 +470,7 @@ class IndexedTarget(Target):
             self._scans.open(base, self._store.find_existing, find_uploads)
 
     def _with_scans(self, outcome: Entry | TargetError, document: Outgoing) -> Entry | TargetError:
-        """Return the part of a document to store now: all of it, unless it has scanned pages."""
+        """Return the part of a document to store now. That is all of it, unless it has scanned pages."""
         if isinstance(outcome, TargetError) or not outcome.scanned_pages:
             return outcome
         if self._scans is None:
@@ -488,7 +496,7 @@ class IndexedTarget(Target):
         return replace(outcome, replaces=None, chunks=tuple(chunk(name)), vectors={})
 
     def _record_scans(self, entry: Entry, outcome: int | TargetError, document: Outgoing) -> bool:
-        """Record the stored part; return whether it has all the text."""
+        """Record the stored part. Return whether it includes all of the text."""
         if self._scans is None:
             return True
         is_scan = bool(entry.scanned_pages)
@@ -515,7 +523,7 @@ class IndexedTarget(Target):
         return outcome
 
     def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
-        """Store a document with its scanned pages' texts."""
+        """Store a document together with the texts of its scanned pages."""
         whole = self._with_pages(entry, body, texts)
         if isinstance(whole, TargetError):
             return whole
@@ -533,7 +541,7 @@ class IndexedTarget(Target):
             return self._scans.scrub() and is_clear
 
     def _recognize(self, path: str, body: Body, page: int) -> str:
-        """Return a scanned page's text. The first call starts the process that recognizes pages."""
+        """Return the text of a scanned page. The first call starts the process that recognizes pages."""
         with self._starting:
             if self._page_parser is None:
                 from kbsync.index.fence.parser import PageParser
@@ -556,8 +564,10 @@ class IndexedTarget(Target):
         return Pipeline(cut, self._encoder, self._store.find_embedded, limit)
 
     def _scrub_soon(self) -> None:
-        """Remove deleted text from the files after `SCRUB_AFTER` seconds. A later change doesn't postpone
-        this."""
+        """Remove deleted text from the files after `SCRUB_AFTER` seconds.
+
+        Later changes don't postpone this.
+        """
         import asyncio
 
         self._is_to_scrub = True
@@ -565,7 +575,7 @@ class IndexedTarget(Target):
             self._scrubbing = asyncio.create_task(self._scrub())
 
     async def _scrub(self) -> None:
-        """Remove the remaining deleted text, and retry while a reader blocks it.
+        """Remove the remaining deleted text, retrying while a reader prevents that.
 
         If the disk fails, the next put reports it.
         """
@@ -621,7 +631,7 @@ _MAX_ID = 2**63 - 1
 
 
 def number_of(remote_id: str) -> int | None:
-    """Return the number in a document's id; None for an id that kbsync never assigned."""
+    """Return the number in a document's id, or None for an id that kbsync never assigned."""
     is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_MAX_ID))
     number = int(remote_id) if is_number else None
     return None if number is None or number > _MAX_ID else number

@@ -61,7 +61,10 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response by the server's message; without a known message the HTTP status decides."""
+    """Classify a response by the server's message.
+
+    If the message isn't a known one, the HTTP status decides.
+    """
     body = response.fields
     detail = body.text("detail")
     is_busy = response.is_success and body.get("status") == "busy"
@@ -76,7 +79,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 
 
 def document_id(remote_id: str) -> str:
-    """Return the server's id for a document, which it derives from the name."""
+    """Return the server's id for a document, which the server derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
     # A name in a list may contain lone surrogates, from which no id can be derived.
@@ -86,7 +89,7 @@ def document_id(remote_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row(DocumentRow):
-    """A document in the list; its size is in characters of the text.
+    """A document in the list. Its size is in characters of the text.
 
     `id`: the name, because searches return it, or the server's id if that isn't derived from the name.
     `duplicate_of`: the server's id of a document with the same text.
@@ -97,15 +100,17 @@ class Row(DocumentRow):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the row is the record of an upload that was refused because its name was in use, not a
-        document.
+        """Whether the row isn't a document but the record of an upload that was refused because its name was
+        in use.
         """
         return self.server_id.startswith("dup-")
 
     @property
     def is_failed_upload(self) -> bool:
-        """Whether the row is the record of an accepted upload for which the server could not create a
-        document (`apipeline_enqueue_error_documents`). The row occupies the name until it is deleted.
+        """Whether the row is the record of an accepted upload for which the server couldn't create a
+        document.
+
+        The row occupies the name until it is deleted (`apipeline_enqueue_error_documents`).
         """
         return self.server_id.startswith("error-")
 
@@ -116,7 +121,7 @@ class Row(DocumentRow):
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
         """Return the document's status, with the reason if it failed.
 
-        `others`: the other known rows by the server's ids.
+        `others`: the other known rows, by the server's ids.
         """
         if not self.duplicate_of or self.status.state is not DocState.FAILED:
             return self.status
@@ -127,12 +132,12 @@ class Row(DocumentRow):
 
 
 def count_in(body: Any) -> int | None:
-    """Return the number of documents on the server; None if the shape is unexpected."""
+    """Return the number of documents on the server, or None if the shape is unexpected."""
     return reading.count_of(value_at(body, "status_counts.all"))
 
 
 def page_of(body: Any) -> ListPage[Row] | None:
-    """Return a page of the list; None if it has no count."""
+    """Parse a page of the list. Return None if it has no count."""
     page = reading.page_in(value_at(body, "documents"), value_at(body, "pagination.total_count"), _row)
     return None if page is None or page.total is None else page
 
@@ -158,7 +163,7 @@ def _status(item: Fields) -> DocStatus:
 
 
 def is_deleting(response: HttpResponse) -> bool:
-    """Return whether the server is deleting.
+    """Return whether the server is deleting documents.
 
     It reports that at once, even while its status text is still outdated.
     """
@@ -171,15 +176,15 @@ def all_deleted(response: HttpResponse, number: int) -> bool:
 
 
 def receipt_in(body: Any) -> str | None:
-    """Return the id of an upload; None if the response doesn't confirm that the server has the file."""
+    """Return the id of an upload, or None if the response doesn't confirm that the server has the file."""
     fields = object_of(body)
     return fields.id("track_id") if fields.get("status") == "success" else None
 
 
 def passages(response: HttpResponse) -> Iterator[tuple[str, Passage]]:
-    """Yield document name and passage, best first. The server returns no scores, so 1, 1/2, 1/3 replace them.
+    """Yield (document name, passage), best first. Raises `Unavailable` for a failed search.
 
-    Raises `Unavailable` for a failed search.
+    The server doesn't return scores, so 1, 1/2, 1/3 and so on are used instead.
     """
     body = response.fields
     is_empty = body.object("metadata").get("failure_reason") == "no_results"

@@ -71,13 +71,13 @@ class LightragTarget(ServiceTarget[Row]):
         return {"X-API-Key": self._key}
 
     async def base(self) -> Base:
-        """Check the server. It has one base, without an id."""
+        """Check the server. It has a single base, which has no id."""
         count = await self._client.read("base", "/documents/status_counts", shapes.count_in)
         return Base(self._config.base_url, count, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send a document, after deleting the old one with the same text: the server would refuse a second
-        one.
+        """Send a document after deleting the old one with the same text, because the server would refuse a
+        second one.
         """
         old, key = document.replaces, self._naming.key
         if old is not None and key(old) != key(document.name):
@@ -114,9 +114,11 @@ class LightragTarget(ServiceTarget[Row]):
         return error
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read one page of the documents that changed last, then the unfinished ones, then those finished
-        last. Search the whole list for the others, and for the originals of duplicates; if the list was read
-        just now, they are UNKNOWN.
+        """Return the states of documents.
+
+        Read one page of the documents that changed last, then the unfinished ones, then those that finished
+        last. Search the whole list for all others, and for the originals of duplicates. If the list has just
+        been read, they are UNKNOWN.
         """
         wanted, absent = set(ids), UNKNOWN
         rows: dict[str, Row] = {}
@@ -160,7 +162,10 @@ class LightragTarget(ServiceTarget[Row]):
         }
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete a batch; return whether the server reports its success, or its list has no row of it."""
+        """Delete a batch.
+
+        Return whether the server reports success or its list no longer contains any of it.
+        """
         if await self._delete_rows([*map(document_id, ids)]):
             return True
         # The server counts missing documents as failures.
@@ -172,7 +177,7 @@ class LightragTarget(ServiceTarget[Row]):
         return not rows
 
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
-        """Delete rows by the server's ids; return whether the server says that it deleted all of them."""
+        """Delete rows by the server's ids. Return whether the server says that it deleted all of them."""
         body = {"doc_ids": list(server_ids), "delete_file": True, "delete_llm_cache": True}
         response = await self._client.request("delete", "DELETE", "/documents/delete_document", json=body)
         if response.fields.get("status") != "deletion_started":
@@ -189,7 +194,7 @@ class LightragTarget(ServiceTarget[Row]):
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the documents, excluding refused uploads.
 
-        The record of a failed upload counts as a document, unless there is a document of that name.
+        The record of a failed upload counts as a document, unless there is a document with that name.
         """
         listed_ids: set[str] = set()  # documents come before these records, because the list is sorted by id
         async with aclosing(super().rows()) as rows:
@@ -201,14 +206,15 @@ class LightragTarget(ServiceTarget[Row]):
                     yield row
 
     async def page(self, number: int, size: int, **more: object) -> ListPage[Row]:
-        """Return a page of the list, by default sorted by id, so that documents keep their place while the
-        server indexes them.
+        """Return a page of the list.
+
+        By default, it is sorted by id, so that documents keep their place while the server indexes them.
         """
         body = {"page": number, "page_size": size, "sort_field": "id", "sort_direction": "asc", **more}
         return await self._client.read("list", "/documents/paginated", shapes.page_of, json=body)
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Search; request more passages if the engine will filter them by path, type or date."""
+        """Search. If the engine will filter the hits by path, type or date, request more passages."""
         number = MAX_PASSAGES if query.selects else min(MAX_PASSAGES, PASSAGES * query.top_k)
         body = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         return shapes.passages(await self._client.request("search", "POST", "/query/data", json=body))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalTargetConfig(IndexedTargetConfig):
-    """The built-in knowledge base. `path` None: `kb/<mirror>` under the state directory."""
+    """The built-in knowledge base. If `path` is None, it is `kb/<mirror>` under the state directory."""
 
     type: Annotated[Literal["local"], Choice("`local`: a built-in knowledge base on this machine")] = "local"
     path: Annotated[
@@ -62,7 +62,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         return LocalTarget.open(self, context)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
-        """Return how many passages have a better vector, and how many there are."""
+        """Return how many passages have a better vector, and how many passages there are."""
         from kbsync.index.better import count_made
 
         return count_made(base) if self.embedding.type == "builtin" else None

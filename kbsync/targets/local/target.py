@@ -32,12 +32,12 @@ class LocalTarget(IndexedTarget):
         recognize: Recognize | None = None,
         better: better_vectors.BetterModel | None = None,
     ) -> LocalTarget:
-        """Open the knowledge base in the folder of `config`, creating it if it doesn't exist, without loading
-        a model.
+        """Open the knowledge base in the folder of `config` without loading a model. If it doesn't exist,
+        create it.
 
-        With `context.read_only` it locks and writes nothing, and raises `UsageError` if nothing has been
-        mirrored yet. Otherwise raises `StateError` if another process has opened it for writing or the folder
-        isn't writable.
+        With `context.read_only`, nothing is locked or written, and `UsageError` is raised if nothing has been
+        mirrored yet. Otherwise, raises `StateError` if another process has opened it for writing or the
+        folder isn't writable.
         """
         folder = config.folder(context.state_dir, context.mirror)
         writer = None if context.read_only else Writer
@@ -55,7 +55,7 @@ class LocalTarget(IndexedTarget):
 
 
 class Unmade(LocalTarget):
-    """An empty knowledge base for `plan`, which creates none even before the first pass."""
+    """An empty knowledge base for `plan`, which never creates one, even before the first pass."""
 
     def __init__(self, config: LocalTargetConfig) -> None:
         """Set only what `limits` and `recipe` need."""
@@ -71,7 +71,7 @@ class Unmade(LocalTarget):
         return Base("", 0)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return MISSING for each id: the folder of an earlier knowledge base may be gone."""
+        """Return MISSING for each id, because the folder of an earlier knowledge base may be gone."""
         return dict.fromkeys(ids, DocStatus(DocState.MISSING))
 
     async def list(self) -> AsyncIterator[Listed]:

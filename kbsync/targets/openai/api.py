@@ -1,6 +1,6 @@
-"""Calls that read and delete vector stores and files; a missing object isn't an error.
+"""Calls that read and delete vector stores and files.
 
-Every call may raise `TargetError`.
+A missing object isn't an error. Every call may raise `TargetError`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from kbsync.targets.openai.shapes import page_of
 
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Fields | None:
-    """Return one object; None if it doesn't exist."""
+    """Return an object, or None if it doesn't exist."""
     response = await unless_gone(client.request(op, method, path))
     return None if response is None else response.fields
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
-    """Delete one object; return whether it existed.
+    """Delete an object.
 
-    Raises `Unavailable` if the response doesn't confirm the deletion.
+    Return whether it existed. Raises `Unavailable` if the response doesn't confirm the deletion.
     """
     response = await read(client, op, path, "DELETE")
     require_shape(op, response is None or response.get("deleted") is True or None)
@@ -34,8 +34,9 @@ async def remove(client: Client, op: str, path: str) -> bool:
 async def rows(
     client: Client, op: str, path: str, pages: int = 0, **params: str
 ) -> AsyncGenerator[Fields, None]:
-    """Yield every object of a list once, newest first; none if its store doesn't exist. `pages`: the maximum
-    number of pages; 0 for all.
+    """Yield every object in a list once, newest first, or nothing if its store doesn't exist.
+
+    `pages`: the maximum number of pages; 0 means all.
     """
     listed_ids: set[str] = set()
     params = {"limit": str(PAGE_SIZE), "order": "desc", **params}

@@ -1,4 +1,4 @@
-"""The config block of `type: openai`: a vector store at OpenAI, or at a server with the same API."""
+"""The config block of `type: openai`: a vector store at OpenAI or at a server with the same API."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Restores passages that files share at OGX.
 
 OGX identifies passages only by their text, so files with identical text share them. When one of these files
-is detached, searches miss the others. Then kbsync restores the passages from a remaining file, because the
-store also keeps them with each file. Searches find them under the file that inserted them last.
+is detached, searches no longer find the others. In that case, kbsync restores the passages from a remaining
+file, because the store also keeps them with each file. Searches find them under the file that inserted them
+last.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ StoredPassage = Mapping[str, Any]
 
 
 class SharedPassages:
-    """The shared passages of one store during one batch of deletions. `model`: the model that computed their
-    vectors.
+    """The shared passages of a store during a batch of deletions.
+
+    `model`: the model that computed their vectors.
     """
 
     def __init__(self, client: Client, names: FileNames, model: str) -> None:
@@ -35,11 +37,11 @@ class SharedPassages:
         self._ids: dict[str, frozenset[str]] = {}
 
     async def find_alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return the remaining files, ours first, that may have the text of a deleted file: those with
-        passages of the same length.
+        """Return the remaining files, ours first, that may have the text of a deleted file.
 
-        A file that is stored but not attached remains from an interrupted deletion and has no passages: then
-        files match by size in bytes, or as another version of the file.
+        These are the files with passages of the same length. A file that is stored but not attached is left
+        over from an interrupted deletion and has no passages. In that case, files match by size in bytes, or
+        as another version of the file.
         """
         leaving = frozenset(ids)
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
@@ -61,8 +63,9 @@ class SharedPassages:
         return {file_id: several for file_id, several in alike.items() if several}
 
     async def find_lost(self, file_id: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
-        """Return the passages to restore when `file_id` is detached: those of another file with the same
-        text, or of all files that are `alike`.
+        """Return the passages to restore when `file_id` is detached.
+
+        These are the passages of another file with the same text, or of all files that are `alike`.
         """
         if file_id in self._detached:
             return [await self._read(other_id) for other_id in reversed(alike)]
@@ -72,7 +75,7 @@ class SharedPassages:
         return []
 
     async def restore(self, passages: Sequence[StoredPassage]) -> None:
-        """Restore the passages. Doing it twice is harmless."""
+        """Restore the passages. Doing so twice is harmless."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         await self._client.request(PUT_BACK, "POST", "/vector-io/insert", json=body)
 

@@ -29,7 +29,7 @@ PUT_BACK = "put-back"
 
 
 def page_of(response: HttpResponse) -> tuple[list[Fields], str]:
-    """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
+    """Return the unparsed objects of a list page, and the cursor of the next page, or "" at the end.
 
     Raises `Unavailable` if the shape is unexpected.
     """
@@ -44,7 +44,7 @@ def page_of(response: HttpResponse) -> tuple[list[Fields], str]:
 
 
 def status_of(row: Fields) -> DocStatus:
-    """Return the status that a file in a store reports."""
+    """Return the status reported for a file in a store."""
     match row.text("status"):
         case "in_progress":
             return rules.INDEXING
@@ -58,7 +58,10 @@ def status_of(row: Fields) -> DocStatus:
 
 
 def passages_of(response: HttpResponse) -> list[Match]:
-    """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
+    """Return the passages that a search found, each only once.
+
+    Raises `Unavailable` if the shape is unexpected.
+    """
     matches: dict[tuple[str, str], Match] = {}
     for remote_id, passage in reading.require_shape(
         response.op, reading.matches_in(response.fields.get("data"), _match)
@@ -105,7 +108,7 @@ def path_attributes(path: str) -> dict[str, str]:
 def row_of(row: Fields, prefix: str = "") -> DocumentRow:
     """Return a file in a store as a row.
 
-    Without our mark, or under a different prefix, it belongs to somebody else.
+    Without our mark, or under a different prefix, it belongs to someone else.
     """
     remote_id, created, status = row.text("id"), row.count("created_at"), status_of(row)
     attributes = row.object("attributes")
@@ -122,7 +125,7 @@ def row_of(row: Fields, prefix: str = "") -> DocumentRow:
 
 
 def is_marked(row: Fields) -> bool:
-    """Return whether a file in a store has the mark of any mirror."""
+    """Return whether a file in a store has any mirror's mark."""
     return row_of(row).digest is not None
 
 
@@ -138,19 +141,20 @@ def _hash_tag(*words: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """Makes the names of uploaded files: the flattened path, `~`, a tag of store, prefix and length, and a
-    tag of the upload.
+    """Makes the names of uploaded files.
 
-    Some servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader
-    by the name and recognizes few text formats, so text files get a text extension there.
+    A name is the flattened path, `~`, a tag of store, prefix and length, and a tag of the upload. Some
+    servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader by the
+    name and recognizes few text formats, so text files get a text extension there.
     """
 
     store: str
     prefix: str
 
     def name(self, document: Outgoing, *, as_text: bool = False) -> str:
-        """Return the name of an uploaded file, such as `guides__intro~mfrggzdfa5lsqnby.md`, or with `as_text`
-        `main~mfrggzdfa5lsqnby.go.txt`.
+        """Return the name of an uploaded file, such as `guides__intro~mfrggzdfa5lsqnby.md`.
+
+        With `as_text`, it has a text extension, such as `main~mfrggzdfa5lsqnby.go.txt`.
         """
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
         stem, dot, extension = plain.rpartition(".")
@@ -167,8 +171,8 @@ class FileNames:
         return self._tags(document) in row.text("filename") and row.get("bytes") == document.size
 
     def is_alike(self, row: Fields, other: Fields) -> bool:
-        """Return whether two files in the account may have the same text: same length, or versions of one
-        file.
+        """Return whether two files in the account may have the same text, because they have the same length
+        or are versions of one file.
         """
         plain = [_TAGGED.sub("", row.text("filename")) for row in (row, other)]
         is_version = plain[0] == plain[1] and self.is_ours(row) and self.is_ours(other)
@@ -232,7 +236,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response; return None if the HTTP status and the envelope both report success."""
+    """Classify a response. Return None if the HTTP status and the envelope both report success."""
     body = response.fields
     error = body.object("error")
     code, kind = error.text("code"), error.text("type")

@@ -1,6 +1,6 @@
 """A vector store as a target.
 
-A document is an uploaded file that is attached to the store; the file's id identifies both.
+A document is an uploaded file that is attached to the store. The file's id identifies both.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return Accepted(remote_id, ready=row is not None and status_of(row) == READY)
 
     async def _upload(self, document: Outgoing) -> str:
-        """Store the file, which doesn't make a document yet; return its id.
+        """Store the file, which isn't a document yet, and return its id.
 
         Never raises `Unsure`: an unattached file isn't a document, and a lost one is deleted later.
         """
@@ -152,9 +152,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable(error.reason, code=error.code) from error
 
     async def _attach(self, remote_id: str, attributes: Mapping[str, str]) -> Fields | None:
-        """Attach a stored file, which makes it a document.
+        """Attach a stored file, which makes it a document. Return None if it may still be indexing.
 
-        OGX responds only after indexing; None: it may still be indexing.
+        OGX responds only after indexing.
         """
         body, began = {"file_id": remote_id, "attributes": attributes}, self._steady()
         row: Fields | None = None
@@ -173,14 +173,16 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states; a file that is being attached isn't missing."""
+        """Return the states. A file that is being attached doesn't count as missing."""
         states, waiting = await super()._states(ids), self._pending_ids(ATTACH_TIMEOUT)
         absent = {file_id for file_id, status in states.items() if status.state is DocState.MISSING}
         return {**states, **dict.fromkeys(absent & waiting, INDEXING)}
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, DocumentRow], Sequence[str]]:
-        """Find files among the newest of the list. Returns their rows, and the ids to request one by one:
-        those not found, or all if there are few.
+        """Search for files among the newest in the list.
+
+        Return their rows, and the ids to request one by one: those that weren't found, or all of them if
+        there are few.
         """
         rows: dict[str, DocumentRow] = {}
         if len(ids) > MAX_SINGLE_POLLS:
@@ -199,13 +201,14 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
 
     async def _read_file(self, remote_id: str) -> Fields | None:
-        """Return one file of the store; None if the store doesn't have it."""
+        """Return one file in the store, or None if the store doesn't have it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Detach each file and delete it. At OGX, restores the passages of a remaining file with identical
-        text.
+        """Detach and delete each file.
+
+        At OGX, restore the passages of a remaining file with identical text.
         """
         if self._vector_model is None:
             await self.base()
@@ -233,7 +236,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Yield every file of the store. From time to time, this deletes files that were never attached."""
+        """Yield every file in the store. From time to time, also delete files that were never attached."""
         listed_ids = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
@@ -268,7 +271,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def aclose(self) -> None:
         """Close the target.
 
-        This deletes files that are waiting to be attached, because the next run would upload them again.
+        Files that are waiting to be attached are deleted, because the next run would upload them again.
         """
         waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._attaching]
         self._uploaded.clear()
@@ -280,7 +283,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- rename, search
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change the path in a file's attributes; its name stays the same.
+        """Change the path in the attributes of a file; its name stays the same.
 
         Raises `Rejected` for a file that isn't ours.
         """

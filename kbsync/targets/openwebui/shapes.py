@@ -38,9 +38,10 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 class StoredFile:
     """A file on the server.
 
-    `folder`: "" for none, None if unknown. `base`: the base it was sent to. `text_hash`: hash of its indexed
-    text. `collection`: the collection that it was last indexed into, its own or a base's. `content`: its
-    text, if requested. `status` and `error` are as the server reports them. Times are in epoch seconds.
+    `folder`: "" for none, or None if unknown. `base`: the base that it was sent to. `text_hash`: the hash of
+    its indexed text. `collection`: the collection that it was last indexed into, its own or a base's.
+    `content`: its text, if requested. `status` and `error` are as reported by the server. Times are in epoch
+    seconds.
     """
 
     id: str
@@ -61,8 +62,10 @@ class StoredFile:
 
     @property
     def path(self) -> str:
-        """The file's path in the base: the one in the mark, unless somebody moved or renamed the file
-        there."""
+        """The path of the file in the base.
+
+        This is the path in the mark, unless someone moved or renamed the file there.
+        """
         if self.mark is not None:
             sent = self.mark[2]
             is_there = self.folder is None or self.folder == safe_folder(sent)
@@ -81,7 +84,7 @@ class StoredFile:
     def is_searchable(self) -> bool:
         """Whether searches find the file's current text.
 
-        A listed file has passages in the base; if it has no hash, these are from an older text.
+        A listed file has passages in the base. If it has no hash, they are from an older text.
         """
         return bool(self.text_hash) and not self.is_in_own_collection
 
@@ -92,13 +95,17 @@ class StoredFile:
 
     @property
     def has_own_line(self) -> bool:
-        """Whether the file's text ends with our line, which the server stores before it indexes the text."""
+        """Whether the file's text ends with our line.
+
+        The server stores the line before it indexes the text.
+        """
         return self.content.endswith(self._own_line)
 
     @property
     def with_own_line(self) -> str:
-        """Return the file's text with our line at the end: the file's current path and a part that is unique
-        to the file.
+        """Return the file's text with our line at the end.
+
+        The line contains the file's current path and a part that is unique to the file.
         """
         added = "" if self.has_own_line else f"\n\n({printable(self.path)}{self._own_line}"
         return self.content + added
@@ -108,7 +115,10 @@ class StoredFile:
         return f", {self.id[:8]})\n"
 
     def listed(self, prefix: str, state: DocState) -> Listed:
-        """Return the file as a row of the list, without a path if it is under another mirror's prefix."""
+        """Return the file as a row of the list.
+
+        If the file is under another mirror's prefix, the row has no path.
+        """
         whole = self.path
         upload_id, recipe, _ = self.mark or (None, None, "")
         about = reading.path_below(prefix, whole), self.digest, upload_id, recipe
@@ -116,29 +126,30 @@ class StoredFile:
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
-    """Return the metadata to send with a file. The mark is ASCII and its path has no spaces, whatever bytes
-    the path contains.
+    """Return the metadata to send with a file.
+
+    The mark is ASCII, and its path has no spaces, whatever bytes the path contains.
     """
     mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
     return {"knowledge_id": base, "file_hash": digest, MARK: mark}
 
 
 def safe(name: str) -> str:
-    """Return a name that survives a form unchanged: the server doesn't unescape names in forms."""
+    """Return a name that survives a form unchanged. The server doesn't unescape names in forms."""
     return _UNSAFE.sub("_", name)
 
 
 def safe_folder(path: str) -> str:
-    """Return the folder of the file at `path`, "" for none.
+    """Return the folder of the file at `path`, or "" for none.
 
-    This avoids empty names, for which the server would create a new folder each time.
+    Empty names are avoided, because the server would create a new folder for them each time.
     """
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
 @reading.row_reader
 def file_of(row: Fields) -> StoredFile:
-    """Parse a file from either a list entry or a separate response."""
+    """Parse a file, from either a list entry or a response of its own."""
     meta, data = row.object("meta"), row.object("data")
     sent = meta.object("data")
     digest, folder = meta.text("file_hash"), row.get("directory_path")
@@ -164,7 +175,7 @@ def file_of(row: Fields) -> StoredFile:
 
 
 def status_in(body: Any) -> str | None:
-    """Return a file's status, in a response without the file; None if the shape is unexpected."""
+    """Return a file's status from a response without the file, or None if the shape is unexpected."""
     return reading.object_of(body).text("status") or None
 
 
@@ -174,7 +185,7 @@ def is_confirmed(body: Any) -> bool | None:
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """Return a page of the list, with rows parsed by `read`; None if the list or the count is missing."""
+    """Return a page of the list with rows parsed by `read`, or None if the list or the count is missing."""
     page = reading.page_in(value_at(body, "items"), value_at(body, "total"), read)
     # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
@@ -182,13 +193,13 @@ def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
 
 @reading.row_reader
 def card_of(row: Fields) -> BaseCard:
-    """Return a knowledge base; only lists contain its file count."""
+    """Parse a knowledge base. Only lists contain its number of files."""
     count = row.count("file_count")
     return BaseCard(row["id"], row.text("name"), row.text("description"), documents=count)
 
 
 def folders_of(body: Any) -> dict[str, str] | None:
-    """Return a base's folders as a mapping from path to id."""
+    """Return the folders of a base as a mapping from path to id."""
     folders = reading.object_of(body).get("directory_map")
     if not isinstance(folders, dict):
         return None
@@ -196,8 +207,9 @@ def folders_of(body: Any) -> dict[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages that a search found, which come as three parallel lists of lists; None if the shape
-    is unexpected.
+    """Return the passages that a search found, or None if the shape is unexpected.
+
+    They come as three parallel lists of lists.
     """
     columns = [reading.object_of(body).get(key) for key in ("documents", "metadatas", "distances")]
     batches = [column[0] for column in columns if isinstance(column, list) and column]
@@ -223,8 +235,9 @@ _RIGHTS = "check the permissions of the user that api_key belongs to"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """Return whether a refusal may mean that the key lacks permission: it is the server's own message, not a
-    firewall's page, and isn't about money.
+    """Return whether a refusal may mean that the key lacks permission.
+
+    It must be the server's own message, not a firewall's page, and not be about money.
     """
     return case.is_error and rules.ACCOUNT.search(case.matched_text) is None
 
@@ -253,7 +266,7 @@ success. The common rules come after them.
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response; return None on success."""
+    """Classify a response. Return None on success."""
     detail = response.fields.get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(

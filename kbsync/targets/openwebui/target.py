@@ -58,8 +58,9 @@ are still being added."""
 
 
 async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
-    """Return the server's comparison of a base with an empty folder: the only response with all folders,
-    their paths and all files.
+    """Return the server's comparison of a base with an empty folder.
+
+    No other response contains all folders, their paths and all files.
     """
     return (await client.request("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).fields
 
@@ -67,7 +68,7 @@ async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
 class RemoteFolders:
     """The folders of a base by path, read once and created if missing.
 
-    The server accepts the same name twice in one folder, so only one folder is created at a time.
+    The server accepts the same name twice in a folder, so only one folder is created at a time.
     """
 
     def __init__(self) -> None:
@@ -79,8 +80,9 @@ class RemoteFolders:
         self._known = None
 
     async def id_of(self, client: Client, base: str, folder: str) -> str | None:
-        """Return the id of the folder at path `folder`, creating it if it is missing; None for the base
-        itself. Raises `TargetError`.
+        """Return the id of the folder at path `folder`, or None for the base itself. Raises `TargetError`.
+
+        If the folder is missing, create it.
         """
         if not folder:
             return None
@@ -131,7 +133,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- put -------------------------------------------------------------------------------------------------
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send a document into its folder, which kbsync creates if it is missing."""
+        """Send a document to its folder. If the folder is missing, create it."""
         path, base = self._context.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
@@ -149,12 +151,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- status -----------------------------------------------------------------------------------
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states: a linked file is searchable, because the server links a file once its passages
+        """Return the states. A linked file is searchable, because the server links a file once its passages
         are in the base.
 
-        This reads a page of the base first, then the user's newest files, which may still be waiting, then
-        more pages for finished files, and the rest one by one. If the base already has a file's text, this
-        changes the text (`_finish`).
+        Read a page of the base first, then the user's newest files, which may still be waiting, then more
+        pages for finished files, and the rest one by one. If the base already has a file's text, change the
+        text (`_finish`).
         """
         wanted, newest = set(ids), dict[str, StoredFile]()
         rows = await self._find_linked(wanted)
@@ -179,8 +181,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """Return a file's status from its row in the base and, if the newest files were read, its row among
-        those.
+        """Return a file's status from its row in the base and, if the newest files were read, from its row
+        among those.
         """
         if row and row.is_searchable and not is_twin:
             return READY
@@ -205,8 +207,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
     async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
-        """Return the base's files, most recently changed first; stop paging once all `wanted`, or `limit`
-        files, are listed.
+        """Return the base's files, most recently changed first.
+
+        Stop paging once all `wanted` or `limit` files are listed.
         """
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
@@ -219,8 +222,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _find_newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
-        """Return the user's files for all bases, newest first and without texts; stop paging once
-        `is_enough`.
+        """Return the user's files for all bases, newest first and without texts.
+
+        Stop paging once `is_enough`.
         """
         rows: dict[str, StoredFile] = {}
         while True:
@@ -264,7 +268,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     def _busy_status(self, file: StoredFile) -> DocStatus:
         """Return the status of a file that the server may still be indexing.
 
-        A pass waits for it for at most a minute.
+        A pass waits for that for a minute at most.
         """
         if self._age_of(file.updated) < USUAL_INDEXING_SECONDS:
             return INDEXING
@@ -283,7 +287,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
     async def _read_status(self, remote_id: str) -> str | None:
-        """Return a file's status without its text, which may be large; None if the file doesn't exist."""
+        """Return a file's status without its text, which may be large, or None if the file doesn't exist."""
         path = f"{_file_at(remote_id)}/process/status"
         return await unless_gone(self._client.read("state", path, shapes.status_in))
 
@@ -292,8 +296,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return await unless_gone(self._client.read("status", _file_at(remote_id), file_of))
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
-        """Return a page of the list, most recently changed first. For a user who isn't an admin the server
-        always returns 30 rows.
+        """Return a page of the list, most recently changed first.
+
+        For a user who isn't an admin, the server always returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
         read = partial(page_of, read=file_of)
@@ -303,7 +308,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- delete, list, rename --------------------------------------------------------------------------------
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove files from this base, and delete them if no other base has them; then check each."""
+        """Remove files from this base, delete those that no other base has, and then check each of them."""
         try:
             await self._clean_up(tuple(dict.fromkeys(ids)))
         except TargetError as error:
@@ -326,10 +331,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
     async def _wait_until_indexed(self, remote_id: str) -> str | None:
-        """Return a file's status once the server has finished with it. Raises `Unavailable` while it is being
-        indexed.
+        """Return a file's status once the server has finished with it. Raises `Unavailable` while the file is
+        being indexed.
 
-        Deleting it then would leave its passages in the base, where nothing could remove them (promise 11).
+        Deleting the file then would leave its passages in the base, and nothing could remove them (promise
+        11).
         """
         for seconds in PAUSES:
             word = await self._read_status(remote_id)
@@ -344,10 +350,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:
-        """Remove files with the server's own call for mirroring, which removes only files linked to this
-        base. It also removes the passages of every file with the same text. So this first changes the text of
-        a file that has the same text as another one. If a file is being indexed, removes nothing and returns
-        False.
+        """Remove files with the server's own call for mirroring. Return False, without removing any, if a
+        file is being indexed.
+
+        The call removes only files linked to this base, but also the passages of every file with the same
+        text. So the text of a file that has the same text as another one is changed first.
         """
         rows = (await self._read_page(1, PAGE_SIZE)).rows  # the files that changed last
         other_hashes = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
@@ -361,8 +368,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Yield all files, those in progress first: in the opposite order, a file could be missing from both
-        lists.
+        """Yield all files, starting with those in progress.
+
+        In the opposite order, a file could be missing from both lists.
         """
         prefix = self._context.prefix
         limit = max(RECENT, self._config.vectorization.give_up)
@@ -383,7 +391,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             yield row.listed(prefix, DocState.INDEXING)
 
     async def _check_list(self, shown: int, claimed: int = 0) -> None:
-        """Check the list against its own count, or against the base's files if the list is empty."""
+        """Check the list against its own count or, if the list is empty, against the base's files."""
         if not shown:
             inventory = await self._translate_refusal(read_inventory(self._client, self._base))
             deleted = inventory.get("deleted")
@@ -391,7 +399,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         reading.check_shown(shown, claimed, self._config.knowledge_id)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change a file's name and folder. Citations still show the old name."""
+        """Change the name and folder of a file. Citations still show the old name."""
         whole = self._context.prefix + path
         file_name = whole.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
@@ -421,8 +429,9 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Return the `ids` with a twin in the list: another file that has the same text and either isn't
-    requested, isn't ours, or is older.
+    """Return those of the `ids` that have a twin in the list.
+
+    A twin is another file with the same text that isn't requested, isn't ours, or is older.
     """
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresTargetConfig(IndexedTargetConfig):
-    """A knowledge base in a PostgreSQL database; several mirrors and hosts may share it."""
+    """A knowledge base in a PostgreSQL database. Several mirrors and hosts may share it."""
 
     type: Annotated[
         Literal["postgres"], Choice("`postgres`: a knowledge base in a PostgreSQL database with pgvector")
@@ -40,7 +40,7 @@ class PostgresTargetConfig(IndexedTargetConfig):
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, context: TargetContext) -> Target:
-        """Return the knowledge base without connecting or creating anything; for reading, it must exist."""
+        """Return the knowledge base without connecting or creating anything. For reading, it must exist."""
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, context, has_to_be=context.read_only)
@@ -53,7 +53,7 @@ class PostgresTargetConfig(IndexedTargetConfig):
 
 
 def database_of(dsn: str) -> tuple[str, str, str, str]:
-    """Return the host, port, database and service in a connection string; "" for each missing one."""
+    """Return the host, port, database and service in a connection string, with "" for each missing one."""
     options = read_dsn(dsn)
     host, service = options.get("host") or options.get("hostaddr", ""), options.get("service", "")
     # libpq's default for the database is the user's name; a service may name another one.

@@ -45,7 +45,7 @@ class PostgresTarget(IndexedTarget):
         """Open the knowledge base in the database of `config`, without loading a model.
 
         This connects only if `has_to_be` is set, which requires an existing knowledge base. Raises
-        `UsageError` if that is missing, if psycopg isn't installed or if the password can't be read.
+        `UsageError` if that doesn't exist, if psycopg isn't installed, or if the password can't be read.
         """
 
         def store() -> Store:
@@ -73,7 +73,7 @@ class PostgresTarget(IndexedTarget):
 
     @property
     def reach(self) -> Hashable:
-        """The scope of one search: the database, as seen by one database user, with one model's vectors.
+        """The scope of a search: the database, as seen by one database user, with one model's vectors.
 
         Mirrors with equal values share a search.
         """
@@ -88,7 +88,7 @@ class PostgresTarget(IndexedTarget):
 def token_of(context: TargetContext) -> UUID | None:
     """Return the token that identifies the mirror in the database, even if its prefix changes.
 
-    This creates a missing token, except with `context.read_only`. Raises `TargetError` if it can't be
+    If there is no token yet, create one, except with `context.read_only`. Raises `TargetError` if it can't be
     written.
     """
     folder = context.state_dir / "kb" / context.mirror

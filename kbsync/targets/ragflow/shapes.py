@@ -2,7 +2,7 @@
 
 Every response is `{"code": 0, "data": …}` or `{"code": 102, "message": "…"}`, mostly with HTTP 200. Nearly
 every refusal has code 102, so the target checks the dataset before it blames a document. Sources:
-docs/references/http_api_reference.md, and api/apps/restful_apis for what it omits.
+docs/references/http_api_reference.md, and api/apps/restful_apis for what that omits.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response; return None on success."""
+    """Classify a response. Return None on success."""
     if rules.is_completion(response):  # it has no envelope
         return None
     code = response.fields.integer("code")
@@ -116,7 +116,7 @@ def _status(row: Fields) -> DocStatus:
 
 
 def _last_words(value: object) -> str:
-    """Return the last error in a document's progress log, or its last line.
+    """Return the last error in a document's progress log or, if there is none, the last line.
 
     The log is a string or a list of lines.
     """
@@ -127,9 +127,9 @@ def _last_words(value: object) -> str:
 
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:
-    """Return a page of documents; None if the shape is unexpected.
+    """Parse a page of documents. Return None if the shape is unexpected.
 
-    The reference calls the count `total_datasets` instead of `total`.
+    In the reference, the count is called `total_datasets` instead of `total`.
     """
     data = object_of(value_at(body, "data"))
     return reading.page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
@@ -140,18 +140,18 @@ base_of = reading.row_reader(partial(reading.card_in, setting="chunk_method"))
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """Return a list of datasets, which has no count; None if the shape is unexpected."""
+    """Parse a list of datasets, which has no count. Return None if the shape is unexpected."""
     return reading.page_in(value_at(body, "data"), None, base_of)
 
 
 def stored_of(body: Any) -> DocumentRow | None:
-    """Return the document that an upload created; None if the response has none, or several."""
+    """Return the document that an upload created, or None if the response has none or several."""
     page = reading.page_in(value_at(body, "data"), None, _document)
     return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages that a search found; None if the shape is unexpected."""
+    """Return the passages that a search found, or None if the shape is unexpected."""
     if object_of(body).integer("code"):
         return ()
     chunks = value_at(body, "data.chunks")
@@ -159,7 +159,7 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 
 def passage_of(chunk: Fields) -> Passage:
-    """Return a passage from a search or from an answer's sources."""
+    """Parse a passage from a search or from an answer's sources."""
     name = reading.text_of(chunk.get("document_keyword") or chunk.get("document_name"))
     page = None
     match chunk.get("positions"):

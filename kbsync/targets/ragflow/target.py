@@ -58,8 +58,9 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document separately, then start parsing them together; return the outcomes in the same
-        order.
+        """Send each document separately, then start parsing all of them together.
+
+        Return the outcomes in the same order.
         """
         outcomes = await super().put(documents)
         # The documents are stored; `status` handles those whose parsing didn't start.
@@ -79,7 +80,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         return Accepted(stored.id, name=stored.name)
 
     async def _parse(self, ids: Sequence[str]) -> None:
-        """Request parsing without retries: RAGFlow would refuse a second request for documents in
+        """Request parsing without retries, because RAGFlow would refuse a second request for documents in
         progress.
         """
         now = self._steady()
@@ -99,7 +100,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states, and start parsing the unparsed documents."""
+        """Return the states, and start parsing the documents that haven't been parsed."""
         rows = await self._rows_among(ids)
         states = dict.fromkeys(ids, MISSING) | {row.id: row.status for row in rows.values()}
         # Not while a request of ours may be in flight: a late second one would parse the document twice, and
@@ -117,7 +118,10 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         return states
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Start parsing the unparsed documents; return the status of those that RAGFlow refuses to parse."""
+        """Start parsing the documents that haven't been parsed.
+
+        Return the status of those that RAGFlow refuses to parse.
+        """
         try:
             await self._parse(ids)
         except (Unavailable, Unsure, NotOffered):  # "no such call" comes from a gateway
@@ -138,7 +142,8 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """Delete a batch.
 
-        This sends nothing for an empty batch: versions up to 0.24 would delete all documents of the dataset.
+        For an empty batch, nothing is sent: version 0.24 and earlier would delete all documents in the
+        dataset.
         """
         if not ids:
             return True
@@ -155,8 +160,9 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     async def page(
         self, number: int, size: int, query: str = "orderby=create_time&desc=false"
     ) -> ListPage[DocumentRow]:
-        """Return a page of the list, by default oldest documents first, so that new ones appear on the last
-        page.
+        """Return a page of the list.
+
+        By default, the oldest documents come first, so that new ones appear on the last page.
         """
         params = {"page": str(number), "page_size": str(size)}
         return await self._client.read("list", f"{self._documents}?{query}", shapes.page_of, params=params)

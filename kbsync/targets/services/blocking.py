@@ -1,6 +1,6 @@
 """Blocking clients of embedding and rerank services, which the index calls from its threads.
 
-The first text or query imports the HTTP library and asyncio.
+The HTTP library and asyncio are imported with the first text or query.
 """
 
 from __future__ import annotations

@@ -158,10 +158,10 @@ def _reports_failure(case: ErrorCase) -> bool:
 
 
 class ServiceClassifier:
-    """Classifies responses of one service; `kind` ("embedding" or "rerank", like its config key) names the
-    service in messages.
+    """Classifies the responses of one service.
 
-    `path` is the request's path below `base_url`.
+    `kind` ("embedding" or "rerank", like its config key) names the service in messages. `path` is the path of
+    the request below `base_url`.
     """
 
     def __init__(self, kind: str, path: str) -> None:
@@ -194,8 +194,9 @@ class ServiceClassifier:
 
 
 def refuses_everything(error: Rejected) -> TargetError:
-    """Return the error for a service that refused even a harmless text: it blames the key or the model, not a
-    text.
+    """Return the error for a service that refused even a harmless text.
+
+    It blames the key or the model, not a text.
     """
     if error.code == FORBIDDEN:
         fix = "in the config, set an embedding.api_key that has access to the model"
@@ -211,12 +212,15 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 
 def is_too_long(error: Rejected) -> bool:
-    """Return whether the message or the code blames a text's length."""
+    """Return whether the message or the code blames the length of a text."""
     return error.code in ("413", "422", "1261") or _TOO_LONG.search(error.reason) is not None
 
 
 def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
-    """Return an error's codes in lower case, and its message; both are empty if the body reports no error."""
+    """Return an error's codes in lower case, and its message.
+
+    Both are empty if the body doesn't report an error.
+    """
     inner = body.get("error", body)
     if isinstance(inner, str):
         return frozenset({str(body.get("error_type", "error")).lower()}), inner
@@ -255,9 +259,10 @@ MIN_LENGTH = 200
 
 
 class EmbeddingService:
-    """Turns items into vectors of length 1. `transport` replaces the network; `is_first`: see `Endpoint`.
+    """Turns items into vectors of length 1.
 
-    Raises `UsageError` if the URL, the proxy or the certificates can't be used.
+    `transport` replaces the network. `is_first`: see `Endpoint`. Raises `UsageError` if the URL, the proxy or
+    the certificates can't be used.
     """
 
     def __init__(
@@ -279,9 +284,9 @@ class EmbeddingService:
         self._client = _service_client(config, "embedding", self._dialect.path, transport, is_first)
 
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
-        """Return a vector for each item, in order; `Rejected` in place of one that the service refuses.
+        """Return a vector for each item, in order, or `Rejected` in place of one that the service refuses.
 
-        For a query, calls a busy service only once, because a user is waiting. Raises `Unavailable` or
+        For a query, a busy service is called only once, because a user is waiting. Raises `Unavailable` or
         `Halted` if the service itself is to blame.
         """
         async with self._client.time_limit(EMBED, SEARCH_TIMEOUT) if is_query else nullcontext():
@@ -293,7 +298,7 @@ class EmbeddingService:
         await self._client.aclose()
 
     def _batches(self, items: Sequence[EmbeddingItem]) -> Iterator[Sequence[EmbeddingItem]]:
-        """Yield batches in order, each as large as one request may be."""
+        """Yield batches in order, each as large as a request may be."""
         start, weight = 0, 0
         for index, item in enumerate(items):
             is_full = index - start >= self.most_items
@@ -307,9 +312,9 @@ class EmbeddingService:
     async def _batch(
         self, items: Sequence[EmbeddingItem], is_query: bool, *, is_part: bool = False
     ) -> Vectors:
-        """Send one request; if the service refuses it, send halves until the bad item is isolated.
+        """Send one request. If the service refuses it, send halves until the bad item is isolated.
 
-        `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses everything.
+        `is_part`: whether this is part of a refused batch. Raises `Halted` if the service refuses everything.
         """
         try:
             return await self._request_complete(items, is_query)
@@ -342,9 +347,9 @@ class EmbeddingService:
         return [refusal]
 
     async def _takes_numbers_only(self, is_query: bool) -> bool:
-        """Return whether the service supports only vectors as numbers, not as base64.
+        """Return whether the service supports vectors only as numbers, not as base64.
 
-        That is so if it refused a harmless text with base64 before it returned any vector.
+        That is assumed if it refused a harmless text with base64 before it returned any vector.
         """
         async with self._trying_numbers:  # another request may have failed meanwhile
             if self._takes_base64 is None and asks_for_base64(self._config):
@@ -356,7 +361,9 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """Send one request, and a few more for texts without a vector: a later response may have one."""
+        """Send one request, and a few more for texts that got no vector, because a later response may have
+        one.
+        """
         vectors = await self._request_vectors(items, is_query)
         lacking = [index for index, vector in enumerate(vectors) if vector is None]
         if lacking and len(lacking) == len(items):
@@ -368,8 +375,9 @@ class EmbeddingService:
         return [by_index[index] if vector is None else vector for index, vector in enumerate(vectors)]
 
     async def _retry_alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
-        """Retry one text a limited number of times, with increasing pauses (promise 9); searches don't
-        wait.
+        """Retry a single text a limited number of times, with increasing pauses (promise 9).
+
+        Searches don't wait.
         """
         for tries in range(1, 2 if is_query else AGAIN + 1):
             if not is_query:
@@ -385,7 +393,7 @@ class EmbeddingService:
     async def _request_vectors(
         self, items: Sequence[EmbeddingItem], is_query: bool
     ) -> list[NDArray[np.float32] | None]:
-        """Send one request; None for a text without a vector in the response."""
+        """Send one request. The result is None for a text without a vector in the response."""
         patience = 0 if is_query else PATIENCE
         is_compact = self._takes_base64 is not False
         body = embedding_body(self._config, items, is_query=is_query, base64=is_compact)
@@ -409,7 +417,7 @@ class EmbeddingService:
         return vectors
 
     async def _answer(self, body: dict[str, Any], patience: int) -> HttpResponse:
-        """Send one request; call a busy service again after the pause that it requested."""
+        """Send one request. If the service is busy, call it again after the pause that it requested."""
         for _ in range(patience):
             try:
                 return await self._client.request(EMBED, "POST", self._dialect.path, json=body)
@@ -426,7 +434,7 @@ _NO_DIRECTION = (
 
 
 async def _gather_in_order(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run the calls together and return their results in order; the first error cancels the others."""
+    """Run the calls concurrently, and return their results in order. The first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in work]
@@ -452,10 +460,10 @@ class RerankService:
         self._client = _service_client(config, "rerank", RERANK_PATH, transport, is_first)
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """Return (index, score) for every text, best first. Texts beyond `most_texts` keep their order at the
-        end.
+        """Return (index, score) for every text, best first. Raises `Unavailable`, `Rejected` or `Halted`.
 
-        This gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
+        Texts beyond `most_texts` keep their order at the end. This gives up after a few seconds, because a
+        user is waiting.
         """
         # Some services refuse the whole request because of one empty text.
         passages = [text[: self._dialect.max_length] or " " for text in texts[: self.most_texts]]
@@ -482,7 +490,7 @@ def _service_client(
     transport: httpx.AsyncBaseTransport | None,
     is_first: bool,
 ) -> Client:
-    """Return a service's client; `kind` names its config block."""
+    """Return a client of the service. `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     endpoint = Endpoint(
         config.base_url or "",

@@ -32,8 +32,11 @@ _KEY = Confidential("the key, if the service needs one", *KEY_ALLOWED)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingConfig:
-    """How to compute vectors. `path` is the model's directory or file, for `onnx` only. All keys but `type`
-    and `path` are for services."""
+    """How to compute vectors.
+
+    `path` is the directory or file of the model, for `onnx` only. All keys but `type` and `path` are for
+    services.
+    """
 
     type: Annotated[
         Literal["builtin", "onnx", Service],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingItem:
-    """A text, or a picture's bytes and media type."""
+    """A text, or the bytes and the media type of a picture."""
 
     text: str = ""
     picture: bytes = b""
@@ -33,7 +33,7 @@ class EmbeddingItem:
 
     @property
     def weight(self) -> int:
-        """Approximate size in a request, in characters."""
+        """The approximate size in a request, in characters."""
         return len(self.text) + 4 * len(self.picture) // 3
 
     @property
@@ -53,7 +53,7 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
     """Return a string that identifies the vectors of this config, regardless of the service's URL.
 
-    It is part of the recipe: if it changes, kbsync recomputes all vectors.
+    It is part of the recipe: if it changes, kbsync computes all vectors again.
     """
     # Every index stores this text: changing its form would embed all texts again.
     dimensions = config.dimensions if isinstance(config, EmbeddingConfig) else None
@@ -61,7 +61,7 @@ def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
 
 
 def takes_pictures(config: EmbeddingConfig) -> bool:
-    """Return whether the dialect supports pictures, and the model's name doesn't rule them out."""
+    """Return whether the dialect supports pictures and the name of the model doesn't rule them out."""
     is_multimodal = any(word in config.model for word in _MULTIMODAL)
     return config.type == "newapi" or (config.type == "jina" and is_multimodal)
 
@@ -70,7 +70,7 @@ def takes_pictures(config: EmbeddingConfig) -> bool:
 class Dialect:
     """The limits of a dialect, and the path of its request for vectors.
 
-    `most_items` and `most_weight` limit one request for vectors (`EmbeddingItem.weight`), `most_texts` one
+    `most_items` and `most_weight` limit a request for vectors (`EmbeddingItem.weight`). `most_texts` limits a
     request for a ranking, with at most `max_length` characters in each text.
     """
 
@@ -104,7 +104,7 @@ def asks_for_base64(config: EmbeddingConfig) -> bool:
 def embedding_body(
     config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool, base64: bool = True
 ) -> dict[str, Any]:
-    """Return the request for vectors of `items`. `base64`: use that encoding if the dialect has it."""
+    """Return the request for the vectors of `items`. `base64`: use that encoding if the dialect has it."""
     texts = [item.text for item in items]
     # One key per object: the models behind the gateway refuse two, or combine them into one vector.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
@@ -143,14 +143,14 @@ MAX_DIMENSIONS = 16_384
 
 
 class NonsenseError(Exception):
-    """A response that can't belong to the request; `str()` says why."""
+    """A response that can't belong to the request. `str()` says why."""
 
 
 def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
     """Return `count` vectors of length 1, in the order of the request.
 
-    None replaces an invalid vector or one without direction. Raises `NonsenseError` if the vectors can't be
-    assigned to the texts or have different numbers of dimensions.
+    An invalid vector, or one without a direction, is replaced by None. Raises `NonsenseError` if the vectors
+    can't be assigned to the texts or have different numbers of dimensions.
     """
     rows = _list_of(body)
     if len(rows) != count:
@@ -168,11 +168,11 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
 
 
 def order_of(body: object, count: int) -> list[tuple[int, float]]:
-    """Return (index, score) for all `count` texts, best first; texts missing from the response keep their
+    """Return (index, score) for all `count` texts, best first. Texts missing from the response keep their
     order at the end.
 
-    A row without an index has its position as its index. Unknown indexes are ignored, and the best of several
-    scores for one text counts. Raises `NonsenseError`.
+    If a row has no index, its position is used. Unknown indexes are ignored, and the best of several scores
+    for the same text counts. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
     for position, item in enumerate(_list_of(body)):
@@ -190,7 +190,7 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
 
 
 def _list_of(body: object) -> Sequence[object]:
-    """Return the list in a response: the response itself, `data`, `results` or `embeddings`."""
+    """Return the list in a response, which is the response itself, `data`, `results` or `embeddings`."""
     if isinstance(body, Mapping):
         lists = [body[key] for key in ("results", "data", "embeddings") if isinstance(body.get(key), list)]
         body = lists[0] if lists else None
@@ -200,7 +200,7 @@ def _list_of(body: object) -> Sequence[object]:
 
 
 def _vector(row: object) -> NDArray[np.float32] | None:
-    """Return the vector; None if the row has none (null or an empty list)."""
+    """Return the vector, or None if the row has none (null or an empty list)."""
     import numpy as np
 
     value = row.get("embedding", ()) if isinstance(row, Mapping) else row
@@ -228,7 +228,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
 
 
 def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
-    """Return the vectors scaled to length 1; None for those without direction (all zeros, or NaN)."""
+    """Return the vectors scaled to length 1, or None for those without a direction (all zeros, or NaN)."""
     import numpy as np
 
     if not vectors:

@@ -2,7 +2,7 @@
 
 `knowledge_type` (the manual's term) is the service's way of splitting documents: 1 titles and paragraphs, 2
 questions and answers, 3 rows, 5 your own separators, 6 pages, 7 single items. The extension of the uploaded
-name decides which ones are allowed.
+file's name determines which ones are allowed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuSearchConfig:
-    """Search settings. None: the service's default."""
+    """Search settings. None means the service's default."""
 
     recall_method: Annotated[
         Literal["embedding", "keyword", "mixed"],
@@ -190,7 +190,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield conflicts between a rule's settings for the documents that its `match` selects."""
+        """Yield conflicts between the settings of a rule for the documents that its `match` selects."""
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
@@ -218,8 +218,9 @@ _CUSTOM_DEFAULTS = {"custom_separator": ["\n"], "sentence_size": 300}  # the ser
 
 
 def slicing_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how to split the document `name`, as fields of a request: the `settings` (keys as in `SLICING`)
-    that its extension allows.
+    """Return how to split the document `name`, as fields of a request.
+
+    These are the `settings` (with keys as in `SLICING`) that the document's extension allows.
     """
     extension = extension_of(name)
     # `SLICING` has checked the values, but one rule may apply to files of several formats.
@@ -235,16 +236,15 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reslicing_of(slicing: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that can split a stored document again."""
+    """Return the fields with which a stored document can be split again."""
     return {key: slicing[key] for key in ("knowledge_type", *_CUSTOM_DEFAULTS) if key in slicing}
 
 
 def recipe_of(slicing: Mapping[str, Any]) -> str | None:
-    """Return the recipe of a sent or listed document, short and readable; None if the list doesn't say
-    enough.
+    """Return the recipe of a sent or listed document, or None if the list doesn't say enough.
 
-    `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`. The list doesn't include the word limit, so if the
-    state is lost, kbsync uploads documents with a word limit again.
+    A recipe is short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`. The list doesn't
+    include the word limit, so if the state is lost, kbsync uploads documents with a word limit again.
     """
     # Every user's state contains these texts; a different form would upload everything again.
     number, images = slicing["knowledge_type"], slicing.get("parse_image", False)
@@ -257,7 +257,7 @@ def recipe_of(slicing: Mapping[str, Any]) -> str | None:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" if the recipe has a different form."""
+    """Return the settings that a recipe encodes, as text, or "" if the recipe has a different form."""
     match = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if match is None:
         return ""

@@ -157,8 +157,9 @@ Other endings don't count, such as those in `余额0.00元` and `余额不足.Pl
 
 
 def without_names(text: str, *names: str) -> str:
-    """Return `text` without `names` and anything that looks like a file name, since document names may
-    contain any words.
+    """Return `text` without `names` and without anything that looks like a file name.
+
+    Names may contain any words.
     """
     for name in sorted(filter(None, names), key=len, reverse=True):
         if extension_of(name):
@@ -171,7 +172,7 @@ def without_names(text: str, *names: str) -> str:
 
 
 class NoRoom(Halted):
-    """The service reports a lack of space, but may mean a single document: check the capacity first."""
+    """The service reports a lack of space, but may mean only this document. Check the capacity first."""
 
     @property
     def reason_alone(self) -> str:
@@ -180,14 +181,16 @@ class NoRoom(Halted):
 
 
 class NotFound(Rejected):
-    """The service has no such document or base. This means "gone" only while the base itself still
-    answers.
+    """The service has no such document or base.
+
+    This means "gone" only while the base itself still responds.
     """
 
 
 def is_gone(error: TargetError) -> bool:
-    """Return whether the service says "not found", which counts only while the base itself answers
-    (`ZhipuApi.base`, promise 1).
+    """Return whether the service says "not found".
+
+    That counts only while the base itself responds (`ZhipuApi.base`, promise 1).
     """
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 
@@ -328,9 +331,9 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Return None if both body and HTTP status report success, otherwise the error.
+    """Return None if the body and the HTTP status both report success, otherwise the error.
 
-    This reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
+    This reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies. `error` takes
     precedence.
     """
     body = response.fields
@@ -364,15 +367,20 @@ def _describe(case: ErrorCase, rule: ErrorRule) -> str:
 
 
 def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
-    """Return the rule for a message of the service about one document; `call`: `RECEIPT` or `INDEXED`."""
+    """Return the rule for a message from the service about a single document.
+
+    `call`: `RECEIPT` or `INDEXED`.
+    """
     codes = frozenset({code} - {""})
     case = ErrorCase(call, codes=codes, code=code, message=text, matched_text=words, is_error=True)
     return rules.first_rule(case, RULES) or RULES[-1]
 
 
 def skew_sentence(offset: float) -> str:
-    """Return the end of the message about a refused token if the clocks differ, because tokens contain times;
-    otherwise "".
+    """If the clocks differ, return the end of the message about a refused token, because tokens contain
+    times.
+
+    Otherwise, return "".
     """
     if abs(offset) <= ALARMING_OFFSET:
         return ""
@@ -384,7 +392,7 @@ def skew_sentence(offset: float) -> str:
 class ZhipuClassifier:
     """Classifies responses, and phrases errors for users.
 
-    An expired token is an error to retry, since each request has a new token, until the service refuses a
+    An expired token is an error to retry, because each request has a new token, until the service refuses a
     token that was signed later. Errors never contain the key or a signature, even if the service echoes them.
     """
 

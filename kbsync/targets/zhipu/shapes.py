@@ -1,6 +1,6 @@
 """Parses the service's responses defensively, without I/O.
 
-Parsers ignore unknown fields; ids may be strings or integers; numbers may be strings of digits. Only
+Parsers ignore unknown fields. Ids may be strings or integers, and numbers may be strings of digits. Only
 `embedding_stat` is parsed strictly.
 """
 
@@ -44,18 +44,18 @@ Images = Mapping[str, str]
 
 
 def number_of(some_id: str) -> int | str:
-    """Return an id in the form that request bodies need: a number if it looks like one."""
+    """Return an id in the form required in request bodies: as a number if it looks like one."""
     number = number_in(some_id)
     return some_id if number is None else number
 
 
 def created_of(remote_id: str) -> float | None:
-    """Return when an id was created, in epoch seconds by the service's clock; None for ids of a different
-    shape.
+    """Return when an id was created, in epoch seconds by the service's clock, or None for an id of a
+    different shape.
 
-    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified against ids and response times of
-    the service. The service doesn't document this, so kbsync uses these times for confirmation and sorting,
-    never as the only evidence against a document.
+    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified with ids and response times of the
+    service. The service doesn't document this, so kbsync uses these times for confirmation and sorting, never
+    as the only evidence against a document.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
         return None
@@ -74,14 +74,14 @@ def data_of(body: Any) -> Any:
 
 
 def listed_in(body: Any) -> Any:
-    """Return the list in the envelope, under `list` or directly."""
+    """Return the list in the envelope, which is under `list` or directly in it."""
     content = data_of(body)
     return content.get("list") if isinstance(content, dict) else content
 
 
 @dataclass(frozen=True, slots=True)
 class FailInfo:
-    """`failInfo`, or one of `failedInfos`. `code` is "" if missing."""
+    """The content of `failInfo`, or of one of the `failedInfos`. `code` is "" if missing."""
 
     text: str
     code: str = ""
@@ -99,7 +99,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document, from an entry of a list or from a separate response."""
+    """A document, from an entry in a list or from a response of its own."""
 
     url: str = ""
     parse_image: bool | None = None
@@ -108,7 +108,7 @@ class ZhipuDocument(DocumentRow):
     def failed(self, *, has_room: bool) -> DocStatus:
         """Return the status of a document that the service failed to index.
 
-        `has_room`: the account has space left, so a message about space or length blames only the document.
+        `has_room`: the account has space left, so a message about space or length is only about the document.
         """
         failure = self.failure
         words = quote_message(failure.text)
@@ -122,12 +122,12 @@ class ZhipuDocument(DocumentRow):
 
 
 def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
-    """Return a document's outcome from the response to its upload; code 200 alone isn't a success (promise
-    10).
+    """Return a document's outcome from the response to its upload. Code 200 alone doesn't mean success
+    (promise 10).
 
-    `name`: the value sent under `key`, a file's name or a page's `url`. A single success counts, regardless
-    of its name. If the response lists the document both as stored and as failed, or not at all, the outcome
-    is `Unsure`.
+    `name`: the value sent under `key`, which is a file's name or a page's `url`. A single success counts,
+    whatever its name. If the response lists the document both as stored and as failed, or not at all, the
+    outcome is `Unsure`.
     """
     content = reading.object_of(data_of(body))
     stored = {
@@ -157,7 +157,7 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
 def receipt_error(failure: FailInfo, name: str) -> TargetError:
     """Return the error for one file in the response.
 
-    `failReason` is free text: its words, without the document's name, decide whether the account or the
+    `failReason` is free text. Its words, without the document's name, show whether the account or the
     document is to blame.
     """
     message = quote_message(failure.text)
@@ -172,7 +172,7 @@ ZhipuPage = ListPage[ZhipuDocument]
 
 
 def rows_of(body: Any, read: Callable[[object], T | None]) -> ListPage[T]:
-    """Return a page of a list with rows parsed by `read` (see `row_reader`)."""
+    """Return a page of a list, with rows parsed by `read` (see `row_reader`)."""
     total = reading.object_of(data_of(body)).get("total")
     return reading.page_in(listed_in(body), total, read) or ListPage(
         (), reading.count_of(total), is_null=True
@@ -185,16 +185,16 @@ def page_of(body: Any) -> ZhipuPage:
 
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
-    """Return the document of `GET /document/{id}`, under the requested id; None: no data."""
+    """Return the document from `GET /document/{id}`, under the requested id, or None if there is no data."""
     content = reading.object_of(data_of(body))
     return _document(Fields(content, id=remote_id)) if content else None
 
 
 @reading.row_reader
 def _document(item: Fields) -> ZhipuDocument:
-    """Return a document.
+    """Parse a document.
 
-    Only the integers 0, 1 and 2 count as `embedding_stat`; anything else (text, fraction, null, 3) is
+    Only the integers 0, 1 and 2 are valid for `embedding_stat`; anything else (text, fraction, null, 3) is
     UNKNOWN. `failInfo` counts only with 2, because an old one remains after indexing restarts.
     """
     name, url = item.text("name"), item.text("url")
@@ -226,7 +226,7 @@ def _document(item: Fields) -> ZhipuDocument:
 
 
 def _separators(value: object) -> list[str] | None:
-    """Return a list, a list as JSON text, or one plain separator."""
+    """Parse separators: a list, a list as JSON text, or a single plain separator."""
     if isinstance(value, str):
         listed = parse_json(value)
         value = listed if isinstance(listed, list) else [value]
@@ -236,7 +236,9 @@ def _separators(value: object) -> list[str] | None:
 
 
 def capacity_of(body: Any) -> Capacity | None:
-    """Return the account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
+    """Return the account's space from `GET /knowledge/capacity`, or None if it is missing or its total is
+    0.
+    """
     content = reading.object_of(data_of(body))
     used, total = content.object("used"), content.object("total")
     used_bytes, all_bytes = used.count("length"), total.count("length")
@@ -249,9 +251,9 @@ def capacity_of(body: Any) -> Capacity | None:
 
 
 def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
-    """Return the passages of `POST /knowledge/retrieve` that have a text, each with its document's id.
+    """Return the passages from `POST /knowledge/retrieve` that have a text, each with its document's id.
 
-    Scores count only if every passage has one; otherwise the order of the passages counts.
+    Scores count only if every passage has one. Otherwise, the order of the passages counts.
     """
     # A passage without its document's id is useless, because the engine finds the file by the id.
     rows = [
@@ -282,7 +284,7 @@ def lacks_images(hit: Hit) -> bool:
 
 
 def with_images(hit: Hit, images: Images) -> Hit:
-    """Return the hit with the images that its passages mention; `images` maps placeholders to URLs."""
+    """Return the hit with the images mentioned in its passages. `images` maps placeholders to URLs."""
     if not images:
         return hit
     passages = []
@@ -299,14 +301,14 @@ USUAL = ZhipuSearchConfig()
 
 
 def words_in(name: str) -> str:
-    """Return the words in a document's name, without tag and extension, to search for."""
+    """Return the words in a document's name, without the tag and the extension, to search for."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"
 
 
 def shortened(text: str) -> str:
-    """Return at most `MAX_QUERY_LENGTH` characters, cut between words if possible."""
+    """Return at most `MAX_QUERY_LENGTH` characters, cut off between words if possible."""
     text = text.strip()
     if len(text) <= MAX_QUERY_LENGTH or text[MAX_QUERY_LENGTH].isspace():
         return text[:MAX_QUERY_LENGTH].rstrip()

@@ -1,4 +1,4 @@
-"""Checks the account's space for an upload."""
+"""Checks whether the account has space for an upload."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AccountSpace:
         return None if self._known is None else self._remaining
 
     async def take(self, name: str, size: int) -> None:
-        """Reserve `size` bytes before an upload; call `ended` after it.
+        """Reserve `size` bytes before an upload. Call `ended` after it.
 
         Raises `Halted("quota")` if the account has less left, or `Unavailable` if it may have enough once the
         uploads in progress have ended.
@@ -68,14 +68,17 @@ class AccountSpace:
             self._in_flight += size
 
     def ended(self, size: int) -> None:
-        """Record the end of an upload. Until the next request its bytes count as used, even if it failed."""
+        """Record the end of an upload.
+
+        Until the next capacity request, its bytes count as used, even if it failed.
+        """
         self._in_flight -= size
 
     async def has_room(self, size: int = 1) -> bool:
         """Ask the service whether `size` bytes, and any words, are left.
 
-        The used space already includes accepted documents, so for such a document any remaining space is
-        enough.
+        The used space already includes accepted documents. For such a document, any remaining space is
+        therefore enough.
         """
         async with self._turn:
             await self._refresh()
@@ -84,8 +87,9 @@ class AccountSpace:
         return self._remaining >= max(1, size)
 
     async def blame(self, error: NoRoom, size: int = 1) -> TargetError:
-        """Return the error for a reported lack of space: if the account has space (see `has_room`), the
-        document is to blame.
+        """Return the error for a reported lack of space.
+
+        If the account has space (see `has_room`), the document is to blame.
         """
         if await self.has_room(size):
             return Rejected(error.reason_alone, code=error.code)
@@ -105,5 +109,5 @@ class AccountSpace:
 
 
 def _lacks_words(room: Capacity | None) -> bool:
-    """Return whether the account has no words left, even if it has bytes."""
+    """Return whether the account has no words left, even if it has bytes left."""
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)

@@ -1,8 +1,9 @@
 """The knowledge API of Zhipu BigModel as a target.
 
-The service doesn't store our marker, accepts one document per request, and responds before checking it. So an
-upload succeeded only if the response's body says so, a document is searchable only if `embedding_stat` says
-so, and "not found" counts only while the knowledge base itself still responds to the same key.
+The service doesn't store our marker, accepts one document per request, and responds before checking the
+document. So an upload succeeded only if the body of the response says so, a document is searchable only if
+`embedding_stat` says so, and "not found" counts only while the knowledge base itself still responds to the
+same key.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ _STILL_THERE = Unsure("the service says that the document is missing, but still 
 
 
 def sign_token(key_id: str, secret: str, now: float) -> str:
-    """Return a JSON web token, HS256, with times in milliseconds, as the service requires."""
+    """Return a JSON web token (HS256) with times in milliseconds, as the service requires."""
     head = {"alg": "HS256", "sign_type": "SIGN"}
     payload = {"api_key": key_id, "exp": round((now + LIFE) * 1000), "timestamp": round(now * 1000)}
     parts = (json.dumps(part, separators=(",", ":")).encode() for part in (head, payload))
@@ -136,18 +137,19 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return self._space.remaining
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's quota and usage; None if unknown.
+        """Return the account's quota and usage, or None if unknown.
 
-        Raises `Unavailable` after `CAPACITY_TIMEOUT` seconds: uploads, plans and users wait for it, but can
-        do without it.
+        Raises `Unavailable` after `CAPACITY_TIMEOUT` seconds, because uploads, plans and users wait for the
+        result but can do without it.
         """
         async with self._client.time_limit("capacity", CAPACITY_TIMEOUT):
             response = await self._client.request("capacity", "GET", "/knowledge/capacity")
         return shapes.capacity_of(response.body)
 
     async def _known_capacity(self) -> Capacity | None:
-        """Return the account's space. After a refusal, raises `NotOffered` for an hour without sending a
-        request.
+        """Return the account's space.
+
+        After a refusal, raise `NotOffered` for an hour without sending a request.
         """
         with self._client.missing.remembered("capacity"):
             try:
@@ -173,8 +175,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return Fields(content, id=base_id)
 
     async def _while_base_answers(self, asking: Awaitable[HttpResponse]) -> HttpResponse:
-        """Await and return a response. "No such document" and "no such call" count only while the base
-        responds (promise 1).
+        """Await and return a response.
+
+        "No such document" and "no such call" count only while the base responds (promise 1).
         """
         try:
             return await asking
@@ -185,7 +188,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send a document in its own request.
+        """Send a document in a request of its own.
 
         If the service reports a lack of space, check the account's capacity.
         """
@@ -216,7 +219,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             self._space.ended(document.size)
 
     async def _upload_page(self, document: Outgoing) -> Accepted:
-        """Send the URL in a link file, which the service fetches. Raises `Unfit` for a file without one."""
+        """Send the URL in a link file, for the service to fetch. Raises `Unfit` for a file without a URL."""
         address, missing = address_in(document), self._client.missing
         page = {"url": address, **slicing_of(document.path, document.settings), **self._callback}
         body = {"knowledge_id": self._config.knowledge_id, "upload_detail": [page]}
@@ -247,11 +250,11 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return outcomes
 
     async def remove(self, remote_id: str) -> None:
-        """Delete one document. "Not found" proves nothing by itself."""
+        """Delete one document. "Not found" doesn't prove anything by itself."""
         await self._client.request("delete", "DELETE", f"/document/{shapes.path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the service reindex a document."""
+        """Ask the service to reindex a document."""
         self._client.missing.check("reembed")
         path = f"/document/embedding/{shapes.path_part(remote_id)}"
         # Indexing costs money: send it without retries, and raise `Unsure` for a lost response.
@@ -260,7 +263,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the service split a document again."""
+        """Ask the service to split a document again."""
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)
         if document is None:
@@ -287,7 +290,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise await self._space.blame(error) from error
 
     async def digest(self, remote_id: str) -> str | None:
-        """Return the SHA-256 of the stored file, read through a new signed URL; None if that fails."""
+        """Return the SHA-256 of the stored file, read through a new signed URL, or None if that fails."""
         try:
             # Request the document again each time: its signed URL is valid only for a few hours.
             document = await self.row(remote_id)
@@ -301,7 +304,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- lists and states
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
-        """Return a page of the list, whose order isn't documented. `word`: filter for document names."""
+        """Return a page of the list, whose order isn't documented. `word`: a filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
         page = shapes.page_of((await self._client.request("list", "GET", "/document", params=params)).body)
@@ -313,7 +316,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return await self._listed_on(self.page(1, PAGE_SIZE, name))
 
     async def row(self, remote_id: str) -> ZhipuDocument:
-        """Return one document. Raises `NotFound`, also if the response has no data."""
+        """Return one document. Raises `NotFound` if it doesn't exist or the response has no data."""
         response = await self._client.request("detail", "GET", f"/document/{shapes.path_part(remote_id)}")
         document = shapes.document_of(response.body, remote_id)
         if document is None:
@@ -321,7 +324,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
-        """Return the document; None if it is gone while the base exists."""
+        """Return the document, or None if it is gone while the base exists."""
         document = (await self._read_details([remote_id]))[remote_id]
         if isinstance(document, TargetError):
             raise document
@@ -337,7 +340,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- searches
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Return whether a search within this document finds it.
+        """Return whether a search limited to this document finds it.
 
         Raises `NotOffered` if the service has no search.
         """
@@ -350,7 +353,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return any(doc_id == remote_id for doc_id, _ in hits)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Search the base, or only the documents that the query names."""
+        """Search the base, or only the documents given in the query."""
         search = partial(self._retrieve, query.text, shapes.MAX_PASSAGES, query.among, self._config.search)
         try:
             return await search_ranked(search, query.rerank, OVERLOADED)
@@ -360,8 +363,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def _retrieve(
         self, text: str, top_k: int, among: Sequence[str], search: ZhipuSearchConfig, is_ranked: bool = False
     ) -> Sequence[tuple[str, Passage]]:
-        """Search the base, or only the documents `among`; if `is_ranked`, the service's ranking model orders
-        the hits, at an extra price.
+        """Search the base, or only the documents in `among`.
+
+        If `is_ranked`, the service's ranking model orders the hits, for an extra charge.
         """
         missing = self._client.missing
         missing.check("retrieve")
@@ -386,7 +390,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise (refusal if is_ranked else missing.note("retrieve", refusal)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the hits with their pictures, in the same order; after a failure or a slow response, only
+        """Return the hits with their pictures, in the same order. After a failure or a slow response, only
         the pictures are missing.
 
         Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
@@ -409,8 +413,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [shapes.with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """Return a document's creation time by our clock; None if the service's clock differs a lot from
-        ours, because ids may use a different clock than responses.
+        """Return the time when a document was created, by our clock.
+
+        Return None if the service's clock differs a lot from ours, because ids may use a different clock from
+        responses.
         """
         created, offset = shapes.created_of(remote_id), self.clock_offset or 0.0
         return None if created is None or abs(offset) > ALARMING else created - offset
