@@ -1,4 +1,4 @@
-"""Receives signals from the start, so that none is lost before the loop runs, or delayed while the loop is
+"""Receives signals from the start, so that none is lost before the event loop runs, or delayed while it is
 busy.
 """
 
@@ -27,11 +27,10 @@ ReceiveSignal = Callable[[int], None]
 
 
 def find_terminal() -> int | None:
-    """Return a standard stream that is a terminal; None if there is none, or if the process should outlive
-    it.
+    """Return a standard stream that is a terminal, or None if there is none or the process should outlive it.
 
-    A process started with SIGHUP ignored, as by `nohup`, should continue. A terminal that closed meanwhile
-    counts, because it ends the process.
+    A process that was started with SIGHUP ignored, for example by `nohup`, should continue. A terminal that
+    has closed in the meantime counts, because it ends the process.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
@@ -39,7 +38,10 @@ def find_terminal() -> int | None:
 
 
 def _is_terminal(stream: int) -> bool:
-    """Return whether the stream is a terminal, even one that has closed, unlike `os.isatty`."""
+    """Return whether the stream is a terminal.
+
+    Unlike `os.isatty`, this is true even if the terminal has closed.
+    """
     try:
         termios.tcgetattr(stream)
     except termios.error as error:
@@ -77,8 +79,11 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Raise `SystemExit` for SIGTERM and SIGHUP inside the context, so that no unfinished file stays. This
-    leaves alone any signals that have a handler or are ignored, and any thread other than the main one.
+    """Raise `SystemExit` for SIGTERM and SIGHUP inside the context, so that no unfinished file is left
+    behind.
+
+    Signals that have a handler or are ignored aren't affected, and neither are threads other than the main
+    one.
     """
 
     def end(number: int, _frame: object) -> None:
@@ -97,7 +102,7 @@ def ending_cleanly() -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process despite running threads, once `arm` has been called."""
+    """Ends the process even if threads are running, once `arm` has been called."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -110,8 +115,8 @@ class HardEnd:
             self._armed.set()
 
     def now(self) -> None:
-        """End the process now if `arm` has been called, without waiting for threads, because everything is
-        recorded.
+        """If `arm` has been called, end the process now without waiting for threads, because everything has
+        been recorded.
         """
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
@@ -136,10 +141,10 @@ class HardEnd:
 
 
 class Signals:
-    """Inside the block, signals with these `numbers` are only reported, in order.
+    """Inside the block, only report signals with these `numbers`, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
-    Must be entered in the main thread, before other threads or a loop listen for signals.
+    The block must be entered in the main thread, before other threads or an event loop listen for signals.
     """
 
     def __init__(self, numbers: Collection[int], at_once: ReceiveSignal = lambda _number: None) -> None:
@@ -182,7 +187,7 @@ class Signals:
 
     @contextlib.contextmanager
     def forward_to(self, receive: ReceiveSignal) -> Iterator[None]:
-        """Pass signals to `receive` inside the context, beginning with those that arrived before it."""
+        """Pass signals to `receive` inside the context, beginning with those that arrived earlier."""
         with self._lock:
             for number in self._waiting:
                 receive(number)

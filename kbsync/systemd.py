@@ -28,9 +28,9 @@ MIN_PAUSE, MAX_PAUSE = 1.0, 10.0
 
 
 class ServiceManager:
-    """Sends messages to `$NOTIFY_SOCKET`. If it isn't set or nobody listens, they are dropped.
+    """Sends messages to `$NOTIFY_SOCKET`. If that isn't set or nobody is listening, the messages are dropped.
 
-    `watchdog`: the longest pause between two pings, in seconds, or None (sd_watchdog_enabled(3)).
+    `watchdog`: the maximum time between two pings, in seconds, or None (sd_watchdog_enabled(3)).
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -46,11 +46,14 @@ class ServiceManager:
 
     @property
     def is_present(self) -> bool:
-        """Whether a service manager receives messages."""
+        """Whether there is a service manager that receives messages."""
         return self._socket is not None
 
     def send(self, *words: str, patience: float = PATIENCE) -> None:
-        """Send `NAME=value` words in one datagram, or drop them after `patience` seconds."""
+        """Send `NAME=value` assignments in one datagram.
+
+        Drop them if that takes longer than `patience` seconds.
+        """
         if self._socket is None:
             return
         self._socket.settimeout(patience)
@@ -66,7 +69,7 @@ class ServiceManager:
 
 @dataclass
 class ServiceReports:
-    """Reports the daemon's state to the service manager; does nothing without a manager."""
+    """Reports the daemon's state to the service manager. Does nothing without a manager."""
 
     manager: ServiceManager
     clock: Clock
@@ -84,7 +87,7 @@ class ServiceReports:
         self._news.set()
 
     async def ready_after(self, started: Collection[asyncio.Event]) -> None:
-        """Send READY once, when all of these events are set, or after `READY_LATEST` seconds."""
+        """Send READY once, when all of these events are set or after `READY_LATEST` seconds."""
         all_started = asyncio.Event()
 
         async def wait_for_all() -> None:
@@ -103,7 +106,10 @@ class ServiceReports:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Send RELOADING and READY around reading a new config; send nothing before the first READY."""
+        """Send RELOADING before and READY after reading a new config.
+
+        Before the first READY, send nothing.
+        """
         if not self.is_ready:
             yield
             return
@@ -140,7 +146,7 @@ class ServiceReports:
             self.manager.send("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the loop is running and the state's writer responds, even if with errors."""
+        """Ping while the event loop is running and the state's writer responds, even if with errors."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

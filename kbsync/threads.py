@@ -25,7 +25,7 @@ _pool_name: ContextVar[str] = ContextVar("pool_name", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """The loop's default executor. Calls inside `in_own_threads` run in the threads with that name."""
+    """The event loop's default executor. Calls inside `in_own_threads` run in the threads with that name."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
@@ -60,20 +60,20 @@ def running_loop() -> AbstractEventLoop | None:
 
 
 async def in_mirror_threads(mirror: str, work: Awaitable[T]) -> T:
-    """Run `work` in threads used only by this mirror, and return its result."""
+    """Run `work` in threads that only this mirror uses, and return its result."""
     if (loop := running_loop()) is None:
         return await work
     return await loop.create_task(in_own_threads(f"answers-{mirror}", work))
 
 
 async def in_own_threads(name: str, work: Awaitable[T]) -> T:
-    """Run `work` in a task that, like all tasks it creates, uses the threads named `name`."""
+    """Run `work` in a task. Like all tasks that it creates, it uses the threads named `name`."""
     _pool_name.set(name)
     return await work
 
 
 async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking call in a thread, or directly if there is no event loop; return its result."""
+    """Run a blocking call in a thread, or directly if there is no event loop. Return its result."""
     if running_loop() is None:
         return work(*args, **kwargs)
     import asyncio
@@ -82,8 +82,7 @@ async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
 
 
 async def gather(*work: Awaitable[T]) -> list[T]:
-    """Return the results of all calls, which run at the same time, or one after another if there is no event
-    loop."""
+    """Run the calls concurrently, or one after another if there is no event loop. Return all results."""
     if running_loop() is None:
         return [await task for task in work]
     import asyncio
@@ -92,7 +91,7 @@ async def gather(*work: Awaitable[T]) -> list[T]:
 
 
 def run_here(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine without an event loop: it may only await functions of this module."""
+    """Run a coroutine without an event loop. It may only await functions of this module."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -103,7 +102,7 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
 
 
 class LoopThread:
-    """An event loop in a daemon thread, started by the first call. Safe to use from several threads."""
+    """An event loop in a daemon thread, started by the first call. Can be used from several threads."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -111,11 +110,11 @@ class LoopThread:
         self._starting = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work`; return its result or raise its error."""
+        """Run `work`. Return its result or raise its error."""
         return self.begin(work).result()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start `work`; cancelling the future ends it."""
+        """Start `work`. Cancelling the future ends it."""
         import asyncio
 
         with self._starting:
@@ -127,7 +126,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, loop)
 
     def close(self, final_work: Coroutine[Any, Any, None]) -> None:
-        """Run `final_work`, then end the loop; do nothing if there is no loop."""
+        """Run `final_work`, then end the event loop. If there is no loop, do nothing."""
         import asyncio
 
         with self._starting:
@@ -158,11 +157,12 @@ it."""
 
 
 class Precedence:
-    """Gives searches priority over indexing. A search acquires and releases Python's lock (the GIL) many
-    times. While another thread computes, each time can cost the 5 ms after which Python switches threads. So
-    indexing threads wait between steps while a search runs, but at most half of the time.
+    """Gives searches priority over indexing.
 
-    `clock`: the monotonic time. `longest`: `MAX_YIELD`.
+    A search acquires and releases Python's lock (the GIL) many times. While another thread computes, each
+    time can cost the 5 ms after which Python switches threads. So indexing threads wait between steps while a
+    search is running, but for at most half of the time. `clock` returns monotonic time. `longest`:
+    `MAX_YIELD`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, longest: float = MAX_YIELD) -> None:
@@ -189,7 +189,7 @@ class Precedence:
                     self._is_free.set()
 
     def wait(self) -> None:
-        """Wait until no search runs, unless this thread has just waited."""
+        """Wait until no search is running, unless this thread has just waited."""
         if self._is_free.is_set():
             return
         began = self._clock()
@@ -200,7 +200,7 @@ class Precedence:
         self._resumed.until = ended + (ended - began)
 
     def pace(self, steps: Iterable[T]) -> Iterator[T]:
-        """Yield the steps of a job, pausing before each one while a search is running."""
+        """Yield the steps of a job. Before each one, wait while a search is running."""
         for step in steps:
             self.wait()
             yield step

@@ -1,5 +1,5 @@
-"""Builds the data for the page, the API and the metrics from the state and from the counts in the mirrors'
-loop.
+"""Builds the data for the web page, the API and the metrics, from the state and from the counts in the
+mirrors' event loop.
 
 It reads the state on a separate connection and thread, so that mirrors don't wait for readers.
 """
@@ -62,7 +62,7 @@ class StateReader:
         return self._opened, version
 
     def close(self) -> None:
-        """Close the file after the current read; the next read reopens it."""
+        """Close the file after the current read. The next read opens it again."""
         self._thread.submit(self._let_go).result()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -92,8 +92,9 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """The held documents that are to be deleted or reindexed. `paths` has the first few. Only renewals have a
-    `size`, in bytes, and `changes` to the settings.
+    """The held documents that are to be deleted or reindexed.
+
+    `paths` has the first few of them. Only renewals have a `size`, in bytes, and `changes` to the settings.
     """
 
     kind: str
@@ -111,8 +112,10 @@ class HeldList:
 
 
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
-    """Return a mirror's held documents that aren't approved yet. This reads all of them, so call it only when
-    a user asks."""
+    """Return a mirror's held documents that haven't been approved yet.
+
+    This reads all of them, so call it only if a user asks for them.
+    """
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
     # The version changes with the list, so a user can approve only the list that was displayed (promise 5).
@@ -140,7 +143,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
     """The documents that a client requested: a page of those after the path `after` and, if `state` is given,
-    in this state.
+    in that state.
     """
 
     limit: int = 100
@@ -149,21 +152,24 @@ class DocumentPage:
 
 
 class MirrorView:
-    """Builds views of one mirror from a consistent snapshot of the state. Each takes constant time, however
-    many files the mirror has."""
+    """Builds views of one mirror from a consistent snapshot of the state.
+
+    Each view takes constant time, however many files the mirror has.
+    """
 
     def __init__(
         self, tx: Tx, mirror: MirrorConfig, installation: Installation, now: float, unwritten: Halt | None
     ) -> None:
-        """Prepare the views. `now` is in epoch seconds; `unwritten` is a halt that the state can't store."""
+        """Prepare the views. `now`: in epoch seconds. `unwritten`: a halt that the state can't store."""
         self._tx = tx
         self._command_line = installation.command_line
         self._record = tx.mirrors.named(mirror.name)
         self.status = status_in(tx, mirror, installation, at_work=True, now=now, unwritten=unwritten)
 
     def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
-        """Return the mirror as in `kbsync status --json`; with `page`, also its `items`. If there are
-        more items, `next` is the `after` for the next page.
+        """Return the mirror as in `kbsync status --json`. With `page`, also include its `items`.
+
+        If there are more items, `next` is the value of `after` for the next page.
         """
         payload, record = self.status.to_json(), self._record
         if page is None:
@@ -181,7 +187,7 @@ class MirrorView:
         return {**payload, "items": rows, **more}
 
     def frame_json(self) -> dict[str, Any]:
-        """Return the mirror for the page: its status, its problems and its progress."""
+        """Return the mirror's data for the web page: its status, its problems and its progress."""
         payload, tx, record, halt = self.status.to_json(), self._tx, self._record, self.status.halt
         unkept = describe_unkept(self.status.unkept)
         payload["unkept"] = [f"{label.capitalize()} is {sentence}" for label, sentence in unkept]
@@ -216,8 +222,10 @@ class MirrorView:
 
 
 class Views:
-    """All views of the listener. `installation` may be replaced at any time; `count` queries the mirrors'
-    loop."""
+    """All views of the listener.
+
+    `installation` may be replaced at any time. `count` queries the mirrors' event loop.
+    """
 
     def __init__(
         self,
@@ -238,7 +246,7 @@ class Views:
         return self.installation.config.mirrors
 
     async def counted(self) -> CounterSnapshot:
-        """Return the counts; while the loop is stuck, the last known ones."""
+        """Return the counts or, while the event loop is stuck, the last known ones."""
         try:
             async with asyncio.timeout(PATIENCE):
                 self._known = await self._count()
@@ -253,14 +261,14 @@ class Views:
         return MetricFigures(mirrors, counted, self._monitor.silence)
 
     async def status(self, page: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
-        """Return what `kbsync status --json` prints, for all mirrors or one. Raises `StateError`."""
+        """Return the output of `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
         mirrors, _ = await self._of_mirrors(lambda view: view.status_json(page), name)
         running = running_json(lock.find_holder(self.installation.state_dir))
         size = state_bytes(self.installation)
         return {"version": __version__, "running": running, "mirrors": mirrors, "state_bytes": size}
 
     async def frame(self) -> dict[str, Any]:
-        """Return all the data for the page. Raises `StateError`."""
+        """Return all data for the web page. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json)
         removals = self._removals.current
@@ -279,19 +287,25 @@ class Views:
         }
 
     async def news(self) -> object:
-        """Return a value that changes whenever the page's data may have changed. Raises `StateError`."""
+        """Return a value that changes whenever the web page's data may have changed. Raises `StateError`."""
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
         version, is_turning = await self._reader.version(), self._monitor.is_turning
         return version, last, is_turning, counted.unwritten, self.mirrors, self._removals.current
 
     async def held(self, name: str, kind: str) -> HeldList:
-        """Return the deletions, or the documents to reindex, that await a decision. Raises `StateError`."""
+        """Return the deletions, or the documents to reindex, that are waiting for a decision.
+
+        Raises `StateError`.
+        """
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def retryable(self, name: str) -> list[str] | None:
-        """Return the failed files and directories of a mirror that may succeed without a change; None if all
-        may. Raises `StateError`."""
+        """Return the failed files and directories of a mirror that may succeed without a change, or None if
+        all may.
+
+        Raises `StateError`.
+        """
 
         def read(tx: Tx) -> list[str] | None:
             record = tx.mirrors.named(name)
@@ -302,8 +316,11 @@ class Views:
         return await self._reader.read(read)
 
     async def history(self, names: Collection[str], path: str, limit: int) -> dict[str, Any]:
-        """Return the newest events of these mirrors, about the file or folder `path` or about all files, as
-        `kbsync history --json` does. Raises `StateError`."""
+        """Return the newest events of these mirrors, in the format of `kbsync history --json`. Raises
+        `StateError`.
+
+        They are about the file or folder `path`, or about all files.
+        """
 
         def read(tx: Tx) -> dict[str, Any]:
             records = [record.id for name in names if (record := tx.mirrors.named(name)) is not None]
@@ -317,7 +334,7 @@ class Views:
     ) -> tuple[list[T], CounterSnapshot]:
         """Run `read` on each mirror, or only on the named one, in a consistent snapshot of the state.
 
-        Also returns the counts, which have the halts that the state can't store.
+        Also return the counts, which include the halts that the state can't store.
         """
         mirrors = [mirror for mirror in self.mirrors if name in (None, mirror.name)]
         now, counted = self._wall(), await self.counted()
