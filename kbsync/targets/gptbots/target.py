@@ -351,9 +351,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         await self._client.request("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
 
-    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return which `ids` have a state."""
+    async def still_there(self, ids: Sequence[str], *, is_refused: bool) -> Collection[str]:
+        """Return which `ids` have a state. Raises `Unavailable` if the service refused to delete a document
+        that has no state, but is in the list.
+        """
         statuses = await self._data_statuses(ids)
+        missing = set(ids) - statuses.keys()
+        if is_refused and missing and await self._rows_among(missing):
+            raise Unavailable("delete: the service refuses it, but still lists the document", code="listed")
         if not statuses:  # an empty response counts only while the base exists
             await self.base()
         return statuses.keys()

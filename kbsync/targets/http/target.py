@@ -426,8 +426,10 @@ class ServiceTarget(Target, Generic[Row]):
         """
         raise NotImplementedError
 
-    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return which of `ids` an existing base still has after `remove_several`."""
+    async def still_there(self, ids: Sequence[str], *, is_refused: bool) -> Collection[str]:
+        """Return which `ids` an existing base still has, after `remove_several`. `is_refused`: the service
+        refused to delete them.
+        """
         return (await self._rows_among(ids)).keys()
 
     @abstractmethod
@@ -601,7 +603,7 @@ class ServiceTarget(Target, Generic[Row]):
                 return dict.fromkeys(ids)
         except Rejected as error:
             failure, is_refused = error, True
-        listed_ids = await self.still_there(ids)
+        listed_ids = await self.still_there(ids, is_refused=is_refused)
         remaining = [remote_id for remote_id in ids if remote_id in listed_ids]
         outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
         if not is_refused or len(ids) == 1:

@@ -171,3 +171,19 @@ async def test_gateway_without_the_call_for_states_proves_no_document_deleted(
     assert requests["status"] - before == 2
     faults.clear()
     assert await served_world.find("kestrel") == set(ids)
+
+
+@pytest.mark.parametrize(
+    "state", [Fault("code", "status", times=0, args={"code": 40000}), Fault("left-out", "status", times=0)]
+)
+async def test_refused_deletion_of_a_listed_document_is_never_done(
+    served_world: ServedGptbots, state: Fault
+) -> None:
+    """A missing state alone proves nothing (the service's page "query document status" names no case)."""
+    ids = await served_world.make_ready(*(served_world.document(f"{n}.md", f"kestrel {n}") for n in range(3)))
+    served_world.server.faults.add(Fault("code", "delete", times=0, args={"code": 40000}))
+    served_world.server.faults.add(state)
+    outcomes = await served_world.target.delete(ids)
+    assert [type(outcome) for outcome in outcomes.values()] == [Unavailable] * 3
+    served_world.server.faults.clear()
+    assert set((await served_world.target.delete(ids)).values()) == {None}
