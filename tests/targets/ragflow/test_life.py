@@ -165,6 +165,7 @@ async def test_delete_request_without_ids_is_never_sent(world: RagflowWorld) -> 
     await mirrored(world)
     async with world.client() as target:
         assert await target.delete([]) == {}
+        assert await target.remove_several([])
         assert await target.status([]) == {}
     assert world.request_count() == 0
     assert len(world.documents()) == 3
