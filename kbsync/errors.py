@@ -95,14 +95,8 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the error, which may have come from another machine. Each kind takes different arguments."""
-        return _made_again, (type(self), self.__dict__)
-
-
-def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
-    error = kind.__new__(kind, state["reason"])
-    error.__dict__.update(state)
-    return error
+        """Pickle the error, which may come from another machine. The arguments differ by kind."""
+        return Exception.__new__, (type(self), self.reason), self.__dict__
 
 
 class Unavailable(TargetError):

@@ -75,25 +75,25 @@ def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
 
 @lru_cache(maxsize=1)
 def _parse(mountinfo: bytes) -> tuple[Mount, ...]:
-    return tuple(map(_mount, mountinfo.splitlines()))
-
-
-def _mount(line: bytes) -> Mount:
-    fields, _, remainder = line.partition(b" - ")
-    number, _, device, part, point = fields.split(b" ", 5)[:5]
-    fs_type, _, options = remainder.partition(b" ")
-    # A subvolume (btrfs) is mounted like a separate file system: the part is relative to it.
-    subvolume = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
-    if subvolume and (part + b"/").startswith(subvolume[1] + b"/"):
-        part = part[len(subvolume[1]) :] or b"/"
-    return Mount(
-        int(number),
-        os.fsdecode(_unescaped(point)),
-        os.fsdecode(fs_type),
-        os.fsdecode(_unescaped(part)),
-        os.fsdecode(device),
-        os.fsdecode(_unescaped(options.partition(b" ")[0])),
-    )
+    parsed = list[Mount]()
+    for line in mountinfo.splitlines():
+        fields, _, remainder = line.partition(b" - ")
+        number, _, device, part, point = fields.split(b" ", 5)[:5]
+        fs_type, _, options = remainder.partition(b" ")
+        # A subvolume (btrfs) is mounted like a separate file system: the part is relative to it.
+        subvolume = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
+        if subvolume and (part + b"/").startswith(subvolume[1] + b"/"):
+            part = part[len(subvolume[1]) :] or b"/"
+        mount = Mount(
+            int(number),
+            os.fsdecode(_unescaped(point)),
+            os.fsdecode(fs_type),
+            os.fsdecode(_unescaped(part)),
+            os.fsdecode(device),
+            os.fsdecode(_unescaped(options.partition(b" ")[0])),
+        )
+        parsed.append(mount)
+    return tuple(parsed)
 
 
 def _unescaped(field: bytes) -> bytes:

@@ -11,6 +11,7 @@ import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,11 +61,8 @@ class UnreachableBase(UsageError):
 
 
 def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | None:
-    """Return the state's data about the mirror, or None if it has no mirror with this name."""
-
-    def locate(base: BindingRecord) -> BindingRecord:
-        return _locate(installation, name, base)
-
+    """Return the state's data about the mirror; None if it has no mirror with this name."""
+    locate = partial(_locate, installation, name)
     record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
     leftovers = [dataclasses.replace(leftover, base=locate(leftover.base)) for leftover in leftovers]
     if record is None:

@@ -348,7 +348,16 @@ def open_state(
             with contextlib.suppress(StateError):
                 if numbers := store.read_now(lambda tx: tx.inbox.reloads()):
                     store.submit(lambda tx: tx.inbox.done(*numbers)).result()
-            yield _with_current_config(installation, on_refused), store
+            # A command may have removed a mirror with its documents while this process waited for the lock:
+            # the old config would upload them again (promise 11). Later changes send a message to the
+            # process with the lock, which needs the state, so this is read after the state was opened.
+            try:
+                installation = installation.reread()
+            except UsageError as error:
+                if on_refused is None:
+                    raise
+                on_refused(error)
+            yield installation, store
         finally:
             store.close()
             if store.damage and store.is_there:
@@ -356,21 +365,6 @@ def open_state(
                     notify(_set_aside(path, store.damage))
                 except StateError as error:  # the next start tries again
                     notify(str(error))
-
-
-def _with_current_config(
-    installation: Installation, on_refused: Callable[[UsageError], None] | None
-) -> Installation:
-    # A command may have removed a mirror with its documents while this process waited for the lock: the old
-    # config would upload them again (promise 11). Later changes send a message to the process with the lock,
-    # which needs the state, so this is read after the state was opened.
-    try:
-        return installation.reread()
-    except UsageError as error:
-        if on_refused is None:
-            raise
-        on_refused(error)
-        return installation
 
 
 def log_damage(message: str) -> None:

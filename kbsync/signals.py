@@ -34,20 +34,16 @@ def find_terminal() -> int | None:
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
-    return next((stream for stream in (0, 1, 2) if _is_terminal(stream)), None)
-
-
-def _is_terminal(stream: int) -> bool:
-    """Return whether the stream is a terminal.
-
-    Unlike `os.isatty`, this is true even if the terminal has closed.
-    """
-    try:
-        termios.tcgetattr(stream)
-    except termios.error as error:
-        # Every request to a closed terminal fails with EIO; anything else fails with ENOTTY or EBADF.
-        return bool(error.args[0] == errno.EIO)
-    return True
+    for stream in (0, 1, 2):
+        try:
+            termios.tcgetattr(stream)
+        except termios.error as error:
+            # Unlike `os.isatty`, this finds a closed terminal, for which every request fails with EIO.
+            # Anything else fails with ENOTTY or EBADF.
+            if error.args[0] != errno.EIO:
+                continue
+        return stream
+    return None
 
 
 @contextlib.contextmanager

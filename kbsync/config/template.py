@@ -196,17 +196,14 @@ def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) 
     defaults.
     """
     secret = secret_key(target)
-    set_now = [f"type: {target}", *([key.line(secret)] if key and secret else [])]
-    set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]
-    return [_INDENT + line for line in (*set_now, *_defaults(target, values))]
-
-
-def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
+    lines = [f"type: {target}", *([key.line(secret)] if key and secret else [])]
+    lines += [f"{name}: {quoted(value)}" for name, value in values.items()]
     for name, option, kind in _settings(target):
         if name not in values and isinstance(option.default, int | float | str):
             value = '""' if option.default == "" else kind.written(option.default)
             setting = f"# {name}: {value}"
-            yield f"{setting:{_COMMENT}} # {kind.plain}" if kind.about else setting
+            lines.append(f"{setting:{_COMMENT}} # {kind.plain}" if kind.about else setting)
+    return [_INDENT + line for line in lines]
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:

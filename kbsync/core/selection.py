@@ -279,22 +279,17 @@ def _bracket(segment: str, index: int) -> tuple[str, int]:
             members += _CLASSES[match[1]]
             index = match.end()
         else:
-            member, index = _member(segment, index)
-            members += member
+            low, index = _letter(segment, index)
+            if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
+                members += re.escape(low)
+            else:
+                high, index = _letter(segment, index + 1)
+                members += f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""
     if is_negated:
         return f"[^/{members}]", index + 1
     if not members:
         raise ValueError("a range that is empty")
     return f"(?!/)[{members}]", index + 1
-
-
-def _member(segment: str, index: int) -> tuple[str, int]:
-    """Return a character or a range inside a bracket, and the position after it."""
-    low, index = _letter(segment, index)
-    if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
-        return re.escape(low), index
-    high, index = _letter(segment, index + 1)
-    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""), index
 
 
 def _letter(segment: str, index: int) -> tuple[str, int]:
@@ -366,18 +361,6 @@ _PLAIN_PARTS = {pattern: _plain_parts(pattern) for pattern in DEFAULTS}
 _BEGINNINGS = (".", *{first for first, _, _ in _PLAIN_PARTS.values() if first and first[0] != "."})
 _ENDS = tuple({last for first, last, _ in _PLAIN_PARTS.values() if last and not first})
 _MIDDLES = tuple({middle for first, last, middle in _PLAIN_PARTS.values() if not (first or last)})
-
-
-def _resembles_default(name: str) -> bool:
-    """Return whether one of the defaults may match the name. This is fast, and few names may match."""
-    return name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(part in name for part in _MIDDLES)
-
-
-def _similar_defaults(name: str) -> Iterator[str]:
-    """Yield the defaults that may match the name. Compiling all of them would take 30 ms."""
-    for pattern, (first, last, middle) in _PLAIN_PARTS.items():
-        if name.startswith(first) and name.endswith(last) and middle in name:
-            yield pattern
 
 
 _REVISION = "2"
@@ -525,9 +508,17 @@ class Rules:
             if line := layer.decide(path, is_folder):
                 return line
         name = path.rpartition("/")[2]
-        if name in self._named or not _resembles_default(name):
+        # This is quick, and few names may match a default.
+        is_similar = name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(x in name for x in _MIDDLES)
+        if name in self._named or not is_similar:
             return None
-        patterns = (text for text in _similar_defaults(name) if text.removesuffix("/") not in self._named)
+        # Only the defaults that may match are compiled: all of them would take 30 ms.
+        patterns = (
+            pattern
+            for pattern, (first, last, middle) in _PLAIN_PARTS.items()
+            if name.startswith(first) and name.endswith(last) and middle in name
+            if pattern.removesuffix("/") not in self._named
+        )
         line = decide(map(_default_line, patterns), name, is_folder)
         is_only_hidden = line is not None and line.text == HIDDEN
         return None if is_only_hidden and self._named_hidden.fullmatch(name) else line

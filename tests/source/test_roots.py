@@ -100,9 +100,13 @@ def test_mount_escapes_and_subroots_are_parsed(mountinfo: None) -> None:
         (b"/", b"rw", "/"),
     ],
 )
-def test_mounted_subvolume_is_its_own_file_system(root: bytes, options: bytes, part: str) -> None:
-    line = b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options)
-    assert file_systems._mount(line).part == part
+def test_mounted_subvolume_is_its_own_file_system(
+    tmp_path: Path, root: bytes, options: bytes, part: str
+) -> None:
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_bytes(b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options))
+    [mount] = file_systems.mounts(mountinfo)
+    assert mount.part == part
 
 
 @pytest.mark.parametrize(
