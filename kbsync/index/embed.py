@@ -281,7 +281,21 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text without special tokens."""
         normalized = _SPACE + text.replace(" ", _SPACE) if text else ""
-        return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
+        numbers = list[int]()
+        for piece in _PIECE.findall(normalized):
+            # Repeatedly join the pair with the lowest rank; among equals, the first.
+            parts = [part for character in piece for part in self._parts(character)]
+            ranks = [self.rank(*pair) for pair in pairwise(parts)]
+            while known := [rank for rank in ranks if rank is not None]:
+                at = ranks.index(min(known))
+                parts[at : at + 2] = [parts[at] + parts[at + 1]]
+                del ranks[at]
+                if at > 0:
+                    ranks[at - 1] = self.rank(parts[at - 1], parts[at])
+                if at < len(ranks):
+                    ranks[at] = self.rank(parts[at], parts[at + 1])
+            numbers += [self._ids[part] for part in parts]
+        return numbers
 
     def rank(self, left: str, right: str) -> Rank | None:
         """Return the rank at which the two become one token, or None if they never do. The lowest rank goes
@@ -294,20 +308,6 @@ class Vocabulary:
         if both is None:
             return None
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
-
-    def _encode_piece(self, piece: str) -> list[int]:
-        """Repeatedly join the pair with the lowest rank. Of equal ones, join the first."""
-        parts = [part for character in piece for part in self._parts(character)]
-        ranks = [self.rank(*pair) for pair in pairwise(parts)]
-        while known := [rank for rank in ranks if rank is not None]:
-            at = ranks.index(min(known))
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-            del ranks[at]
-            if at > 0:
-                ranks[at - 1] = self.rank(parts[at - 1], parts[at])
-            if at < len(ranks):
-                ranks[at] = self.rank(parts[at], parts[at + 1])
-        return [self._ids[part] for part in parts]
 
     def _parts(self, character: str) -> list[str]:
         if character in self._ids:

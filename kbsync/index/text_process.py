@@ -74,7 +74,12 @@ class TextProcess(Parser):
         """
 
         def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
-            texts = [number for number, document in enumerate(documents) if _is_short_text(*document)]
+            texts = [
+                number
+                for number, (entry, body) in enumerate(documents)
+                if 0 < body.size <= MAX_BYTES and not needs_parser(entry.path)
+                if entry.replaces is None  # a new version of a document has most of its vectors already
+            ]
             cuts = dict[int, Cut]()
             if self._can_take(len(texts)):
                 outcomes = self._cut([documents[number] for number in texts])
@@ -135,11 +140,6 @@ class TextProcess(Parser):
     def _give_up(self, error: Exception) -> None:
         _log.warning("splitting texts in another process failed: %s", error)
         self._has_failed = True
-
-
-def _is_short_text(entry: Entry, body: Body) -> bool:
-    # A new version of a document has most of its vectors already.
-    return 0 < body.size <= MAX_BYTES and entry.replaces is None and not needs_parser(entry.path)
 
 
 def pack(paths: Sequence[str], contents: Sequence[bytes]) -> bytes:

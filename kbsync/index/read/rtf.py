@@ -208,8 +208,16 @@ class _Reader:
                 position += max(0, int(number or 0))
             elif word is not None:
                 self._read_word(word.decode("ascii"), None if number is None else int(number))
-            elif symbol is not None:
-                self._read_symbol(symbol)
+            elif symbol in (b"\\", b"{", b"}"):
+                self._add_bytes(symbol)
+            elif symbol == b"~":
+                self._add(" ")
+            elif symbol == b"_":
+                self._add("-")
+            elif symbol in (b"\n", b"\r"):
+                self._read_word("par", None)
+            elif symbol == b"*":
+                self._is_starred = True
         while self._stack:
             self._close()
         self._flush()
@@ -292,18 +300,6 @@ class _Reader:
                 flow.apart.add(text)
             case place if place in _PAGE_TEXTS:
                 self._pages[place[:6]].append(text)
-
-    def _read_symbol(self, symbol: bytes) -> None:
-        if symbol in (b"\\", b"{", b"}"):
-            self._add_bytes(symbol)
-        elif symbol == b"~":
-            self._add(" ")
-        elif symbol == b"_":
-            self._add("-")
-        elif symbol in (b"\n", b"\r"):
-            self._read_word("par", None)
-        elif symbol == b"*":
-            self._is_starred = True
 
     def _read_word(self, word: str, number: int | None) -> None:
         self._flush()

@@ -54,7 +54,7 @@ def _in_another_thread(
     """
     is_done = threading.Event()
     with suppress(OSError):
-        if descriptor is not None and not _is_cached(descriptor):
+        if descriptor is not None and not _are_cached(descriptor, _find_maps(descriptor)):
             arguments = (descriptor, is_done)
             threading.Thread(target=read, args=arguments, name="kbsync-read-ahead", daemon=True).start()
     try:
@@ -316,14 +316,6 @@ def _find_descriptor(connection: apsw.Connection) -> int | None:
                     if os.path.samestat(os.fstat(int(name)), file):
                         return int(name)
     return None
-
-
-def _is_cached(descriptor: int) -> bool:
-    """Return whether a sample of the pointer map is in the page cache.
-
-    Return True if the file system doesn't tell.
-    """
-    return _are_cached(descriptor, _find_maps(descriptor))
 
 
 def _are_cached(descriptor: int, offsets: Sequence[int]) -> bool:

@@ -519,22 +519,19 @@ class Writer:
         self._connection.execute("REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, named))
 
     def _reword_step(self) -> bool:
-        """Update the words of `STEP` stored chunks, of one or more documents.
-
-        Return whether there were any.
-        """
-        with self._guard:
-            stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
-            if not stale:
-                return False
-            with self._transaction():
-                self._mark()
-                room = STEP
-                for document, title, tags, path in stale:
-                    room = self._reword(document, title, tags, unbind(path), room)
-                    if room < 0:
-                        break
-            return True
+        """Update the words of `STEP` stored chunks, of one document or several. Returns whether there were
+        any."""
+        stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
+        if not stale:
+            return False
+        with self._transaction():
+            self._mark()
+            room = STEP
+            for document, title, tags, path in stale:
+                room = self._reword(document, title, tags, unbind(path), room)
+                if room < 0:
+                    break
+        return True
 
     def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
         """Update the words of a document: those of up to `room` of its chunks, then those of its name.
@@ -628,14 +625,13 @@ class Writer:
         vectors.release(self._connection, slots, version)
 
     def _convert_step(self) -> bool:
-        """Store a few vectors of a large index in planes. Return whether there were any."""
-        with self._guard:
-            segments = vectors.find_convertible(self._connection)
-            if segments:
-                with self._transaction():
-                    vectors.convert(self._connection, segments)
-                    self._connection.pragma("user_version", VERSION)  # older programs can't read planes
-            return bool(segments)
+        """Store a few vectors of a large index in planes. Returns whether there were any."""
+        segments = vectors.find_convertible(self._connection)
+        if segments:
+            with self._transaction():
+                vectors.convert(self._connection, segments)
+                self._connection.pragma("user_version", VERSION)  # older programs can't read planes
+        return bool(segments)
 
     def _find_ownerless(self) -> list[int]:
         """Return the runs without an owner whose document isn't being stored."""
