@@ -322,18 +322,16 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
     return next((rule for rule in rules if rule.fits(case)), None)
 
 
-def by_status(response: HttpResponse, *, is_of_document: bool = True) -> TargetError | None:
-    """Classify a response by the common rules, for a service without its own table. Return None for 2xx with
-    JSON.
-
-    The message is taken from where most services put it.
+def by_status(response: HttpResponse) -> TargetError | None:
+    """Classify a response of a service without its own table by the common rules, with the message from where
+    most services put it; return None for 2xx with JSON.
     """
     body = response.fields
     error = body.get("error")
     places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
     is_text = response.body is None and not response.is_page
     message = response.text if is_text else next(filter(None, map(text_of, places)), "")
-    return classify(case_of(response, message=message, is_of_document=is_of_document))
+    return classify(case_of(response, message=message))
 
 
 def says_money(words: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from kbsync.errors import Unavailable
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import count_of
-from kbsync.targets.http.rules import by_status
+from kbsync.targets.http.rules import case_of, classify
 from tests.targets.http.clients import client
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -56,10 +56,11 @@ def test_retry_after_date_uses_the_targets_clock() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_html_page_says_nothing_about_a_key(status: int) -> None:
-    error = by_status(answered(status, text="<html><title>Sign in</title>"), is_of_document=False)
+    page = answered(status, text="<html><title>Sign in</title>")
+    error = classify(case_of(page, is_of_document=False))
     assert isinstance(error, Unavailable)
     assert "Sign in" in error.reason
-    assert isinstance(by_status(answered(403), is_of_document=False), Unavailable)
+    assert isinstance(classify(case_of(answered(403), is_of_document=False)), Unavailable)
 
 
 @pytest.mark.parametrize("page", ["<html><title>Sign in</title>", "\n<!DOCTYPE html><title>Sign in</title>"])
