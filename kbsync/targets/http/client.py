@@ -252,7 +252,7 @@ class Client:
         params: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> T:
-        """GET something, or POST a query as `json`, like `request`. Return the parsed body of the response.
+        """GET something, or POST `json`, like `request`. Return the parsed body of the response.
 
         Raises `Unavailable` if `parse` returns None, because the body has an unexpected shape.
         """
