@@ -254,7 +254,7 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """The store's location, as a URL without a user name or password."""
+        """The store's location, as a URL without a username or password."""
 
     @property
     def writers(self) -> tuple[str, str]:

@@ -99,7 +99,7 @@ class AccessControl:
 def shows_token(authorization: str, token: Secret) -> bool:
     """Return whether the request includes the token.
 
-    It may be a bearer token, or the password for any user name, which is how browsers send it.
+    It may be a bearer token, or the password for any username, which is how browsers send it.
     """
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":

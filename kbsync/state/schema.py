@@ -188,7 +188,10 @@ MIGRATIONS: tuple[str, ...] = (
     DELETIONS_AFTER_UPLOADS,
     DIGESTS_OF_FILES,
 )
-"""Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
+"""Script i upgrades schema `OLDEST` + i to the next one.
+
+Never edit a released script; only append new ones.
+"""
 
 VERSION = OLDEST + len(MIGRATIONS)
 """The schema version of `TABLES`."""

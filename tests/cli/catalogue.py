@@ -40,7 +40,7 @@ MIRRORS = (
         "{folder}: it is no longer a mount point",
         fix="kbsync approve unmounted",
     ),
-    halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; let the user"),
+    halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; give the user"),
     Trouble(
         "shrunk",
         "deletions-held",

@@ -84,7 +84,7 @@ def test_health_readiness_halts_and_config_reload(zhipu: ZhipuSandbox) -> None:
 def test_non_local_listener_requires_a_token(sandbox: Sandbox, host: str) -> None:
     sandbox.configure()
     listen(sandbox, f'{{listen: "{host}:9753"}}')
-    sandbox.run().check_refusal(2, "http.token: is missing, and")
+    sandbox.run().check_refusal(2, "http.token: is required because")
     token = sandbox.root / "token"
     token.write_text(f"{TOKEN}\n")
     listen(sandbox, f'{{listen: "{host}:9753", token_file: {token}}}')

@@ -207,7 +207,7 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     assert reopened.uuid != index.uuid
     assert reopened._connection.execute("SELECT count(*) FROM document").get == 0
     assert (folder / "index.db.damaged-1").stat().st_size == size
-    assert "index set aside" in caplog.text
+    assert "the index was set aside" in caplog.text
     reopened.close()
 
 

@@ -66,7 +66,7 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
     zhipu.once()
     async with client_of(zhipu) as client:
         message = await error_of(client, "get", path="ice.md")
-    assert "the file is gone; its document is kept" in message and "returns passages" in message
+    assert "the file is gone; its document is kept" in message and "use `search` for passages" in message
     assert "again" not in message
 
 
@@ -146,7 +146,7 @@ async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuSandbox
         assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
         answer = await run_tool(client, "search", query="walrus", mirror="other")
         assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
-        assert "choose a `mirror`" in await error_of(client, "list", path="guides")
+        assert "set `mirror` to one of them" in await error_of(client, "list", path="guides")
         assert (await run_tool(client, "list"))["files"] == []
         assert len((await run_tool(client, "list", mirror="other"))["files"]) == 1
         assert len((await client.list_resources()).resources) == 2

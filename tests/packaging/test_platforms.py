@@ -43,7 +43,7 @@ def test_installation_on_an_unsupported_platform_ends_with_one_sentence(
     hook = hatch_build.Revised(str(ROOT), {}, None, None, str(tmp_path), "wheel")  # type: ignore[arg-type]
     for system in ("darwin", "win32"):
         monkeypatch.setattr(sys, "platform", system)
-        with pytest.raises(SystemExit, match="run it in a container"):
+        with pytest.raises(SystemExit, match="run kbsync in a container"):
             hook.initialize("standard", {})
         assert main(["status"]) == 2
         assert capsys.readouterr().err == f"kbsync: {hatch_build.ELSEWHERE.removeprefix('kbsync ')}\n"

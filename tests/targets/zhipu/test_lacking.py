@@ -28,7 +28,7 @@ async def test_missing_search_call_confirms_nothing() -> None:
     service = ScriptedService(retrieve=[failed(1222)])
     subject = target(service)
     for _ in range(2):
-        with pytest.raises(NotOffered, match="offers no search"):
+        with pytest.raises(NotOffered, match="doesn't support searches"):
             await subject.is_searchable(FIRST_ID, "a.md")
     assert service.counts["retrieve"] == 1
 
