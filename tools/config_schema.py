@@ -45,7 +45,7 @@ def _block(block: type, about: str = "") -> Schema:
         if settings[key].is_required
     ]
     marks = [setting.mark for setting in settings.values()]
-    first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
+    first_sentence = " ".join((block.__doc__ or "").split()).partition(". ")[0].rstrip(".")
     description = next((mark.plain for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
         **_object(about or description, properties),
