@@ -33,6 +33,13 @@ def _run(arguments: Sequence[str] | None) -> int:
         way = "on macOS and Windows, run kbsync in a container; docs/platforms.md has the commands"
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
         return 2
+    if arguments is None and sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        # The state and the targets know files by names in UTF-8. In a locale with another encoding, all other
+        # names would change. Messages keep the locale's encoding.
+        import locale
+
+        os.environ.setdefault("PYTHONIOENCODING", locale.getencoding())
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     if arguments is None:  # the process is ours alone, and will hold keys
         # A reload during the imports must not end the daemon, and a stop gets the same exit code as a later
         # one. The command line unblocks the signals.

@@ -108,6 +108,21 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(choices, parameter.name, value)
 
 
+def as_typed(
+    _ctx: click.Context | None, _parameter: click.Parameter | None, words: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the words of a query. Python decodes all arguments as UTF-8, but these come from a terminal in
+    the locale's encoding.
+    """
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        import locale
+
+        return tuple(os.fsencode(word).decode(locale.getencoding(), "surrogateescape") for word in words)
+    return words
+
+
 def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str) -> list[str]:
     """Return the names of the mirrors, if the config can be read."""
     from kbsync.cli.context import mirror_names

@@ -18,7 +18,7 @@ from kbsync.accounts.account import Answerer, ApplicationInfo, Question, Sources
 from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remote, only_remote, open_target
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import MirrorError
-from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
+from kbsync.cli.options import Choices, as_typed, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import questions
 from kbsync.contract.searching import Query
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         "kbsync ask 'how do I reset a password' --json | jq -r '.citations[].path'",
     )
 )
-@click.argument("question", nargs=-1)
+@click.argument("question", nargs=-1, callback=as_typed)
 @click.option(
     "-i",
     "--interactive",

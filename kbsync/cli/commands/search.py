@@ -10,7 +10,7 @@ from dataclasses import replace
 import click
 
 from kbsync.cli.context import choose
-from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
+from kbsync.cli.options import Choices, as_typed, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.contract.query_syntax import OnlyFiltersError, parse_query
 from kbsync.contract.searching import Query
@@ -29,7 +29,7 @@ from kbsync.errors import UsageError
         "kbsync search 'opening hours' --json | jq -r '.hits[0].text'",
     )
 )
-@click.argument("words", metavar="[QUERY]...", nargs=-1)
+@click.argument("words", metavar="[QUERY]...", nargs=-1, callback=as_typed)
 @click.option("-i", "--interactive", is_flag=True, help="Show results as you type; enter opens one.")
 @click.option(
     "-k",
