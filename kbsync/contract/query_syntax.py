@@ -20,7 +20,7 @@ operators."""
 _OPERATOR = re.compile(
     r"""
     (?<!\S)(?P<key>path|type):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
-    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>[^\W\d_]\S*))
+    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>[.#@$]?[^\W\d_]\S*))
     | (?<![A-Za-z0-9])"(?P<phrase>[^"]*)"
     """,
     re.VERBOSE,
