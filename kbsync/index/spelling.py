@@ -168,6 +168,7 @@ nucleus nuclei; stimulus stimuli; radius radii
 program programme; programs programmes; gray grey; aluminum aluminium; judgment judgement; aging ageing
 plow plough; skeptic sceptic; skeptical sceptical; mold mould; pajamas pyjamas; mustache moustache
 artifact artefact; fulfill fulfil; enroll enrol; enrollment enrolment; jewelry jewellery
+mail email; mails emails; mailed emailed; mailing emailing
 maneuver manoeuvre; encyclopedia encyclopaedia; pediatric paediatric; anesthesia anaesthesia; anemia anaemia
 esthetic aesthetic; estrogen oestrogen; fetus foetus; diarrhea diarrhoea; leukemia leukaemia; sulfur sulphur
 """
@@ -215,11 +216,9 @@ _SWAPPED = {
 
 
 def variants_of(word: str) -> Iterator[str]:
-    """Yield other spellings of a lower-case word. Not all of them exist.
-
-    For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
-    vice versa.
-    """
+    """Yield other spellings of a word in lower case: `colour`, `center`, `organise`, `children` for `color`,
+    `centre`, `organize`, `child`, and vice versa. Not all of them exist. `mail` is also the last word of
+    `e-mail`."""
     if other := _pairs().get(word):
         yield other
     elif match := _endings().fullmatch(word):

@@ -469,6 +469,13 @@ def test_british_and_american_spelling_and_irregular_plurals_find_each_other(
     assert [marked.text[start:end] for start, end in marked.spans] == [written]
 
 
+@pytest.mark.parametrize(("question", "written"), [("email", "e-mail"), ("E-Mails", "email")])
+def test_email_is_found_however_it_is_written(tmp_path: Path, question: str, written: str) -> None:
+    texts = [("right.md", f"Send us an {written}."), ("other.md", "Send us that.")]
+    with searching(tmp_path, [*texts, ("same.md", f"Nothing but {question} here.")]) as (searcher, _):
+        assert paths(searcher.search(Query(question))) == ["same.md", "right.md"]
+
+
 def test_variants_are_only_other_spellings() -> None:
     words = ["four", "sense", "called", "rise", "blog", "fire", "error", "hour", "文", "größer", "", "i"]
     assert variants_in(words) == {}
