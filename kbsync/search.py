@@ -6,7 +6,6 @@ Each caller provides the installation with its targets (`OpenMirrors`), and rend
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -514,11 +513,8 @@ def _in_a_row(words: Sequence[str]) -> str:
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return the time as ISO 8601 in UTC, or None if there is none or it is outside the calendar's range."""
-    if seconds is None:
-        return None
+    """Return the time as ISO 8601 in UTC; None if there is no time or it is out of the calendar's range."""
     try:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        return None if seconds is None else iso(seconds)
     except (ValueError, OverflowError, OSError):
         return None
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -488,7 +488,7 @@ def history_json(entries: Sequence[HistoryEntry], limit: int) -> dict[str, Any]:
 
 def iso(moment: float) -> str:
     """Return epoch seconds as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def clock_time(moment: float) -> str:
