@@ -109,7 +109,7 @@ def test_config_is_read_again_only_if_its_file_changed(two_mirrors: Sandbox) -> 
     config.write_text(f"# a comment\n{text}")
     assert chosen.reread() is not chosen and chosen.reread() == chosen
     config.write_text(f"state_dir: elsewhere\n{text}")
-    with pytest.raises(UsageError, match=r"state_dir in .* has just changed"):
+    with pytest.raises(UsageError, match=r"state_dir in .* has just been changed"):
         chosen.reread()
     config.write_text("mirrors: [")
     with pytest.raises(UsageError, match=r"config\.yaml"):

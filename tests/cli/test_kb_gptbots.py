@@ -166,5 +166,5 @@ def test_failed_retry_all_is_sent_once_and_reported(
 
 def test_unknown_count_is_not_invented(sandbox: Bot) -> None:
     sandbox.server.faults.add(Fault("shape", op="retry", times=0))
-    assert "doesn't say" in sandbox.run("kb", "retry", "--yes", "Default").out
+    assert "didn't say" in sandbox.run("kb", "retry", "--yes", "Default").out
     assert sandbox.run("kb", "retry", "--yes", "Default", "--json").json == {"retried": None}

@@ -114,7 +114,7 @@ def table() -> str:
 
 
 def _about(ability: type) -> str:
-    return (ability.__doc__ or "").splitlines()[0].partition(". Calls raise")[0].rstrip(".") + "."
+    return (ability.__doc__ or "").splitlines()[0].partition(". Calls")[0].rstrip(".") + "."
 
 
 if __name__ == "__main__":

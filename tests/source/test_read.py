@@ -278,7 +278,7 @@ def test_closed_copy_is_not_an_empty_one(root: Path, spool_dir: Path, content: b
     (root / "a.md").write_bytes(content)
     body = spooled(copy_stable(root, "a.md", spool_dir))
     body.close()
-    with pytest.raises(ValueError, match=r"copy .* was closed"):
+    with pytest.raises(ValueError, match=r"copy .* has already been closed"):
         body.open()
 
 

@@ -130,7 +130,7 @@ async def test_document_exceeding_the_capacity_is_not_sent() -> None:
     [outcome] = await target(service).put([document(text=b"x" * 15_000_000)])
     assert isinstance(outcome, Halted)
     assert outcome.halt == "quota"
-    assert outcome.reason.startswith("the account has 12 MB left of 1.0 GB; guide.md needs 15 MB; ")
+    assert outcome.reason.startswith("the account has 12 MB left of 1.0 GB, but guide.md needs 15 MB; ")
     assert service.counts == {"capacity": 1}
 
 
