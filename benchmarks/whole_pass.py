@@ -71,6 +71,7 @@ def record(store: StateStore, mirror: int, listings: list[FolderListing]) -> Non
                             path, file.stamp, "00" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0
                         ),
                     )
+            tx.entries.record_digest(mirror, listing.path)
 
     store.submit(work).result()
 
