@@ -524,7 +524,7 @@ def post(installation: Installation, messages: Sequence[Message]) -> None:
     change_state(installation, leave)
 
 
-def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
+def change_state(installation: Installation, change: Callable[[Tx], None]) -> None:
     """Apply `change` to the state, even while kbsync is running, and wake the running process.
 
     Use this only for data that commands may write: messages and pauses. Raises `UsageError` if the state
@@ -535,9 +535,8 @@ def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
 
     prepare(installation)
     with closing(StateStore(installation.state_file, check=False)) as store:
-        result = store.submit(change).result()
+        store.submit(change).result()
     wake(installation.state_dir)
-    return result
 
 
 @contextmanager

@@ -75,18 +75,11 @@ class Ranker(Protocol):
     """Ranks texts by how well they answer a question. It is supplied by the code that opens the index."""
 
     @property
-    def model(self) -> str:
-        """The name of the model."""
-
-    @property
     def most_texts(self) -> int:
         """Maximum number of texts in one request."""
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return (index, score) for every text, best first. Raises `TargetError`."""
-
-    def close(self) -> None:
-        """Release its connections."""
 
 
 _FIRST_DEPTH, _GROWTH = 50, 5

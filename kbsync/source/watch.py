@@ -110,7 +110,6 @@ class Mode(enum.StrEnum):
 class WatchReport:
     """How a folder is watched. `why` is a sentence and `fix` a command. Both are empty in native mode."""
 
-    folder: str
     mode: Mode
     why: str = ""
     fix: str = ""
@@ -370,7 +369,7 @@ class Watcher:
         returns True, the hint is dropped. New permissions cause a hint only for a file that `is_unreadable`.
         """
         self.hints = HintSet()
-        self.report = WatchReport(str(root), Mode.POLLING, f"{root} is not watched yet.")
+        self.report = WatchReport(Mode.POLLING, f"{root} is not watched yet.")
         self._root = root
         self._state_dir = os.path.realpath(state_dir)
         self._on_hint = on_hint
@@ -602,7 +601,7 @@ class Watcher:
             )
             try:
                 await watch.open()
-                self.report = WatchReport(surveyed.folder, Mode.NATIVE)
+                self.report = WatchReport(Mode.NATIVE)
             except OSError as error:
                 self._watch = None
                 obstacle = start_obstacle(error, self._machine.limits(), self._directories)
@@ -615,7 +614,7 @@ class Watcher:
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
         self._try_at = None if obstacle.is_permanent else self._machine.clock() + pause
         why = f"{self._root} is scanned every {self._polling_pause():g} s: {obstacle.why}."
-        self.report = WatchReport(str(self._root), Mode.POLLING, why, obstacle.fix)
+        self.report = WatchReport(Mode.POLLING, why, obstacle.fix)
 
     async def _close(self) -> None:
         watch, self._watch, self._silent_since = self._watch, None, None

@@ -27,7 +27,6 @@ class Hold:
     mirror: int
     made_at: float
     approved_at: float | None
-    kind: str = DELETIONS
     detail: str = ""
     state: str = PENDING_APPROVAL
 
@@ -77,7 +76,7 @@ class Holds(Table):
 
     def _select(self, where: str, *values: object) -> list[Hold]:
         sql = (
-            "SELECT id, mirror, made_at, approved_at, kind, detail, state FROM hold"  # noqa: S608 - ours
+            "SELECT id, mirror, made_at, approved_at, detail, state FROM hold"  # noqa: S608 - ours
             f" WHERE mirror = ? AND kind = ? AND {where} ORDER BY id"
         )
         return [Hold(*row) for row in self._db.execute(sql, values)]

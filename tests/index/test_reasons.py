@@ -196,12 +196,10 @@ def test_translated_hit_names_the_translated_words(searcher: Search) -> None:
 class Reversing:
     """A ranking model that prefers the hits that the index ranks last."""
 
-    model, most_texts = "reversing", 10
+    most_texts = 10
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         return [(at, (at + 1) / 10) for at in reversed(range(len(texts)))]
-
-    def close(self) -> None: ...
 
 
 def test_ranking_model_score_is_shown_with_the_previous_one(searcher: Search) -> None:

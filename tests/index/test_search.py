@@ -757,15 +757,12 @@ def test_no_hit_mixes_two_documents(tmp_path: Path) -> None:
     """The service is slow, and the numbers of passages deleted meanwhile are reused."""
 
     class Ranker:
-        model, most_texts = "slow", 10
+        most_texts = 10
 
         def order(self, _question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
             index.delete([2])
             index.put([entry(3, "c.md", "the weather in Holland")], ENCODER)
             return [(at, 0.9 - at / 10) for at in reversed(range(len(texts)))]
-
-        def close(self) -> None:
-            """Do nothing: it holds no resources."""
 
     texts = [("a.md", "red wine from France"), ("b.md", "white wine from Spain")]
     with searching(tmp_path, texts) as (_, index), closing(SqliteStore(tmp_path, writer=None)) as store:

@@ -156,7 +156,6 @@ async def test_symlinked_root_is_watched_completely(root: Path, state: Path) -> 
     link = root.parent / "link"
     link.symlink_to(root)
     async with listening(link, state) as hearing:
-        assert hearing.watcher.report.folder == str(root)
         (root / "a.md").write_text("x")
         (link / "b.md").write_text("x")
         await hearing.hears(Hint("a.md", FILE), Hint("b.md", FILE))

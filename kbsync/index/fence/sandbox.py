@@ -84,14 +84,14 @@ def refuse_outside() -> bool:
     return _install(*_refuse_calls(_OUTSIDE), *_only("prlimit64", 0, (_EQUAL, 0)))
 
 
-def refuse_processes_and_changes() -> bool:
+def refuse_processes_and_changes() -> None:
     """Refuse new processes, signals to others, and calls that let the process outlive its parent.
 
     Also refuse calls that create, change, move or remove files and folders. Open files stay open.
     """
     pid = os.getpid()
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
-    return _install(
+    _install(
         *_refuse_calls(_PROCESSES),
         *_only("clone", 0, (_HAS, _CLONE_THREAD)),
         *_only("kill", 0, (_EQUAL, pid)),

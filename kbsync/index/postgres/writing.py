@@ -33,7 +33,6 @@ class _Passage:
     """A row of `passage`, without its text."""
 
     id: int
-    digest: bytes
     place: int
     page: int | None
     line: int | None
@@ -80,13 +79,13 @@ class Writing:
             if old_documents[0].tokeniser == TOKENISER:
                 # Only searchable ones, with equal ones from the last to the first.
                 rows = self._connection.execute(
-                    "SELECT p.id, digest, place, page, line FROM passage p"
+                    "SELECT digest, p.id, place, page, line FROM passage p"
                     " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
                     " WHERE content = %s ORDER BY place DESC",
                     (content,),
                 )
-                for row in rows:
-                    reusable.setdefault(row[1], []).append(_Passage(*row))
+                for digest, *row in rows:
+                    reusable.setdefault(digest, []).append(_Passage(*row))
         else:
             [(content,)] = self._connection.execute("SELECT nextval('content')")
         fresh, moved = list[tuple[int, bytes, Chunk]](), list[tuple[_Passage, int, Chunk]]()

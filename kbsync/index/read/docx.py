@@ -293,9 +293,9 @@ def _chosen_entry(choices: Element | None) -> str:
     return entries[chosen] if chosen < len(entries) else ""
 
 
-def _switch(properties: Element | None, name: str) -> bool | None:
-    """Return whether a property is on, or None if these properties don't include it."""
-    switch = None if properties is None else properties.find(name)
+def _hides(properties: Element | None) -> bool | None:
+    """Return whether these properties hide the text, or None if they don't say."""
+    switch = None if properties is None else properties.find("vanish")
     return None if switch is None else switch.get(":val") not in ("0", "false", "off")
 
 
@@ -341,7 +341,7 @@ class _Styles:
 
         `is_hidden`: whether their paragraph is, which is the default.
         """
-        own, style = _switch(properties, "vanish"), self._named(_value(properties, "rStyle") or "")
+        own, style = _hides(properties), self._named(_value(properties, "rStyle") or "")
         return next(state for state in (own, style.is_hidden, is_hidden) if state is not None)
 
     def _named(self, name: str) -> _Style:
@@ -358,7 +358,7 @@ class _Styles:
         for element in reversed(chain):
             level, is_contents = style_of(_value(element, "name") or "")
             is_contents |= style.is_contents
-            is_hidden = _switch(element.find("rPr"), "vanish")
+            is_hidden = _hides(element.find("rPr"))
             is_hidden = style.is_hidden if is_hidden is None else is_hidden
             style = replace(style, level=level or style.level, is_contents=is_contents, is_hidden=is_hidden)
             style = _changed(style, element.find("pPr"))

@@ -60,7 +60,6 @@ class Model:
     """A row of `model`."""
 
     id: int
-    name: str
     dimensions: int
 
     @property
@@ -71,7 +70,7 @@ class Model:
 
 def find_model(connection: apsw.Connection, name: str) -> Model | None:
     """Return the model with that name, if the index has vectors from it."""
-    row = connection.execute("SELECT id, name, dimensions FROM model WHERE name = ?", (name,)).get
+    row = connection.execute("SELECT id, dimensions FROM model WHERE name = ?", (name,)).get
     return Model(*row) if row else None
 
 

@@ -180,7 +180,6 @@ class Writer:
         self._is_open, self._is_closing = True, False
         self._is_merging = False
         self._staged = set[int]()  # runs without an owner whose document is being stored
-        self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
         # Two states that write here alternately must notice each other.
         self.name, self._is_named = os.urandom(8).hex(), False
         self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
@@ -294,17 +293,17 @@ class Writer:
                     self._connection.close()
                 self._release()
 
-    def remove_if_empty(self) -> bool:
-        """Close the index. If it has no documents, remove its files, and then the folder if nothing else is
+    def remove_if_empty(self) -> None:
+        """If the index has no documents, close it, remove its files, and then the folder if nothing else is
         in it.
 
-        Return False if the index has documents or a reader is using it. Raises OSError.
+        Do nothing if a reader is using the index. Raises OSError.
         """
         with self._guard:
             has_documents = self._connection.execute("SELECT EXISTS (SELECT 1 FROM document)").get
             # Without its WAL, the file would be an earlier version of itself.
             if has_documents or not self.scrub():
-                return False
+                return
             self._connection.close()
             try:
                 # The lock goes last. After a kill before that, the index is still whole, or there is none.
@@ -316,7 +315,6 @@ class Writer:
                 self._release()
         with suppress(OSError):  # another file is in it
             self._folder.rmdir()
-        return True
 
     def _release(self) -> None:
         self._is_open, self._is_closing = False, True

@@ -342,7 +342,7 @@ class ListSweep(Generic[T]):
         self._fetch_page = fetch_page
         self._size = PAGE_SIZE
         self._last_turns: dict[str, int] = {}  # id → the last turn that listed it
-        self._last = _Turn(0)
+        self._last = _Turn()
         self._is_confirmed_empty = False
 
     @property
@@ -375,7 +375,7 @@ class ListSweep(Generic[T]):
 
     async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
         # each further turn uses smaller pages, so that a row missed at a page boundary is then inside a page
-        turn = _Turn(mark, size=self._size - (mark - 1) * (self._size // 10))
+        turn = _Turn(size=self._size - (mark - 1) * (self._size // 10))
         while True:
             page = await self._fetch_page(turn.number, turn.size)
             if turn.number == 1:
@@ -407,7 +407,6 @@ class _Turn:
     `distinct` counts the list's rows; `totals` are the counts reported on its pages.
     """
 
-    mark: int
     number: int = 1
     size: int = PAGE_SIZE
     distinct: int = 0
