@@ -45,8 +45,8 @@ def start_late(sandbox: Sandbox, words: list[str], before_lock: list[str], **pip
     return process
 
 
-def run_late(sandbox: Sandbox, words: list[str], before_lock: list[str]) -> Ran:
-    process = start_late(sandbox, words, before_lock)
+def run_late(sandbox: Sandbox, words: list[str]) -> Ran:
+    process = start_late(sandbox, words, ["remove", "more", "--delete"])
     out, err = process.communicate(timeout=LONGEST)
     return Ran(process.returncode, out, err.decode())
 
@@ -59,25 +59,25 @@ def watch_late(sandbox: Sandbox, before_lock: list[str]) -> Daemon:
     return Daemon(process, log)
 
 
-def files_with(text: str, folder: Path) -> list[Path]:
-    return [file for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
+def files_with_secret(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
 
 
 @long
 def test_pass_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors: Sandbox) -> None:
     assert two_mirrors.run("--once").code == 0
-    assert files_with(SECRET, two_mirrors.state)
-    ran = run_late(two_mirrors, ["--once", "--json"], ["remove", "more", "--delete"])
+    assert files_with_secret(two_mirrors.state)
+    ran = run_late(two_mirrors, ["--once", "--json"])
     assert (ran.code, [mirror["name"] for mirror in ran.json["mirrors"]]) == (0, ["handbook"]), ran.err
-    assert files_with(SECRET, two_mirrors.state) == []
+    assert files_with_secret(two_mirrors.state) == []
 
 
 @long
 def test_pass_of_a_mirror_removed_before_its_lock_is_refused(two_mirrors: Sandbox) -> None:
     assert two_mirrors.run("--once").code == 0
-    ran = run_late(two_mirrors, ["--once", "--mirror", "more"], ["remove", "more", "--delete"])
+    ran = run_late(two_mirrors, ["--once", "--mirror", "more"])
     assert (ran.code, "there is no mirror 'more'" in ran.words) == (2, True), ran.words
-    assert files_with(SECRET, two_mirrors.state) == []
+    assert files_with_secret(two_mirrors.state) == []
 
 
 @long
@@ -85,7 +85,7 @@ def test_daemon_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors:
     assert two_mirrors.run("--once").code == 0
     late = watch_late(two_mirrors, ["remove", "more", "--delete"])
     assert late.wait_for_event("daemon.watching")["folders"] == 1
-    assert files_with(SECRET, two_mirrors.state) == []
+    assert files_with_secret(two_mirrors.state) == []
     assert late.end() == 0
 
 
@@ -141,7 +141,7 @@ async def test_assistant_takes_over_with_the_config_of_now(
         await mirroring.end(keeping)
     assert removed.code == 0, removed.err
     assert [mirror.name for mirror in opened.installation.config.mirrors] == ["handbook"]
-    assert files_with(SECRET, two_mirrors.state) == []
+    assert files_with_secret(two_mirrors.state) == []
 
 
 # -- a running kbsync --------------------------------------------------------------------------------------

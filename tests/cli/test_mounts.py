@@ -19,8 +19,8 @@ from tests.ports import free_address
 from tests.share import long
 
 
-def can_mount(tmp: str = "/tmp") -> bool:
-    probe = Path(tmp) / f"kbsync-mount-probe-{os.getpid()}"
+def can_mount() -> bool:
+    probe = Path("/tmp") / f"kbsync-mount-probe-{os.getpid()}"
     probe.mkdir()
     try:
         completed = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", probe], capture_output=True, check=False)

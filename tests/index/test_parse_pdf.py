@@ -204,13 +204,13 @@ def test_header_drawn_last_moves_no_column(parser):
     assert text == "Page header\n\nLamp oil\n\nleft one left two\n\nright one right two"
 
 
-def spelled(x: float, word: str, y: float = 600, step: float = 10) -> bytes:
+def spelled(x: float, word: str) -> bytes:
     """Return text operators for a word of a script written from right to left. As browsers do, they draw its
     letters from left to right and state the text of each."""
     places = enumerate(reversed(word))
-    letters = ((x + step * n, f"<FEFF{ord(letter):04X}>") for n, letter in places)
+    letters = ((x + 10 * n, f"<FEFF{ord(letter):04X}>") for n, letter in places)
     return b"".join(
-        f"/Span << /ActualText {text} >> BDC\n".encode() + placed((at, y, "m")) + b"EMC\n"
+        f"/Span << /ActualText {text} >> BDC\n".encode() + placed((at, 600, "m")) + b"EMC\n"
         for at, text in letters
     )
 

@@ -61,12 +61,10 @@ async def within(installation: Installation) -> AsyncIterator[Client]:
 
 
 @contextlib.asynccontextmanager
-async def client_of(
-    sandbox: Sandbox, files: Mapping[str, str | bytes] = {}, settings: str = ""
-) -> AsyncIterator[Client]:
+async def client_of(sandbox: Sandbox, files: Mapping[str, str | bytes] = {}) -> AsyncIterator[Client]:
     """Mirror these files, if any, and yield a client of a server that only reads the sandbox's mirrors."""
     if files:
-        sandbox.mirror(files, settings)
+        sandbox.mirror(files)
     async with within(choose_installation(sandbox, config=sandbox.config)) as client:
         yield client
 

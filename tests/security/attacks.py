@@ -45,9 +45,9 @@ def nested_zips(levels: int) -> bytes:
     return samples.with_part(samples.docx(), "word/embeddings/1", inner)
 
 
-def laughs(levels: int = 12) -> str:
+def laughs() -> str:
     """Return XML entities that double ten times each."""
-    rows = [f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, levels)]
+    rows = [f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12)]
     return f"<!DOCTYPE x [<!ENTITY a0 'ha'>{''.join(rows)}]>"
 
 
@@ -239,8 +239,8 @@ def wide_mail(count: int) -> bytes:
     )
 
 
-def open_tags(tag: str, size: int) -> bytes:
-    return (f"<{tag}>" * (size // (len(tag) + 2))).encode() + b"x"
+def open_tags(tag: str) -> bytes:
+    return (f"<{tag}>" * (MIB // (len(tag) + 2))).encode() + b"x"
 
 
 def endless_rows() -> bytes:
@@ -310,10 +310,10 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "contacts of broken lines": ("vcf", lambda: b"BEGIN:VCARD\nNOTE;QUOTED-PRINTABLE:" + b"=\n" * (MIB // 2)),
     "a deep canvas": ("canvas", lambda: b'{"nodes": ' + b"[" * MIB),
     "a canvas of groups": ("canvas", lambda: canvas_of_groups(10_000)),
-    "deep divs": ("html", lambda: open_tags("div", MIB)),
-    "deep tables in a page": ("html", lambda: open_tags("table", MIB)),
-    "deep lists": ("html", lambda: open_tags("ul><li", MIB)),
-    "open links": ("html", lambda: open_tags("a href=x", MIB)),
+    "deep divs": ("html", lambda: open_tags("div")),
+    "deep tables in a page": ("html", lambda: open_tags("table")),
+    "deep lists": ("html", lambda: open_tags("ul><li")),
+    "open links": ("html", lambda: open_tags("a href=x")),
     "open comments": ("html", lambda: b"<!--" * (MIB // 4)),
     "open declarations": ("html", lambda: b"<![" * (MIB // 4)),
     "open tags": ("html", lambda: b"<a " * (MIB // 4)),

@@ -44,10 +44,10 @@ def body(**fields: object) -> bytes:
     return json.dumps({"mirror": "docs"} | fields).encode()
 
 
-async def hold_deletions(one: Scene, n: int = 12) -> None:
+async def hold_deletions(one: Scene) -> None:
     """Delete all files, which needs approval."""
-    await one.mirrored(n)
-    one.world.delete_many(n)
+    await one.mirrored(12)
+    one.world.delete_many(12)
     await one.mirrored()
 
 

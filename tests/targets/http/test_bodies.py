@@ -25,8 +25,8 @@ async def no_wait(_size: int) -> None:
     """Allow every byte at once."""
 
 
-async def pieces_of(body: RequestBody, chunk: int = CHUNK) -> list[bytes]:
-    body.start(no_wait, chunk)
+async def pieces_of(body: RequestBody) -> list[bytes]:
+    body.start(no_wait, CHUNK)
     try:
         return [piece async for piece in body]
     finally:
@@ -62,8 +62,8 @@ class Chunks(httpx.AsyncByteStream):
             yield chunk
 
 
-def compressed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Response:
-    return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, chunk))
+def compressed(content: bytes, encoding: str) -> httpx.Response:
+    return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, 65536))
 
 
 @long

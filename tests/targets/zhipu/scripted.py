@@ -60,9 +60,9 @@ def stored(name: str = "guide.md", remote_id: Any = FIRST_ID) -> dict[str, Any]:
     return ok({"successInfos": [{"documentId": remote_id, "fileName": name}], "failedInfos": []})
 
 
-def snowflake(seconds: float, sequence: int = 0) -> str:
+def snowflake(seconds: float) -> str:
     """Return an id created at `seconds` since the epoch."""
-    return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
+    return str((round(seconds * 1000) - 1_288_834_974_657) << 22)
 
 
 class ScriptedService:
