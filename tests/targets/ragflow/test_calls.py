@@ -37,6 +37,18 @@ async def test_parsing_is_requested_again_after_a_while_and_not_at_every_poll(se
     assert (await served_world.target.status([one]))[one].state is DocState.READY
 
 
+async def test_only_the_document_that_cannot_be_parsed_is_blamed_for_the_request(served_world: Any) -> None:
+    served_world.server.faults.add(Fault("code", "parse", times=0, args={"code": 106}))
+    documents = [served_world.document(f"{name}.md", name) for name in ("alpha", "beta", "gamma")]
+    ids = [str(accepted.remote_id) for accepted in await served_world.target.put(documents)]
+    served_world.server.advance(20)
+    served_world.server.faults.clear()
+    served_world.server.faults.add(Fault("code", "parse", "*beta*", times=0, args={"message": "no parser"}))
+    states = await served_world.target.status(ids)
+    assert [states[one].state is DocState.FAILED for one in ids] == [False, True, False]
+    assert "no parser" in states[ids[1]].reason
+
+
 async def test_read_only_command_starts_no_work(served_world: Any) -> None:
     one = await unbegun(served_world)
     await served_world.target.aclose()
