@@ -38,7 +38,7 @@ from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 
 MAX_PASS_AGE = 7200.0
-"""Number of seconds without a pass before a warning; kbsync's systemd timer fires every hour."""
+"""Number of seconds without a pass after which kbsync warns; its systemd timer fires every hour."""
 
 MAX_CHECK_SECONDS = 0.5
 """Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
@@ -232,7 +232,7 @@ class Freshness:
     @property
     def waits(self) -> str:
         """Describe how many documents are waiting."""
-        return f"{format_count(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
+        return f"{format_count(self.waiting, 'document')} {'is' if self.waiting == 1 else 'are'} waiting"
 
 
 def freshness_reader(

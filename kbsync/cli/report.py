@@ -254,7 +254,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
         )
     # One line of text for all: many lines would hide the fix. A log has the first ones as events.
     every = installation.command_line("status --documents")
-    line = f"{format_count(number, 'document')} {'waits' if number == 1 else 'wait'} for approval: "
+    line = f"{format_count(number, 'document')} {'is' if number == 1 else 'are'} waiting for approval: "
     line += name_some([path for path, _ in report.held], number, every)
     for index, (path, why) in enumerate(report.held[:FEW]):
         yield problem("" if index else line, "document.held", path=path, reason=why)

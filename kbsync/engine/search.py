@@ -30,7 +30,7 @@ MAX_REQUESTED_HITS = 1000
 """Number of hits to request from a service, because those in other people's documents are dropped."""
 
 PATIENCE = 15.0
-"""Maximum number of seconds to search one of several mirrors; after that a note names it."""
+"""Maximum number of seconds to search one of several mirrors; after that, a note names the mirror."""
 
 MAX_SELECTED_IDS = 200
 """Maximum number of document ids to which a search can be limited."""

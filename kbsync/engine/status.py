@@ -75,7 +75,7 @@ FAILING = "failing"
 TARGET_STUCK = "target-stuck"
 """The target accepts documents but never finishes any."""
 PASSING = (TARGET_DOWN, FAILING)
-"""Halts that don't need a user: the problem resolves itself, or kbsync retries anyway."""
+"""Halts that don't need a user's attention: the problem resolves itself, or kbsync retries anyway."""
 
 HALT_WORDS = {
     FOLDER_MISSING: "folder not readable",
@@ -89,8 +89,8 @@ HALT_WORDS = {
     TARGET_DOWN: "knowledge base not reachable",
     BAD_CONFIG: "settings not usable",
     FAILING: "unexpected error",
-    DELETIONS_HELD: "deletions wait for your approval",
-    RECIPE_HELD: "new settings wait for your approval",
+    DELETIONS_HELD: "deletions are waiting for your approval",
+    RECIPE_HELD: "new settings are waiting for your approval",
 }
 """The reasons in the contract, in plain words."""
 EMBEDDING_DOWN = "embedding service not reachable"
@@ -260,7 +260,7 @@ class Items:
             case Status.HELD if awaits_renewal(entry, server):
                 return "settings changed; waiting for approval to reindex it"
             case Status.HELD:
-                return "its deletion waits for approval"
+                return "its deletion is waiting for approval"
             case Status.KEPT:
                 return why_kept(entry)
             case Status.PENDING:

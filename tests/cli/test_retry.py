@@ -123,12 +123,12 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(san
     held = sandbox.run("--once")
     assert (held.code, ": 8 documents searchable, 7 held;" in held.out) == (3, True)
     at_terminal = sandbox.run("--once", tty=True).err
-    named = "handbook: 7 documents wait for approval: 0.md, 1.md, 2.md and 4 more; to list all: kbsync"
+    named = "handbook: 7 documents are waiting for approval: 0.md, 1.md, 2.md and 4 more; to list all: kbsync"
     assert named in at_terminal
     for options in ((), ("-q",), ("--log-format", "console")):
         # In a log, too, the command is easy to see.
         log = sandbox.run("--once", *options).err
-        assert (log.count("kbsync approve"), log.count("its deletion waits for approval")) == (1, 3)
+        assert (log.count("kbsync approve"), log.count("its deletion is waiting for approval")) == (1, 3)
         assert log.count("list.shortened") == 1
 
     status_report = sandbox.run("status", "--json").json["mirrors"][0]

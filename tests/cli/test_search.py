@@ -165,12 +165,14 @@ def held(sandbox: Sandbox) -> Sandbox:
 @long
 def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbox) -> None:
     ran = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", tty=True)
-    assert "the file is gone; its deletion waits for approval" in ran.out
+    assert "the file is gone; its deletion is waiting for approval" in ran.out
     assert "file://" not in ran.out
-    held_note = "handbook: deletions wait for your approval: 8 of 9 documents would be deleted; they stay "
-    assert f"kbsync: {held_note}until you approve; fix: kbsync approve" in ran.err
+    held_note = (
+        "handbook: deletions are waiting for your approval: 8 of 9 documents would be deleted; they stay "
+    )
+    assert f"kbsync: {held_note}until you approve this; fix: kbsync approve" in ran.err
     [hit] = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", "--json").json["hits"]
-    assert (hit["state"], hit["reason"]) == ("held", "the file is gone; its deletion waits for approval")
+    assert (hit["state"], hit["reason"]) == ("held", "the file is gone; its deletion is waiting for approval")
     rest = held.run("search", "zeppelin", "--path", "rest.md")
     assert "is gone" not in rest.out
     assert rest.err == "", "none of these hits waits for approval"
@@ -725,7 +727,7 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
 
 @long
 def test_unindexed_documents_are_reported_with_and_without_hits(waiting: Sandbox) -> None:
-    waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
+    waits = "handbook: 1 document is waiting and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):
         assert notes(waiting, word) == [waits]
         assert waits in waiting.run("search", word, "--files").err

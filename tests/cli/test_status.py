@@ -309,7 +309,7 @@ def test_unknown_daemon_state_is_reported_as_unknown(
 def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Sandbox) -> None:
     ran = waiting.run("status")
     assert ran.code == 0
-    assert ran.out.splitlines()[1] == f"! handbook: 1 document waits and kbsync isn't running; {RUN}"
+    assert ran.out.splitlines()[1] == f"! handbook: 1 document is waiting and kbsync isn't running; {RUN}"
     assert "documents/s" not in ran.out
     assert wrong(waiting, "-q") == wrong(waiting)
     with lock.held(waiting.state):
@@ -378,12 +378,12 @@ def test_check_failing_on_pending_work_says_so(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
         ran = waiting.run("status", "--check", "-q")
         assert ran.code == 4
-        assert re.fullmatch(r"! handbook: 1 document waits, the oldest for \d.\d s\n\n", ran.out)
+        assert re.fullmatch(r"! handbook: 1 document is waiting, the oldest for \d.\d s\n\n", ran.out)
         assert waiting.run("status", "-q").out == ""  # it runs, as it should
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
     long = standing(pending=5, for_s=600.0)
     reasons = list(late(choose(Choices(folder=waiting.docs)), long, check=True, max_age=60.0))
-    assert reasons == ["docs: 5 documents wait, the oldest for 10 min; the limit is 1m"]
+    assert reasons == ["docs: 5 documents are waiting, the oldest for 10 min; the limit is 1m"]
 
 
 def standing(

@@ -162,7 +162,9 @@ async def test_held_deletions_are_reported_with_a_hint(sandbox: Sandbox) -> None
     async with over_stdio(sandbox) as client:
         async with asyncio.timeout(SETTLED):
             notes = [""]
-            while "deletions wait for your approval: 7 of 7 documents would be deleted" not in notes[0]:
+            while (
+                "deletions are waiting for your approval: 7 of 7 documents would be deleted" not in notes[0]
+            ):
                 await asyncio.sleep(0.05)
                 notes = (await run_tool(client, "search", query="walrus"))["notes"] or [""]
         assert "fix: kbsync approve handbook" in notes[0]

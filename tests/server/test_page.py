@@ -223,7 +223,7 @@ MIRRORS = [
     (mirror_frame("moving", pending=1), "1 document in progress"),
     (mirror_frame("failed", failed=1), "1 document failed"),
     (mirror_frame("down", "target-down", pending=1), "down is halted"),
-    (mirror_frame("held", "deletions-held", held_count=40), "40 deletions wait for your approval"),
+    (mirror_frame("held", "deletions-held", held_count=40), "40 deletions are waiting for your approval"),
     (mirror_frame("refused", "credentials", pending=1), "2 mirrors are halted"),
     (mirror_frame("unread", "config"), "3 mirrors are halted"),
 ]
@@ -277,7 +277,7 @@ OVERVIEWS = [
             {**mirror_frame("lunch", pending=1), "paused": {**PAUSE, "until": "2026-01-01T12:30:00Z"}},
             {**mirror_frame("night", ready=1), "paused": NIGHT},
         ],
-        "1 document waits while paused",
+        "1 document is waiting while paused",
         "4 searchable · 3 mirrors",
         "paused; paused {until}; quiet hours {until}",
         id="a paused mirror is neither working nor up to date",
@@ -349,7 +349,7 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         puts, before = world.puts(), world.searchable_texts()
         if kind == "renewals":
             output = (await view.text("main")).replace("\n", " ")
-            assert output.startswith("docs waits for your approval")
+            assert output.startswith("docs is waiting for your approval")
             assert "12 documents (122 B) would be reindexed" in output
             assert "halted" not in output
             assert await view.run("document.querySelector('.mirror').dataset.tone") == "held"
@@ -738,7 +738,7 @@ async def test_gone_file_is_marked_and_has_no_links_to_open_it(view: View) -> No
             "[...document.querySelectorAll('.hit')].map((hit) => [hit.innerText,"
             " hit.querySelectorAll('a[href^=\"file:\"]').length])"
         )
-        assert "the file is gone; its deletion waits for approval" in gone[0]
+        assert "the file is gone; its deletion is waiting for approval" in gone[0]
         assert "is gone" not in present[0]
         assert (gone[1], present[1]) == (0, 1)
         assert "11 of 12 documents would be deleted" in await view.text("#hits")

@@ -509,13 +509,13 @@ function showSummary(mirrors) {
   const ready = ["ready", "held", "kept"].reduce((sum, state) => sum + total(mirrors, state), 0);
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "No documents yet";
   if (ready === 1) sentence = "1 document is searchable";
-  if (pausedDocuments) sentence = `${counted(pausedDocuments, "document")} ${pausedDocuments === 1 ? "waits" : "wait"} while paused`;
+  if (pausedDocuments) sentence = `${counted(pausedDocuments, "document")} ${pausedDocuments === 1 ? "is" : "are"} waiting while paused`;
   if (moving) sentence = `${counted(moving, "document")} in progress`;
   if (failed) sentence = `${counted(failed, "document")} failed`;
   if (halted.length) sentence = halts;
-  if (asked.length === 1) sentence = `${asked[0].name} waits for your approval`;
-  if (asked.length > 1) sentence = `${asked.length} mirrors wait for your approval`;
-  if (held) sentence = `${counted(held, "deletion")} ${held === 1 ? "waits" : "wait"} for your approval`;
+  if (asked.length === 1) sentence = `${asked[0].name} is waiting for your approval`;
+  if (asked.length > 1) sentence = `${asked.length} mirrors are waiting for your approval`;
+  if (held) sentence = `${counted(held, "deletion")} ${held === 1 ? "is" : "are"} waiting for your approval`;
   if (stopped) sentence = halts;
   if (!mirrors.length) sentence = "No mirrors";
   const parts = [
@@ -666,7 +666,7 @@ function notices(one) {
   }
   if (one.held) {
     made.push(waiting(one, "deletions", `${counted(one.held, "document")} would be deleted`,
-      "They stay searchable until you approve."));
+      "They stay searchable until you approve this."));
   }
   if (one.removal && !dismissed.has(one.removal.at)) made.push(failedRemoval(one));
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));

@@ -42,7 +42,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     ] = MAX_BYTES
     metadata: Annotated[
         Literal["sent", "none"],
-        Choice("whether to send [path and tags](targets/dify.md#metadata), for filters in Dify"),
+        Choice("whether to send the [path and tags](targets/dify.md#metadata), by which Dify can filter"),
     ] = "sent"
 
     opens: ClassVar[str] = "kbsync.targets.dify.target:DifyTarget"

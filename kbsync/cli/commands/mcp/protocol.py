@@ -497,7 +497,7 @@ class _Handlers:
         mirror, _, quoted = uri.removeprefix(SCHEME).partition("/")
         try:
             if not uri.startswith(SCHEME) or not quoted or "%00" in quoted or "\0" in quoted:
-                raise UsageError(f"the URI of a document is {SCHEME}MIRROR/PATH")
+                raise UsageError(f"a document's URI has the form {SCHEME}MIRROR/PATH")
             path = os.fsdecode(urllib.parse.unquote_to_bytes(quoted))
             async with asyncio.timeout(RESPONSE_SECONDS):
                 response = await self._run_query(
