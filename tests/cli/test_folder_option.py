@@ -131,7 +131,7 @@ def test_with_a_config_explain_names_the_command_for_a_folder_mirror(nested: San
     for typed, at, path in (("a.md", "docs", "a.md"), ("deep/b.md", "docs/guides", "guides/deep/b.md")):
         ran = nested.run("explain", typed, cwd=nested.root / at)
         assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, False)
-        assert f"{nested.docs} is mirrored with `--folder`, but the config has other folders" in ran.out
+        assert f"{nested.docs} is mirrored with `--folder`, but the config has different folders" in ran.out
         [command] = re.findall(r"`(kbsync explain [^`]*)`", ran.out)
         pasted = paste(nested, command)
         assert (pasted.code, pasted.out.splitlines()[:2]) == (0, [f"docs: {path}", "It is searchable."])

@@ -254,7 +254,7 @@ def test_unreadable_body_does_not_blame_the_document(parser):
         def size(self) -> int:
             return 1000
 
-    with pytest.raises(OSError, match="ended 996 bytes early"):
+    with pytest.raises(OSError, match="is 996 bytes shorter than expected"):
         parser.parse("x.html", Short(b"word"))
     assert run_program(parser, "next") == "next"
 
