@@ -1,4 +1,4 @@
-"""Manages accounts at services and puts questions to them.
+"""Manages accounts at services, and asks the services questions.
 
 Only `kbsync kb`, `kbsync ask` and `kbsync init` use this package; a running mirror never loads it.
 """

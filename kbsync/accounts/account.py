@@ -172,7 +172,7 @@ class Bases:
         raise NotImplementedError
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's capacity; None if unknown.
+        """Return the account's capacity, or None if unknown.
 
         Raises `NotOffered` if the service can't report it.
         """
@@ -212,10 +212,10 @@ class Callbacks(Protocol):
     """
 
     async def get(self) -> Callback | None:
-        """Return the current callback URL; None if none is set."""
+        """Return the current callback URL, or None if none is set."""
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Have the service send the account's events to `url`, with these headers. Safe to repeat."""
+        """Make the service send the account's events to `url`, with these headers. Safe to repeat."""
 
     async def remove(self) -> None:
         """Stop sending the account's events. Safe to repeat."""
@@ -239,7 +239,7 @@ class ApplicationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationRequest:
-    """The properties to set on an application; None and `settings` mean the same as in `BaseRequest`."""
+    """The properties to set on an application. None and `settings` mean the same as in `BaseRequest`."""
 
     name: str | None = None
     description: str | None = None
@@ -250,7 +250,7 @@ class ApplicationRequest:
 
 
 class Applications:
-    """Manages an account's applications; the default implementation is for services without applications.
+    """Manages an account's applications. The default implementation is for services that have none.
 
     Every call may raise `TargetError`, or `NotOffered` if the service has no applications or doesn't offer
     the call.
@@ -350,7 +350,9 @@ class SupportsAnswer(Protocol):
 
     @property
     def model(self) -> str:
-        """The model that answers from passages if there are no applications; "" if the service has none."""
+        """The model that answers from passages if there are no applications, or "" if the service has no
+        models.
+        """
 
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
@@ -363,7 +365,7 @@ class SupportsAnswer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ManagedAccount:
-    """The parts of an account that kbsync can manage or query. A part that it can't is None."""
+    """The parts of an account. Those that kbsync can't manage or query are None."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None

@@ -110,7 +110,7 @@ class Completions:
 
 
 class ModelAnswers:
-    """Answers questions with a model that gets the passages found by a search.
+    """Answers questions by giving a model the passages that a search finds.
 
     `path`: the path of the chat completions call. `client`: the HTTP client, or None for the target's own.
     """
@@ -167,7 +167,7 @@ async def event_pieces(
 
 
 async def json_lines(stream: AsyncGenerator[bytes | HttpResponse, None]) -> AsyncGenerator[Any, None]:
-    """Yield the JSON value of each line of a stream, or of a whole response; None for a line that isn't
+    """Yield the JSON value of each line of a stream or a whole response, or None for a line that isn't
     JSON.
     """
     rest = b""
@@ -194,7 +194,7 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return the JSON body of a request. All passages of a document share a number; the first is 1."""
+    """Return the JSON body of a request. Passages are numbered by document, starting with 1."""
     passages = [(number, passage.text) for number, hit in enumerate(hits, 1) for passage in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
@@ -232,7 +232,7 @@ def chat_piece(body: Any) -> Piece:
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:
-    """Return the token counts by kind; None if the response has none."""
+    """Return the token counts by kind, or None if the response has none."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
 

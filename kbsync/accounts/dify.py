@@ -92,7 +92,7 @@ def _card(body: Any) -> BaseCard | None:
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """Parse one page of knowledge bases; return None if the response has a different shape."""
+    """Parse one page of knowledge bases, or return None if the response has a different shape."""
     return page_in(value_at(body, "data"), value_at(body, "total"), _card)
 
 

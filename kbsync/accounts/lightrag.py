@@ -26,7 +26,7 @@ class LightragServer(Applications):
     base: str
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """Return the server itself, which answers from all its documents."""
+        """Return the server itself, which uses all its documents for answers."""
         return (ApplicationInfo(SERVER_ID, "LightRAG", bases=(self.base,)),)
 
 
@@ -86,7 +86,7 @@ class LightragAnswers:
 
 
 def references(line: Any) -> tuple[Hit, ...]:
-    """Return the documents that an answer is based on, ordered by their numbers in the text."""
+    """Return the documents that an answer is based on, in the order of their numbers in the text."""
     hits = list[Hit]()
     for rank, reference in enumerate(object_of(line).objects("references"), 1):
         texts = reference.get("content")

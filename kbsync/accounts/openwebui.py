@@ -33,7 +33,7 @@ class OpenWebuiBases(Bases):
         return {}
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return one page of the list; the server decides the page size."""
+        """Return one page of the list. The server decides how long it is."""
         read = partial(page_of, read=card_of)
         return await self._client.read("list-bases", "/api/v1/knowledge/", read, params={"page": str(number)})
 

@@ -140,7 +140,7 @@ class RagflowAnswers:
 
 
 def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
-    """Parse one page of chat assistants; return None if the response has a different shape.
+    """Parse one page of chat assistants, or return None if the response has a different shape.
 
     In version 0.24 and earlier, `data` is the list itself.
     """
@@ -179,7 +179,7 @@ def texts_of(piece: Piece) -> Iterator[str]:
 
 
 def sources_of(last: Piece) -> Sources:
-    """Return the passages that an answer is based on, by document.
+    """Return the passages that an answer is based on, grouped by document.
 
     In the answer, `[ID:0]` refers to the first passage.
     """

@@ -205,9 +205,8 @@ class ZhipuBases(Bases):
         return _card(Fields(created, embedding_model=model.name, document_size=0, length=0))
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Send only the changes.
-
-        A new model would make the service re-embed all documents, which costs money.
+        """Send only what has changed, because setting the model would make the service re-embed all
+        documents, which costs money.
         """
         settings = self.fields_of(request)
         model = _choose_model(request.model, await self.models()) if request.model is not None else None
@@ -249,7 +248,7 @@ def _card(item: Fields) -> BaseCard:
 
 
 def _find_model(models: Sequence[EmbeddingModel], text: str) -> EmbeddingModel | None:
-    """Return the model with this id or name; None if there is none."""
+    """Return the model with this id or name, or None if there is none."""
     key = text.strip().lower()
     return next((model for model in models if key in (model.id, model.name.lower())), None)
 
@@ -447,7 +446,7 @@ async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:
 async def _if_offered(request: Awaitable[HttpResponse]) -> HttpResponse:
     """Await a response.
 
-    The path contains no id, so HTTP 404 means that the service doesn't offer the call.
+    The path contains no id, so an HTTP 404 means that the service doesn't offer the call.
     """
     try:
         return await request

@@ -145,8 +145,8 @@ def _whole(body: Any) -> Piece:
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:
-    """Return the documents in the response to `GET /v2/{request_id}/slice_info`, in order; None if it lists
-    none.
+    """Return the documents in the response to `GET /v2/{request_id}/slice_info`, in order, or None if it
+    lists none.
     """
     content = object_of(data_of(body))
     listed = content.get("document_slices")
