@@ -1,5 +1,5 @@
-"""Opens what a command needs (config, folder, state, inbox and, for reading, targets), and resolves paths
-that users type.
+"""Opens what a command needs (the config, folder, state and inbox, and targets for reading), and resolves
+paths that users type.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def resolve(
 ) -> list[MirrorPath]:
     """Return the locations that a user in `cwd` (None: the working directory) may mean by `typed`.
 
-    All commands that take a path use this. It resolves `typed` against the directory, then against each
+    All commands that take a path use this. `typed` is resolved against the directory, then against each
     mirror's folder. Paths that exist or are in the state (`is_known`) come first. If several mirrors contain
-    the path, it returns all of their locations; if none does, the list is empty.
+    the path, all of their locations are returned; if none does, the list is empty.
     """
     roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in mirrors}
     absolute = _real((cwd or Path.cwd()) / typed)
@@ -158,7 +158,7 @@ def choose_all(choices: Choices) -> list[Installation]:
     """Return the result of `choose`. If the options select nothing, return an installation for each folder of
     earlier `--folder` runs instead.
 
-    Each of these has its own state. Raises the same `UsageError` as `choose`.
+    Each of those has its own state. Raises the same `UsageError` as `choose`.
     """
     is_named = choices.config or choices.folder or choices.state_dir
     if is_named or places.find_config(None, os.environ) is not None:
@@ -179,9 +179,9 @@ def choose_all(choices: Choices) -> list[Installation]:
 
 
 def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) -> Installation:
-    """Return the mirror of this folder or of a folder that contains it, otherwise a new one.
+    """Return the mirror of this folder or of a folder that contains it, or else a new one.
 
-    A folder's real path identifies it: however many symlinks lead to a folder, it has one mirror.
+    A folder is identified by its real path, so it has only one mirror, however many symlinks lead to it.
     """
     from kbsync.installation import Installation
 
@@ -328,13 +328,13 @@ def check_state_location(installation: Installation, *, create: bool = True) -> 
 
 
 def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exist: bool = False) -> T:
-    """Run `read` on the state, opened as by `open_state`."""
+    """Run `read` on the state, which is opened as by `open_state`."""
     with open_state(installation, must_exist=must_exist) as state:
         return state.read(read)
 
 
 def reader(installation: Installation) -> SnapshotReader:
-    """Return `read_state` for coroutines.
+    """Return a version of `read_state` for coroutines.
 
     Each read runs in a thread, on a connection that is closed there. A read that never returns, for example
     on a dead mount, may therefore outlive a caller that stopped waiting.
@@ -349,7 +349,7 @@ def reader(installation: Installation) -> SnapshotReader:
 
 @contextmanager
 def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
-    """Open the state for reading; it is empty if nothing has been mirrored yet.
+    """Open the state for reading. It is empty if nothing has been mirrored yet.
 
     This takes no lock and writes nothing. Raises `StateError` with the command to run. With `must_exist`,
     raises `UsageError` instead of returning an empty state.
@@ -405,7 +405,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """To an error about something that only a pass creates, add the command that runs a pass."""
+    """Add the command that runs a pass to an error about something that only a pass creates."""
     try:
         yield
     except UnmadeError as error:
@@ -431,8 +431,9 @@ def mirror_names(choices: Choices) -> list[str]:
 
 
 def set_up_logs(choices: Choices) -> None:
-    """Log only problems, for a read-only command, as text like our messages unless `--log-format json` is
-    given.
+    """Log only problems, because the command only reads.
+
+    The log is text, like our messages, unless `--log-format json` is given.
     """
     from kbsync import logs
 

@@ -1,4 +1,6 @@
-"""The exit codes and their meanings, which of several applies, and the code and message of an error."""
+"""The exit codes and their meanings, which of several codes takes precedence, and the code and message of an
+error.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def worst(codes: Iterable[Code]) -> Code:
 def unwritten(code: Code) -> Code:
     """Return the exit code of a command that ended with `code` but couldn't write its result.
 
-    That counts as a temporary problem, unless `code` is more severe or means that the command was
+    This is the code of a temporary problem, unless `code` is more severe or means that the command was
     interrupted.
     """
     return code if code not in (Code.MIRRORED, *ORDER) else worst([code, Code.PASSING])
@@ -70,7 +72,10 @@ class UnwrittenError(KbsyncError):
 
 @contextmanager
 def printing_result(code: Code) -> Iterator[None]:
-    """Print a command's result inside this context, and end with `code`. Raises `UnwrittenError`."""
+    """Print a command's result inside this context.
+
+    If it can't be written, end with `code`. Raises `UnwrittenError`.
+    """
     try:
         yield
     except OSError as error:
@@ -78,7 +83,7 @@ def printing_result(code: Code) -> Iterator[None]:
 
 
 class MirrorError(KbsyncError):
-    """An error of one `mirror`. `str()` names the mirror; `code` is the exit code of the cause."""
+    """An error of one `mirror`. `str()` names the mirror. `code` is the exit code of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)

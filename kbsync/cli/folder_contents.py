@@ -1,6 +1,6 @@
-"""Quickly scans a folder for files to mirror, excluded files and unreadable ones.
+"""Quickly scans a folder for files to mirror, excluded files and unreadable files.
 
-`kbsync init` shows the result as a preview; `kbsync doctor` uses it to report unreadable files and count
+`kbsync init` shows the result as a preview. `kbsync doctor` uses it to report unreadable files and to count
 folders.
 """
 
@@ -201,7 +201,9 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
 
 
 def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:
-    """Yield a line for each Obsidian vault, and one with the command that excludes what Obsidian excludes."""
+    """Yield a line for each Obsidian vault, and one with the command that excludes the same files as
+    Obsidian.
+    """
     for path, unsearched in contents.vaults.items():
         vault = folder / path
         which = f"{path}/ is" if path else "this is"

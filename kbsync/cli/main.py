@@ -91,7 +91,7 @@ class LazyCommands(click.Group):
     """Loads one command at a time, because `search` must not wait for imports that only the daemon needs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the command line, for suggestions, and then parse it."""
+        """Remember the command line for suggestions, then parse it."""
         ctx.meta[_COMMAND_LINE] = tuple(args)
         return super().parse_args(ctx, args)
 
@@ -141,7 +141,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was typed. `help` shows the same as `--help`."""
+        """Return the command that was typed. `help` shows the same text as `--help`."""
         if args[0] == "help" and not ctx.resilient_parsing:
             if args[1:] in ([], ["options"]):
                 click.echo(self.format_all_options(ctx) if args[1:] else ctx.get_help(), color=ctx.color)
@@ -319,7 +319,7 @@ def _split_query(command: click.Command, arguments: Sequence[str]) -> tuple[list
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Return the code that the command returned; None means success."""
+    """Return the exit code that the command returned. None means success."""
     try:
         code_or_none = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MirroredFolder:
-    """A folder with its mirrors: those of a `config`, or that of an earlier `--folder` run.
+    """A folder with its mirrors, which come from a `config` or from an earlier `--folder` run.
 
     `root`: the folder's real path. `names`: the names of the mirrors in the config.
     """

@@ -1,6 +1,6 @@
 """Options that several commands share.
 
-Options of every command may come before or after the command's name.
+Options that every command has may come before or after the command's name.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Choices:
 class PathArgument(click.Path):
     """The type of an option or argument that takes a path.
 
-    An empty path, for example from an unset variable, is an error, and doesn't mean the working directory.
+    An empty path, for example from an unset variable, is an error. It doesn't stand for the working
+    directory.
     """
 
     def __init__(self, *, is_folder: bool) -> None:
@@ -157,7 +158,7 @@ _global_option = functools.partial(_option, cls=GlobalOption)
 
 
 class CommandGroup(click.Group):
-    """A command that does nothing by itself: it requires a subcommand."""
+    """A command that does nothing by itself and requires a subcommand."""
 
     def __init__(self, *names: Any, **settings: Any) -> None:
         @click.pass_context
@@ -207,7 +208,7 @@ def add_options(function: Callable[..., Any], options: Sequence[Callable[[Any], 
 
 
 def shared_options(function: Callable[..., Any]) -> Any:
-    """Add the shared options to a command. It gets their `Choices` as its first argument."""
+    """Add the shared options to a command. The command gets their `Choices` as its first argument."""
     return add_options(pass_choices(function), _SHARED)
 
 
@@ -261,7 +262,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A time, parsed from text by `read`. If that raises `ValueError`, its message is shown."""
+    """A time that `read` parses from text.
+
+    If `read` raises `ValueError`, the message of the error is shown.
+    """
 
     name = "time"
 
@@ -305,7 +309,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def selection_options(function: Callable[..., Any]) -> Any:
-    """Add `--path`, `--type` and `--after` to a command. It gets their values as the argument `selection`."""
+    """Add `--path`, `--type` and `--after` to a command.
+
+    The command gets their values as the argument `selection`.
+    """
 
     @functools.wraps(function)
     def with_selection(

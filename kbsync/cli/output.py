@@ -270,8 +270,9 @@ def print_table(output: Output, columns: Sequence[Column], room: int | None = No
 def print_objects(
     key: str, heads: Mapping[str, str], objects: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
-    """Print objects of one kind, each on a line with the fields in `heads`, or, with `as_json`, all fields as
-    JSON under `key`.
+    """Print objects of one kind, each on a line with the fields in `heads`.
+
+    With `as_json`, print all fields as JSON under `key`.
     """
     output = Output()
     if as_json:

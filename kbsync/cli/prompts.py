@@ -1,4 +1,4 @@
-"""Asks the user at a terminal questions. They go to stderr, because stdout is for results."""
+"""Asks the user questions on a terminal. Questions go to stderr, because stdout is for results."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ INTERRUPT_EVERY = 0.05
 
 
 def ask(question: str, default: str | None = None) -> str:
-    """Return the user's input; callers treat "" as the default or ask again.
+    """Return the user's input.
 
-    Raises `UsageError` at the end of input.
+    Callers ask again after "" or treat it as the default. Raises `UsageError` at the end of input.
     """
     try:
         with _eof_as_error():
@@ -57,7 +57,7 @@ def confirm(question: str, action: str, *, yes: bool) -> bool:
 def confirm_by_typing(
     action: str, name: str, typed: str | None, called: str = "name", metavar: str = "NAME"
 ) -> None:
-    """Require the user to type the name, now or with `--yes`.
+    """Require the user to type the name, either now or with `--yes`.
 
     Raises `UsageError` if the name differs or there is no terminal. `called`: what the user must type if it
     isn't a name. `metavar`: its name in the help text of `--yes`.

@@ -122,7 +122,7 @@ class MirrorReport(Freshness):
 def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
-    """Return a report on each requested mirror. `ends`: how each mirror's pass ended, by mirror name."""
+    """Return a report on each requested mirror. `ends`: how the passes ended, by mirror name."""
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
@@ -324,7 +324,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
 class LoggedEvents:
     """The events that this process has logged, so that the final report doesn't repeat them.
 
-    `keys`: the name, mirror and path of each event.
+    `keys`: the event name, mirror and path of each.
     """
 
     has_report: bool

@@ -59,7 +59,7 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
-        """Do nothing, because a command has only just read the keys."""
+        """Do nothing, because the command has only just read the keys."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
@@ -112,7 +112,7 @@ def search_once(installation: Installation, query: Query, *, images: bool, as_js
 
 
 def search_notes(installation: Installation) -> list[str]:
-    """Return notes on gaps in a search of these mirrors; [] if there are none."""
+    """Return notes on gaps in a search of these mirrors, or [] if there are none."""
     read = freshness_reader(installation, installation.mirrors, check_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
     return [note.line() for note in notes if not note.is_minor]
@@ -121,7 +121,8 @@ def search_notes(installation: Installation) -> list[str]:
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
     """Return which of `--path`, `--type` and `--after` match no document of any mirror, as typed.
 
-    Returns nothing if the search also covered documents of other hosts, because the state doesn't have those.
+    If the search also covered documents of other hosts, return none of them, because the state doesn't have
+    those documents.
     """
     if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
         return []
@@ -201,7 +202,10 @@ def as_of(document: FoundDocument) -> list[str]:
 
 
 def heading_trail(document: FoundDocument, passage: Passage | None) -> str:
-    """Return the headings above a passage, otherwise the document's title, or "" if there is neither."""
+    """Return the headings above a passage or, if there are none, the document's title.
+
+    Return "" if there is neither.
+    """
     headings = passage.headings if passage else ()
     trail = " › ".join(plain_heading(heading, document.path) for heading in headings)
     return trail or plain_heading(document.hit.title or "", document.path)

@@ -1,4 +1,4 @@
-"""`kbsync approve`: shows the held documents, asks, and approves exactly those."""
+"""`kbsync approve`: shows the held documents, asks for approval, and approves exactly those."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`kbsync ask`: asks a mirror's target a question, and prints the answer as it arrives and then the files it
-cites.
+"""`kbsync ask`: asks a mirror's target a question. It prints the answer as it arrives, and then the files
+that the answer cites.
 
 Heavy packages are imported only when there is a question, so that `--help` responds at once.
 """
@@ -170,13 +170,18 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """Return how the text cites a document. By default, the text uses the document's number."""
+        """Return how the text cites a document, which is by its number unless the service does it
+        differently.
+        """
         marks = {} if self.sources is None else self.sources.marks
         return marks.get(remote_id) or (str(self.numbers[remote_id]),)
 
 
 class Asker:
-    """Asks the target of a mirror. `answerer`: None for the default; `selection`: the documents to use."""
+    """Asks the target of a mirror.
+
+    `answerer`: None for the default one. `selection`: the documents to use.
+    """
 
     def __init__(
         self,

@@ -103,8 +103,9 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
 
 def _describe_other_mirror(choices: Choices, path: str) -> str:
-    """Return the folder of another mirror that contains the path, and the command that explains it; '' if
-    there is none.
+    """Return the folder of another mirror that contains the path, and the command that explains it.
+
+    Return '' if there is none.
     """
     typed = Path(os.path.abspath(path))  # noqa: PTH100
     # Only the folder is resolved: the path may be a symlink.
@@ -129,8 +130,9 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
 
 
 def _describe_hard_link(installation: Installation, path: str) -> str:
-    """Return the mirrored file that `path` is a hard link to, and the command that explains it; '' if there
-    is none.
+    """Return the mirrored file that `path` is a hard link to, and the command that explains it.
+
+    Return '' if there is none.
     """
     from kbsync.source.stat import stamp_of
 

@@ -86,8 +86,8 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
     """Return the installation whose state has the mirror.
 
-    That is the installation selected by the options, or otherwise a known one. Raises `UsageError` if no
-    state or several have the mirror.
+    That is the one selected by the options or, without any, a known one. Raises `UsageError` if no state has
+    the mirror, or if several do.
     """
     from kbsync.forget import read_holdings
 
@@ -138,7 +138,10 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
-    """Print the state to forget and the documents to delete, on stderr like the question that follows."""
+    """Print the state to forget and the documents to delete.
+
+    Like the question that follows, this goes to stderr.
+    """
     name, owned = holdings.name, holdings.owned
     fate = "will be deleted" if delete_documents else "will stay"
     if holdings.record is not None:

@@ -1,8 +1,8 @@
 """`kbsync init`: writes a commented config for a folder, and shows what the folder contains.
 
 For a service, it lists the account's knowledge bases, and creates one if the user agrees. Documents mirrored
-earlier with `--folder` move to the new config, because kbsync would never delete anything from a second copy
-(promise 11).
+earlier with `--folder` move to the new config. Otherwise there would be a second copy of them, from which
+kbsync would never delete anything (promise 11).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def held_trial(
 
 
 def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
-    """Return whether the mirror's built-in knowledge base `base` and the trial's both exist.
+    """Return whether the mirror's built-in knowledge base `base` and that of the trial both exist.
 
     If an earlier command was killed while it took over the trial, it may already have moved the trial's base
     to `base`.
@@ -131,7 +131,7 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
 
 
 def find_remembered(folder: Path, state_dir: Path) -> FolderOptions:
-    """Return the options of earlier `--folder` runs for `folder`, to put into the config.
+    """Return the options of earlier `--folder` runs for `folder`, to be kept in the config.
 
     Raises `UsageError`.
     """
@@ -140,7 +140,7 @@ def find_remembered(folder: Path, state_dir: Path) -> FolderOptions:
 
 
 def remembered_lines(options: FolderOptions, key: KeySource | None) -> Callable[[], list[str]] | None:
-    """Return a function that returns the config lines of the target for `start_config`.
+    """Return a function that produces the target's config lines for `start_config`.
 
     Return None for the built-in knowledge base. Raises `UsageError`.
     """
@@ -530,8 +530,8 @@ def _query_account(
 def _base(
     kind: str, key: KeySource, settings: dict[str, str], create: str | None, setting: str, about: str
 ) -> str:
-    """Return the id of the base: a new one, one chosen from the account's bases, or a typed id if they can't
-    be listed.
+    """Return the id of a knowledge base: a new one, one chosen from the account's list, or a typed id if they
+    can't be listed.
 
     `setting`: the config key for the id, with its description.
     """
@@ -543,8 +543,9 @@ def _base(
         return card.id
 
     def listed() -> Sequence[BaseCard] | None:
-        """Print all bases on stderr, like the question, and return them, or None if the account can't be
-        queried.
+        """Print all bases on stderr, like the question, and return them.
+
+        Return None if the account can't be queried.
         """
         try:
             cards = _query_account(kind, key, settings, lambda bases: bases.list_all())

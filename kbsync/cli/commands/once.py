@@ -57,7 +57,8 @@ OFTEN, SELDOM = 0.25, 15.0
 class Progress:
     """The progress of all mirrors: how many of the selected files are searchable or have failed.
 
-    `bytes_left`: the free space in the fullest account, in bytes, or None if no account reports it.
+    `bytes_left`: the free space of the account that has the least, in bytes, or None if no account reports
+    it.
     """
 
     finished: int
@@ -114,7 +115,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
 
 async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
-    """Log a line every `SELDOM` seconds. A short pass doesn't log any."""
+    """Log a line every `SELDOM` seconds. A short pass logs none."""
     bound_logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])
     log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=bound_logger)
     began, first = time.monotonic(), await _count_progress(store, mirrors)

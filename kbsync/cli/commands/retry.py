@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The failed documents of a mirror, among the requested paths. `is_whole`: the whole mirror was
-    requested.
+    """The failed documents of a mirror, among the requested paths.
 
-    `under_way`: documents that failed before and are being retried; a retry resets their number of attempts.
+    `is_whole`: whether the whole mirror was requested. `under_way`: documents that failed before and are
+    being retried; a retry resets their number of attempts.
     """
 
     record: MirrorRecord

@@ -132,8 +132,8 @@ def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
 class LiveSearch:
     """The state of the search screen: the typed line, its hits, and the selected hit.
 
-    `query`: the first query. `pause`: how many seconds without a keystroke start a search. `several`: whether
-    the hits come from several mirrors and must show their mirror's name.
+    `query`: the first query. `pause`: how many seconds must pass after a keystroke before a search starts.
+    `several`: whether the hits come from several mirrors, so that each shows its mirror's name.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
@@ -164,7 +164,7 @@ class LiveSearch:
         self.marked = max(0, min(len(self.hits) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
-        """Search whenever the user has changed the line and paused, until cancelled."""
+        """Search whenever the user pauses after changing the line, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

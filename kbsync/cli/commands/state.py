@@ -64,7 +64,7 @@ def backup(choices: Choices, file: Path) -> None:
 
 
 def _rename_to_new(source: Path, file: Path) -> None:
-    """Give a file its final name. Raises FileExistsError if that name exists by now, or another OSError."""
+    """Give a file its final name. Raises FileExistsError if that name already exists, or another OSError."""
     try:
         os.link(source, file)
     except FileExistsError:

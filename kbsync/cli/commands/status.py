@@ -105,8 +105,8 @@ def command(
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     """Return the exit code that a pass would have.
 
-    A mirror without a pass fails; waiting files fail only if older than `max_age`. Given the same `max_age`,
-    `report.late` prints the reasons.
+    A mirror that has had no pass counts as a failure; waiting files do so only if they are older than
+    `max_age`. Given the same `max_age`, `report.late` prints the reasons.
     """
     from kbsync.engine.status import is_fresh
 
@@ -151,8 +151,9 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
 def _print_mirror(
     output: Output, installation: Installation, mirror: MirrorConfig, start: str, *, documents: bool
 ) -> Exception | None:
-    """Print the JSON of one mirror, which begins with `start`, and return the error that interrupted it, if
-    any.
+    """Print the JSON of one mirror, which begins with `start`.
+
+    Return the error that interrupted it, if any.
     """
     from kbsync.freshness import status_in
     from kbsync.state.db import state_errors

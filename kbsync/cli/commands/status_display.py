@@ -30,7 +30,7 @@ def print_status(
     check: bool,
     max_age: float | None,
 ) -> None:
-    """Print whether kbsync is running, the problems, and a table of all mirrors or, with `quiet`, only the
+    """Print whether kbsync is running, the problems, and a table of all mirrors. With `quiet`, print only the
     problems.
 
     `several`: whether there are several installations. `check`, `max_age`: see `late`.

@@ -51,7 +51,7 @@ class Frame:
     def within(self, columns: int, rows: int) -> list[str]:
         """Return as many lines as fit: the table, an empty row, then the rest.
 
-        The last line says how many were left out.
+        The last line says how many lines were left out.
         """
         wrong = [wrapped(line, columns) for line in self.wrong]
         whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]

@@ -45,7 +45,7 @@ BAD = ("warning", "error", "exception", "critical")
 class Foreground:
     """Turns events into lines, or drops them.
 
-    `mirrors`: the number of mirrors. With only one, lines omit its name.
+    `mirrors`: the number of mirrors. If there is only one, lines don't mention its name.
     """
 
     def __init__(self, mirrors: int) -> None:
@@ -102,7 +102,7 @@ class Foreground:
 
 
 def _problem_line(fields: logs.Fields) -> str:
-    """Return the mirror, what happened, and what to do. For a bug, the traceback follows."""
+    """Return the mirror, what happened, and what to do. For a bug, add the traceback."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     if fields["event"] == "mirror.halted" and reasons:

@@ -41,7 +41,7 @@ class Grade(enum.Enum):
 class CheckResult:
     """The result of a check.
 
-    `fix`: a command to paste, or what to change; `code`: the exit code that it causes.
+    `fix`: a command to paste, or what to change. `code`: the exit code that it causes.
     """
 
     subject: str

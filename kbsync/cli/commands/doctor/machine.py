@@ -52,7 +52,7 @@ def config(installation: Installation) -> Iterator[CheckResult]:
 def _may_hold_secrets(file: Path) -> bool:
     """Return whether the file may contain a key.
 
-    Any file that a setting names may; a config may if it has a literal key.
+    Any file named by a setting may. A config may if it contains a literal key.
     """
     if file.suffix not in (".yaml", ".yml"):
         return True
@@ -127,7 +127,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 def copies(installation: Installation) -> Iterator[CheckResult]:
     """Yield a result for documents on this machine that no mirror in this config keeps up to date.
 
-    Only `kbsync forget` removes them, after showing them and asking for confirmation.
+    Only `kbsync forget` deletes them, after showing them and asking for confirmation.
     """
     served = [base for mirror in installation.config.mirrors if (base := installation.embedded_base(mirror))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
@@ -192,8 +192,9 @@ def _documents_in(
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
-    """Return whether the mirror's folder is permanently gone: its parent is readable, and no disk is
-    unmounted.
+    """Return whether the mirror's folder is permanently gone.
+
+    That is assumed if its parent is readable and no disk is unmounted.
     """
     parent, root = Path(record.folder).parent, record.root
     if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):
@@ -225,7 +226,7 @@ def _bases_of_former_mirrors(
 ) -> Iterator[CheckResult]:
     """Yield a result for each built-in knowledge base that no mirror in this config uses.
 
-    Another config may use such a base, and a mirror that is added to its config again continues with its own
+    Another config may use such a base. A mirror that is added to its config again continues with its own
     base.
     """
     from kbsync.engine.forget import belongings

@@ -163,8 +163,9 @@ def _check_route(endpoint: Endpoint) -> Iterator[CheckResult]:
 
 
 def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[CheckResult]:
-    """Check the connection and its certificate, without sending a request: that would need one of the
-    service's valid URLs.
+    """Check the connection and its certificate, without sending a request.
+
+    A request would need one of the service's valid URLs.
     """
     from kbsync.targets.http import connection
 

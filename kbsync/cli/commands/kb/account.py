@@ -31,7 +31,7 @@ T = TypeVar("T")
 class OpenAccount:
     """A mirror's target, opened for reading, with its account and the event loop that runs both.
 
-    A property raises `UsageError` if the service lacks the feature.
+    A property raises `UsageError` if the service lacks the corresponding feature.
     """
 
     installation: Installation
@@ -73,8 +73,9 @@ class OpenAccount:
         return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """Return how many documents in a base are ours according to the state, including those of former
-        mirrors.
+        """Return how many documents in a base are ours, according to the state.
+
+        This includes those of former mirrors.
         """
         location = (self.bases.address, base_id)
 
@@ -94,7 +95,7 @@ class OpenAccount:
         return read_state(self.installation, count)
 
     def warn(self, card: BaseCard, effect: str) -> None:
-        """Print the effects of a change on stderr, before the question appears there."""
+        """Print the effects of a change on stderr, where the question will follow."""
         content = "an unknown number of documents"
         if card.documents is not None:
             content = format_count(card.documents, "document")
@@ -110,8 +111,8 @@ class OpenAccount:
 def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenAccount]:
     """Open the account behind the only mirror whose target is a service.
 
-    `needs_own`: whether the config must name the mirror's knowledge base. False for commands that may create
-    it.
+    `needs_own`: whether the config must name the mirror's knowledge base. This is False for commands that may
+    create it.
     """
     # Without `here`: the working directory must never decide which account changes.
     installation = choose(choices, with_bases=needs_own)

@@ -1,4 +1,4 @@
-"""Reads from the state: the document that is searchable for a file, documents by id, and lists of files."""
+"""Reads from the state: documents by file or by id, and lists of files."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def searchable_files(
 
 
 def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
-    """Return the files, and the path after which the next page begins, or None if this is the last page."""
+    """Return the files, and the path after which the next page begins, or None on the last page."""
     # In the order of the rows, other folders may come between a folder and its subfolders: a, a-b, a/c.
     beyond = os.fsencode(page.below) + b"0"
     rows, read_count = list[FileRow](), 0

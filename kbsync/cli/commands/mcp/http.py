@@ -89,9 +89,9 @@ class McpEndpoint:
     def at(cls, address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> McpEndpoint:
         """Parse `address`.
 
-        The token comes from the environment or else from `http` in the config. `config` returns the current
-        config, so that a removed token stops working. Raises `UsageError` for an invalid address or token, or
-        if other machines would have access without a token.
+        The token comes from the environment or, if it isn't there, from `http` in the config. `config`
+        returns the current config, so that a removed token stops working. Raises `UsageError` for an invalid
+        address or token, or if other machines would have access without a token.
         """
         try:
             listen = Address("host:port").read(address)
@@ -120,7 +120,7 @@ class McpEndpoint:
 
     @property
     def is_reached_by_others(self) -> bool:
-        """Whether other machines can connect. If so, a token is required."""
+        """Whether other machines can connect. If they can, a token is required."""
         return not is_loopback(self.http.host)
 
     def guarded(self, app: ASGIApp) -> AccessControl:

@@ -1,4 +1,5 @@
-"""The data that an assistant can read: hits, texts, lists and states. This is independent of the protocol.
+"""Provides the data that an assistant can read: hits, texts, lists and states. It doesn't depend on the
+protocol.
 
 Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. It therefore works the same
 whether this process, another one or none is mirroring.
@@ -74,7 +75,7 @@ ReportProgress = Callable[[int, int, str], Awaitable[None]]
 class Library:
     """An assistant's view of the mirrors.
 
-    Every method may raise `KbsyncError`. To be used from a single event loop.
+    Every method may raise `KbsyncError`. Use it from a single event loop.
     """
 
     def __init__(self, open_mirrors: OpenMirrors) -> None:
@@ -153,10 +154,10 @@ class Library:
         }
 
     async def _text(self, located: Located) -> str:
-        """Return the text that the target extracted. If it has none, return that of the file, if it is a text
-        file that still has the mirrored bytes.
+        """Return the text that the target extracted or, if there is none, the text of the file.
 
-        Raises `Rejected` if the file has changed or has no text.
+        The latter must be a text file that still has the mirrored bytes. Raises `Rejected` if it has changed
+        or has no text.
         """
         name, path = located.mirror.name, located.path
         async with self.open_mirrors.target(located.mirror) as target:
@@ -254,8 +255,8 @@ class Library:
         """Wait at most `seconds` for all files that are now in the folders to be indexed. Return notes on
         gaps.
 
-        Mirrors that are halted, or that no kbsync is running for, aren't waited for. With 0 seconds, report
-        the progress and return.
+        This doesn't wait for mirrors that are halted or that no kbsync is running for. With 0 seconds, it
+        reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_progressed, is_compared = clock() + seconds, -1, False, False

@@ -35,9 +35,9 @@ READ_SECONDS = 5.0
 
 
 class OpenInstallation:
-    """An installation whose targets stay open and whose config may change.
+    """An installation whose targets stay open and whose config may change. See `OpenMirrors`.
 
-    To be used from a single event loop. See `OpenMirrors`.
+    Use it from a single event loop.
     """
 
     write_time = staticmethod(iso)
@@ -122,7 +122,7 @@ class OpenInstallation:
 
 
 async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
-    """Run the jobs of several mirrors concurrently. Returns the results of those that finish in time."""
+    """Run the jobs of several mirrors concurrently. Return the results of those that finish in time."""
     tasks = {name: asyncio.ensure_future(in_mirror_threads(name, job)) for name, job in jobs.items()}
     try:
         if tasks:

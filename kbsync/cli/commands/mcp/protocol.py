@@ -93,9 +93,7 @@ def _array(items: Json) -> Json:
 
 
 def _object(*optional: str, **properties: Json) -> Json:
-    """Return a schema with these `optional` properties, which also allows properties that later versions
-    add.
-    """
+    """Return a schema with these `optional` properties. It also allows properties that later versions add."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
@@ -310,7 +308,7 @@ Context = ServerRequestContext[Any, Any]
 def build_server(library: Library, run_query: RunQuery = run_directly) -> Server[Any]:
     """Return the server, which works with any transport.
 
-    `run_query` calls the library, if necessary in its own event loop.
+    `run_query` calls the library, in its own event loop if necessary.
     """
     handlers = _Handlers(library, run_query)
     server: Server[Any] = Server(
@@ -435,7 +433,10 @@ class _Handlers:
         return response, "\n".join(lines)
 
     async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
-        """Wait as long as the client requests, and report the progress if it asked for that. Return notes."""
+        """Wait as long as the client requests, reporting the progress if the client asked for that.
+
+        Return notes.
+        """
 
         client_loop = asyncio.get_running_loop()
 

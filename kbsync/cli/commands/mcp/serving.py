@@ -1,4 +1,4 @@
-"""A run of `kbsync mcp`: it serves its client and also mirrors, unless another kbsync already does.
+"""A run of `kbsync mcp`, which serves its client and also mirrors, unless another kbsync already does.
 
 Whichever process holds the state's lock does the mirroring. This process takes the lock when it is free and
 releases it at the end; it can serve without the lock. So several assistants may each start such a process for
@@ -79,7 +79,7 @@ async def _run(
 
 
 class Mirroring:
-    """Mirrors like the daemon, while no other kbsync holds the state's lock."""
+    """Mirrors like the daemon while no other kbsync holds the state's lock."""
 
     def __init__(self, open_mirrors: OpenInstallation) -> None:
         self._open_mirrors = open_mirrors

@@ -1,7 +1,7 @@
-"""Detects changes in a folder that aren't yet in the state.
+"""Detects changes in a folder that aren't in the state yet.
 
 An event takes up to a second to arrive, and a file must be unchanged for a while before its row is written.
-Until then, the state shows no pending file.
+Until then, the state doesn't show it as pending.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the folder of the only mirror differs from its state, in files or in bytes.
+    """Return whether the folder of the only mirror differs from its state, either in its files or in their
+    bytes.
 
     This reads the disk, and stops at the first difference. It returns True if `is_given_up` becomes true.
     """
@@ -46,7 +47,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
 
 
 class _GivenUpError(Exception):
-    """The caller no longer waits for the comparison."""
+    """The caller is no longer waiting for the comparison."""
 
 
 class _Comparison:
@@ -83,8 +84,8 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new or differs in more than its times and mode; changes to those cause
-        no events.
+        """Return whether the file is new or differs in more than its times and mode, whose changes cause no
+        events.
         """
         if entry.stamp == NO_STAMP:
             return False
