@@ -33,7 +33,8 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
     """Yield conflicts in the listener's settings.
 
-    It must not be open to other machines without a token, and callbacks need a listener and encryption.
+    The listener must not be open to other machines without a token. Callbacks require the listener and
+    encryption.
     """
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
@@ -127,7 +128,7 @@ def prefixes_clash(prefix: str, other: str) -> bool:
 
 
 def overlap(path: Path, other: Path) -> bool:
-    """Return whether both are the same directory, or one is inside the other, following symlinks."""
+    """Return whether both are the same directory or one is inside the other, following symlinks."""
     return is_inside(path, other) or is_inside(other, path)
 
 

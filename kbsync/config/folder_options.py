@@ -38,9 +38,9 @@ class FolderOptions:
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """Return these options, completed from earlier ones.
+        """Return these options, completed with earlier ones.
 
-        The target's options are taken over only as a group, and so are the patterns.
+        The earlier options for the target are used only as a group, and so are the earlier patterns.
         """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude
@@ -66,7 +66,7 @@ def recall(state_dir: Path) -> FolderOptions:
 
 
 def remember(state_dir: Path, options: FolderOptions) -> None:
-    """Store the options in `state_dir`, which exists.
+    """Store the options in `state_dir`, which must exist.
 
     If kbsync is killed meanwhile, the directory contains either these options or the previous ones.
     """
@@ -76,7 +76,7 @@ def remember(state_dir: Path, options: FolderOptions) -> None:
 def apply_options(
     mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], needs: Needs
 ) -> MirrorConfig:
-    """Return the mirror with this target and these patterns. Raises `UsageError`, which names the option."""
+    """Return the mirror with this target and these patterns. Raises a `UsageError` that names the option."""
     if options == FolderOptions():
         return mirror
     # Read as a config with these lines, with the same checks.
@@ -135,7 +135,10 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """A target, given by options, that isn't the default one. `values`: its settings without the secret."""
+    """A target that is given by options and isn't the default one.
+
+    `values`: its settings without the secret.
+    """
 
     type: str
     values: Mapping[str, str]

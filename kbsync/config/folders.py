@@ -43,8 +43,8 @@ def add_mirror(
 ) -> Config:
     """Add a mirror of `folder` to the config, and return the new config.
 
-    `other_name`: how to choose a different name. `settings`: the mirror's other keys. Without a target in
-    them, the mirror gets a built-in knowledge base. Raises `UsageError` without changing anything, for
+    `other_name`: how to choose a different name. `settings`: the mirror's other keys. If they contain no
+    target, the mirror gets a built-in knowledge base. Raises `UsageError` without changing anything, for
     example if the config can't be edited.
     """
 
@@ -80,8 +80,8 @@ def remove_mirror(
 ) -> None:
     """Remove the mirror from the config if it is still there, but keep its documents.
 
-    Without `writes`, this only checks whether that is possible. `deletes`: the user wants to delete the
-    documents, too. Raises `UsageError`.
+    Without `writes`, this only checks whether that is possible. `deletes`: whether the user wants to delete
+    the documents, too. Raises `UsageError`.
     """
     lines = (0, 0)
 

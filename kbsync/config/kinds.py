@@ -30,7 +30,7 @@ DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)$"
 def parse_duration(text: str) -> float:
     """Return the duration `text` in seconds.
 
-    For anything else, raises ValueError, which names the allowed forms.
+    For anything else, raise a ValueError that lists the allowed forms.
     """
     match = re.fullmatch(DURATION_PATTERN, text)
     if match is None:
@@ -41,7 +41,7 @@ def parse_duration(text: str) -> float:
 def read_since(text: str) -> float:
     """Return a date, a duration before now, or the start of `today` or `yesterday`, in epoch seconds.
 
-    A date may include a time. Both are local unless a time zone is given.
+    A date may include a time. Dates and times are local unless a time zone is given.
     """
     days = {"today": 0, "yesterday": 1}
     if text in days:
@@ -69,7 +69,7 @@ def write_duration(seconds: float) -> str:
 
 
 class RefusedValue(ValueError):
-    """An invalid value. `str()` says why it is invalid and which values are allowed."""
+    """An invalid value. `str()` says why the value is invalid and which values are allowed."""
 
 
 class Substituted(str):
@@ -150,10 +150,7 @@ class ValueKind(Described):
     """The JSON schema of a value, without its type."""
 
     def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a value, for editors.
-
-        It is that of a string, unless the kind overrides it.
-        """
+        """Return the JSON schema of a value, for editors. By default, it is that of a string."""
         return {"type": "string", **self.form}
 
     def written(self, value: Any) -> object:
@@ -411,7 +408,7 @@ class OneOf(Described):
     choices: Mapping[str, type]
 
     def chosen(self, value: object) -> type | None:
-        """Return the class as which to read the block `value`, or None if there is none."""
+        """Return the class to use for reading the block `value`, or None if there is none."""
         if not isinstance(value, dict):
             return None
         tag = value.get("type", self.default)
@@ -420,7 +417,7 @@ class OneOf(Described):
 
 @dataclass(frozen=True, eq=False)
 class Others(Described):
-    """Marks a field for a block's remaining keys.
+    """Marks a field for all other keys of a block.
 
     The keys are `names`, each with its `known` settings. `about` describes the block, and `noun` is the word
     for its keys.

@@ -60,9 +60,10 @@ def _document_settings(target: str) -> Mapping[str, ValueKind]:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRule:
-    """Settings for the documents that `match`. `settings`: by target type.
+    """Settings for the documents that `match`.
 
-    In a file, each target type is a key next to `match`: `{match: "faq/*.csv", <type>: {…}}`.
+    `settings`: the settings by target type. In a file, each target type is a key next to `match`: `{match:
+    "faq/*.csv", <type>: {…}}`.
     """
 
     match: Annotated[
@@ -82,9 +83,9 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """Limits on deletions.
+    """Limits on deletions. Exceeding both of them within the window requires approval.
 
-    Exceeding both of them within the window requires approval. `never`: nothing is deleted.
+    `never`: whether nothing is ever deleted.
     """
 
     hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
@@ -311,11 +312,11 @@ class NotifyConfig:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a config must have for a command.
+    """What a command requires a config to have.
 
     Without `secrets`, keys and tokens may be missing until they are used, for example if they are only in the
     environment of a service. Without `bases`, the ids of knowledge bases may be missing and get placeholders,
-    because a base that doesn't exist yet has no id. Without `mirrors`, the config may still be without any.
+    because a base that doesn't exist yet has no id. Without `mirrors`, the config needn't have any yet.
     """
 
     secrets: bool = True
@@ -384,10 +385,9 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """Return a name for a mirror of `folder`: its basename in lower case, with other characters replaced by
-    `-`.
+    """Return a name for a mirror of `folder`: its basename in lower case, without special characters.
 
-    The name neither begins nor ends with `-`.
+    Other characters are replaced by `-`, but not at the beginning or the end.
     """
     # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
@@ -397,8 +397,7 @@ def folder_name(folder: Path) -> str:
 def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
     """Return a name for the mirror of `folder`, which may already be one of `mirrors`.
 
-    The name ends in a number if the basename has letters that aren't allowed in a name and another mirror
-    already has the name without them.
+    The name ends in a number if letters had to be replaced and another mirror already has the resulting name.
     """
     real = os.path.realpath(folder)
     name, number = folder_name(folder), 1
@@ -460,7 +459,7 @@ def bare(hint: Any) -> tuple[Any, Any]:
 
 @functools.cache
 def secret_keys(block: type) -> tuple[str, ...]:
-    """Return the keys of `block` that hold a secret; each has a `_file` variant."""
+    """Return the keys of `block` that hold a secret. Each of them has a `_file` variant."""
     return tuple(key for key, setting in settings_of(block).items() if isinstance(setting.mark, Confidential))
 
 

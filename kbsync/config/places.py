@@ -18,9 +18,9 @@ from kbsync.permissions import make_private_folder, replace_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
-    """Return the type of the network file system that `path` is on. `path` need not exist.
+    """Return the type of the network file system that `path`, which need not exist, is on.
 
-    Return None for other file systems, and if there is no mountinfo (proc(5)).
+    Return None for other file systems, or if there is no mountinfo (proc(5)).
     """
     try:
         mounted = mounts(mountinfo)
@@ -49,7 +49,8 @@ class KnownFolder(NamedTuple):
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
-    """Return the home directory: `$HOME`, otherwise the one in the user database, or None if there is none.
+    """Return the home directory: `$HOME` or, if that isn't set, the one in the user database. Return None if
+    there is neither.
 
     A relative `$HOME` is ignored, because a config in the working directory must not decide where keys are
     sent.
@@ -92,8 +93,8 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     """Return the config to use, or None if there is none in `config_places`.
 
     A config named by `--config` or `$KBSYNC_CONFIG` is returned even if the file is missing, because no other
-    config may replace it. The system's config is ignored if this user can't read it: it is for the system's
-    service, and must not get in the way of the user's own mirrors.
+    config may replace it. The system's config is ignored if this user can't read it. It is meant for the
+    system's service, and must not get in the way of the user's own mirrors.
     """
     if explicit is not None:
         return explicit
@@ -155,11 +156,11 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 def check_state_dir(
     path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
-    """Make sure that `path` can hold the state, and create the directory with mode 0700 if it is missing.
+    """Make sure that `path` can hold the state. If the directory is missing, create it with mode 0700.
 
     Raises UsageError, before creating anything, if the path is inside one of the mirrored `folders`, contains
-    one or is on a network file system, and also if it isn't writable. Without `create`, for read-only
-    commands, only the location is checked.
+    one or is on a network file system, or if it isn't writable. Without `create`, for read-only commands,
+    only the location is checked.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in folders:
@@ -224,7 +225,7 @@ def is_inside(inner: Path, outer: Path) -> bool:
 
 
 def is_no_directory(path: Path) -> bool:
-    """Return whether the path is definitely not a directory. False if it can't be accessed."""
+    """Return whether the path is definitely not a directory. If it can't be accessed, return False."""
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -232,7 +233,7 @@ def is_no_directory(path: Path) -> bool:
 
 
 def note_folder(state_dir: Path, folder: Path) -> None:
-    """Record in the existing directory `state_dir` that it belongs to `folder`."""
+    """Record in `state_dir`, which must exist, that it belongs to `folder`."""
     content = os.fsencode(os.path.realpath(folder))
     note = state_dir / _FOLDER_NOTE
     with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ _MAX_SHOWN_LENGTH = 60
 
 
 def shorten(text: str, longest: int = _MAX_SHOWN_LENGTH) -> str:
-    """Return `text` made printable and short enough for one line of a terminal."""
+    """Return `text`, made printable and short enough for one line of a terminal."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -36,7 +36,7 @@ def key_of(loc: Loc) -> str:
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | None:
     """Return the known word that is most similar to `word`, or None.
 
-    `alike`: the minimum similarity; 1.0 means equal.
+    `alike`: the minimum similarity, where 1.0 means equal.
     """
     import difflib  # imported late: needed only after a mistake
 
@@ -46,8 +46,9 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.6) -> str | Non
 
 
 def with_known(fault: str, word: str, known: Iterable[str], label: str = "allowed") -> str:
-    """Return a message about an unknown word: what is wrong, the most similar known word, if any, and all of
-    them.
+    """Return a message about an unknown word.
+
+    It says what is wrong, suggests the most similar known word, if any, and lists all known words.
     """
     words = list(known)
     close = nearest(word, words)
@@ -59,7 +60,8 @@ def with_known(fault: str, word: str, known: Iterable[str], label: str = "allowe
 class Problem:
     """One problem to fix.
 
-    `line` is counted from 1, or None for the whole file. `key` is empty if the problem isn't about a key.
+    `line` is counted from 1; it is None if the problem concerns the whole file. `key` is empty if the problem
+    isn't about a key.
     """
 
     file: Path

@@ -82,8 +82,8 @@ class Draft:
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """Report problems with the value at `new` as problems at `old`, because that is the value it was
-        derived from.
+        """Report problems with the value at `new` as problems at `old`, because that is where the value comes
+        from.
         """
         self._lines[new] = self._lines[old]
         self._sources[new] = old
@@ -153,7 +153,9 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PathBase:
-    """What paths in a config are relative to: the config's directory, or the home directory for `~`."""
+    """The directories that paths in a config are relative to: the config's own or, for `~`, the home
+    directory.
+    """
 
     base: Path
     home: Path | None
@@ -504,7 +506,7 @@ def _decode(content: bytes) -> str:
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:
-    """Return `config` with the named mirrors taken from `fresh`, as far as they differ only in secrets."""
+    """Return `config` with the named mirrors taken from `fresh`, unless they differ in more than secrets."""
     read = {mirror.name: mirror for mirror in fresh.mirrors if mirror.name in names}
     mirrors = []
     for mirror in config.mirrors:

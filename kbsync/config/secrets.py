@@ -12,7 +12,7 @@ from kbsync.errors import UsageError
 
 class Secret:
     """A key, a token, or a URL that contains one. Printing, formatting or logging it shows `***`; only
-    `reveal` returns it.
+    `reveal` returns the text.
 
     `absent`: why the text is missing, if the config was read without its secrets.
     """
@@ -24,7 +24,7 @@ class Secret:
         self.absent = absent
 
     def reveal(self) -> str:
-        """Return the secret's text, for the request that needs it and never for a message.
+        """Return the secret's text, to be used in a request but never in a message.
 
         Raises `UsageError` if the text is missing.
         """

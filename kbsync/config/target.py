@@ -41,7 +41,7 @@ IN_THE_CLEAR = (
 
 
 class BaseUrl(ValueKind):
-    """The part of a URL before an API's paths: http or https, a host, and optionally a port and a path."""
+    """The base URL of an API: http or https, a host, and optionally a port and a path."""
 
     form: ClassVar = {"pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
@@ -87,8 +87,9 @@ def canonical(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Return whether others can read requests to `url`: it isn't https, and the host is outside the private
-    network.
+    """Return whether others can read requests to `url`.
+
+    They can if it isn't https and its host is outside the private network.
     """
     parts = urlsplit(url)
     if parts.scheme == "https":
@@ -104,7 +105,7 @@ def is_in_the_clear(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address (without brackets) refers to the local machine, on any host."""
+    """Return whether a host name or address (without brackets) always refers to the local machine."""
     import ipaddress
 
     if host == "localhost" or host.endswith(".localhost"):
@@ -238,7 +239,7 @@ class TargetConfig(ABC):
         """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it can't be
         opened.
 
-        Heavy packages are imported only here, because every command reads configs, but few open a target.
+        Heavy packages are imported only here, because all commands read configs but few open a target.
         """
 
     def open_for_plan(self, context: TargetContext) -> Target:
@@ -262,8 +263,9 @@ class TargetConfig(ABC):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield the conflicts in a rule's settings for the documents that `match`, each as a key and a
-        sentence.
+        """Yield conflicts in a rule's settings for the documents that `match`.
+
+        Each conflict is a key and a sentence.
         """
         yield from ()
 

@@ -192,7 +192,7 @@ def required_keys(target: str) -> dict[str, str]:
 
 
 def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) -> list[str]:
-    """Return the lines of the block below `target:`, first the keys that are set, then the others with their
+    """Return the lines of the block below `target:`: first the keys that are set, then the others with their
     defaults.
     """
     secret = secret_key(target)
@@ -207,7 +207,7 @@ def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) 
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
-    """Yield the keys with single values. Only the docs describe the blocks."""
+    """Yield the keys with single values. Blocks are described only in the docs."""
     for name, setting in settings_of(TARGETS[target]).items():
         if isinstance(setting.mark, ValueKind) and name != "type":
             yield name, setting, setting.mark

@@ -1,7 +1,7 @@
 """Reads YAML text as plain values, each with its line number.
 
-Plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings), as editors do. Anchors, aliases and
-merges (`<<`) work; documents that would grow too large are refused.
+Like in editors, plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings). Anchors, aliases
+and merges (`<<`) work, but documents that would grow too large are refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tree:
 
 
 class UnreadableConfig(ValueError):
-    """The text isn't usable YAML. `line` is counted from 1, or None for the whole file."""
+    """The text isn't usable YAML. `line` is counted from 1; it is None if the whole file is affected."""
 
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)
