@@ -1,5 +1,5 @@
-"""Lists the promises by number, and reports those that a target can't keep. docs/promises.md describes the
-promises.
+"""Lists the promises by number (docs/promises.md describes them), and reports the ones that a target can't
+keep.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PROMISES: Mapping[int, str] = {
 
 
 def describe_unkept(unkept: Mapping[int, str]) -> Iterator[tuple[str, str]]:
-    """Yield a label and a sentence for each promise that a target can't keep.
+    """Yield a label, such as `promise 2`, and a sentence for each promise that a target can't keep.
 
-    The label looks like `promise 2`. The sentence has the promise's title, and says what happens instead.
+    The sentence contains the promise's title, and says what happens instead.
     """
     for number, instead in sorted(unkept.items()):
         yield f"promise {number}", f"not kept here ({PROMISES[number].lower()}): {instead}"

@@ -191,8 +191,8 @@ class Hit:
 class UnknownWords:
     """The query words that no document contains.
 
-    `instead`: for each of them, a similar word that was searched for as well, or "". `are_all`: no document
-    contains any word of the query, so the hits are only similar in meaning or contain words of its
+    `instead`: for each of them, a similar word that was searched for as well, or "". `are_all`: whether no
+    document contains any word of the query, so that hits are only similar in meaning or contain words of its
     `translation`. `codes`: the missing words that are numbers, dates, identifiers or other codes; documents
     may contain parts of them.
     """
@@ -221,7 +221,7 @@ class Explanation:
 
 @runtime_checkable
 class SupportsExplain(Protocol):
-    """Returns the text that the target extracted from a document."""
+    """Provides the text that the target extracted from a document."""
 
     async def explain(self, remote_id: str) -> Explanation:
         """Return the extracted text of a document. Raises `Rejected` for an unknown id."""

@@ -32,12 +32,12 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A document to put.
+    """A document to store.
 
     `upload_id` stays the same across retries, and is unique within a state file. `replaces`: the remote id of
     the version that it replaces, for targets that update in place or accept each text only once. `is_retry`:
-    the target refused the document before. A target that sends several documents in a request sends this one
-    alone, so that it can't cause other documents to fail.
+    whether the target refused the document before. A target that sends several documents in a request sends
+    such a document alone, so that it can't cause others to fail.
     """
 
     upload_id: int
@@ -57,8 +57,9 @@ class Outgoing:
 class Accepted:
     """The outcome of storing a document.
 
-    `ready`: whether it is already searchable. `replaced`: whether the document `replaces` is gone. `name`:
-    the name that the target gave the document, if it differs from the one sent. `created`: as in `Listed`.
+    `ready`: whether it is already searchable. `replaced`: whether the document that it `replaces` is gone.
+    `name`: the name that the target gave the document, if it differs from the one sent. `created`: as in
+    `Listed`.
     """
 
     remote_id: str
@@ -160,7 +161,7 @@ class BaseCard:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The account's space in bytes, and also in words (otherwise None) if the service counts them."""
+    """The account's space in bytes and, if the service counts words, also in words (otherwise None)."""
 
     used: int
     total: int
@@ -228,7 +229,7 @@ DeleteOutcome = TargetError | None
 class Target(ABC):
     """A knowledge base that can store documents. Calls that fail as a whole raise `TargetError`.
 
-    Every target implements the abstract members. The other members have a default, for targets without that
+    Every target implements the abstract members. The other members have defaults, for targets without the
     feature. Optional abilities are Protocols, defined below.
     """
 
@@ -251,7 +252,7 @@ class Target(ABC):
 
     @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return a short hash of everything except the bytes that determines how `path` is indexed.
+        """Return a short hash of everything, except the bytes, that determines how `path` is indexed.
 
         This does no I/O.
         """
@@ -288,8 +289,9 @@ class Target(ABC):
         """Close connections, processes and files."""
 
     async def leave(self) -> None:  # noqa: B027 (most targets store nothing else)
-        """Delete whatever else the base stores about a mirror that has ended, after its documents have been
-        deleted.
+        """Delete whatever else the base stores about a mirror.
+
+        Call this after the mirror has ended and its documents are gone.
         """
 
     @property
@@ -307,8 +309,8 @@ class Target(ABC):
         return False
 
     async def partly_read(self) -> Sequence[str]:
-        """Return the remote ids of documents that were stored without their scanned pages, which the target
-        can recognize by now.
+        """Return the remote ids of documents that were stored without their scanned pages but can now be
+        stored with them.
         """
         return ()
 
@@ -352,8 +354,7 @@ class Target(ABC):
         return self
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the hits, in the same order, with those images mentioned in their passages that are
-        available.
+        """Return the hits, in the same order, including the available images that their passages mention.
 
         This sends at most one request per document, and never raises `TargetError`.
         """
@@ -399,7 +400,7 @@ class SupportsFind(Protocol):
 
 @runtime_checkable
 class SupportsRename(Protocol):
-    """Changes the path of a document without reindexing the document. Safe to repeat."""
+    """Changes a document's path without reindexing it. Safe to repeat."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change a document's path to `path`."""
@@ -434,7 +435,7 @@ class SupportsReslice(Protocol):
 
 @runtime_checkable
 class SupportsDigest(Protocol):
-    """Hashes the bytes of a document, to identify it."""
+    """Computes the hash of a document's bytes, which identifies the document."""
 
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 (in lower-case hex) of a document's original bytes, or None if the bytes are
@@ -444,7 +445,9 @@ class SupportsDigest(Protocol):
 
 @runtime_checkable
 class SupportsSearchCheck(Protocol):
-    """Determines by a search whether a document is searchable, for targets whose status doesn't tell."""
+    """Uses a search to determine whether a document is searchable, for targets whose status doesn't say
+    so.
+    """
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """Return whether a search limited to this document finds anything.

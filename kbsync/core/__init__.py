@@ -1,1 +1,4 @@
-"""Pure rules: values, selection, settling and planning. Nothing imported here can block or access a disk."""
+"""Pure rules: values, selection, settling and planning.
+
+This package imports nothing that can block or access a disk.
+"""

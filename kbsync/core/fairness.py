@@ -1,4 +1,4 @@
-"""Divides the slots' time among lanes of work, and orders the work within a lane. Pure.
+"""Divides the time of the slots among lanes of work, and orders the work within a lane. Pure.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
 gains priority with age overtakes a file that was just saved. So each kind of work has a lane, and each lane
@@ -52,7 +52,7 @@ WEIGHTS = {
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """Return the rank of an upload of `size` bytes whose intent was recorded at `now` (epoch seconds).
+    """Return the rank of an upload of `size` bytes that was decided on at `now` (epoch seconds).
 
     Smaller ranks go first.
     """

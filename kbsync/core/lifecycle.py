@@ -71,7 +71,7 @@ A later due time means that the clock was ahead when it was set.
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What a step depends on besides the row: the time, randomness (0..1), and the target's limits.
+    """The input of a step, besides the row: the time, randomness (0..1), and the target's limits.
 
     `absent_after` and `lag`, the longest list lag so far, add up to the horizon. All three are in seconds.
     """
@@ -202,8 +202,8 @@ def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Up
 
 
 def mark_answered(upload: Upload) -> Upload:
-    """Record that the document didn't cause the lost response: the target did respond, or something else is
-    to blame.
+    """Record that the document didn't cause the lost response, because the target did respond or something
+    else is to blame.
     """
     if upload.state is not UploadState.SENDING:
         return upload
@@ -257,8 +257,8 @@ def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
 
 
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
-    """Add the time since the last check like `_add_elapsed`, but only if it isn't longer than between regular
-    polls.
+    """Add the time since the last check, like `_add_elapsed`, but only if it isn't longer than the time
+    between regular polls.
     """
     # This way the target gets its full time even if this machine slept, the mirror halted or the clock was
     # set forward.
@@ -268,9 +268,9 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:
-    """Schedule the next check of a lost upload.
+    """Schedule the next check of a lost upload, because a later list may still contain it.
 
-    A later list may still contain it. The checks become less frequent and end after a week.
+    The checks become less frequent and end after a week.
     """
     if upload.due_at is not None and timing.now < upload.due_at:
         return upload  # the list was read for other uploads, before this one was due
@@ -321,11 +321,11 @@ def wait_on(
     least: float = 0.0,
     reason: str = "",
 ) -> Upload:
-    """Record that the document is still being indexed, and poll again later, after increasing pauses.
+    """Record that the document is still being indexed, and poll it again later, at increasing intervals.
 
-    `is_working`: the target itself reports this. `is_queued`: the target is indexing other documents first,
-    so this document's clock restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored
-    reason unless it is empty.
+    `is_working`: whether the target itself reports this. `is_queued`: whether the target is indexing other
+    documents first, in which case this document's clock restarts. `least`: the minimum pause in seconds.
+    `reason`: replaces the stored reason unless it is empty.
     """
     aged = _add_watched_time(upload, timing)
     if is_queued:
@@ -466,7 +466,7 @@ def mark_vanished(upload: Upload, timing: Timing) -> Upload:
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Mark the document for deletion, before any request is sent. An upload without a document is dropped."""
+    """Mark the document for deletion, before sending any request. An upload without a document is dropped."""
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).
@@ -503,7 +503,7 @@ def mark_deleted(upload: Upload, timing: Timing) -> Upload:
 def still_there(upload: Upload, timing: Timing) -> Upload:
     """Delete the document again, because a list read after the horizon still has it.
 
-    This happens only a few times.
+    There are only a few such attempts.
     """
     # Lists lag, so a list that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)
@@ -517,7 +517,10 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry a refused delete a few times soon and then rarely, and keep the reason for the user."""
+    """Schedule another attempt at a refused delete, and keep the reason for the user.
+
+    The first few attempts follow soon, later ones rarely.
+    """
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, due_at=timing.now + wait)
@@ -550,7 +553,7 @@ def await_file(upload: Upload, timing: Timing) -> Upload:
 
 
 def awaits_file(upload: Upload) -> bool:
-    """Return whether `await_file` has postponed the delete of the document."""
+    """Return whether `await_file` has postponed the deletion of the document."""
     return upload.state is UploadState.RETIRING and upload.postponed > 0
 
 
@@ -560,7 +563,7 @@ def delete_after_all(upload: Upload, timing: Timing) -> Upload:
 
 
 def drop(upload: Upload) -> Upload:
-    """Drop the upload, because it never reached the target or left nothing there."""
+    """Drop the upload, because it never reached the target or nothing of it is left there."""
     return replace(upload, state=UploadState.DROPPED, due_at=None)
 
 

@@ -1,7 +1,7 @@
-"""Link files: small files that contain a web page's address. The service fetches the page itself.
+"""Reads link files: small files that contain a web page's address. The service fetches the page itself. Pure.
 
 Windows and browsers write `.url` (`[InternetShortcut]`), Linux desktops write `.desktop` (`[Desktop Entry]`
-with `Type=Link`), and macOS writes `.webloc`, a property list in XML or binary. Pure.
+with `Type=Link`), and macOS writes `.webloc`, a property list in XML or binary.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_link(path: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Return whether the text begins like a web address, which none of our document names does."""
+    """Return whether the text begins like a web address. None of our document names does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
@@ -64,7 +64,7 @@ def read_address(path: str, content: bytes) -> str:
 
 
 def checked(text: str) -> str:
-    """Return the http(s) address in ASCII, in the form in which it may be sent. Raises NoLink."""
+    """Return the http(s) address in ASCII, ready to be sent. Raises NoLink."""
     text = text.strip()
     if not text:
         raise NoLink("contains no address")
@@ -91,7 +91,7 @@ def checked(text: str) -> str:
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:
-    """Return whether `listed_address` is the address `sent_address`, perhaps in a different spelling.
+    """Return whether `listed_address` is the address `sent_address`, perhaps spelled differently.
 
     This ignores the case of scheme and host, a default port, an empty path and a missing fragment.
     """

@@ -87,10 +87,10 @@ class FileChoice(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision whether to mirror a file, with a reason for users.
+    """The decision on whether to mirror a file, with a reason for users.
 
     `rule` identifies the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`. `pattern`: the
-    pattern that excludes the file. It isn't stored in the state.
+    pattern that excludes the file, which isn't stored in the state.
     """
 
     choice: FileChoice
@@ -121,7 +121,7 @@ class Status(enum.IntEnum):
 
 
 class UploadState(enum.IntEnum):
-    """The state of an upload. An upload is one intent to have one remote document."""
+    """The state of an upload. Each upload stands for a single remote document."""
 
     INTENDED = 0
     SENDING = 1
@@ -226,7 +226,10 @@ TAG = "tag:"
 
 
 def by_tag(tag: str) -> str:
-    """Return a substitute for a digest of which only the tag in a name is known, or '' if there is no tag."""
+    """Return a substitute for a digest if only its tag (part of a name) is known.
+
+    Return '' if there is no tag.
+    """
     return TAG + tag if tag else ""
 
 

@@ -58,9 +58,9 @@ _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
 
 
 def tag_of(digest: str) -> str:
-    """Return the tag: 8 lower-case base32 characters (40 bits) of a SHA-256 given as hex.
+    """Return the tag of a SHA-256 given as hex: 8 lower-case base32 characters (40 bits).
 
-    Raises ValueError if it isn't valid hex.
+    Raises ValueError for invalid hex.
     """
     return _base32(bytes.fromhex(digest), _TAG)
 
@@ -132,7 +132,7 @@ class Naming:
         return ParsedName(path, tag, number)
 
     def read_mangled(self, name: str) -> ParsedName | None:
-        """Parse `name` like `read`, but also accept a name that has a number added or was decoded with the
+        """Parse `name` like `read`, but also accept a name with an added number, or one decoded with the
         wrong encoding.
         """
         bare = _normalize(name)
@@ -252,7 +252,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _cut(flat: str, room: int) -> str:
-    """Return as many characters of `flat` as fit completely into `room` bytes."""
+    """Return as many whole characters of `flat` as fit into `room` bytes."""
     end = 0
     for piece in _PIECE.finditer(flat):
         room -= len(piece[0].encode())
@@ -290,7 +290,7 @@ def _flatten(text: str) -> str:
 
 
 def _unflatten(flat: str) -> str | None:
-    """Return the original text; None if `_flatten` didn't write `flat`."""
+    """Return the original text, or None if `flat` wasn't written by `_flatten`."""
     if _WRITTEN.fullmatch(flat) is None:
         return None
     try:
@@ -323,8 +323,8 @@ def _legible(text: str) -> str:
 
 
 def _has_dropped_characters(sent_name: str, listed_name: str) -> bool:
-    """Return whether `listed_name` is `sent_name` with non-ASCII characters replaced by `?`, `_` or U+FFFD,
-    or dropped.
+    """Return whether `listed_name` is `sent_name` with its non-ASCII characters dropped, or replaced by `?`,
+    `_` or U+FFFD.
     """
     survivors = {character for character in listed_name if not character.isascii()} - {"\ufffd"}
     missing = {character for character in sent_name if not character.isascii()} - survivors

@@ -111,7 +111,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def is_undecided(desired: Desired) -> bool:
-    """Return whether it is still unknown which document the path needs, if any."""
+    """Return whether it is still unknown which document, if any, the path needs."""
     # A file that a user excludes loses its document even if it can't be checked, since excluded files aren't
     # checked.
     if desired.presence is Presence.UNKNOWN:
@@ -140,7 +140,7 @@ def removal_cause(desired: Desired) -> str:
 
 
 def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
-    """Remove these uploads. The state of each determines which step does it."""
+    """Remove these uploads, each with the step that its state requires."""
     actions = (_remove(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
@@ -208,7 +208,7 @@ def _same_content(upload: Upload, desired: Desired) -> bool:
 def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
     """Return how to keep the serving document, or None if the file needs a successor.
 
-    If its path is right, return no step. If the path can be corrected, return `RELABEL`.
+    If the document's path is right, return no step. If the path can be corrected, return `RELABEL`.
     """
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
@@ -260,7 +260,7 @@ def _adoptable(
 
 
 def proves(document: Upload, desired: Desired) -> bool:
-    """Return whether what is known of a document's digest proves that its bytes are the desired ones."""
+    """Return whether the known part of a document's digest proves that its bytes are the desired ones."""
     return desired.digest is not None and digests_match(
         document.digest, document.size, desired.digest, desired.size
     )
@@ -309,9 +309,9 @@ def _advance(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 def _supersede(
     desired: Desired, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
 ) -> tuple[Action, ...]:
-    """Remove all uploads except the serving one and `chosen`.
+    """Remove all uploads except for the serving one and `chosen`.
 
-    While none serves the path, keep other versions.
+    If none serves the path, keep other versions.
     """
     is_served = any(u.state.serves for u in uploads)
     superseded = (u for u in uploads if u is not chosen and not u.state.serves)

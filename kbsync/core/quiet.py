@@ -1,4 +1,4 @@
-"""Decides when a path is quiet, by the clock passed to it. Pure.
+"""Decides when a path is quiet, using the clock passed to it. Pure.
 
 A path is quiet if two checks, one `settle` apart, find the same stamp (promise 8). The age of a file is only
 a shortcut, because its timestamps come from other clocks.
@@ -15,9 +15,9 @@ EMPTY_FACTOR = 3
 
 @dataclass(frozen=True, slots=True)
 class DueFile:
-    """A path that is due, with the stamp of the last check.
+    """A path that is due, with its stamp at the last check.
 
-    `is_quiet`: whether the stamp has stayed the same for the settle time. `is_overdue`: whether its maximum
+    `is_quiet`: whether the stamp has stayed the same for the settle time. `is_overdue`: whether the maximum
     wait is over.
     """
 
@@ -95,10 +95,9 @@ class Settling:
         self._waits.pop(path, None)
 
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:
-        """Return the paths to read at `now`, at most `limit`: quiet ones first, then in the order of
-        tracking.
+        """Return at most `limit` paths to read at `now`: quiet ones first, then in the order of tracking.
 
-        They stay tracked and are due again, until `forget`, `restart` or a touch with a different stamp.
+        They stay tracked and due until `forget`, `restart` or a touch with a different stamp.
         """
         quiet, overdue = list[DueFile](), list[DueFile]()
         # Iterating over 100,000 young files takes milliseconds, and `limit` quiet ones end it early.

@@ -27,7 +27,7 @@ class QuietHours:
 
 
 def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
-    """Return the periods in a text such as `22:00-06:00, sat-sun 10:00-12:00`; "" has none.
+    """Parse periods such as `22:00-06:00, sat-sun 10:00-12:00`, or none for "".
 
     Raises ValueError with the reason.
     """

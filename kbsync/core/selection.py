@@ -104,7 +104,7 @@ def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
 def decide(lines: Iterable[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
     """Return the line that applies to the entry `path`, or None.
 
-    Of several matches, the last of `lines` applies.
+    If several of `lines` match, the last one applies.
     """
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
@@ -210,7 +210,7 @@ def _folders(chunk: Sequence[str]) -> str:
 
 
 def _above(segments: Sequence[str]) -> str:
-    """Return the regular expression for every folder below which a path could match."""
+    """Return the regular expression for the folders below which a path could match."""
     is_open = "**" in segments
     fixed = segments[: segments.index("**")] if is_open else segments[:-1]
     names = list(map(_name, fixed))
@@ -305,7 +305,8 @@ IGNORE_FILE = ".kbsyncignore"
 def _with_random_end(beginning: str) -> tuple[str, ...]:
     """Return patterns for names that end in six characters from `mkstemp`.
 
-    At least one of the six isn't a lower-case letter, because ordinary words may end in six (`sedentary`).
+    At least one of the six isn't a lower-case letter; otherwise, ordinary words such as `sedentary` would
+    match.
     """
     letters = ["[A-Za-z0-9]"] * 6
     return tuple(
@@ -428,7 +429,7 @@ class Rules:
     def version(self) -> str:
         """The version of both parts of the rules.
 
-        Rules that decide differently anywhere in a folder have different versions.
+        It differs if the rules decide differently anywhere in a folder.
         """
         return f"{self.person_version}.{self.program_version}"
 
@@ -464,7 +465,7 @@ class Rules:
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
         """Return whether the entry `path` of `size` bytes is mirrored.
 
-        Call this only if kbsync enters its folder.
+        Call this only if its folder is entered.
         """
         if kind is FileKind.FOLDER:
             return self.enters(path)

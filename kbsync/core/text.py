@@ -1,5 +1,5 @@
-"""Formats text for people and protocols: makes it printable, quotes it for a shell, writes sizes and
-durations, repairs JSON. Pure.
+"""Formats text for people and protocols: makes it printable, quotes it for a shell, formats sizes and
+durations, and repairs JSON. Pure.
 
 Most text that kbsync shows comes from strangers, such as file names and services' responses. None of it may
 move a terminal's cursor, forge a log line or hide its own content.
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its line ends and tabs kept, and the rest as with `printable`."""
+    """Return `text` with its line ends and tabs unchanged, and everything else as in `printable`."""
     return _HARMFUL_IN_LINES.sub(_escape, text)
 
 
@@ -56,7 +56,7 @@ def shell_word(text: str) -> str:
 
 
 def path_argument(path: str) -> str:
-    """Return `path`, not yet quoted, as an argument that no command can mistake for an option."""
+    """Return `path` as an argument that no command can mistake for an option. It isn't quoted yet."""
     return f"./{path}" if path.startswith("-") else path
 
 
@@ -107,7 +107,7 @@ def format_duration(seconds: float) -> str:
 
 
 def number_in(text: str) -> int | None:
-    """Return the number in the text, or None if it isn't a number or has more digits than any count needs."""
+    """Return the number in the text, or None if it isn't a number or has too many digits to be a count."""
     # int() takes quadratic time for a million digits.
     return int(text) if text.isdecimal() and len(text) <= 20 else None
 
