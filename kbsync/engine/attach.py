@@ -60,7 +60,7 @@ SHARE_WITHOUT_APPROVAL = 0.2
 
 
 class RecipeChanges:
-    """Decides which recipes the documents of a mirror may be reindexed with."""
+    """Decides with which recipes the documents of a mirror may be reindexed."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
@@ -76,7 +76,9 @@ class RecipeChanges:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Return whether a recipe needs a decision or documents with an allowed recipe must be sent."""
+        """Return whether a recipe needs a decision, or documents must be sent because their recipe has been
+        allowed.
+        """
         if not self._journal.binding.abilities.asks_before_reindexing:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
@@ -93,7 +95,7 @@ class RecipeChanges:
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time when `decide` next has work, or None if nothing is pending.
+        """Return the monotonic time when `decide` next has work to do, or None if nothing is pending.
 
         Deletions are decided first, because deleted documents don't count. The wait for them is limited to
         `settle_longest`, because deletions never stop in some folders.
@@ -211,8 +213,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
-    """End the uploads whose documents another state deleted or replaced, although this state still counts
-    them as searchable.
+    """End uploads that this state counts as searchable although another state deleted or replaced their
+    documents.
 
     If too many documents are missing without a replacement, the audit reports that (ADR 14).
     """
@@ -346,7 +348,7 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """Return the root's identity. Raises `Halted` if a user must check it, or `ShortageError`.
+    """Return the root's identity. Raises `Halted` if a user must check the root, or `ShortageError`.
 
     A missing mount halts the mirror. After any other difference from the last known root, the deletions of
     the first pass need approval.
@@ -406,7 +408,7 @@ async def bind(
     base = await _count_documents(store, settings, record, target, base)
 
     def read_files(tx: Tx) -> set[Path]:
-        """Return the files of the knowledge bases that still contain documents from the mirror."""
+        """Return the files of the knowledge bases that still contain documents of the mirror."""
         bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
         return {binding.file for binding in bindings if binding is not None and binding.file is not None}
 
@@ -434,7 +436,7 @@ async def _count_documents(
 ) -> Base:
     """Return the base.
 
-    If its own document count suggests that many are missing, use the number in its list instead.
+    If its own document count suggests that many documents are missing, use the number in its list instead.
     """
     # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base keeps
     # counting as emptied until its list says otherwise: our documents in the list exist.
@@ -574,7 +576,9 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Return whether so many ready documents are missing that the knowledge base counts as emptied."""
+    """Return whether so many ready documents are missing that the knowledge base counts as having been
+    emptied.
+    """
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
@@ -585,7 +589,7 @@ def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
-    """Recover from the last stop, adopt the documents in the base, and apply config changes."""
+    """Recover from the last stop, adopt the documents in the base, and apply changes to the config."""
     binding = journal.binding
 
     def recover(tx: Tx) -> None:
@@ -604,7 +608,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
-    """Send documents again whose scanned pages the target has become able to read since the last run."""
+    """Send documents again if the target has become able to read their scanned pages since the last run."""
     binding = journal.binding
     remote_ids = set(await target.partly_read())
     was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))

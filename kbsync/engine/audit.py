@@ -294,7 +294,7 @@ class Repairs:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """Send a document again that is no longer at the target. Return False if no file needs it."""
+        """If a document is no longer at the target, send it again. Return False if no file needs it."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
@@ -304,7 +304,8 @@ class Repairs:
         return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
-        """Use this copy in place of a document whose remote id is among `missing`, so that nothing is sent.
+        """Use this copy in place of a document whose remote id is in `missing`, so that nothing has to be
+        sent.
 
         Call this before `send_again`, because the planner uses any document whose bytes are proven.
         """
@@ -379,7 +380,7 @@ class PutOffError(Exception):
 
 @dataclass(slots=True)
 class AuditResult:
-    """The result of an audit: the number of documents by problem.
+    """The result of an audit, which counts documents by problem.
 
     `repaired`: how many of them were repaired. `unchecked`: strays that exceed the number that one audit
     checks; the next audit handles them. `left_alone`: documents that weren't repaired, by problem.
@@ -427,7 +428,7 @@ class RegularAudit:
         self._turn = asyncio.Lock()
 
     def wake(self) -> None:
-        """Check right away whether an audit is due, because a user has requested one."""
+        """Check right away whether an audit is due, because a user requested one."""
         self._wake.set()
 
     @property
@@ -560,7 +561,7 @@ class RegularAudit:
     async def _refuse_emptied(self, audit: Audit, started: float) -> None:
         """Halt if the base has lost many documents.
 
-        To confirm that, query the target for a sample of them.
+        To confirm the loss, query the target for a sample of them.
         """
         binding = self._journal.binding
         sample: list[Upload] = []

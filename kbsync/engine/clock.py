@@ -24,7 +24,7 @@ class Clock(Protocol):
         """Return the seconds since the epoch."""
 
     def steady(self) -> float:
-        """Return a monotonic clock reading in seconds; its starting point is arbitrary."""
+        """Return a monotonic clock reading in seconds. Its starting point is arbitrary."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait this many seconds."""

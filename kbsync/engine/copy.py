@@ -33,7 +33,7 @@ PAGE = 64
 class Copied:
     """The result of a copy.
 
-    `present`: documents that the base already had. `remaining`: documents that are left for the next pass.
+    `present`: documents that were already in the base. `remaining`: documents left for the next pass.
     """
 
     documents: int = 0

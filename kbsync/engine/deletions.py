@@ -1,5 +1,5 @@
-"""Handles missing files: checks a second time, applies the limits beyond which deletions need approval, and
-carries out approvals.
+"""Handles missing files: checks them a second time, applies the limits beyond which deletions need approval,
+and carries out approvals.
 
 Nothing here deletes a document. An allowed deletion sets its upload to RETIRING. The worker deletes the
 document after checking the file one last time (`find_returned`, `begin`), because days may pass in between.
@@ -47,7 +47,7 @@ def needs_approval(
     """Return whether `deleted` deletions, including those already waiting for approval, need approval
     (promise 5).
 
-    `executed`: the deletions within the window that needed none. `serving`: the number of documents that
+    `executed`: deletions within the window that needed no approval. `serving`: the number of documents that
     currently serve their paths. `all_documents`: how many deletions count as deleting everything.
     """
     if deleted >= all_documents:
@@ -214,8 +214,8 @@ class Deletions:
     async def decide(self, *, now: bool = False) -> int:
         """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
 
-        All of them are decided in one short transaction. They take effect in batches, even after a crash.
-        Return how many newly need approval.
+        They are all decided in one short transaction, but take effect in batches, even after a crash. Return
+        how many newly need approval.
         """
         n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours
@@ -450,7 +450,7 @@ def begin(
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
     """Return the row with its deletion postponed, or None if its document may be deleted.
 
-    The deletion waits until the file has been read or its text is searchable in another document.
+    The deletion is postponed until the file has been read or its text is searchable in another document.
     """
     binding = journal.binding
     # The text may have moved to another file: by a copy and a deletion, by swapping two files, or by a rename

@@ -141,7 +141,7 @@ class PathExplanation:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether neither any folder nor the state has this path."""
+        """Whether the path is neither in any folder nor in the state."""
         is_missing = self.stat.presence is Presence.MISSING and self.below is None
         return self.mirror is None or (is_missing and self.entry is None and not self.uploads)
 
@@ -157,13 +157,16 @@ class PathExplanation:
 
     @property
     def is_found(self) -> bool:
-        """Whether a search finds the file, possibly an older version; for a directory, any file in it."""
+        """Whether a search finds the file, possibly in an older version.
+
+        For a directory, whether it finds any file in it.
+        """
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object.
+        """Return the explanation as a JSON object.
 
         The fields from `file` to `document` may be null. Only directories have `below`.
         """
@@ -285,7 +288,7 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootError]:
-    """Return the facts about the path from the disk and the rules, and the root or what is wrong with it.
+    """Return the facts about the path from the disk and the rules, and the root or the problem with it.
 
     This reads the disk, so it may block.
     """
@@ -434,7 +437,7 @@ clause. Other reasons may begin with a path, such as `empty rooms/.kbsyncignore:
 
 
 def clause(reason: str) -> str:
-    """Return a reason as a clause. If the reason has no subject, the file becomes its subject."""
+    """Return a reason as a clause. If it has no subject, use the file as the subject."""
     for beginning, subject in _BEGINNINGS:
         if re.match(beginning, reason):
             return f"{subject} {reason}"
@@ -625,7 +628,7 @@ class _Sentences:
         return self._settling() or f"no pass has noticed the change yet; {self._next_pass()}"
 
     def _is_folder_lost(self) -> bool:
-        """Return whether the whole folder is missing, in which case nothing is known about its files."""
+        """Return whether the whole folder is missing. In that case, nothing is known about its files."""
         halt, presence = self.evidence.halt, self.evidence.stat.presence
         return halt is not None and halt.reason == FOLDER_MISSING and presence is not Presence.PRESENT
 

@@ -69,7 +69,7 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
     """Return whether this is the base that the target opens, `actual`.
 
-    Ids are only valid in their own base.
+    Ids are valid only in their own base.
     """
     # The id identifies a base that kbsync made, even if it moved since the last pass.
     return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
@@ -241,7 +241,7 @@ def _listing_of(
 
 
 async def _is_proven(target: Target, upload: FoundUpload) -> bool:
-    """Return whether the document that was found is the upload's.
+    """Return whether the document that was found belongs to the upload.
 
     A name without a tag doesn't prove that (promise 6).
     """
@@ -295,9 +295,9 @@ async def _delete_all(
 
 
 def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]:
-    """Yield the ids in batches of as many as may be in flight at a time.
+    """Yield the ids in rounds of as many as may be in flight at a time, each divided into batches.
 
-    Callers record each batch, so that only the documents of one batch are in doubt after a kill.
+    Callers record each round, so that after a kill, only the documents of one round are in doubt.
     """
     size, width = max(1, target.limits.batch), max(1, target.limits.concurrency)
     for start in range(0, len(ids), size * width):

@@ -69,7 +69,7 @@ PROBE_EVERY, MAX_PROBE_PAUSE = 30.0, 900.0
 
 
 class Work(Enum):
-    """The work that a mirror may do now; see the table above."""
+    """The work that a mirror may currently do. See the table above."""
 
     FREE = "free"
     HALTED = "halted"
@@ -121,7 +121,7 @@ class HaltState:
     def try_again(self) -> None:
         """Start checking whether the cause of the halt is resolved, because the base responds again.
 
-        If the same error occurs once more, the mirror is halted again.
+        If the same error occurs once more, the mirror halts again.
         """
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
@@ -150,7 +150,7 @@ class HaltState:
     def record_failure(self, error: Exception, now: float, *, of_round: bool) -> float:
         """Count one of kbsync's internal errors.
 
-        Return how many seconds to pause, which is longer each time.
+        Return how many seconds to pause. Each pause is longer than the last.
         """
         if of_round or now >= self.not_before:  # jobs that fail together count once
             self.rounds += of_round
@@ -162,7 +162,7 @@ class HaltState:
         return self.not_before - now
 
     def record_state_error(self, error: StateError, now: float) -> bool:
-        """Record that the journal can't be written, and return whether that is new."""
+        """Record that the journal can't be written. Return whether that is new."""
         is_news = str(error) != self.state_error
         self.state_error = str(error)
         self.not_before = now + STATE_PAUSE
@@ -209,10 +209,11 @@ class HaltState:
         return bool(self.down_reason) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
-        """Return whether the target, and not a document, is to blame for the uploads that got no response.
+        """Return whether the target, rather than a document, is to blame for the uploads that got no
+        response.
 
-        The target is to blame once uploads of `BLAME_LIMIT` different documents got no response and it
-        accepted none in between.
+        It is to blame once uploads of `BLAME_LIMIT` different documents got no response and none in between
+        was accepted.
         """
         if any(not isinstance(outcome, TargetError) for _, outcome in outcomes):
             self.unanswered.clear()
@@ -233,8 +234,7 @@ class HaltState:
             self.prove()
 
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
-        """Record refusals. After five in a row with the same code and no acceptance in between, the target is
-        to blame.
+        """Record refusals. After five in a row with the same code, the target is to blame.
 
         Documents that were sent together and may succeed later count as one refusal, because a brief problem
         affects all of them.
@@ -349,7 +349,7 @@ class Halts(HaltState):
 
     @property
     def needs_person(self) -> bool:
-        """Whether the target makes the mirror halt until a user acts."""
+        """Whether the target is the reason why the mirror is halted until a user acts."""
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:

@@ -45,8 +45,8 @@ class MalformedMessage(ValueError):
 
 @dataclass(slots=True)
 class InboxResult:
-    """What the run has to do next: check files again, check whether a halt is over, audit now, compare the
-    whole folder.
+    """What the run has to do next: check files again, check whether a halt is over, start an audit, or
+    compare the whole folder.
 
     `dropped`: messages that kbsync couldn't carry out, each with the reason.
     """
@@ -77,9 +77,9 @@ class Inbox:
     async def carry_out(self, may_begin: Callable[[], Awaitable[bool]] | None = None) -> InboxResult:
         """Carry out all messages, oldest first.
 
-        If there are any, `may_begin` is called first; if it returns False, the messages stay. A message that
-        can't be carried out is dropped, because it would make every later pass fail, too; the user can repeat
-        the request. A malformed message is ignored.
+        If there are any, `may_begin` is called first; if it returns False, the messages are kept. A message
+        that can't be carried out is dropped, because it would make every later pass fail, too. The user can
+        repeat the request. A malformed message is ignored.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(
@@ -207,7 +207,7 @@ class Inbox:
         """Send `missing` documents again, and delete `strays`.
 
         If a stray is a copy of a missing document, it takes that document's place and nothing is sent. In a
-        base other than the audited one, the same ids may mean other documents.
+        base other than the audited one, the same ids may refer to other documents.
         """
         if not self._is_about_base(message):
             return

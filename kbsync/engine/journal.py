@@ -91,8 +91,8 @@ class FileSeen:
     """The result of checking one file.
 
     `digest` is None if its bytes weren't read (skipped, unreadable). `problem`: why the file couldn't be
-    read. If set, its row stays unchanged. `fresh`: a user is waiting for the file. `renamed_from`: the path
-    that the same file had before.
+    read. In that case, its row stays unchanged. `fresh`: whether a user is waiting for the file.
+    `renamed_from`: the path that the same file had before.
     """
 
     path: str
@@ -188,7 +188,9 @@ class Journal:
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
-        """Compare the creation time that the target reports for a document just uploaded with our clock."""
+        """Compare the creation time that the target reports for a document that was just uploaded with our
+        own clock.
+        """
         # No service documents the times in its ids. They are evidence once the ids of our own answered
         # uploads to this base agree with the clock, until one doesn't.
         now = self._clock.wall()
@@ -246,7 +248,9 @@ class Journal:
         return self._record_verdict(tx, entry, stored)
 
     def _record_verdict(self, tx: Tx, entry: FileRow, before: FileRow | None) -> DocumentEvent | None:
-        """Record that the file now fails or is skipped because of its verdict, if that is new."""
+        """Record that the file now fails or is skipped because of its verdict, unless that is already
+        recorded.
+        """
         event_name = _VERDICTS.get(entry.verdict.choice)
         decided = tx.entries.get(self.binding.mirror, entry.path) if event_name is not None else None
         if event_name is None or decided is None or decided.status not in (Status.FAILED, Status.SKIPPED):
@@ -352,7 +356,7 @@ class Journal:
             self.decide(tx, path)
 
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
-        """Decide what to do about a path until no further step follows, then set its status."""
+        """Decide what to do about a path, repeatedly until no further step follows. Then set its status."""
         entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
             self._decide(tx, entry, fresh)
@@ -396,7 +400,7 @@ class Journal:
         )
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:
-        """Return the uploads of a path that are not final."""
+        """Return the uploads of a path that aren't final."""
         return tx.uploads.at_path(self.binding.mirror, self.binding.id, path)
 
     def _update_status(self, tx: Tx, entry: FileRow, desired: Desired, uploads: list[Upload]) -> None:
@@ -441,7 +445,7 @@ class Journal:
     def add_to_history(
         self, tx: Tx, event: HistoryEvent, path: str, upload: Upload, *, former: str = "", reason: str = ""
     ) -> None:
-        """Add to the history what is now happening to a file's document.
+        """Add what is now happening to a file's document to the history.
 
         `former`: the path before a rename.
         """
@@ -544,8 +548,8 @@ class Journal:
     def _free_name(
         self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
     ) -> str:
-        """Return a name for these bytes at the target: one that no document or upload in this base has or may
-        have.
+        """Return a name for these bytes at the target. No document or upload in this base has or may have
+        that name.
 
         `taken_names`: the names used at the path itself. `start`: the first number to try. If our marker
         identifies documents, names need not be unique.
@@ -659,7 +663,7 @@ class Journal:
         return next((u for u in uploads if u.state in ON_THE_WAY and u.digest != row.digest), None)
 
     def record_unsendable(self, tx: Tx, number: int) -> None:
-        """Record that the file no longer has the intended bytes. The next check makes a new decision."""
+        """Record that the file no longer has the intended bytes. The next check will make a new decision."""
         if (upload := tx.uploads.get(number, UploadState.INTENDED)) is not None:
             dropped = lifecycle.drop(upload)
             tx.uploads.save(dropped)
@@ -740,8 +744,8 @@ class Journal:
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
         """Record that the file's old document was removed first.
 
-        Searches find no version of the file until the new document is ready, and none at all if that can't be
-        indexed.
+        Until the new document is ready, searches find no version of the file. If the new document can't be
+        indexed, they never do.
         """
         for old in self.uploads(tx, upload.path):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
@@ -858,8 +862,9 @@ class Journal:
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> DocumentEvent | None:
-        """Handle a document that finally couldn't be indexed: upload it again while tries are left, otherwise
-        quarantine it.
+        """Handle a document that can't be indexed even after retries.
+
+        Upload it again while tries are left, otherwise quarantine it.
         """
         # Upload again after the target was asked to index again, or if it can't be asked. If the account is
         # to blame, this doesn't count as a try. A document hidden by a user stays hidden.
@@ -1035,7 +1040,7 @@ class Journal:
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
         """Mark every upload in flight as unsure, except for the `busy` ones, which are still running.
 
-        Also bring forward rows that were postponed by a clock that ran ahead. `spent`: whether to count the
+        Also bring forward rows that were postponed by a clock that ran fast. `spent`: whether to count the
         attempt, because the document may be to blame, for example if it crashed kbsync.
         """
         sending = tx.uploads.in_states(

@@ -50,7 +50,7 @@ MAX_PAGE_LEAD, MAX_PAGE_DELAY = 5.0, 120.0
 
 
 class Whose(enum.Enum):
-    """Who owns a document, and what proves it. kbsync doesn't touch documents that aren't proven to be ours
+    """Who owns a document, and the proof. kbsync doesn't touch documents that aren't proven to be ours
     (promise 6).
     """
 
@@ -91,7 +91,7 @@ class Claim:
 
     @property
     def digest(self) -> str:
-        """What is known of the digest of its bytes, as in `Upload`."""
+        """The known part of the digest of the document's bytes, as in `Upload`."""
         return self.listed.digest or ""
 
     @property
@@ -112,7 +112,7 @@ class Claim:
 
     @property
     def moved_to(self) -> str | None:
-        """The path that a serving document has at the target, if our state has a different one."""
+        """The path of a serving document at the target, if our state has a different one."""
         row, path = self.row, None if self.reported is None else self.reported.path
         is_named = row is not None and row.state.serves and row.label != ""  # '': it is to be renamed anyway
         return path if is_named and row is not None and path != row.label else None
@@ -160,9 +160,10 @@ def identify(
 ) -> Claim:
     """Return the document's owner.
 
-    `holders`: the uploads of this base that have its id, newest first. `candidates`: the open uploads of this
-    mirror and, if the target keeps marks, the upload whose mark it has. `trusts_times`: whether its time can
-    disprove that it belongs to an upload; otherwise, a time can only confirm that.
+    `holders`: the uploads of this base that have the document's id, newest first. `candidates`: the open
+    uploads of this mirror and, if the target keeps marks, the upload whose mark the document has.
+    `trusts_times`: whether the document's time can disprove that it belongs to an upload. If not, a time can
+    only confirm it.
     """
     marks, candidates = binding.limits.marks, list(candidates)
     if binding.limits.embedded:  # all documents of the base are this mirror's now
@@ -231,7 +232,7 @@ def is_tagged(row: Upload) -> bool:
 
 
 def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
-    """Return the upload of another mirror that got no response and provably created the document, or None."""
+    """Return the upload of another mirror that got no response but provably created the document, or None."""
     if binding.limits.marks:
         return None
     return next(
@@ -263,8 +264,10 @@ def has_bytes(entry: FileRow, listed: Listed) -> bool:
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
-    """Return whether the document belongs to this upload: True if proven, False if possible, None if it
-    doesn't.
+    """Return whether the document belongs to this upload.
+
+    True means that this is proven, False that it is possible, and None that the document doesn't belong to
+    it.
     """
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
@@ -420,9 +423,7 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return the folder's paths that are too long for a name, by the hash that replaces each of them in a
-    name.
-    """
+    """Return the folder's paths that are too long for a name, by the hash that replaces each in its name."""
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):

@@ -116,7 +116,7 @@ class MirrorLoop:
     async def keep(self) -> None:
         """Run until `stop` is set.
 
-        After a problem with the folder or the target, continue once it has been resolved.
+        If there is a problem with the folder or the target, continue once it has been resolved.
         """
         wait = FIRST_RETRY
         while not self.stop.is_set():
@@ -197,7 +197,7 @@ class MirrorLoop:
         return 0
 
     async def _watch(self, bound: BoundMirror) -> None:
-        """Follow the folder until the folder or the base is replaced or the daemon ends."""
+        """Follow the folder until the daemon ends, or until the folder or the base is replaced."""
         settings = self.mirror.settings
         watcher = self.make_watcher(
             settings.root,

@@ -27,9 +27,9 @@ MAX_NAME_QUERIES = 5
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """A row and its document in a complete list, or None if the list doesn't have it.
+    """A row with its document in a complete list, or with None if the list doesn't have one.
 
-    `doubt`: a document that may belong to the row, if nothing in the list can prove it.
+    `doubt`: a document that may belong to the row, if nothing in the list can prove that.
     """
 
     row: Upload

@@ -84,7 +84,7 @@ class AwaitedFiles:
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Return which of the changed files this pass may check again. A daemon checks all of them."""
+        """Return which of the changed files this pass may check again. In a daemon, this is all of them."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < MAX_WAITS}
@@ -137,8 +137,8 @@ cleared."""
 class Rechecks:
     """Paths to check again soon.
 
-    If a file's bytes changed between reading and sending, it is checked again at once, and from the second
-    time on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes on
+    If a file's bytes changed between reading and sending, it is checked again: at once the first time, then
+    after a pause that doubles each time. Some files, on FUSE or mapped into memory, return different bytes on
     each read but keep the same timestamp. After `MAX_RECHECKS` times in a row, a file is left to the next
     scan (promise 9).
     """
@@ -164,7 +164,7 @@ class Rechecks:
         self._wake.set()
 
     def add_changed(self, path: str) -> None:
-        """Check a file again that changed between being read and being uploaded."""
+        """Check a file again, because it changed between being read and being uploaded."""
         self._times[path] += 1
         if len(self._times) > MAX_COUNTED:
             del self._times[next(iter(self._times))]
@@ -195,7 +195,7 @@ class Rechecks:
         return paths
 
     def next_due(self) -> float | None:
-        """Return the monotonic time when the next path is due; None if there is none."""
+        """Return the monotonic time when the next path is due, or None if there is none."""
         while self._queue and self._due.get(self._queue[0][1]) != self._queue[0][0]:
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
@@ -522,7 +522,7 @@ class BoundMirror:
 
 @dataclass(slots=True, eq=False)
 class Mirror:
-    """A mirror, as it exists while kbsync runs. `bind` may be entered repeatedly, but only once at a time.
+    """A mirror, for as long as kbsync runs. `bind` may be entered repeatedly, but only once at a time.
 
     `open_target` returns a new target. `on_event` gets every finished document. `on_decided` is for tests,
     which check the rows of a path in each transaction.
@@ -568,8 +568,8 @@ class Mirror:
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
         """Yield the running mirror, bound to its base, or None if it is halted or the target is down.
 
-        However this ends, the work is stopped and the target closed: an embedded base that stays open would
-        stay locked.
+        However this ends, the work is stopped and the target is closed, because an embedded base that stays
+        open would stay locked.
         """
         # In this mirror's own thread: on a dead mount this never returns, while other mirrors continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
@@ -638,7 +638,10 @@ class Mirror:
         return None if self.is_pass else current_period(self.settings.quiet_hours, self.clock.wall())
 
     async def find_pause(self) -> Pause | None:
-        """Return the current pause, even before the mirror's first run. Quiet hours begin and end here."""
+        """Return the current pause, even before the mirror's first run.
+
+        This also begins and ends quiet hours.
+        """
         settings, configured, now = self.settings, self.context.configured, self.clock.wall()
         period = self.quiet_period()
         quiet = None if period is None else Pause(*period, is_quiet=True)
@@ -684,10 +687,10 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that everything missing has been decided on, so that small deletions no longer need
+        """Record that all missing files have been decided on, so that small deletions no longer need
         approval.
 
-        That is, all files missing in the first pass, or since a disk was mounted or unmounted.
+        These are the files missing in the first pass, or since a disk was mounted or unmounted.
         """
         if await self.store.read(lambda tx: tx.mirrors.get(self.id).hold_all):
             await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))

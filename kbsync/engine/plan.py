@@ -165,8 +165,8 @@ async def plan_mirror(
 ) -> MirrorPlan:
     """Plan a pass. Raises `StateError` if the state can't be read.
 
-    A problem with the root or the target becomes the plan's `halt` if it would stop a pass, otherwise the
-    plan's `note`.
+    A problem with the root or the target becomes the plan's `halt` if it would stop a pass. Otherwise, it
+    becomes the plan's `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -189,7 +189,7 @@ def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
     """Return a message with the numbers if the uploads exceed the account's quota.
 
-    Return '' if they fit or the quota is unknown.
+    Return '' if they don't, or if the quota is unknown.
     """
     if not plan.bytes_to_send:
         return ""
@@ -221,7 +221,7 @@ class _ClockAhead:
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
-        """Return a monotonic clock reading in seconds; its starting point is arbitrary."""
+        """Return a monotonic clock reading in seconds. Its starting point is arbitrary."""
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
@@ -268,10 +268,7 @@ class PrivatePass:
 
     @property
     def binding(self) -> Binding:
-        """The binding of the pass.
-
-        The id of a new binding exists only in the copy of the state that belongs to the plan.
-        """
+        """The binding of the pass. If it is new, its id exists only in the plan's copy of the state."""
         return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:
@@ -285,7 +282,7 @@ class PrivatePass:
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Start like a pass. Raises `Halted`.
 
-        If the base doesn't respond, assume that it is the last pass's base, and say so in the note.
+        If the base doesn't respond, assume that it is still that of the last pass, and say so in the note.
         `may_be_emptied`: don't stop if the base has lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
@@ -310,7 +307,7 @@ class PrivatePass:
         await self._poll_adopted()
 
     async def _poll_adopted(self) -> None:
-        """Poll documents that were found in the base and not sent, as a pass does, because some targets'
+        """As in a pass, poll documents that were found in the base and weren't sent, because some targets'
         lists don't include states.
 
         In the copy, only searchable ones change.
@@ -448,7 +445,7 @@ class PrivatePass:
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
     ) -> None:
-        """Add a file whose document is outdated or missing and whose new document hasn't been sent or is in
+        """Add a file whose document is outdated or missing, and whose new document is still unsent or in
         flight.
         """
         server = serving(rows)
@@ -486,11 +483,11 @@ class PrivatePass:
             plan.upload.append(planned)
 
     def _change(self, server: Upload, desired: Desired) -> str:
-        """Return which settings of the serving document changed, as far as its recipe shows that."""
+        """Return which settings of the serving document have changed, as far as its recipe shows them."""
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that keeps serving unchanged, but under a path other than the one at the target."""
+        """Add a document that keeps serving unchanged but under a path other than the one at the target."""
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return
@@ -520,7 +517,7 @@ class PrivatePass:
         return original is not None and original.state is UploadState.UNSURE
 
     def _moved_from(self, row: Upload) -> str | None:
-        """Return the path that the file of this document had before this pass, if it was different."""
+        """Return the path that the file of this document had before this pass, if it has changed."""
         before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 

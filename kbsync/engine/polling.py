@@ -78,7 +78,7 @@ class Poller:
     ) -> tuple[Sequence[DocumentEvent | None], Halted | None]:
         """Poll these documents and record the results.
 
-        `tries`: how many documents that failed because the account was full may be retried (None: all).
+        `tries`: how many documents may be retried that failed because the account was full (None: all).
         Raises `Halted` if only a user can help, or `TargetError` if there was no result.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
@@ -132,7 +132,7 @@ class Poller:
         return row, status, Remedy.NONE
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Return whether the target has another document that has this text and whose file is gone."""
+        """Return whether the target has another document with this text whose file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)
@@ -211,9 +211,9 @@ class Poller:
         return row, status, await self._ask_again(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
-        """Ask the target to reindex each of these. A failure doesn't delay the others.
+        """Ask the target to reindex each of these documents. A failure doesn't delay the others.
 
-        `is_alone`: no other response shows whether the target is up.
+        `is_alone`: whether no other response shows that the target is up.
         """
         down: TargetError | None = None
         for row in rows:

@@ -55,7 +55,7 @@ from kbsync.threads import searches_first
 async def recheck_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the checks, after repeating those that found nothing where a disk is or used to be mounted.
+    """Return the checks. Those that found nothing where a disk is or used to be mounted are repeated first.
 
     While a disk that was mounted in the folder is unmounted, none of its files count as missing. Neither does
     a file that a mount has hidden since the last scan (promise 1).
@@ -89,9 +89,9 @@ new timestamp."""
 class FoundFile:
     """A file as seen by a scan or check, with its directory's rules.
 
-    `version`: the directory's rules when the file was stored ('' for a new file). `quiet`: the file hasn't
-    changed for the `settle` period. `forced`: it kept changing until the maximum wait ran out. `deep`: read
-    it in any case. `has_row`: False only if the state can't have a row for it.
+    `version`: the version of the directory's rules when the file was stored ('' for a new file). `quiet`: the
+    file hasn't changed for the `settle` period. `forced`: it kept changing until the maximum wait ran out.
+    `deep`: read it in any case. `has_row`: False only if the state can't have a row for it.
     """
 
     path: str
@@ -110,7 +110,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A file that is or may be in the process of being written.
+    """A file that is being written, or may be.
 
     `busy`: it kept changing beyond the maximum wait. `is_selected`: the rules select it in its current form.
     """
@@ -127,7 +127,7 @@ FileDecision = FileSeen | Wait | None
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
-    """Return whether a user deselected the file, and not an upgrade."""
+    """Return whether the file was deselected by a user rather than by an upgrade."""
     if stored is None or not file.version:
         return True
     if stored.verdict.choice is not FileChoice.SELECTED:
@@ -136,7 +136,7 @@ def by_person(file: FoundFile, stored: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """Return whether a user changed the rules, so that more than kbsync's own part of them differs.
+    """Return whether a user changed the rules, so that they differ in more than kbsync's own part.
 
     A file that an upgrade excludes keeps its document; one that a user excludes loses it.
     """
@@ -196,10 +196,10 @@ None if the directory is excluded or can't be opened, or the error if its rules 
 class Reconciler:
     """Compares the disk with the state for one mirror.
 
-    `on_work`: called if rows were written that may concern the worker. `keep`: gets the bytes of a file that
-    keeps changing, to be sent as read. `report`: gets files that fail or are skipped before any upload, and
-    directories that can't be listed. `page_seconds`: how long a batch may take; what is left after that goes
-    into the next one.
+    `on_work`: called if rows that may concern the worker were written. `keep`: gets the bytes of a file that
+    keeps changing, to be sent as they were read. `report`: gets files that fail or are skipped before any
+    upload, and directories that can't be listed. `page_seconds`: how long a batch may take; what is left then
+    goes into the next one.
     """
 
     def __init__(
@@ -291,8 +291,8 @@ class Reconciler:
     def _missed_now(self) -> tuple[float | None, int | None]:
         """Return when a file counts as first missed: now, or at the end of a pending tree scan.
 
-        Moving a directory looks as if one had disappeared and another had been created. Files missed in the
-        old one may be found in the new one, however long it takes to scan.
+        If a directory is moved, it looks as if one had disappeared and another had been created. Files missed
+        in the old one may be found in the new one, however long the scan of the new one takes.
         """
         if not self._trees:
             return self._clock.steady(), None
@@ -381,7 +381,7 @@ class Reconciler:
             await self._store.write(partial(deselect, paths))
 
     async def recheck_racy(self) -> None:
-        """Read files again that were read so soon after a change that a second change may have the same
+        """Read files again if they were read so soon after a change that a second change may have the same
         timestamp.
         """
         before = self._clock.wall() - RACY_SECONDS
@@ -404,7 +404,7 @@ class Reconciler:
     async def take_hints(self, hints: Sequence[Hint]) -> list[Hint]:
         """Check the paths of hints, at most one batch of files. Return the remaining hints.
 
-        A directory is only recorded; `scan_trees` scans it.
+        A directory is only recorded. `scan_trees` scans it.
         """
         root = self._journal.binding.settings.root
         trees = [hint.path for hint in hints if hint.kind is HintKind.TREE]
@@ -485,8 +485,9 @@ class Reconciler:
         return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
 
     def _stat_other_links(self, checked: Sequence[CheckedPath]) -> list[CheckedPath]:
-        """Check the other paths of changed files with hard links, because an event names only the path that
-        was written to.
+        """Check the other paths of changed files that have hard links.
+
+        An event names only the path that was written to.
         """
         regular = [stat for _, stat, _ in checked if stat.kind is FileKind.FILE and stat.links > 1]
         stamps = {stat.stamp for stat in regular if stat.stamp}
@@ -532,10 +533,10 @@ class Reconciler:
         return rules if entered.choice is FileChoice.SELECTED else None
 
     async def _note_others(self, checked: Sequence[CheckedPath]) -> None:
-        """Record the paths where no file was found, and the changed files in directories whose rules can't be
+        """Record the paths where no file was found, and changed files in directories whose rules can't be
         used.
 
-        Such mirrored files are unreadable until the rules are corrected.
+        Such files are unreadable until the rules are corrected.
         """
         absent = [
             (path, stat)
@@ -589,7 +590,7 @@ class Reconciler:
     async def settle_due(self) -> set[str]:
         """Record the files that haven't changed for one `settle` period or whose maximum wait is over.
 
-        Return the latter if they were read: their wait is over, regardless of the result.
+        Return the latter if they were read, because their wait is over, regardless of the result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -753,7 +754,7 @@ class Reconciler:
         )
 
     def _former_files(self, path: str, ino: int, digest: str) -> list[FileRow]:
-        """Return stored files that have this inode and these bytes, are gone from their paths, and may now be
+        """Return stored files with this inode and these bytes that are gone from their paths and may now be
         at `path`.
         """
         binding, read = self._journal.binding, self._store.read_now
@@ -813,7 +814,7 @@ class _ScanPages:
 
 
 def _next_batch(files: Iterator[FoundFile]) -> list[FoundFile]:
-    """Return the next batch of files, which is empty at the end."""
+    """Return the next batch of files. It is empty at the end."""
     batch: list[FoundFile] = []
     size = 0
     for file in files:

@@ -97,7 +97,7 @@ class FoundDocument:
 
     @property
     def mirror_label(self) -> str:
-        """The document's mirror and, if it isn't this machine, the mirror's machine."""
+        """The document's mirror and, if it belongs to another machine, the name of that machine."""
         return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
 
 
@@ -237,7 +237,7 @@ def _locate_hit(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> Found
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
-    """Return the ids of our documents that the query's paths, types and date select.
+    """Return the ids of our documents that are selected by the query's paths, types and date.
 
     Return None if there are more than the limit. Raises `UsageError` for an invalid pattern.
     """
@@ -298,7 +298,7 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
 def anchored(folder: Path, query: Query) -> Query:
     """Resolve patterns that are absolute or begin with `./` against the mirror's folder.
 
-    `./` is the working directory if that is in the mirror, otherwise the mirror's folder. A path in the
+    `./` means the working directory if that is in the mirror, otherwise the mirror's folder. A path in the
     folder is on this machine, so the query is then limited to the mirror's `own` documents.
     """
     resolved = [_anchored_pattern(folder, typed) for typed in query.paths]

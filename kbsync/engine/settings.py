@@ -33,7 +33,7 @@ class DeletionLimits:
     """Limits on deletions.
 
     Deleting more than `fraction` of the documents and more than `count` of them within `window` seconds needs
-    approval. `never`: nothing is deleted, and no approval is requested.
+    approval. `never`: whether nothing is deleted and no approval is requested.
     """
 
     fraction: float = 0.2
@@ -56,8 +56,9 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """Return the knowledge base in a `location`, without the prefix: the target's type, then its keys, or []
-    for ''.
+    """Return the knowledge base in a `location`, without the prefix: the target's type, then its keys.
+
+    Return [] for ''.
     """
     return list(json.loads(location))[:-1] if location else []
 
@@ -165,8 +166,8 @@ MAX_LISTED_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
-    """Return which settings changed, as far as the recipes show: `from knowledge_type 1 to knowledge_type
-    2`.
+    """Return which settings changed, as far as the recipes show, such as `from knowledge_type 1 to
+    knowledge_type 2`.
     """
     pairs = [(describe(before), describe(after)) for before, after in recipes]
     words = dict.fromkeys(

@@ -1,6 +1,6 @@
 """A mirror's state as users see it: counts in constant time, and every file on request.
 
-All functions read in the caller's transaction. None of them read the folder.
+All functions read in the caller's transaction, and none of them reads the folder.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
 
 
 def only_retries(halt: Halt) -> bool:
-    """Return whether the command only resumes the work, after a user has fixed the cause given in the
+    """Return whether the command only resumes the work after a user has fixed the cause described in the
     detail.
     """
     return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
@@ -124,7 +124,7 @@ def only_retries(halt: Halt) -> bool:
 def halt_words(reason: str, detail: str = "") -> str:
     """Return the reason for a halt in plain words. JSON, metrics and logs use the reason's code instead.
 
-    `detail`: the detail of the halt, which shows whether an embedding service is unreachable.
+    `detail`: the halt's detail, which shows whether an embedding service is unreachable.
     """
     if reason == TARGET_DOWN and detail.startswith(f"{EMBED}: "):
         return EMBEDDING_DOWN
@@ -147,7 +147,7 @@ def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
     """Return the halt to show for the mirror `name`. `write` turns a kbsync command into one that can be
     pasted.
 
-    To an error without a fix, add the command that retries after a user has acted.
+    If an error has no fix, add the command that retries after a user has acted.
     """
     fix = error.fix or f"kbsync retry --mirror {name}"
     ours = fix.startswith("kbsync ")
@@ -180,7 +180,7 @@ class FileStatus:
     """A file, or a directory that can't be listed (its path ends in `/`).
 
     `document_id`: the document that now serves the file, perhaps an older version. `size`: in bytes, or None
-    if unknown. `may_succeed`: the file failed, but a retry may succeed without changes to the file or the
+    if unknown. `may_succeed`: whether a retry of a failed file may succeed without changes to the file or the
     settings.
     """
 
@@ -275,7 +275,9 @@ class Items:
 
 
 def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
-    """Return whether the file failed but a retry may succeed without changes to its bytes or the settings."""
+    """Return whether the file failed but a retry may succeed without changes to its bytes or to the
+    settings.
+    """
     if entry.status is not Status.FAILED:
         return False
     if entry.verdict.choice is FileChoice.REFUSED:
@@ -285,7 +287,7 @@ def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
 
 
 def is_unread(entry: FileRow) -> bool:
-    """Return whether the file couldn't be read the last time, so that its bytes may or may not have
+    """Return whether the file couldn't be read the last time, so that it is unknown whether its bytes have
     changed.
     """
     return entry.verdict.choice is FileChoice.REFUSED and entry.stamp.size < 0
@@ -431,8 +433,8 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the same JSON as text, including the `items`, piece by piece, because a mirror may have a
-        very large number of files.
+        """Yield the JSON as text, piece by piece and including the `items`, because a mirror may have a very
+        large number of files.
         """
         text = json.dumps(self.to_json())
         if self.items is None:
@@ -454,7 +456,7 @@ def halt_json(halt: Halt) -> dict[str, str]:
 def pause_json(pause: Pause) -> dict[str, str | None]:
     """Return `since` and `until` in ISO 8601, and the `reason`.
 
-    `until` is null if only a user can end the pause.
+    If only a user can end the pause, `until` is null.
     """
     until = None if pause.until is None else iso(pause.until)
     return {"since": iso(pause.since), "until": until, "reason": pause_reason(pause)}
@@ -544,7 +546,7 @@ def disk_halt(state: Path) -> Halt | None:
 
 
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
-    """Return a running mirror's halt or its held deletions, which count as a halt.
+    """Return a running mirror's halt or, because they count as a halt, its held deletions.
 
     Return None if the mirror works.
     """
@@ -590,7 +592,7 @@ def never_ran(
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Return the bases in which a forgotten mirror left documents, which kbsync's searches don't find.
+    """Return the bases in which a forgotten mirror left documents. Searches with kbsync don't find those.
 
     The result is empty for a mirror that has been added again.
     """
@@ -640,9 +642,9 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
 class LastAudit:
     """The result of the last audit.
 
-    `ended`: when the last audit of this binding ended or, before that, when the first was scheduled, in epoch
-    seconds. `duplicate`, `orphaned`: how many such documents it found and left alone. `repaired`: how many it
-    repaired. `is_audit`: whether an audit has ended, so that this is its result.
+    `ended`: when the last audit of this binding ended, in epoch seconds; before that, when the first one was
+    scheduled. `duplicate`, `orphaned`: how many such documents it found and left alone. `repaired`: how many
+    documents it repaired. `is_audit`: whether an audit has ended, so that this is its result.
     """
 
     binding: int
@@ -672,7 +674,7 @@ def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """Clear the findings, because a user has dealt with them, but keep the time."""
+    """Clear the findings but keep the time, because a user has dealt with them."""
     last = last_audit(tx, mirror)
     if last is not None:
         keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))

@@ -207,9 +207,9 @@ class _FolderCheck:
     """
 
     def __init__(self, private: PrivatePass, state: ReadOnlyState, now: float, *, is_watched: bool) -> None:
-        """Prepare the search.
+        """Prepare to find problems.
 
-        `is_watched`: a kbsync is running and gets time for changes that are only seconds old.
+        `is_watched`: whether a kbsync is running and gets time for changes that are only seconds old.
         """
         self._private, self._state, self._is_watched = private, state, is_watched
         self._binding, self._root = private.binding, private.binding.settings.root
@@ -262,11 +262,13 @@ class _FolderCheck:
         return stale
 
     def find_orphaned(self) -> list[Discrepancy]:
-        """Return the documents of missing files that a pass would delete, if it hasn't begun to."""
+        """Return the documents of missing files that a pass would delete, unless it has already begun to."""
         mirror, orphaned = self._binding.mirror, list[Discrepancy]()
 
         def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-            """Return a missing file's document and the document's row, if the deletion hasn't begun."""
+            """Return a missing file's document and that document's row, unless the deletion has already
+            begun.
+            """
             server = serving(tx.uploads.at_path(mirror, self._binding.id, path))
             row = tx.entries.get(mirror, path)
             if server is None or row is None or tx.removals.get(mirror, path) is not None:

@@ -59,7 +59,7 @@ log = structlog.get_logger("kbsync")
 class Batch:
     """Opened bodies by upload id, and the uploads whose files no longer have the intended bytes.
 
-    `addresses`: the web page addresses from link files, if the target lists pages by address.
+    `addresses`: the addresses of web pages, from link files, if the target lists pages by address.
     """
 
     bodies: Mapping[int, Spooled]
@@ -70,9 +70,9 @@ class Batch:
 class Bodies:
     """Opens the bytes of one mirror's uploads.
 
-    For a file that keeps changing, the bytes that the decision was based on are kept until they are sent,
+    For a file that keeps changing, the bytes on which the decision was based are kept until they are sent,
     because a later read would return different bytes. The reconciler adds bodies and sending removes them,
-    each in its own thread, while the loop may close all of them.
+    each in its own thread, while the event loop may close all of them.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -82,7 +82,7 @@ class Bodies:
         self._is_closed = False
 
     def keep(self, path: str, body: Spooled) -> None:
-        """Keep these bytes to send them for this path. If too many are kept, drop the oldest ones."""
+        """Keep these bytes, to be sent for this path. If there are too many, drop the oldest ones."""
         with self._lock:
             dropped = [self._bodies_by_path.pop(path, None)]
             self._bodies_by_path[path] = body
@@ -93,7 +93,7 @@ class Bodies:
                 old.close()
 
     def close(self) -> None:
-        """Drop all kept bytes, including any that an abandoned thread still tries to keep."""
+        """Drop all kept bytes, including any that an abandoned thread is still trying to keep."""
         with self._lock:
             dropped, self._is_closed = list(self._bodies_by_path.values()), True
             self._bodies_by_path.clear()
@@ -335,7 +335,7 @@ class Worker:
         return seconds
 
     async def _catch_up(self) -> None:
-        """Deal with rows that a failed task left behind and with a clock that was set back."""
+        """Deal with rows that a failed task left behind, and with a clock that was set back."""
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._recovered or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
@@ -402,7 +402,7 @@ class Worker:
         return False
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
-        """Handle one of kbsync's internal errors by pausing, longer each time.
+        """Handle one of kbsync's internal errors by pausing, for longer each time.
 
         Return the length of the pause in seconds.
         """
@@ -449,7 +449,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """Return how many documents one turn takes, which is as many as fit into one request."""
+        """Return how many documents a turn takes: as many as fit into one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
@@ -681,7 +681,7 @@ class Worker:
         self._report(await self._store.write(record))
 
     def _note_revision(self, tx: Tx) -> None:
-        """Record the base's revision, together with the changes that the base contains."""
+        """Record the base's revision, along with the changes that it includes."""
         revision = self._target.revision
         if revision is not None and (self._revision is None or revision > self._revision):
             tx.meta.set(BindingFact.REVISION, self._journal.binding.id, str(revision))
