@@ -79,7 +79,7 @@ class BetterModel(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the model. It changes with the model's weights."""
+        """The name of the model, which changes with the model's weights."""
 
     def question(self, text: str) -> BetterQuestion:
         """Return the question with its vector."""
@@ -199,7 +199,9 @@ class BetterStore(Protocol):
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
-        """Return up to `limit` passages that don't have a better vector yet, by passage key."""
+        """Return up to `limit` passages that don't have a better vector yet, as a dict keyed by passage
+        key.
+        """
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
         """Store better vectors for those passages that still exist."""
@@ -213,7 +215,7 @@ class Filler:
     ) -> None:
         """Prepare without starting the thread.
 
-        `model`: the name of the model whose vectors all passages already have.
+        `model`: the name of the model from which all passages already have a vector.
         """
         import logging  # imported late: `status` uses this module only to count vectors
 

@@ -1,7 +1,7 @@
 """Unifies characters that can be written in several ways.
 
-In file names, macOS decomposes letters; PDFs have ligatures and radicals in place of letters; word processors
-leave invisible hyphens in words.
+For example, macOS decomposes letters in file names, PDFs contain ligatures and radicals in place of letters,
+and word processors leave invisible hyphens in words.
 """
 
 from __future__ import annotations

@@ -132,9 +132,9 @@ def _code(text: str) -> Iterator[Block]:
 class _Grammar:
     """The syntax of a markup flavour for headings, fences and tables.
 
-    `heading` has the groups `mark` and `title`. `levels` gives the heading level of a mark; for other marks,
-    it is their length. `underlines` are the characters that turn the line above into a heading. `fence`
-    matches the start of a fence; `_closes` decides where it ends.
+    `heading` has the groups `mark` and `title`. `levels` gives the heading level of a mark; otherwise, the
+    level is the length of the mark. `underlines` are the characters that turn the line above into a heading.
+    `fence` matches the start of a fence; `_closes` decides where the fence ends.
     """
 
     heading: re.Pattern[str] | None = None
@@ -205,7 +205,7 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*|[{}]|\\(?=[&%$#_{}])")
 
 
 def _plain_tex(title: str) -> str:
-    """Return the text in the braces that open before `title`, on one line and without commands."""
+    """Return the text in the braces that open just before `title`, on one line and without commands."""
     depth = 1
     for brace in _BRACE.finditer(title):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -375,9 +375,9 @@ together."""
 def chunk(parsed: Parsed) -> list[Chunk]:
     """Return the chunks of `parsed` in order. Together they contain every character that isn't white space.
 
-    A chunk has at most about twice `LONGEST` tokens. Keys don't contain the path, so a rename doesn't change
-    them. Memory use, apart from the text and its chunks, doesn't grow with the text. Raises `Rejected` for
-    texts over `MAX_CHARACTERS`.
+    A chunk has at most about twice `LONGEST` tokens. Keys don't contain the path, so renaming the document
+    doesn't change them. Memory use, apart from the text and its chunks, doesn't grow with the text. Raises
+    `Rejected` for texts over `MAX_CHARACTERS`.
     """
     parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
@@ -487,7 +487,7 @@ def _ends_before(piece: Block, size: int, text: str) -> bool:
 
 
 def _pieces(parsed: Parsed) -> Iterator[Block]:
-    """Yield the blocks of the text, with large blocks split into lines or sentences."""
+    """Yield the blocks of the text, splitting large ones into lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]
@@ -527,9 +527,7 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 def _table_head(table: str) -> str:
-    """Return the header row and the delimiter row of a pipe table, for repeating them, or "" if there are
-    none.
-    """
+    """Return the header row and the delimiter row of a pipe table, to be repeated, or "" if it has none."""
     lines = table.split("\n", 2)
     is_rule = len(lines) > 1 and set("-=") & set(lines[1]) and not lines[1].strip(" \t|:+=-")
     head = "\n".join(lines[:2])
@@ -537,6 +535,8 @@ def _table_head(table: str) -> str:
 
 
 def _coarse(size: int) -> int:
-    """Return `size` rounded up to a quarter of its power of two, so that a small edit doesn't change it."""
+    """Round `size` up to a multiple of a quarter of its power of two, so that a small edit doesn't change
+    it.
+    """
     step = max(1, 1 << max(0, size.bit_length() - 3))
     return -(-size // step) * step

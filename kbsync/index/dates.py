@@ -53,9 +53,9 @@ def _after_year() -> re.Pattern[str]:
 
 @functools.cache
 def _before_year() -> re.Pattern[str]:
-    """Return a pattern for the reversed text before a year.
+    """Return a pattern that matches the text before a year backwards.
 
-    On reversed text, it is tried at only one position.
+    On reversed text, it has to be tried at only one position.
     """
     name = "[A-Za-zäéûç]{3,10}"
     day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
@@ -71,9 +71,9 @@ def _before_year() -> re.Pattern[str]:
 def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each date in `text`, which must be in comparable form.
 
-    The form is `20260314` for a day and `202603` for its month, whether written as 14 March 2026,
-    March 14, 2026, 14.3.2026 or 2026年3月14日. Only dates with a four-digit year are found. 3/4/2026
-    yields both a day in April and one in March.
+    The form is `20260314` for a day and `202603` for its month, whether the date is written as 14
+    March 2026, March 14, 2026, 14.3.2026 or 2026年3月14日. Only dates with a four-digit year are
+    found. 3/4/2026 yields both a day in April and one in March.
     """
     for match in _ISO.finditer(text):
         for form in _forms(match[1], int(match[2]), int(match[3])):
@@ -93,7 +93,7 @@ def date_forms(text: str) -> set[str]:
 
 
 def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the same as `dates_in`, except that a day yields only its own form and not its month's."""
+    """Yield the same as `dates_in`, except that a day yields only its own form and not that of its month."""
     last = (0, 0)
     for start, end, form in dates_in(text):
         if len(form) == _DAY or (start, end) != last:
@@ -123,7 +123,7 @@ def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
 
 
 def _dates_before(match: re.Match[str]) -> tuple[int, Sequence[_Date]]:
-    """Return the length of the date before a year, and the months that it may mean, each with its day."""
+    """Return the length of the date before a year, and the months that it may refer to, each with its day."""
     kind = match.lastgroup
     if kind == "month":
         return match.end(), [(int(match["month"][::-1]), None)]

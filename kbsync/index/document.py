@@ -58,9 +58,9 @@ class Picture:
 class Chunk:
     """A searchable piece of a document.
 
-    `text` is shown; `embed_text` also has the title and the headings, for the vector. `key` is the hex
-    SHA-256 of the vector's input, `embed_text` or a `picture`. Chunks with equal keys share a vector. `line`
-    and `page` are counted from 1.
+    `text` is shown; `embed_text` also includes the title and the headings, for the vector. `key` is the hex
+    SHA-256 of the vector's input, which is `embed_text` or a `picture`. Chunks with equal keys share a
+    vector. `line` and `page` are counted from 1.
     """
 
     text: str

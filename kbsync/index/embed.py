@@ -80,14 +80,14 @@ NUMBER_BYTES = 2
 
 
 class VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted with another document, after this one was split.
+    """Vectors that a document needs were deleted along with another document, after this one was split.
 
     They have to be computed outside the transaction, because a service may respond slowly and all writes
     would have to wait for it.
     """
 
     def __init__(self, chunks: Sequence[Chunk], vectors: dict[str, bytes]) -> None:
-        """Return the result. `vectors`: the document's other vectors, by key."""
+        """Store the chunks that lack vectors. `vectors`: the document's other vectors, by key."""
         super().__init__("vectors were deleted meanwhile")
         self._chunks, self._vectors = chunks, vectors
 
@@ -127,7 +127,10 @@ class LocalEncoder:
         return MIN_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return vectors that are already computed. Raises `UsageError` if the model can't be read."""
+        """Compute the vectors at once, and return a finished future.
+
+        Raises `UsageError` if the model can't be read.
+        """
         import numpy as np
 
         # float16 takes half the space of float32.
@@ -181,8 +184,8 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 class BuiltinEmbedder:
     """Reads the wordllama files in `folder` (default: those of the installed package).
 
-    For a question, it reads only a few rows of the weights and checks the beginning of the file. The first
-    passage makes it load and check everything, including the tokenizer library.
+    For a question, it reads only a few rows of the weights and checks the beginning of the file. For the
+    first passage, it loads and checks everything, including the tokenizer library.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -196,8 +199,8 @@ class BuiltinEmbedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors of shape (len(texts), 256).
 
-        The rows have unit length; a text without tokens has a zero row. Raises `UsageError` if the weights or
-        the tokenizer are no longer the expected ones.
+        Rows have unit length, but a text without tokens has a row of zeros. Raises `UsageError` if the
+        weights or the tokenizer are no longer the expected ones.
         """
         import numpy as np
 
@@ -221,7 +224,7 @@ class BuiltinEmbedder:
         """Return a vector of 256 float32 values with unit length, or of zeros. Raises the same `UsageError`
         as `embed`.
 
-        This doesn't import numpy, which would take a quarter of the time of `kbsync search`.
+        This doesn't import numpy, which would take a quarter of the run time of `kbsync search`.
         """
         if len(text) > _MAX_QUESTION_LENGTH or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -249,7 +252,7 @@ class BuiltinEmbedder:
         return content
 
     def _read_rows(self, ids: Sequence[int]) -> list[tuple[float, ...]]:
-        """Return the 256 weights of each of these few tokens."""
+        """Return the 256 weights for each of a few tokens."""
         with _reading(self._weights), self._weights.open("rb", buffering=0) as file:
             beginning = file.read(_BEGINNING)
             rows = b"".join(os.pread(file.fileno(), _ROW, _HEADER + number * _ROW) for number in ids)
@@ -298,7 +301,7 @@ class Vocabulary:
         return numbers
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """Return the rank at which the two become one token, or None if they never do. The lowest rank goes
+        """Return the rank at which the two tokens become one, or None if they never do. The lowest rank goes
         first.
 
         The order is that of the file's list of merges: by the number of the resulting token, with runs of
@@ -507,7 +510,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How to use a model the way it was trained, as far as its graph doesn't show that."""
+    """How to use a model the way it was trained, in those respects that its graph doesn't show."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -518,9 +521,10 @@ _E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])", re.IGNORECASE)
 
 
 def _read_usage(home: Path) -> _Usage:
-    """Return the usage given by the sentence-transformers files in the model's folder. Raises `UsageError`.
+    """Return the usage specified by the sentence-transformers files in the model's folder. Raises
+    `UsageError`.
 
-    Without such files, the mean of the tokens and no prompts are assumed. The prompts of E5 models aren't in
+    Without such files, the mean of the tokens is used, without prompts. The prompts of E5 models aren't in
     any file, so these models are recognized by name.
     """
     modules = [item for item in _json(home / "modules.json", list) if isinstance(item, dict)]
@@ -541,7 +545,7 @@ def _read_usage(home: Path) -> _Usage:
 
 
 def _json(path: Path, kind: type[T]) -> T:
-    """Return the content of a file, or an empty value if there is no such file. Raises `UsageError`."""
+    """Return the content of a file, or an empty value if the file doesn't exist. Raises `UsageError`."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -583,9 +587,7 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEnt
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:
-    """Return the paths of the graph and the tokenizer in `folder`, which may also be the path of the graph
-    itself.
-    """
+    """Return the paths of the graph and the tokenizer. `folder` may also be the path of the graph itself."""
     if folder.is_file():
         homes = (folder.parent, folder.parent.parent)
         tokenizer = next(

@@ -58,7 +58,7 @@ class Glossary:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Prepare without reading anything.
 
-        `folder`: the table's folder. `read_only`: if there is no table, keep one in memory.
+        `folder`: the table's folder. `read_only`: if there is no table, keep one only in memory.
         """
         self._folder, self._read_only = folder, read_only
         self._table: apsw.Connection | None = None
@@ -189,7 +189,7 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _opened(uri: str, dictionary: Path, flags: int = WRITE_FLAGS) -> apsw.Connection:
-    """Return the table at `uri`. After a crash, it is either the old table or the new one."""
+    """Return the table at `uri`. After a crash, this is either the old table or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
     table = apsw.Connection(uri, flags)

@@ -108,7 +108,7 @@ class Pipeline:
                 ]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
-        """Yield the entries, which don't have vectors yet."""
+        """Yield the entries before they get their vectors."""
         with closing(
             self._cut([(entry, body) for entry, body in documents if self._is_read(entry, body)])
         ) as cuts:
@@ -131,8 +131,9 @@ class Pipeline:
         return body.size <= self._max_bytes and not is_shown
 
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
-        """Return the outcome for a file that isn't read: a picture, which the service gets as it is, or a
-        file over the limit.
+        """Return the outcome for a file that isn't read.
+
+        This is a picture, which the service gets as it is, or a file over the limit.
         """
         try:
             if body.size > self._max_bytes:

@@ -1,4 +1,4 @@
-"""Explains a hit's score by its components, with the words as people write them. Pure."""
+"""Explains the components of a hit's score, with the words as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ def reasons_for(
 def _matched_words(
     points: Mapping[Term, float], weight: float, question: str, unknown: Sequence[Unknown], text: str
 ) -> tuple[MatchedWord, ...]:
-    """Return the words of these terms with their points, multiplied by `weight`, those with the most points
-    first.
+    """Return the words of these terms with their points, multiplied by `weight`.
+
+    The words with the most points come first.
     """
     if not points:
         return ()

@@ -98,7 +98,7 @@ class Scans:
     """The documents of an index that have scanned pages, and the text of those pages. Thread-safe.
 
     `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with the texts of
-    its pages, in place of the one without them, and returns its id or error. Methods may raise `TargetError`
+    its pages in place of the one without them, and returns its id or error. Methods may raise `TargetError`
     if the file can't be used.
     """
 
@@ -246,9 +246,9 @@ class Scans:
         self._stopped.set()
 
     def close(self) -> None:
-        """Close the file, after waiting for the page that is being read.
+        """Close the file after waiting for the page that is being read.
 
-        That wait is short, because the parser is already closed.
+        The wait is short, because the parser is already closed.
         """
         self.stop()
         thread = self._thread
@@ -268,7 +268,7 @@ class Scans:
 
     @contextmanager
     def _use(self) -> Iterator[None]:
-        """Lock the connection inside the block, and raise errors of the file as `TargetError`."""
+        """Lock the connection inside the block, and turn errors of the file into a `TargetError`."""
         with self._using:
             try:
                 yield

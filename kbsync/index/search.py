@@ -88,7 +88,8 @@ further round."""
 
 
 def _depths(top_k: int) -> Iterator[int]:
-    """Yield how many documents to fetch candidates for: more in each round, until there are `top_k`.
+    """Yield how many documents to fetch candidates for. The number grows in each round, until there are
+    `top_k`.
 
     The candidates depend on this number, so nearly all searches use the same one. Otherwise, the pages of a
     result wouldn't be consistent.
@@ -101,7 +102,7 @@ def _depths(top_k: int) -> Iterator[int]:
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return the same order, with scores between 0 and 1.
+    """Return the same order, but with scores between 0 and 1.
 
     Services return probabilities, or logits of any sign.
     """
@@ -111,10 +112,10 @@ def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) -> list[tuple[int, float]]:
-    """Return (position, score) for the ranked candidates at `positions`, merged with the others.
+    """Return (position, score) for the ranked candidates at `positions`, merged with the other candidates.
 
     The others keep their places. The result ends with the last of `positions`. A candidate that wasn't sent
-    to the service has the score of the one before it, or the best score if it comes first.
+    to the service has the score of the one before it or, if it comes first, the best score.
     """
     ranked_at = {
         position: (positions[index], score) for position, (index, score) in zip(positions, order, strict=True)
@@ -127,7 +128,7 @@ def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) 
 
 
 def behind(scores: Sequence[float], lowest: float) -> list[float]:
-    """Scale the scores to be below `lowest`, keeping their order."""
+    """Scale the scores so that they are below `lowest` and keep their order."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * lowest * score / best for score in scores]
 
@@ -244,8 +245,9 @@ class Search:
             return None
 
     def _better_question(self, text: str) -> BetterQuestion | None:
-        """Return the question's vector from the better model, or None if the model fails or no passage has a
-        vector from it.
+        """Return the question's vector from the better model.
+
+        Return None if the model fails, or if no passage has a vector from it.
         """
         if self._better is None:
             return None
@@ -340,8 +342,8 @@ def _code_shares(question: str) -> dict[str, float]:
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
     """Return the codes in the question that no document contains.
 
-    No document contains such a code with its misspelt words corrected, or as a date in a different notation,
-    either.
+    A code isn't returned if a document contains it with misspelt words corrected, or as a date in a different
+    notation.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
@@ -445,7 +447,8 @@ def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int)
 def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
-    """Return the best passages in the order of the rerank service, if it responds, followed by the others.
+    """Return the best passages, in the order determined by the rerank service if it responds, followed by the
+    others.
 
     Pictures keep their positions, because the service would see only their names.
     """

@@ -1,7 +1,6 @@
-"""Finds the part of a passage that best shows why the passage matches, as readable text, and marks matching
-words.
+"""Finds the part of a passage that best shows why the passage matches, and marks matching words in it. Pure.
 
-Pure.
+The result is readable text.
 """
 
 from __future__ import annotations
@@ -97,8 +96,9 @@ _AFTER_HEADING = " ·"
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     """Return a passage of the document at `path` as people read it.
 
-    That is, without the markup of headings, fences, tables and links and, where people wrote Markdown, of
-    code and emphasis. `above`: the headings shown above the passage, which are omitted from it.
+    This removes the markup of headings, fences, tables and links. If people wrote the document in Markdown,
+    it also removes that of code and emphasis. `above`: the headings shown above the passage, which are
+    omitted from it.
     """
     flavour = flavour_of(path)
     if flavour in _WITHOUT_MARKUP:
@@ -166,8 +166,8 @@ def _without_inline(text: str) -> str:
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
     """Return the part of at most `width` characters with the most matches of words in `query`.
 
-    As many different words as possible should match. The same words match as in the index. `unfinished`:
-    words that begin with the last word of `query` also count.
+    A part with more different words is preferred. Words match in the same way as in the index. `unfinished`:
+    whether words that begin with the last word of `query` also count.
     """
     line = " ".join(legible(text).split())
     beginnings = tuple(term.surface for term in stemmed(last_word(query))) if unfinished else ()
@@ -181,10 +181,9 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 
 @functools.lru_cache(16)  # a search asks for the same ones for each hit
 def _terms(query: str) -> frozenset[str]:
-    """Return the stems of the words in `query`, and the pairs of characters in its scripts without spaces.
+    """Return the stems of the words in `query`, and pairs of characters from its scripts without spaces.
 
-    A run with only one character counts as that character. Stop words are omitted unless there are no other
-    words.
+    If a run has only one character, return that. Stop words are omitted unless there are no other words.
     """
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
@@ -197,7 +196,7 @@ def _terms(query: str) -> frozenset[str]:
 
 
 def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return the words in `line` that are wanted or have one of the beginnings, as (start, end, match).
+    """Return the wanted words in `line`, and the words with one of the beginnings, as (start, end, match).
 
     They are in order and don't overlap.
     """

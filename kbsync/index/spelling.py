@@ -1,8 +1,8 @@
-"""Finds other spellings of a question's words.
+"""Finds other spellings of a question's words. Pure.
 
 These are British and American spellings, irregular plurals and, for words that no document contains, similar
-words that were probably meant. It generates other spellings and looks them up, because a store can't list its
-words fast enough. The spellings aren't stored in the index or embedded. Pure.
+words that were probably meant. Because a store can't list its words fast enough, this module generates other
+spellings and looks them up. The spellings aren't stored in the index or embedded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """Return the unknown terms, each with the most common of the nearest words that occur."""
+    """Return the unknown terms. Of the most similar words that occur, each comes with the most common one."""
     whole = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
@@ -91,10 +91,7 @@ def _stems(words: Iterable[str]) -> frozenset[str]:
 
 @functools.cache
 def _stems_of_stop_words() -> frozenset[str]:
-    """Return the stems of stop words.
-
-    Searching for one of these instead of another word would find anything.
-    """
+    """Return the stems of stop words. If one of these replaced another word, a search would find anything."""
     return _stems(filter(str.isascii, STOP_WORDS))
 
 
@@ -109,7 +106,7 @@ def _swaps(word: str) -> Iterator[str]:
 
 
 def _slips(word: str) -> Iterator[str]:
-    """Yield the spellings that differ by one letter of the word's script."""
+    """Yield the spellings that differ by one letter, taken from the word's script."""
     letters = "".join(map(_letters_of_block, {ord(letter) & 0xFF80 for letter in word}))
     if 2 * len(letters) * (len(word) + 1) > _MAX_SPELLINGS:
         letters = "".join(set(word))
@@ -131,7 +128,7 @@ def _letters_of_block(first: int) -> str:
     """Return the letters and vowel signs among the 128 characters from `first`, in the form used in the
     index.
 
-    They belong to one script, or a few.
+    They belong to a single script or to a few.
     """
     letters = comparable("".join(map(chr, range(first, first + 0x80)))).lower()
     return "".join(filter(_is_alphabetic, dict.fromkeys(letters)))
@@ -228,7 +225,7 @@ def variants_of(word: str) -> Iterator[str]:
 
 
 def variants_in(words: Iterable[str]) -> dict[str, str]:
-    """Return, by their stems, the other spellings of some words, as many as a search may look for."""
+    """Return other spellings of some words, by their stems, as many as a search may look for."""
     variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
     terms = stemmed(" ".join(itertools.islice(variants, MAX_VARIANTS))) if variants else ()
     return {term.stem: term.surface for term in terms}

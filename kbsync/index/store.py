@@ -94,7 +94,7 @@ class CandidateChunk:
 
     @property
     def score(self) -> float:
-        """Return the score: half words, half meaning.
+        """Return the score: half for the words, half for the meaning.
 
         It is higher if one sentence contains the words or the question is the file name, and lower if the
         document has a very large number of chunks.
@@ -105,11 +105,11 @@ class CandidateChunk:
 
 @dataclass(frozen=True, slots=True)
 class WordScores:
-    """The word scores of a question.
+    """The word scores for a question.
 
-    These are the `points` of the chunks with some of its words, what each term adds to them, and the names of
-    documents with some of its words. `certain`: the chunks that can't match by chance. `coded`: the chunks
-    with the words of a code in succession.
+    These are the `points` of the chunks that contain some of its words, what each term adds to them, and the
+    names of documents that contain some of its words. `certain`: the chunks that can't match by chance.
+    `coded`: the chunks that contain the words of a code in succession.
     """
 
     weights: TermWeights
@@ -129,9 +129,9 @@ class WordScores:
     ) -> list[CandidateChunk]:
         """Return chunks with their scores.
 
-        These are all chunks that words, codes or the meaning found and, for documents found only by name, the
-        best chunk of each. `found`, `by_name`: the chunks with their documents. `sizes`: the number of chunks
-        in each document.
+        These are all chunks that were found by words, codes or meaning and, of each document that was found
+        only by its name, the best chunk. `found`, `by_name`: the chunks with their documents. `sizes`: the
+        number of chunks in each document.
         """
 
         def candidate(chunk: int, document: int) -> CandidateChunk:
@@ -170,9 +170,8 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 class BetterQuestion:
     """A question as embedded by a better model: the name of the model, and the vector.
 
-    Its cosines, multiplied by `scale` and added to `offset`, are comparable to those from the model that
-    embeds all passages. `other_factor`: the factor for the cosines of passages that have no vector from the
-    better model.
+    Its cosines times `scale`, plus `offset`, are comparable to those from the model that embeds all passages.
+    `other_factor`: the factor for the cosines of passages that have no vector from the better model.
     """
 
     model: str
@@ -198,13 +197,16 @@ class StoredPassage:
 
 
 class StoreSnapshot(Protocol):
-    """A consistent snapshot of the store. While it is open, files keep deleted text (promise 11)."""
+    """A consistent snapshot of the store.
+
+    While it is open, deleted text remains in the files (promise 11).
+    """
 
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors from that model."""
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
-        """If the store can, start comparing the question with the passages in the background.
+        """Start comparing the question with the passages in the background, if the store can do that.
 
         `candidates` waits for the result.
         """
@@ -238,8 +240,8 @@ class StoreSnapshot(Protocol):
         """Return whether a document contains the words of `phrase` in direct succession, or is the file of
         that name or path.
 
-        Any of their spellings counts. The script must be one with spaces. Return True as well if ruling a
-        match out takes a long time.
+        Any spelling of the words counts. The script must have spaces between words. Also return True if it
+        would take a long time to rule out a match.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
@@ -275,12 +277,12 @@ class Store(Protocol):
         """
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
-        """Store each document and make it searchable, in place of the one it replaces. Return its id, or why
-        it wasn't stored.
+        """Store each document and make it searchable, in place of the one that it replaces.
 
-        If all of them go into one transaction, errors from the store are raised. Otherwise, a document that
-        wasn't stored gets the error, and one that may have been stored gets `Unsure`. `encoder` computes
-        vectors that existed when the entry was made but have since disappeared.
+        Return each one's id, or why it wasn't stored. If all of them go into one transaction, errors from the
+        store are raised. Otherwise, a document that wasn't stored gets the error, and one that may have been
+        stored gets `Unsure`. `encoder` computes vectors that existed when the entry was made but have since
+        disappeared.
         """
 
     def delete(self, documents: Sequence[int]) -> bool:
@@ -296,9 +298,9 @@ class Store(Protocol):
         """
 
     def leave(self) -> None:
-        """Handle the removal of the mirror that stored documents here. Safe to repeat.
+        """Handle the removal of the mirror that stored documents here: forget it if no documents are left.
 
-        If no documents are left, the store forgets the mirror.
+        Safe to repeat.
         """
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:

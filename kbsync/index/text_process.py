@@ -94,7 +94,7 @@ class TextProcess(Parser):
     def _can_take(self, texts: int) -> bool:
         """Return whether the process can accept this many texts now.
 
-        After `START_AFTER` texts, this starts the process.
+        The process is started once there have been `START_AFTER` texts.
         """
         with _choosing:
             if self._has_failed or texts < MIN_TEXTS:

@@ -88,8 +88,8 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
     """Return the cosine below which texts are unrelated, estimated from a sample of `count` passages. 0 means
     unknown.
 
-    `mean_square` is the mean of the vectors' squared lengths, and `square_of_mean` the squared length of
-    their mean. Together they give the mean cosine of two passages without comparing all pairs.
+    `mean_square` is the mean of the vectors' squared lengths, and `square_of_mean` is the squared length of
+    their mean. Together, they give the mean cosine of two passages without comparing all pairs.
     """
     if count < MIN_VECTORS:
         return 0.0
@@ -119,8 +119,8 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class TermWeights:
-    """The idf of the terms that find chunks, that of the terms that only add to their scores, and the sum of
-    all.
+    """The idf of the terms that find chunks, that of the terms that only add to the scores of chunks, and the
+    sum of both.
     """
 
     rare: Mapping[Term, float]
@@ -189,7 +189,7 @@ def saturation_of(term: Term) -> float:
     """Return how much of its idf a term may add to the score of a chunk that contains it often.
 
     Without a limit, a source file with one word of the question in every line would rank above an answer with
-    all of them. A Chinese character may occur often in a text because many of its words contain it.
+    all of the words. A Chinese character may occur often in a text because many of its words contain it.
     """
     return _BM25_SATURATION if len(term.stem) == 1 and has_cjk(term.stem) else _SATURATION
 
@@ -218,11 +218,10 @@ def weight_of_size(chunks: int) -> float:
 
 @lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
-    """Return a function that converts a term's BM25 weight, without its idf, in a chunk of a given length to
-    a different average length.
+    """Return a function that adjusts a term's BM25 weight, without its idf, to a different average length.
 
-    The average is taken over documents, not over chunks. Otherwise, a log of short lines would make all other
-    chunks seem long.
+    It takes the weight in a chunk of a given length. The average is taken over documents, not over chunks.
+    Otherwise, a log of short lines would make all other chunks seem long.
     """
     if not average or not other_average:
         return lambda weight: weight

@@ -79,7 +79,7 @@ def words(text: str, version: int = TOKENISER) -> str:
 
 
 def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
-    """Return the words in `text` like `words` and, separately, their other forms."""
+    """Return the words in `text`, like `words`, and separately their other forms."""
     text = _joined(text)
     dates = sorted(date_forms(text)) if version >= _DATED else ()
     forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
@@ -90,7 +90,7 @@ _GROUPED = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3})")
 
 
 def comparable(text: str) -> str:
-    """Return `text` with variants of letters unified, like the current version of `words`."""
+    """Return `text` with variants of letters unified, as done by the current version of `words`."""
     return text if text.isascii() else unified(folded(text))
 
 
@@ -225,7 +225,7 @@ words."""
 
 
 def is_stop_word(word: str) -> bool:
-    """Return whether most questions contain the word or it is a single letter of a script without spaces."""
+    """Return whether the word occurs in most questions or is a single letter of a script without spaces."""
     is_alphabetic = is_unspaced(word) and not has_cjk(word)
     return word in STOP_WORDS or (is_alphabetic and len(characters_of(word)) == 1)
 
@@ -400,7 +400,7 @@ def words_in(plain: str) -> Iterator[Word]:
 
 
 def written_terms(text: str) -> Iterator[tuple[Term, str]]:
-    """Yield the words in `text`, each along with its form as written."""
+    """Yield the words in `text`, each together with its form as written there."""
     text = legible(text)
     folds = ComparableText(text)
     for word in words_in(folds.plain):
@@ -429,8 +429,8 @@ _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 def codes_in(question: str) -> list[str]:
     """Return the dates, versions, addresses, identifiers and other codes in `question`.
 
-    These are dates with a year, and letters and digits joined by `.`, `_`, `:`, `/` or `-`, except for stop
-    words such as `and/or`.
+    A code is a date with a year, or letters and digits joined by `.`, `_`, `:`, `/` or `-`. Stop words such
+    as `and/or` don't count.
     """
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
@@ -510,8 +510,8 @@ _RESPELT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """One way to write a phrase, in parts, which are words separated by spaces that follow each other in the
-    index.
+    """One way to write a phrase, in parts. A part consists of words separated by spaces that follow each
+    other in the index.
 
     After a run of characters without spaces, the index has the run's pairs, so a phrase that continues there
     has several parts. `identifier`: words that the text must have as the other form of a code identifier, or
@@ -608,9 +608,9 @@ MAX_NAME_LENGTH = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the words of the question as a file name, or the words of its last part as a path.
+    """Return the words of the question as a file name or, if it is a path, the words of its last part.
 
-    Both are returned with and without an extension, which may follow a space. Return [] if the question is
+    They are returned with and without an extension, which may follow a space. Return [] if the question is
     too long.
     """
     last = question.rpartition("/")[2]
@@ -645,8 +645,10 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
 
 
 def whole_name_test(question: str) -> Callable[[str], bool]:
-    """Return a function that checks whether a path's file name, without its extension, has several words and
-    is part of the question.
+    """Return a function that checks whether a path's file name, without its extension, is part of the
+    question.
+
+    The name must have several words.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     question_tokens = tokeniser.tokens(comparable(question))

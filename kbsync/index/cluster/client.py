@@ -95,7 +95,10 @@ class ClusterState:
 
 @dataclass(eq=False, slots=True)
 class _Session:
-    """A connection to a scheduler. It is unusable once `lost`, the reason for its loss, is set."""
+    """A connection to a scheduler.
+
+    Once `lost` is set, which is the reason for the loss, the connection is unusable.
+    """
 
     client: Client
     lost: asyncio.Future[Unavailable]
@@ -115,8 +118,8 @@ class _Room:
     def take(self, size: int, *, wait: bool) -> bool:
         """Reserve bytes. Return whether enough were free.
 
-        `wait`: wait until they are; the caller must not hold other reservations then. A size that exceeds the
-        whole limit is let through alone. Waiting callers keep their order.
+        `wait`: whether to wait until they are. While waiting, the caller must not hold other reservations. A
+        size that exceeds the whole limit is let through alone. Waiting callers keep their order.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):
@@ -134,7 +137,7 @@ class _Room:
         return not self.used or self.used + size <= self.limit
 
     def give(self, size: int) -> None:
-        """Release bytes that have arrived or that are no longer needed."""
+        """Release bytes that have arrived or are no longer needed."""
         with self.changed:
             self.used -= size
             self.changed.notify_all()
@@ -220,8 +223,8 @@ class DaskCluster:
         return True
 
     def cut_or(self, cut_locally: Cutter) -> Cutter:
-        """Split documents that need a parser on the cluster, unless it is lost, and all others with
-        `cut_locally`.
+        """Split documents that need a parser on the cluster, unless the cluster is lost. Split all others
+        with `cut_locally`.
 
         Splitting a text takes less time than Dask's overhead for a task.
         """
@@ -389,7 +392,7 @@ class DaskCluster:
         priority: int = 0,
         wanted: asyncio.Event | None = None,
     ) -> Any:
-        """Return a worker's pickled result, once it is `wanted`. Raises `TargetError` or `KilledWorkers`."""
+        """Return a worker's pickled result once it is `wanted`. Raises `TargetError` or `KilledWorkers`."""
         call = [pickle.dumps(worker.Call(function, versions, pickle.dumps(arguments)))]
         del arguments
         request = asyncio.ensure_future(self._call_worker(name, call, priority, wanted))
@@ -643,7 +646,7 @@ class _VectorsOrHere(Future[Vectors]):
 async def _client(address: str, within: float) -> Client:
     """Return a connected client.
 
-    After an error (an OSError or another), everything that was opened is closed.
+    Raises OSError and other errors, after closing everything that was opened.
     """
     import dask
     import distributed

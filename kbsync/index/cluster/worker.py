@@ -60,10 +60,10 @@ def versions() -> dict[str, str]:
 
 
 class Call:
-    """Unpickles to the result of `function(*arguments)`, where the function is one in this module.
+    """Unpickles to the result of `function(*arguments)`, where `function` is in this module.
 
-    So a task is `pickle.loads` of some bytes. Only the workers need kbsync, not the scheduler. If a worker
-    lacks it, the task's result says so.
+    A task is therefore `pickle.loads` of some bytes. Only the workers need kbsync, not the scheduler. If a
+    worker lacks it, the task's result says so.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -135,8 +135,9 @@ def _cut(document: Sent) -> Cut | TargetError | None:
 
 
 def embed(host_versions: Versions, payload: bytes) -> Answer:
-    """Return the `Vectors` of the texts, which are given with their keys, using the encoder that the recipe
-    creates.
+    """Return the `Vectors` of the texts, computed by the encoder that the recipe creates.
+
+    The texts come with their keys.
     """
     own_versions = versions()
     if own_versions == {name: host_versions[name] for name in host_versions if name != "model"}:
@@ -184,7 +185,9 @@ def _encoder(recipe: bytes) -> Encoder:
 
 
 def _read(document: Sent) -> bytes | None:
-    """Return the bytes that the host read, from the shared file system, or None if it doesn't have them."""
+    """Return the bytes that the host read, taken from the shared file system, or None if it doesn't have
+    them.
+    """
     with suppress(OSError):
         # O_NONBLOCK: a fifo in place of the file must not block us.
         descriptor = os.open(document.worker_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -207,7 +210,9 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def _parser() -> Iterator[Parser]:
-    """Yield a fenced parser (ADR 8), for this thread only, in a folder of this worker only."""
+    """Yield a fenced parser (ADR 8) for this thread only, using a folder that belongs to this worker
+    alone.
+    """
     from distributed import get_worker
 
     from kbsync.index.fence.parser import Parser

@@ -54,7 +54,7 @@ _MAX_TEXT_LENGTH = 500
 def pack(message: dict[str, Any], text: str = "") -> bytes:
     """Return a frame that consists of one line of JSON and a text.
 
-    The text isn't part of the JSON, because it would be copied twice there.
+    The text isn't part of the JSON, because that would copy it twice.
     """
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
@@ -93,7 +93,10 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
-    """Parse the first message of a process. Return its memory in bytes, and which fences are in force."""
+    """Parse the first message of a process.
+
+    Return the process's memory in bytes, and which fences are in force.
+    """
     with _value_errors():
         message = json.loads(content)
         return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
@@ -105,7 +108,7 @@ def _limited(value: object) -> str:
 
 @contextmanager
 def _value_errors() -> Iterator[None]:
-    """Raise any error in the block, which parses a message, as a ValueError."""
+    """Turn any error in the block, which parses a message, into a ValueError."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -113,7 +116,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """Return the reader for each format. This loads the parsers, so call it after the fences are up."""
+    """Return the reader for each format. Call this after the fences are up, because it loads the parsers."""
     from kbsync.index.read.formats import DOCUMENTS, load_reader
 
     loaded = {extension: load_reader(extension) for extension in DOCUMENTS}
@@ -126,7 +129,7 @@ def readers() -> Readers:
 def recognizers() -> Readers:
     """Return the readers for scanned pages, by format.
 
-    This loads the models, so call it after the fences are up.
+    Call this after the fences are up, because it loads the models.
     """
     from kbsync.index.read import scans
 
@@ -136,7 +139,7 @@ def recognizers() -> Readers:
 def encoders() -> Readers:
     """Return the reader that computes better vectors.
 
-    This loads the model, so call it after the fences are up.
+    Call this after the fences are up, because it loads the model.
     """
     from kbsync.core.text import extension_of
     from kbsync.index.better import passage_reader
@@ -147,7 +150,7 @@ def encoders() -> Readers:
 def splitters() -> Readers:
     """Return the reader that splits and embeds texts.
 
-    This loads the model, so call it after the fences are up.
+    Call this after the fences are up, because it loads the model.
     """
     from kbsync.core.text import extension_of
     from kbsync.index.text_process import splitter
@@ -214,11 +217,11 @@ def main(load: Callable[[], Readers] | None = None) -> None:
 
 
 def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[], bool]) -> None:
-    """Let a separate child answer each request, until there are no more.
+    """Let a separate child process answer each request, until there are no more.
 
-    `answers`: the descriptor of the pipe to the parent. With the first child, it gets the message that this
-    process is `ready`. If a child doesn't answer, this process ends in the same way, because it can't tell
-    where in stdin the next request begins.
+    `answers`: the descriptor of the pipe to the parent. When the first child is started, the message that
+    this process is `ready` goes there. If a child doesn't answer, this process ends in the same way, because
+    it can't tell where in stdin the next request begins.
     """
     from kbsync.index.fence import sandbox
 

@@ -104,8 +104,7 @@ class TimedOut(Exception):
 
 
 class ParserProcess:
-    """A running parser, for one thread at a time. After an exception, it is unusable and must be ended with
-    `end`.
+    """A running parser, for one thread at a time. After an exception, it is unusable; call `end`.
 
     The kernel ends the process when the *thread* that started it ends.
     """

@@ -114,8 +114,8 @@ def _only(
 ) -> tuple[Step, ...]:
     """Return BPF instructions that test the low half of the call's argument.
 
-    They return `yes` if it passes the test, otherwise `no`. All other system calls continue with the next
-    rule.
+    They return `yes` if the argument passes the test, otherwise `no`. All other system calls continue with
+    the next rule.
     """
     if call not in _JUDGED:
         return ()
@@ -138,8 +138,8 @@ class _Program(ctypes.Structure):
 def _install(*rules: Step) -> bool:
     """Install the filter for all threads. Return False if the kernel or the machine doesn't support filters.
 
-    The filter refuses calls of other architectures, then applies the rules, and allows everything else. It
-    requires PR_SET_NO_NEW_PRIVS.
+    The filter refuses system calls of other architectures, then applies the rules, and allows everything
+    else. It requires PR_SET_NO_NEW_PRIVS.
     """
     if _MACHINE not in _SECCOMP:
         return False
@@ -249,8 +249,8 @@ def limit(memory_bytes: int) -> None:
 
 
 def seal() -> None:
-    """From now on, refuse new processes, changes to files (a document's text stays in memory), and undoing
-    `die_with`.
+    """From now on, refuse new processes, changes to files (a document's text stays in memory), and any
+    undoing of `die_with`.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
@@ -267,11 +267,10 @@ def limit_cpu(seconds: float) -> None:
 
 
 def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
-    """Isolate this process from the network, from other processes, and from all files except its code and its
-    home.
+    """Isolate this process from the network, other processes, and all files except its code and its home.
 
-    `forks`: it may fork children, which must not be able to look into it. Return which of "namespace",
-    "landlock", "seccomp" and "python" are in force.
+    `forks`: whether it may fork children, which must not be able to look into it. Return which of
+    "namespace", "landlock", "seccomp" and "python" are in force.
     """
     fences = []
     if _IS_LINUX and _prctl(_PR_SET_NO_NEW_PRIVS, 1):

@@ -63,10 +63,10 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 
 
 class Connections:
-    """Opens connections on demand and keeps idle ones. Calls may come from any thread.
+    """Opens connections on demand, and keeps idle ones. Calls may come from any thread.
 
-    It doesn't use psycopg_pool, because that connects in its own threads: a waiting caller would learn that
-    there is no connection, but not why.
+    psycopg_pool isn't used, because it connects in its own threads: a waiting caller would learn that there
+    is no connection, but not why.
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
@@ -97,10 +97,10 @@ class Connections:
 
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
-        """Run a transaction: all or nothing. Yield the connection, and whether our tables exist.
+        """Run a transaction, all or nothing. Yield the connection, and whether our tables exist.
 
-        `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`: `Unsure` if the response to COMMIT
-        was lost. After any other error, nothing was stored.
+        `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`. If that is `Unsure`, the response to
+        COMMIT was lost; otherwise, nothing was stored.
         """
         with self.connection() as connection:
             began = connection.execute(f"BEGIN {kind}; {_SET}")  # one round trip: a search has few
@@ -202,7 +202,7 @@ class Connections:
 def _has_ended(connection: Connection) -> bool:
     """Return whether the server has closed the connection or announced that it will.
 
-    An idle connection doesn't receive anything else.
+    The server doesn't send anything else on an idle connection.
     """
     if connection.closed:
         return True

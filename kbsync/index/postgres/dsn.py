@@ -1,6 +1,6 @@
 """Parses connection strings as libpq does.
 
-It doesn't load psycopg, because every command reads the config.
+This doesn't load psycopg, because every command reads the config.
 """
 
 from __future__ import annotations

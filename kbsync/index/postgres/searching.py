@@ -108,8 +108,8 @@ class _Scope:
 class Viewpoint:
     """Whose documents a search in a base covers.
 
-    `owner`: the row that the mirror's prefix or token identifies, if any. `is_own`: whether that row isn't
-    another machine's or folder's. `nothing`: the message if there is no row.
+    `owner`: the row that the mirror's prefix or token identifies, if any. `is_own`: whether that row belongs
+    to this machine and folder. `nothing`: the message if there is no row.
     """
 
     base: str
@@ -144,7 +144,7 @@ class PostgresSnapshot:
     ) -> list[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, each with both scores.
 
-        Raises `UnmadeError` if the query wants only the mirror's own documents and there are none.
+        Raises `UnmadeError` if the query wants only the mirror's own documents but there are none.
         """
         if query.own and self._viewpoint.owner is None:
             raise UnmadeError(self._viewpoint.nothing)
@@ -282,10 +282,11 @@ class PostgresSnapshot:
         self, phrase: str, most: int, *, is_any_enough: bool = False
     ) -> Iterator[tuple[int | None, int]]:
         """Yield (passage, content id) for each passage that contains a phrase, and (None, content id) for
-        each name.
+        each name that does.
 
-        Of the passages or names that have all its words, up to `most` are checked. `is_any_enough`: the
-        caller needs only one; if there are more than that, one is assumed to match without a check.
+        Of the passages or names that contain all its words, up to `most` are checked. `is_any_enough`:
+        whether the caller needs only one. In that case, if there are more, one is assumed to match without a
+        check.
         """
         has_phrase = phrase_test(phrase)
         for terms, is_word in _terms_of_spellings(phrase).items():
@@ -378,9 +379,10 @@ class PostgresSnapshot:
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
         """Return the best matches by words, as in SQLite.
 
-        These are the first passages of the documents with the best names, all names with some of the terms,
-        the weights of the terms, and the average length of a passage. Very common words find only passages in
-        `near`, and add to the scores of passages that other words find. The passages `coded` are scored, too.
+        The result has the first passages of the documents with the best names, all names with some of the
+        terms, the weights of the terms, and the average length of a passage. Very common words find only
+        passages in `near`, and add to the scores of passages that other words find. The passages in `coded`
+        are scored, too.
         """
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
@@ -444,7 +446,8 @@ class PostgresSnapshot:
     def _best_of_each(
         self, match: str, condition: str, values: Mapping[str, Any], document_count: int
     ) -> list[_Row]:
-        """Return the best passages by words: `DEPTH`, or more until they cover `document_count` documents.
+        """Return the best passages by words: `DEPTH` of them, or more until they cover `document_count`
+        documents.
 
         Each document gets a limited share, so that a large one leaves room for others.
         """
@@ -480,7 +483,7 @@ class PostgresSnapshot:
     def _by_name(self, name_scores: NameScores, question: str, scope: _Scope) -> dict[int, int]:
         """Fill `name_scores`.
 
-        Return the first passages of the documents with the best names, with their documents.
+        Return the first passages of the documents with the best names, each with its document.
         """
         by_number = {term_of(term.stem): term for term in name_scores.idf}
         rows = self._connection.execute(
@@ -524,8 +527,8 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """Return the nearest `DEPTH` passages, or more until they cover `document_count` documents or fall to
-        `least`.
+        """Return the nearest `DEPTH` passages, or more until they cover `document_count` documents or their
+        cosine falls to `least`.
 
         Only passages with a cosine above 0 are returned.
         """
@@ -683,7 +686,7 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 
 
 def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
-    """Return the distinct sets of terms in a passage that contains the phrase, one set per spelling.
+    """Return the distinct sets of terms that a passage with the phrase may contain, one for each spelling.
 
     Also return whether that spelling is a single word.
     """

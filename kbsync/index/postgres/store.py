@@ -139,7 +139,10 @@ class PostgresStore:
 
     @property
     def revision(self) -> int | None:
-        """Return the generation of the claim. A count of all changes would be one more row to lock."""
+        """Return the generation of the claim.
+
+        It stands in for a count of all changes, which would be one more row to lock.
+        """
         return None if self._claim is None else self._claim.generation
 
     def check(self) -> tuple[str, int]:
@@ -227,7 +230,7 @@ class PostgresStore:
         return {number for (number,) in rows}
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return the keys that have a vector, no matter which mirror stored it."""
+        """Return which of these keys have a vector, no matter which mirror stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",
@@ -294,7 +297,7 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Don't start another document, and cancel the creation of an index."""
+        """Don't start storing another document, and cancel the creation of an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):
@@ -344,7 +347,7 @@ class PostgresStore:
     def _index(self) -> bool:
         """Create one index. Return False if another process is creating one, or if none may be created.
 
-        Only one index is created at a time in the whole base: another transaction holds a lock in the
+        Only one index at a time is created in the whole base: a separate transaction holds a lock in the
         meantime. That transaction hasn't touched any table and ends its snapshot, so creating the index
         doesn't wait for it.
         """
@@ -388,8 +391,8 @@ class PostgresStore:
         """Wait until all commits that got no response have ended.
 
         The server may still be working on them, and a document missing from a list counts as absent (promise
-        3). Such commits hold the owner's row. Raises `Unavailable` if one is still open when the wait for a
-        lock ends.
+        3). Such commits hold the owner's row. Raises `Unavailable` if one is still open when the lock wait
+        ends.
         """
         unanswered = self._unanswered
         if unanswered != self._settled:
@@ -400,7 +403,10 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """Run the work again if the response to COMMIT was lost. It must be safe to run twice."""
+        """Run the work.
+
+        If the response to COMMIT was lost, run it again. The work must be safe to run twice.
+        """
         try:
             yield
         except Unsure as error:
@@ -489,8 +495,8 @@ class PostgresStore:
         self.checked_revision = 0 if row is None else row.generation
 
     def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
-        """Raise `Halted` if the prefix is the beginning of another owner's, or vice versa, because names
-        could then clash.
+        """Raise `Halted` if the prefix begins another owner's prefix, or vice versa, because names could then
+        clash.
 
         If an earlier version of kbsync allowed both, the owner with the older row continues.
         """
@@ -605,7 +611,10 @@ class PostgresStore:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """The base, and our row of `owner`. `is_seen_outdated`: the row's `seen` is more than a minute old."""
+    """The base, and our row of `owner`.
+
+    `is_seen_outdated`: whether the row's `seen` is more than a minute old.
+    """
 
     uuid: str
     documents: int

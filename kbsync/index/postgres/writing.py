@@ -232,10 +232,11 @@ class Writing:
         return old_documents, next((row.id for row in old_documents if row.is_earlier), None)
 
     def _free(self, path: bytes, *but: int) -> None:
-        """Remove from this path all documents except those in `but`.
+        """Remove all documents at this path except for those in `but`.
 
         A document that this state stored stays searchable until the state renames or deletes it, as it will
-        eventually. One that can't be in the state, or that lost passages, would never be deleted (promise 3).
+        eventually. A document that can't be in the state, or that lost passages, would never be deleted
+        (promise 3).
         """
         occupants = self._connection.execute(
             f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608

@@ -40,7 +40,7 @@ def read_vcf(raw: bytes) -> Parsed:
 
 
 def read_calendar(text: str) -> Parsed:
-    """Return the events, tasks and notes in file order, titled with the calendar's name."""
+    """Return the events, tasks and notes in file order. The title is the calendar's name."""
     root = _read(text, "calendar")
     sections = list[str]()
     for part in root.walk():

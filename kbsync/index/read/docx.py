@@ -255,7 +255,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Field:
-    """A field. It consists of an instruction, followed by the text that is shown for it."""
+    """A field, which consists of an instruction and the text that is shown for it."""
 
     instruction: str = ""
     has_result: bool = False
@@ -267,7 +267,7 @@ class _Field:
 
 
 def _symbol(font: str, code: str) -> str:
-    """Return an inserted symbol as text, or "" if only the symbol's font defines what it looks like."""
+    """Return an inserted symbol as text, or "" if its appearance is defined only by its font."""
     number = int(code, 16) if _CODE.fullmatch(code) else 0
     if font == "Symbol":
         return _SYMBOLS.get(number & 0xFF, "")
@@ -339,7 +339,7 @@ class _Styles:
     def hides(self, properties: Element | None, is_hidden: bool) -> bool:
         """Return whether characters with these properties are hidden.
 
-        `is_hidden`: whether their paragraph is, which is the default.
+        `is_hidden`: whether their paragraph is hidden, which is the default.
         """
         own, style = _hides(properties), self._named(_value(properties, "rStyle") or "")
         return next(state for state in (own, style.is_hidden, is_hidden) if state is not None)
@@ -390,7 +390,7 @@ class _Level:
 
 
 class _Numbering:
-    """Counts the items of all lists like Word, to show their numbers."""
+    """Counts the items of all lists in the same way as Word, to show their numbers."""
 
     def __init__(self, root: Element) -> None:
         kinds = {definition.get(":abstractNumId", ""): definition for definition in root.iter("abstractNum")}

@@ -73,8 +73,8 @@ def _count_foreign(text: str) -> dict[str, int]:
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
     """Return the mean of `weigh` over the non-ASCII characters, or -2 if there are none.
 
-    This adds `flawless` if there are several and none is rare, which seldom happens by chance. It subtracts
-    `flawless` if there is only one, which any two bytes may form.
+    If there are several and none of them is rare, which seldom happens by chance, `flawless` is added. If
+    there is only one, which any two bytes may form, `flawless` is subtracted.
     """
 
     def score(text: str) -> float:
@@ -215,7 +215,7 @@ _MIN_WIDE_SCORE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are
 
 
 def _score_wide(text: str) -> float:
-    """Score UTF-16 without a BOM or NUL bytes, which is text without a single ASCII character."""
+    """Score UTF-16 without a BOM or NUL bytes. Such text contains no ASCII characters at all."""
     score = _mean_weight(_wide)(text)
     return score if score >= _MIN_WIDE_SCORE else -2.0
 
@@ -352,9 +352,9 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 
 
 def _lenient(raw: bytes, encoding: str) -> str | None:
-    """Decode, with U+FFFD for invalid bytes.
+    """Decode the bytes, with U+FFFD for invalid ones.
 
-    Return None if there are too many of them even for a damaged text.
+    Return None if there are too many of those even for a damaged text.
     """
     text = _strict(raw, encoding)
     if text is not None:
@@ -425,7 +425,7 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 def _has_only_common(text: str) -> bool:
     """Return whether the bytes are only printable ASCII and common white space.
 
-    That is the case for most texts, and quick to check.
+    This is quick to check, and true for most texts.
     """
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
@@ -437,8 +437,9 @@ characters."""
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
-    """Return the share of characters that don't occur in real text, which are those in the Unicode categories
-    `unwritten`.
+    """Return the share of characters that don't occur in real text.
+
+    These are in the Unicode categories `unwritten`.
     """
     sample = text[:_SAMPLE]
     if _has_only_common(sample):

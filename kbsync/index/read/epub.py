@@ -56,7 +56,7 @@ class _Book:
     def chapter(self, part: str) -> str:
         """Return the text of a chapter.
 
-        If it has no heading, it gets its title from the table of contents.
+        If the chapter has no heading, it gets its title from the table of contents.
         """
         page = decode_declared(self.archive.read(part))
         text = read_html(page, falls_back_to_menu=part not in self._contents).text
@@ -67,8 +67,9 @@ class _Book:
         return f"# {title}\n\n{rest if first == title else text}".rstrip()
 
     def _part(self, name: str) -> str:
-        """Return the part that an item refers to or, if kbsync can't read that, the first fallback that it
-        can, or "" if there is none.
+        """Return the part that an item refers to.
+
+        If kbsync can't read it, return the first fallback that it can, or "".
         """
         for _ in range(_MAX_FALLBACKS):
             if (item := self._items.get(name)) is None:

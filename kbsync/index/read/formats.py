@@ -146,7 +146,7 @@ def is_picture(path: str) -> bool:
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return the only chunk of a picture, which is shown by its name.
+    """Return the only chunk of a picture, which is shown by the picture's name.
 
     Raises `Rejected` if the file isn't a picture or is too large.
     """

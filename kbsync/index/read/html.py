@@ -83,7 +83,7 @@ class _Table:
     nested: bool = False
 
     def blocks(self) -> list[str]:
-        """Return a pipe table, or only the cells in order if the table is used just for layout."""
+        """Return a pipe table. If the table is used only for layout, return just its cells, in order."""
         rows = [row for row in self.rows if any(row)]
         cells = [cell for row in rows for cell in row]
         is_layout = self.nested or max(map(len, rows), default=0) < 2
@@ -225,8 +225,8 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can only occur outside the invisible element, which must have been left
-        open.
+        """Return whether `tag` can occur only outside the invisible element, which must therefore have been
+        left open.
         """
         if tag == "main":  # never inside navigation
             return True

@@ -1,8 +1,9 @@
 """Reads e-mails, mailboxes and saved web pages: their texts and attachments, and the headers that people
 search for.
 
-The reader for its format reads each attachment, below a heading with the attachment's name. Attachments have
-separate limits. Beyond these, only their names are read, while the message keeps its text.
+Each attachment is read by the reader for its format, below a heading with the attachment's name. Attachments
+have limits of their own. Beyond those, only the names of attachments are read, but the message keeps its
+text.
 """
 
 from __future__ import annotations
@@ -236,8 +237,9 @@ def _decoded(child: Message, part: Message) -> Message:
 
 
 def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
-    """Yield the plain version, or the best one if that has more text, then invitations, which add to
-    either.
+    """Yield the plain version or, if that says more, the best other one.
+
+    Then yield invitations, which add to either.
     """
     plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
     # mail programs put the best version last
@@ -258,7 +260,7 @@ _SEPARATE_KINDS = ("text/plain", "text/calendar", "text/x-amp-html")
 
 
 def _distinct_words(blocks: Sequence[str]) -> set[str]:
-    """Return the words without the addresses of links, which differ between versions."""
+    """Return the words without the addresses of links, because those differ between versions."""
     words = " ".join(blocks).replace("](", " ").split()
     return {word.strip(_PUNCTUATION).lower() for word in words if "://" not in word} - {""}
 
@@ -267,7 +269,7 @@ _PUNCTUATION = "\\#>|*_-.,;:!?()[]{}<>\"'“”‘’"
 
 
 def _is_shown(part: Message) -> bool:
-    """Return whether mail programs show this MIME part as part of the message text."""
+    """Return whether mail programs show this MIME part within the message text."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 
@@ -290,7 +292,7 @@ def _text(part: Message) -> str:
 
 
 def _join_flowed(text: str, *, deletes_space: bool) -> str:
-    """Return the text with the lines rejoined that the sender's program broke (RFC 3676).
+    """Return the text, rejoining lines that the sender's program broke (RFC 3676).
 
     Such lines end with a space, which is part of the text unless `deletes_space` is set.
     """

@@ -54,8 +54,8 @@ def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
 def _output_text(output: Mapping[str, Any]) -> str:
     """Return the text of an output.
 
-    Of several formats, the plain one is used, unless it only names a Python object that browsers show in
-    another format.
+    If the output has several formats, use the plain one, unless that only names a Python object for which
+    browsers show another format.
     """
     if output.get("output_type") in ("error", "pyerr"):
         return f"{output.get('ename', '')}: {output.get('evalue', '')}"

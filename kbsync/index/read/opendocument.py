@@ -294,10 +294,7 @@ class _Reader:
 
 
 def _hides(name: str, styles: Mapping[str, Element]) -> bool:
-    """Return whether a style hides text.
-
-    If the style doesn't specify that, its nearest parent that does decides.
-    """
+    """Return whether a style hides text. A style that doesn't specify this inherits it from its parents."""
     for _ in range(_MAX_PARENTS):
         if (style := styles.get(name)) is None:
             break

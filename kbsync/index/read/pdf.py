@@ -1,7 +1,8 @@
-"""Reads PDFs through pdfium: headings by font size; paragraphs, code and table rows by the position of lines.
+"""Reads PDFs through pdfium.
 
-pdfium returns the text of a page in drawing order, which is nearly always the reading order, and can report
-any letter's position and font. Querying every letter would take too long; three per line are enough.
+Headings are found by font size; paragraphs, code and table rows by the position of lines. pdfium returns the
+text of a page in drawing order, which is nearly always the reading order, and can report any letter's
+position and font. Querying every letter would take too long; three per line are enough.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
 
 @dataclass(slots=True)
 class Line:
-    """A line on an upright page. `left` and `right` increase to the right, `base` upwards."""
+    """A line on an upright page. `left` and `right` increase to the right, and `base` increases upwards."""
 
     text: str
     left: float
@@ -296,8 +297,8 @@ class _PageReader:
     def _in_logical_order(self, text: str, start: int, turn: int) -> tuple[str, float, float]:
         """Return a line with right-to-left words in reading order, and its left and right ends.
 
-        pdfium leaves the letters of a word in the order of their positions if the file specifies the text of
-        each letter, as Chrome's files do for Arabic, and mixes up the words in a line with several scripts.
+        If the file specifies the text of each letter, as Chrome's files do for Arabic, pdfium leaves a word's
+        letters in the order of their positions. It also mixes up the words in a line with several scripts.
         """
         words = list[_Word]()
         for match in _TOKEN.finditer(text):
@@ -331,8 +332,8 @@ class _PageReader:
         return " ".join(word.text for word in ordered), *ends
 
     def _separate_marks(self, text: str, start: int, turn: int) -> tuple[str, bool]:
-        """Return a line with spaces between words and with its footnote marks, and whether it begins with
-        such a mark.
+        """Return a line, including spaces between words and footnote marks, and whether it begins with such a
+        mark.
         """
         note = _NOTE.match(text)
         is_note = note is not None and self._is_superscript(start, start + note.end(), turn)
@@ -397,7 +398,7 @@ def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Itera
 
 
 def _extend(before: Line, line: Line) -> bool:
-    """If `line` is on the same line as `before`, append it. Return whether it was appended.
+    """If `line` continues the line `before`, append it. Return whether it was appended.
 
     pdfium also begins a new line at a subscript or superscript.
     """
@@ -485,7 +486,7 @@ def _order(lines: list[Line]) -> list[Line]:
 
 
 def _leave_out_furniture(pages: list[list[Line]]) -> None:
-    """Remove page headers and footers from all pages but the first one that has them, and page numbers from
+    """Remove page headers and footers from all pages except the first that has them, and page numbers from
     all pages.
 
     Headers and footers are near an edge, at the same height on three pages, and have the same words except
@@ -510,7 +511,7 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
 def _without_page_number(line: Line, page: int) -> Iterator[str]:
     """Yield the text of the line, then a variant for each number in it that may be the page number.
 
-    In a variant, the difference from the actual page number replaces the number.
+    In each variant, the number is replaced by its difference from the page's actual number.
     """
     yield line.text
     text = " | ".join(line.cells) or line.text

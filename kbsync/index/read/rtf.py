@@ -1,7 +1,7 @@
 """Reads rich text (RTF): the visible text, with notes and comments.
 
 A group in braces inherits the state of the group around it. A destination is a group whose text belongs
-elsewhere: in a footnote, the page header, the font table, or nowhere.
+elsewhere, such as in a footnote, the page header or the font table, or nowhere at all.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class _Reader:
             self._begin("style")
 
     def _begin(self, destination: str) -> None:
-        """From now on, collect this group's text elsewhere."""
+        """From now on, send the text of this group elsewhere."""
         state = self._state
         state.is_ignored = False
         if destination == "ud":  # the same text once more, in Unicode

@@ -120,9 +120,7 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _whole(lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield whole lines, because the recognizer treats words with a wide gap between them as separate
-    lines.
-    """
+    """Yield whole lines. The recognizer returns words with a wide gap between them as separate lines."""
     before: Line | None = None
     for line in lines:
         if before is not None:

@@ -231,7 +231,7 @@ def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
 
 
 def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, counted from 0, of each number with one of these formats, and how it is
+    """Yield the row and column, counted from 0, of each number in one of these formats, and how it is
     displayed.
 
     This omits numbers that are too large or have decimals that the format doesn't show.
@@ -308,7 +308,7 @@ _PLACED = re.compile(
 def _without_gaps(sheet: bytes) -> bytes:
     """Return an xlsx sheet without its empty rows and columns, or b"" if it has few of them.
 
-    calamine allocates all cells from the first to the last, which is 17 billion if two are in opposite
+    calamine allocates every cell from the first to the last, which means 17 billion if two are in opposite
     corners.
     """
     most = _MAX_GAPS + len(sheet) // 12  # a cell takes 23 bytes or more, so half of the cells may be empty
@@ -386,7 +386,7 @@ _MAX_DISPLAYED_CELLS = 200_000
 def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
     """Yield the cells of an ods sheet, each with its row and column, counted from 0.
 
-    Also yield the number of rows and columns in which a cell is repeated.
+    Each cell also has the numbers of rows and columns in which it is repeated.
     """
     row = 0
     for row_element in table.iter("table-row"):
@@ -419,7 +419,7 @@ def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
 
 
 def _close_gaps(table: Element) -> bool:
-    """If an ods sheet has many empty rows and columns, repeat them 0 times. Return whether it has.
+    """If an ods sheet has many empty rows and columns, set their repeat counts to 0. Return whether it has.
 
     Otherwise, calamine would allocate their cells, as with an xlsx sheet.
     """

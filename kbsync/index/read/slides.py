@@ -95,7 +95,7 @@ class _Show:
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
     def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
-        """Yield a shape's text and its picture's description."""
+        """Yield the text of a shape and the description of its picture."""
         kind = _placeholder(shape)
         if kind in _NUMBERS:
             return
@@ -207,9 +207,9 @@ _CACHES = (*_NUMBERS_OF_CHARTS, "strCache", "strLit", "multiLvlStrCache")
 
 
 def _chart_number(text: str, epoch: datetime.date | None) -> str:
-    """Return the number or, with an `epoch`, the date that many days after it.
+    """Return a number, or "" if the value isn't one.
 
-    Return "" if the value isn't a number.
+    With an `epoch`, return the date that many days after it instead.
     """
     with suppress(ValueError, OverflowError):
         value = float(text)

@@ -191,7 +191,7 @@ _TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
 def split_front_matter(text: str) -> Parsed:
     """Split the front matter off `text`.
 
-    If it can't be parsed, it stays in the text, so that nothing is lost.
+    If the front matter can't be parsed, it stays in the text, so that nothing is lost.
     """
     pattern = _BLOCK.get(text[:3])
     match = pattern.match(text, 0, _LONGEST) if pattern else None
@@ -307,7 +307,7 @@ def _prose_of(block: str, has_title: bool) -> Iterator[str]:
 
 
 def _is_value(key: str, lines: Sequence[str]) -> bool:
-    """Return whether people may search for the value of that key."""
+    """Return whether people may search for the value of this key."""
     text = " ".join(lines)
     words = (word.strip(".,;:!?()[]{}\"'’“”|>-*&") for word in text.split())
     has_word = any(sum(map(str.isalpha, word)) > 1 and word.lower() not in _NO_WORDS for word in words)
@@ -508,14 +508,14 @@ def one_line(text: str) -> str:
 
 
 def distinct_texts(texts: Iterable[str]) -> list[str]:
-    """Return those of the texts that contain letters, such as page headers, each only once."""
+    """Return which of the texts, such as page headers, contain letters, each only once."""
     return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
 
 
 def is_note_mark(before: str, raised: str, *, is_link: bool = False) -> bool:
     """Return whether the `raised` characters refer to a note about the word `before` them.
 
-    Otherwise, they are part of a word or number, such as m² or 10⁵.
+    They may instead be part of a word or number, such as m² or 10⁵.
     """
     mark = raised.strip()
     if not mark or len(mark) > _MAX_NOTE_MARK_LENGTH:
@@ -593,7 +593,7 @@ def fenced(code: str, language: str = "") -> str:
 
 
 def document_title(stated: str | None, text: str) -> str | None:
-    """Return the document's own title or, if a program filled that in, the first heading."""
+    """Return the document's own title or, if that was filled in by a program, the first heading."""
     title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
     if not _NO_TITLE.match(title):
         return title
@@ -616,7 +616,7 @@ def deepened(text: str, levels: int) -> str:
 def inner_text(name: str, content: bytes, level: int = 0) -> str:
     """Return the Markdown of a file inside another one, with its headings below `level`.
 
-    Return "" if kbsync can't read the file's format. Raises whatever its reader raises.
+    Return "" if kbsync can't read the file's format. Raises any error of the format's reader.
     """
     extension = extension_of(name)
     if extension in DOCUMENTS:

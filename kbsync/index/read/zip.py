@@ -105,7 +105,7 @@ class Archive:
             raise without_text(pictures=not all(name.startswith(thumbnails) for name in pictures))
 
     def for_parser(self, replaced: Mapping[str, bytes] = {}) -> bytes:
-        """Return the archive for a parser that unpacks everything, with some parts `replaced`.
+        """Return the archive with some parts `replaced`, for a parser that unpacks everything.
 
         Pictures, audio and video become empty.
         """
@@ -181,9 +181,7 @@ def _is_medium(name: str) -> bool:
 
 
 def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> Iterator[Element]:
-    """Yield the elements with these tags in order, whichever elements contain them, but don't descend into
-    `omitted` ones.
-    """
+    """Yield the elements with these tags in order, at any depth, but not those inside `omitted` elements."""
     for element in parent:
         if element.tag in tags:
             yield element
@@ -230,7 +228,7 @@ def parse_xml(raw: bytes) -> Element:
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace, because that is all that differs between strict and transitional
+    """Return the name without its namespace, which is all that differs between strict and transitional
     files.
     """
     return tag.rpartition("}")[2]

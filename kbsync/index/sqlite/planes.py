@@ -41,7 +41,7 @@ class Planes:
 
     @property
     def first(self) -> int:
-        """How many numbers the first half of a vector has."""
+        """The number of numbers in the first half of a vector."""
         return self.dimensions // 2
 
     @property
@@ -64,7 +64,10 @@ class Planes:
 
 
 def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Quantize each row. Return a factor and integers whose product approximates the row."""
+    """Quantize each row.
+
+    Return a factor and integers, which multiplied with each other approximate the row.
+    """
     import numpy as np
 
     factors = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127

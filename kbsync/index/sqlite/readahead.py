@@ -36,7 +36,7 @@ _SAMPLED = 32  # maximum number of pages to look up in the page cache
 
 @contextmanager
 def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
-    """Read the overflow pages of large rows into the page cache, in another thread, while the block runs.
+    """Read the overflow pages of large rows into the page cache while the block runs, in another thread.
 
     This does nothing if the pointer map is already in the page cache, or on systems other than Linux.
     """
@@ -97,13 +97,14 @@ def _children(descriptor: int, number: int, size: int) -> list[tuple[int, int]]:
 
 
 class RowPages:
-    """Finds the pages of long rows of the same size in one table, to read parts of them ahead.
+    """Finds the pages of a table's long rows, which have the same size, so that parts of them can be read
+    ahead.
 
     The pages are only hints, because this reads the file without the WAL.
     """
 
     def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
-        """Prepare.
+        """Prepare to find pages.
 
         `size`: the size in bytes of the rows' only value. It follows a row id, which the record omits.
         """
@@ -125,7 +126,7 @@ class RowPages:
     def read_ahead(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         """Read pieces of rows into the page cache.
 
-        A piece is a row's id, and the offset and size in its value.
+        A piece is given by a row's id, and the offset and size in the row's value.
         """
         if self._descriptor is None or not pieces:
             return
@@ -159,7 +160,7 @@ class RowPages:
 
 
 def _follow(next_pages: Mapping[int, int], first: int, length: int) -> list[int]:
-    """Return up to `length` overflow pages of a row, from the first one on."""
+    """Return up to `length` overflow pages of a row, starting with the first one."""
     chain, page = list[int](), first
     while page and len(chain) < length:
         chain.append(page)
@@ -211,7 +212,7 @@ class _Layout:
         return range(max(0, start) // step, -(-max(0, start + size) // step))
 
     def is_cached(self, row: int, offset: int, size: int) -> bool:
-        """Return whether the pages that contain these bytes of a row, and the pages before them, are in the
+        """Return whether the pages that contain these bytes of a row, and all pages before them, are in the
         page cache.
         """
         page, pointer = self.first_page(row), bytearray(4)
@@ -246,7 +247,7 @@ class _Layout:
         return firsts
 
     def read_pointer_map(self) -> dict[int, int]:
-        """Return the next page for each overflow page of a row."""
+        """Return, for each overflow page of a row, the page that follows it."""
         for offset in self._maps:
             os.posix_fadvise(self._descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
         length = (self._maps.step // self.page - 1) * _ENTRY_BYTES
@@ -303,10 +304,10 @@ def _find_maps(descriptor: int) -> range:
 
 
 def _find_descriptor(connection: apsw.Connection) -> int | None:
-    """Return the descriptor with which SQLite reads the file, or None if there is none.
+    """Return the descriptor that SQLite uses to read the file, or None if it is unknown or the system isn't
+    Linux.
 
-    Opening and closing another descriptor would release SQLite's locks on the file. On systems other than
-    Linux, return None.
+    Opening and closing another descriptor would release SQLite's locks on the file.
     """
     if sys.platform == "linux":
         with suppress(OSError, UnicodeDecodeError):  # `apsw` returns no path with bytes that are not UTF-8
@@ -319,9 +320,8 @@ def _find_descriptor(connection: apsw.Connection) -> int | None:
 
 
 def _are_cached(descriptor: int, offsets: Sequence[int]) -> bool:
-    """Return whether a sample of the pages at these offsets is in the page cache.
-
-    Return True if the file system doesn't tell.
+    """Return whether a sample of the pages at these offsets is in the page cache, or True if the file system
+    doesn't tell.
     """
     byte = bytearray(1)
     try:

@@ -106,7 +106,7 @@ WHOLE = """(
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the index file in `folder`; None if there is no file."""
+    """Return the device and inode of the index file in `folder`, or None if there is no file."""
     try:
         status = (folder / FILE).stat()
     except OSError:

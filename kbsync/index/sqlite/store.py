@@ -271,8 +271,10 @@ class Reader:
         scope: _Scope,
         document_count: int,
     ) -> tuple[dict[int, _Row], dict[int, _Row]]:
-        """Return, by their numbers, the chunks with the best scores, and the best chunks with the words of a
-        code in succession.
+        """Return the chunks with the best scores, and the best chunks that contain the words of a code in
+        succession.
+
+        Both are given by their numbers.
         """
         share = DEPTH // max(1, document_count)
         lexical, coded = (_Selection(scope, document_count, share) for _ in range(2))
@@ -302,7 +304,7 @@ class Reader:
         """Start computing the question's cosine with every passage, using the better model's vector where
         there is one.
 
-        Return a function that waits for the cosines, or None if there are none.
+        Return a function that waits for the cosines, or None if there is nothing to compute.
         """
         stored_model = None if vector is None else vectors.find_model(self._connection, model)
         # A service may have changed the length of its vectors: old and new ones can't be compared.
@@ -322,10 +324,12 @@ class Reader:
         return self._last_cosines[1]
 
     def _score_words(self, weights: TermWeights) -> tuple[dict[int, float], dict[Term, dict[int, float]]]:
-        """Return the chunks with some of the terms, scored by all terms, and each term's contribution.
+        """Return the chunks that contain some of the terms, scored by all terms, and each term's
+        contribution.
 
-        The score is BM25 with the given idf, at most `saturation_of` each. Common terms find chunks only if
-        the rarer ones are in few documents: each document's first chunks, and those that contain all terms.
+        The score is BM25 with the given idf; each term adds at most `saturation_of`. If the rarer terms are
+        in only a few documents, common terms find chunks as well: each document's first chunks, and those
+        that contain all terms.
         """
         scores, by_term = defaultdict[int, float](float), dict[Term, dict[int, float]]()
         rescale = self._rescale
@@ -370,7 +374,9 @@ class Reader:
         return list(chain.from_iterable(rows))
 
     def _sample(self, expression: str) -> list[int]:
-        """Return the first chunks with a term, in order, at most a few hundred from each document."""
+        """Return the first chunks that contain a term, in order, but at most a few hundred from each
+        document.
+        """
         sample, start = list[int](), 0
         for _ in range(_BATCHES):
             rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, start)).fetchall()
@@ -484,7 +490,7 @@ class Reader:
         return counts
 
     def _beginning(self, beginning: str, shortest: int, longest: int) -> Iterator[tuple[str, int]]:
-        """Yield the stems with this prefix and a length within these bounds, each with its number of chunks
+        """Yield the stems with this prefix and a length within these limits, each with its number of chunks
         or names.
         """
         values = (beginning, f"{beginning}{_BEYOND}", shortest, longest)
@@ -598,7 +604,7 @@ class Reader:
     def _count_documents(self, expression: str) -> tuple[int, int]:
         """Return how many documents have a term in their text, and how many chunks have it.
 
-        For a common term, the first number is an estimate, and the second is at least `_COUNTED_ROWS`.
+        For a common term, the first number is only an estimate, and the second is at least `_COUNTED_ROWS`.
         """
         count, start, chunks = 0, 0, 0
         for _ in range(_BATCHES):
@@ -629,7 +635,8 @@ class Reader:
         return covered
 
     def _next_document(self, chunk: int) -> int | None:
-        """Return the first chunk of the document after this chunk's document, or None if there is none.
+        """Return the first chunk of the next document after the one that this chunk belongs to, or None if
+        there is none.
 
         Most chunks with a given word may belong to a single 60 MB log, which this skips in one step.
         """
@@ -877,7 +884,7 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether to take no more rows from this document, so that a large document leaves room for
+        """Return whether to stop taking rows from this document, so that a large document leaves room for
         others.
         """
         count = self.documents.get(document, 0)
@@ -1026,7 +1033,7 @@ class SqliteStore:
         """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
         from `model`.
 
-        Headings that aren't in the text of a passage are added to it.
+        If the text of a passage doesn't contain its headings, they are added.
         """
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)
@@ -1111,8 +1118,8 @@ class SqliteStore:
     def purge(self) -> bool:
         """Remove all deleted text, and empty the WAL.
 
-        Removing words from a large index takes a long time. The WAL may contain texts, so it is also emptied
-        before that.
+        The WAL may contain texts. Because removing words from a large index takes a long time, the WAL is
+        also emptied before that.
         """
         if self._writer is None:
             return True

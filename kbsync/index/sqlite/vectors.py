@@ -302,8 +302,8 @@ def has_planes(connection: apsw.Connection) -> bool:
 
 
 def find_convertible(connection: apsw.Connection) -> list[tuple[int, int, int, int]]:
-    """Return a few segments of a large index that aren't stored in planes yet, with id, model, version and
-    number of dimensions.
+    """Return a few segments of a large index that aren't stored in planes yet, each with its id, model,
+    version and number of dimensions.
     """
     rows: list[Any] = connection.execute(_CONVERTIBLE, (_FEW_SLOTS // SLOTS, _CONVERTED_AT_ONCE)).fetchall()
     return rows
@@ -390,7 +390,7 @@ class Cosines:
     ) -> None:
         """For slots with a vector in `better`, set the cosine to `scale` × the better one + `offset`.
 
-        The other cosines are rescaled to be comparable: by the mean and spread of both cosines over the
+        The other cosines are rescaled to be comparable, by the mean and spread of both cosines over the
         nearest slots that have both vectors. They are then multiplied by `other_factor`. If too few slots
         have both vectors, nothing changes.
         """
@@ -419,7 +419,7 @@ class Cosines:
         ours[places] = np.where(has_both, values, ours[places])
 
     def of(self, slots: Iterable[int]) -> dict[int, float]:
-        """Return the cosines of these slots, without those that have no vector."""
+        """Return the cosines of these slots, leaving out those that have no vector."""
         places = self._places
         positions = {
             slot: places[slot // SLOTS] * SLOTS + slot % SLOTS for slot in slots if slot // SLOTS in places
@@ -477,7 +477,7 @@ class Cosines:
         """Return the positions and values of the `stop` highest values, highest first, or None if others may
         be higher.
 
-        Only positions are considered whose value is high for the first half of the vectors.
+        This considers only positions whose value is high for the first half of the vectors.
         """
         import numpy as np
 
@@ -503,7 +503,7 @@ class Cosines:
         return None
 
     def _slots_above(self, least: float, positions: Iterable[int], values: Iterable[float]) -> list[int]:
-        """Return the slots at those of these positions whose value is above `least`."""
+        """Return the slots at those of these positions that have a value above `least`."""
         return [
             self._segments[position // SLOTS] * SLOTS + position % SLOTS
             for position, value in zip(positions, values, strict=True)
@@ -627,7 +627,7 @@ class Matrix:
         return dict(zip(by_slot, cosines, strict=True))
 
     def _scan_planes(self, model: Model, vector: Vector, segments: Sequence[int]) -> Cosines:
-        """Return the cosines with vectors that are stored in planes.
+        """Return the cosines, using vectors that are stored in planes.
 
         This reads only the first half of each vector, and then the second half of the nearest ones.
         """
@@ -705,7 +705,10 @@ class Matrix:
     def _scan_stored(
         self, model: Model, vector: Vector, segments: Iterable[int], planar: Iterable[int]
     ) -> Cosines:
-        """Return the cosines with the stored vectors. This doesn't import numpy, unless some are `planar`."""
+        """Return the cosines, computed from the stored vectors.
+
+        This doesn't import numpy, unless some are `planar`.
+        """
         import simsimd
 
         rounded = struct.pack(f"={model.dimensions}e", *vector.tolist())
@@ -824,7 +827,7 @@ def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
 
 
 def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return the dot product of one row with each of the others. All are int8."""
+    """Return the dot product of one row with each of the others. All values are int8."""
     import numpy as np
     import simsimd
 

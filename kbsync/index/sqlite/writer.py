@@ -67,8 +67,8 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are offsets, added to those of its chunks. Like the texts, `tokeniser` is part of the
-    full-text index's input.
+    `lines` and `pages` are offsets that are added to those of its chunks. Like the texts, `tokeniser` is part
+    of the full-text index's input.
     """
 
     first: int
@@ -85,7 +85,7 @@ class Run:
 
 
 class FairLock:
-    """A fair reentrant lock: the thread that has waited longest gets it.
+    """A fair reentrant lock, which goes to the thread that has waited longest.
 
     With `threading.RLock`, the thread that has just released the lock nearly always gets it again, so a long
     document stored in many steps would block all other threads until its end.
@@ -111,8 +111,8 @@ class FairLock:
 
 
 class _Incoming:
-    """A document that is being stored, with its runs, and those of them that are already in the file without
-    an owner.
+    """A document that is being stored, with its runs, including those that are already in the file without an
+    owner.
     """
 
     outcome: int | Rejected
@@ -194,7 +194,7 @@ class Writer:
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document.
 
-        Return its id, or why it wasn't stored. `encoder` computes vectors again that have disappeared.
+        Return its id, or why it wasn't stored. `encoder` recomputes vectors that have disappeared.
         """
         documents = [_Incoming(entry, encoder.model) for entry in entries]
         obsolete = list[int]()
@@ -505,7 +505,8 @@ class Writer:
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
         """Remove words from the full-text index.
 
-        It doesn't contain the texts, so SQLite has to be given the same words again to find its entries.
+        The full-text index doesn't contain the texts, so SQLite needs to be given the same words again to
+        find its entries.
         """
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
@@ -637,8 +638,8 @@ class Writer:
         return [first for (first,) in rows if first not in self._staged]
 
     def _is_marked(self) -> bool:
-        """Return whether the full-text index may still contain words that are marked as deleted but haven't
-        been erased.
+        """Return whether the full-text index may still contain words that are marked as deleted but not yet
+        erased.
         """
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
