@@ -42,10 +42,10 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 class HintSet:
-    """Waiting hints, oldest first and without duplicates. If there are too many, all are dropped, and
-    everything must be checked.
+    """Waiting hints, oldest first and without duplicates.
 
-    A waiting TREE covers every FILE and TREE at or below it, and a GONE_TREE covers every GONE_TREE below it.
+    If there are too many, all of them are dropped, and everything must be checked. A waiting TREE covers
+    every FILE and TREE at or below it, and a GONE_TREE covers every GONE_TREE below it.
     """
 
     def __init__(self, limit: int = MAX_HINTS) -> None:

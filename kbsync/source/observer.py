@@ -79,7 +79,9 @@ def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
 
 
 def descriptors_used_up() -> bool:
-    """Return whether the process is out of file descriptors, as opposed to reaching an inotify limit."""
+    """Return whether the process has run out of file descriptors, as opposed to having reached an inotify
+    limit.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir("/proc/self/fd")) + 8 >= soft
@@ -100,7 +102,7 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why events are missing.
+    """The reason why events are missing.
 
     `fix`: a command to paste, or empty. `is_permanent`: whether retrying is useless.
     """
@@ -115,8 +117,8 @@ def foreseen_obstacle(
 ) -> Obstacle | None:
     """Return why events won't work, if that is known in advance.
 
-    `shared` names a file system that doesn't report every change, or is empty. `directories`: how many the
-    folder has (0: unknown).
+    `shared` names a file system that doesn't report every change, or is empty. `directories`: the number of
+    directories in the folder (0: unknown).
     """
     if choice == "polling":
         return Obstacle("`observer: polling` is set", is_permanent=True)
@@ -217,7 +219,7 @@ _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 class KernelReader(InotifyFD):
     """The thread that reads the kernel's events. It records errors that the library only logs or swallows.
 
-    Attributes are set by this thread or the one that starts the observer, and are read by the watcher.
+    Attributes are set by this thread or by the one that starts the observer, and are read by the watcher.
     """
 
     def __init__(self) -> None:
@@ -320,8 +322,8 @@ def hints_of(
     """Return the hints that `event` gives about the tree below `root` (a real path), or none if no content
     changes.
 
-    New permissions matter only for an unreadable file, which may be readable now (promise 7). The library's
-    extra events for the entries of a moved directory are covered by the directory's own hints.
+    New permissions matter only for an unreadable file, which may be readable now (promise 7). The directory's
+    own hints cover the library's extra events for the entries of a moved directory.
     """
     if event.is_synthetic:
         return ()
@@ -387,7 +389,7 @@ class WakeEvents(FileSystemEventHandler):
         self._call = call
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Call the function if the event is about that file."""
+        """Call the function if the event is about the file `wake`."""
         if os.fsdecode(event.src_path).rpartition("/")[2] == WAKE:
             # The loop may be closed, and an exception would end this thread.
             with contextlib.suppress(Exception):

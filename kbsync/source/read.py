@@ -133,7 +133,7 @@ class Spool:
 
 
 def _nameless_file(folder: Path) -> int:
-    """Create a file without a name, which is never left behind after a crash."""
+    """Create a file without a name, which can't be left behind after a crash."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -168,7 +168,7 @@ class StableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The size and digest of the beginning of a growing file, from an earlier read."""
+    """The size and digest of the first part of a growing file, from an earlier read."""
 
     size: int
     digest: str
@@ -178,7 +178,7 @@ class Sample:
 class Unstable:
     """The file changed while it was being read; try again later.
 
-    `sample` is from the last read without a change.
+    `sample` comes from the last read during which the file didn't change.
     """
 
     reason: str
@@ -206,7 +206,7 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
     """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
     read.
 
-    This reads at most one byte beyond `expected.size`, piece by piece. Raises ShortageError, but never
+    This reads in pieces, and at most one byte beyond `expected.size`. Raises ShortageError, but never
     OSError.
     """
     spool = Spool(path)
@@ -220,7 +220,7 @@ def copy_stable(
     """Return a copy of the bytes of `path`, taken by a stable read. The caller closes it.
 
     Raises Unstable if the digest isn't `expected_digest`, StateError if `spool_dir` is full or not writable,
-    and ShortageError, but never OSError.
+    or ShortageError. Never raises OSError.
     """
     with Spool(path, spool_dir) as copy:
         stamp = _read(root, path, copy)
@@ -234,7 +234,7 @@ def copy_stable(
 def read_stable(root: Path, path: str, expected_digest: str, size: int) -> bytes | ReadProblem:
     """Return the bytes of `path`, in memory only.
 
-    Raises Unstable if they aren't the `size` bytes with that digest, and ShortageError, but never OSError.
+    Raises Unstable if they aren't the `size` bytes with that digest, or ShortageError. Never raises OSError.
     """
     with Spool(path, room=size) as spool:
         stamp = _read(root, path, spool, size=size)
@@ -253,9 +253,9 @@ def copy_growing(
     previous: Sample | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Spooled | ReadProblem:
-    """Return a copy of a file that never goes quiet, if it only grows or pauses for a moment.
+    """Return a copy of a file that never goes quiet, if the file only grows or pauses for a moment.
 
-    This accepts the bytes of a stable read if they begin with an earlier sample. That is `previous`, or the
+    The bytes of a stable read are accepted if they begin with an earlier sample. That is `previous`, or the
     sample of a read `BETWEEN_READS` before, whose digest is the same if nothing was written in between.
     Otherwise, raises Unstable with a sample for the next time. Raises the same StateError as `copy_stable`.
     """
@@ -279,10 +279,10 @@ def copy_growing(
 def _read(
     root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
 ) -> Stamp | ReadProblem:
-    """Write all bytes of a file to `spool`. Return its stamp.
+    """Write all bytes of a file to `spool`. Return the file's stamp, which was the same before and after.
 
-    The stamp was the same before and after, even when looked up by name. A file that isn't the `expected`
-    one, or doesn't have `size` bytes, isn't read.
+    It was also the same when looked up by name. A file that isn't the `expected` one, or doesn't have `size`
+    bytes, isn't read.
     """
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,7 +1,7 @@
 """The root of a mirror: its identity, its mounts, and opening folders below it.
 
-A file system is called shared if it can change without this kernel's involvement: over the network, on a
-virtual machine's host, or through FUSE. The kernel doesn't report every change there.
+A file system is called shared if it can change without this kernel's involvement, that is, over the network,
+on a virtual machine's host, or through FUSE. The kernel doesn't report every change there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def mount_of(fd: int) -> Mount | None:
 
 
 def identify_mount(fd: int, mount: Mount) -> str:
-    """Return a text that identifies the mounted file system, or the part of it, whose top is open as `fd`.
+    """Return text that identifies the mounted file system, or the part of it, whose top folder is open as
+    `fd`.
 
     It consists of the type, the inode of that folder, and the volume or the server's export, separated by
     spaces. It stays the same when a disk is mounted again, even after a reboot. An unknown volume is empty.
@@ -78,7 +79,7 @@ def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
 
 
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
-    """Return the bind mount that contains `folder` (a real path), or one below it, or None if there is none.
+    """Return the bind mount that contains `folder` (a real path) or is below it, or None if there is none.
 
     A bind mount shows a part of a file system at a different path, as container volumes do. One that shows it
     at its own path, as in service sandboxes, doesn't count.
@@ -99,7 +100,7 @@ def _is_bind(mount: Mount, mounts: Sequence[Mount]) -> bool:
 
 
 def _shows(wider: Mount, mount: Mount) -> bool:
-    """Return whether a wider mount shows the content of `mount` at the same path, too."""
+    """Return whether a larger mount shows the content of `mount` at the same path, too."""
     if wider.device != mount.device or mount.part == wider.part or not holds(wider.part, mount.part):
         return False
     return wider.point.rstrip("/") + mount.part[len(wider.part.rstrip("/")) :] == mount.point
@@ -137,7 +138,7 @@ class RootError(KbsyncError):
 def identify(root: Path) -> RootIdentity:
     """Identify `root`, which may be a symlink.
 
-    Raises RootError if it is missing, unreadable or not a directory. Also raises ShortageError, which says
+    Raises RootError if it is missing, unreadable or not a directory. May also raise ShortageError, which says
     nothing about the root.
     """
     try:
@@ -159,7 +160,7 @@ def identify(root: Path) -> RootIdentity:
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
-    """Return "" if `current` is still the root `stored`, otherwise a sentence about the difference.
+    """Return "" if `current` is still the root `stored`, otherwise a sentence that describes the difference.
 
     The device number is compared only `within_run`, because it may change with every mount.
     """
@@ -195,8 +196,8 @@ def opened_root(root: Path) -> Iterator[int]:
 def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
     """Yield a descriptor of `folder` ("" is the root) below an open root.
 
-    The path is opened one component at a time, so no symlink is followed and the path may have any length.
-    Raises OSError. A path with `..`, which a service may send, counts as missing.
+    The path is opened one component at a time, so no symlink is followed, and the path may have any length.
+    Raises OSError. A path that contains `..`, as a service may send, counts as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
@@ -234,7 +235,7 @@ class FolderStack:
     def enter(self, depth: int, name: str) -> int:
         """Go to `name` in the folder at `depth` - 1 of the current path. Depth 0 is the root.
 
-        Return its descriptor, which this object keeps open. Raises OSError; in that case, the folder at
+        Return its descriptor, which this object keeps open. Raises OSError. In that case, the folder at
         `depth` - 1 stays current.
         """
         self._leave(max(depth, 1))
@@ -295,7 +296,7 @@ def error_words(error: OSError) -> str:
 def error_words_at(error: OSError) -> str:
     """Describe an error at a checked path, like `error_words`.
 
-    Raises ShortageError if the path isn't to blame, because nothing is known about the path then.
+    Raises ShortageError if the path isn't to blame, because then nothing is known about it.
     """
     if error.errno in SHORTAGES:
         raise ShortageError(f"can't check any files right now: {error_words(error)}") from error

@@ -1,6 +1,6 @@
 """Finds differences between a folder on disk and its stored rows, one directory at a time.
 
-A directory is listed through its descriptor, and the list is compared as a whole with the stored rows; only
+A directory is listed through its descriptor, and the whole list is compared with the stored rows. Only
 differences are reported. Memory holds only one directory and the names of those still to visit. A scan runs
 in a single thread: `stat` takes most of the time, and more threads would only compete.
 """
@@ -194,7 +194,7 @@ class _Blocked(Exception):
 
 
 class _RacedAway(Exception):
-    """A folder disappeared. The next check of its parent reports that."""
+    """A folder has disappeared. The next check of its parent reports that."""
 
 
 class Scan(Iterator[FolderListing]):
@@ -259,7 +259,7 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """Return the folder to start from, or nothing.
+        """Return the folder to start from, or nothing if it has disappeared or the rules don't enter it.
 
         Return one of its ancestors instead if that can't be listed, or if a disk was mounted, unmounted or
         replaced there.

@@ -48,7 +48,7 @@ class PathStat:
 
     @property
     def lacks_file(self) -> bool:
-        """Return whether there is definitely no file, because nothing exists at the path or a folder does."""
+        """Return whether there is definitely no file, because the path doesn't exist or is a folder."""
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
@@ -56,9 +56,9 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
     """Check `path` below `root` without following any symlinks in it. Raises ShortageError, but never
     OSError.
 
-    MISSING: the root could be entered and the path doesn't exist (a name is missing, or a file or symlink
-    takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than `identity`
-    (recorded earlier in this run). `stat_in_mounts` also detects changed mounts.
+    The path is MISSING if the root could be entered and the path doesn't exist (a name is missing, or a file
+    or symlink takes the place of a folder). In all other cases, such as an error, or a root other than
+    `identity` (recorded earlier in this run), it is UNKNOWN. `stat_in_mounts` also detects changed mounts.
     """
     try:
         with opened_root(root) as root_fd:
@@ -161,9 +161,9 @@ def fold(name: str) -> str:
 def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) -> dict[str, PathStat]:
     """Check those of the paths that are or used to be on a disk mounted below the root.
 
-    `mount_points`: for each path, where disks used to be mounted at or above it (relative paths), and which
-    disks. The result is known only if exactly these are mounted before and after the check, otherwise
-    UNKNOWN. Raises ShortageError, but never OSError.
+    `mount_points`: for each path, the relative paths where disks used to be mounted at or above it, and which
+    disks. A result is known only if exactly these disks are mounted before and after the check; otherwise, it
+    is UNKNOWN. Raises ShortageError, but never OSError.
     """
     points = {point: mount for above in mount_points.values() for point, mount in above.items()}
     try:
@@ -218,7 +218,7 @@ def _check_mounts(path: str, stored: Mapping[str, str], mounted: Mapping[str, st
 class RulesUnknown(KbsyncError):
     """An ignore file can't be used.
 
-    It is unknown what the file excludes, so the documents in its folder stay unchanged.
+    Because it is unknown what the file excludes, the documents in its folder stay unchanged.
     """
 
 
@@ -249,7 +249,7 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
 
 
 def rules_in(directory: Path, rules: Rules, folder: str) -> Rules:
-    """Return the rules in `folder`, which is `directory` on disk, like `with_ignore_file`.
+    """Return the rules in `folder`, like `with_ignore_file`. The folder is `directory` on disk.
 
     Raises RulesUnknown, or OSError if the folder can't be opened.
     """
@@ -289,9 +289,9 @@ def stamp_fields(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def storable(mtime_ns: int, ctime_ns: int, ino: int) -> tuple[int, int, int]:
-    """Return the values as the state stores them, which is as 64-bit signed integers.
+    """Return the values as the state stores them, as 64-bit signed integers.
 
-    A time before 1677 or after 2262 is replaced by the first or last one in between.
+    A time before 1677 or after 2262 is replaced by the nearest time that fits.
     """
     if _FIRST_NS <= mtime_ns <= _LAST_NS and _FIRST_NS <= ctime_ns <= _LAST_NS and ino <= _LAST_NS:
         return mtime_ns, ctime_ns, ino

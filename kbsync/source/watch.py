@@ -127,9 +127,9 @@ def device_and_inode(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The system functions that are needed for watching.
+    """The system functions needed for watching, which tests replace.
 
-    Tests replace them. `clock` returns monotonic seconds.
+    `clock` returns the time in monotonic seconds.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -144,8 +144,8 @@ class Machine:
 class RootSurvey:
     """What is known about a folder before it is watched.
 
-    `mounts` are those below it. `shared` names a file system that doesn't report every change. `bound` is the
-    bind mount that contains the folder or is below it. The latter two are empty if there is none.
+    `mounts` are the mounts below it. `shared` names a file system that doesn't report every change. `bound`
+    is the bind mount that contains the folder or is below it. The latter two are empty if there is none.
     """
 
     folder: str
@@ -283,7 +283,7 @@ class Watch:
 
     @property
     def is_silent(self) -> bool:
-        """Return whether no event has arrived since the start of the last finished scan but one."""
+        """Return whether no event has arrived since the start of the second-to-last finished scan."""
         return self._was_silent and self.event_count == self._last_scan_began
 
 
@@ -301,8 +301,9 @@ class RootCheck:
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def problem(self, identity: RootIdentity | None) -> WatchProblem | None:
-        """Return the current problem with the folder, or None if it can be read and has the `identity`, if
-        given.
+        """Return the current problem with the folder.
+
+        Return None if the folder can be read and, if `identity` is given, has that identity.
         """
         folder = self._folder
         try:
@@ -342,7 +343,8 @@ class RootCheck:
 
 
 class Watcher:
-    """The watch on one folder. Call all methods in the event loop's thread, and `check` every 1 to 2 seconds.
+    """The watch on one folder. Call all methods in the event loop's thread, and call `check` every 1 to 2
+    seconds.
 
     To lose no change, use this order: `start`, `scan_started`, the scan, `scan_ended`. After that, take
     hints, and scan again when `rescan_wanted` is set, or after `rescan_every` seconds at the latest.
@@ -409,14 +411,14 @@ class Watcher:
 
     @property
     def rescan_every(self) -> float:
-        """Return after how many seconds to scan the folder even without any event."""
+        """Return the number of seconds after which to scan the folder even if there is no event."""
         return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
 
     async def start(self, directories: int = 0) -> WatchReport:
         """Start watching. Never raises because of a problem with the folder or the kernel.
 
-        The returned report says why there are no events. `directories`: how many directories the folder had
-        when last scanned (0: unknown).
+        The returned report says whether events are missing, and why. `directories`: how many directories the
+        folder had when last scanned (0: unknown).
         """
         async with self._lock:
             await self._close()

@@ -1,7 +1,7 @@
 """Decisions that only the user can make.
 
-These are about deletions over the limits (see `removals`), and about reindexing documents after a change of
-settings. Each recipe that costs money has one row: allowed, waiting for an answer, or undecided (ADR 23).
+They concern deletions over the limits (see `removals`), and reindexing documents after a change of settings.
+Each recipe that costs money has one row: allowed, waiting for an answer, or undecided (ADR 23).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Holds(Table):
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
         """Return the batches with deletions that are neither held nor carried out.
 
-        `decided`: whether to return those that kbsync has decided about, or those that it hasn't.
+        `decided`: whether to return the batches that kbsync has decided on, or the others.
         """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)

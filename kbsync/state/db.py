@@ -49,7 +49,7 @@ def bind(text: str) -> str | bytes:
 
 
 def unbind(value: str | bytes) -> str:
-    """Convert a value from SQLite back to a string; the inverse of `bind`."""
+    """Convert a value from SQLite back to a string. This is the inverse of `bind`."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
@@ -79,7 +79,10 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def open_file(path: Path) -> apsw.Connection:
-    """Return a connection that reads and writes the file. Its path may contain bytes that aren't UTF-8."""
+    """Return a connection for reading and writing the file.
+
+    The file's path may contain bytes that aren't UTF-8.
+    """
     return apsw.Connection(path.absolute().as_uri(), flags=WRITE_FLAGS)
 
 
@@ -129,9 +132,9 @@ def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
 
 
 def open_temporary() -> apsw.Connection:
-    """Return a private database that ends with this process. A small one stays in memory.
+    """Return a private database that ends with this process. A small database stays in memory.
 
-    SQLite unlinks the file right after creating it. If a file can't be created in any directory, the whole
+    SQLite unlinks the file right after creating it. If no directory allows a file to be created, the whole
     database stays in memory.
     """
     # The directories that SQLite tries for temporary files, in its own order.

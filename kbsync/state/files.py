@@ -32,8 +32,9 @@ _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')
 class FolderRow:
     """A stored directory, as a scan last listed it.
 
-    `is_excluded`: the rules no longer enter it. `may_be_unmounted`: it is a mount point, but its files are
-    known even while nothing is mounted there. `mount` identifies what was mounted there ("": unknown).
+    `is_excluded`: whether the rules no longer enter it. `may_be_unmounted`: whether its files are known even
+    while nothing is mounted there, although it is a mount point. `mount` identifies what was mounted there
+    ("": unknown).
     """
 
     path: str
@@ -88,7 +89,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the id of the row, which is queried only once per directory and transaction."""
+        """Return the id of the row. It is queried only once per directory and transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -149,7 +150,7 @@ class Folders:
     def mark_undecided(self, mirror: int, path: str) -> None:
         """Mark the directory's files as undecided before applying new rules.
 
-        After an interruption, all of them are therefore still re-evaluated.
+        That way, all of them are re-evaluated even after an interruption.
         """
         # Keep the user's part of the version, to distinguish changes by users from upgrades.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
@@ -242,8 +243,8 @@ def folder_label(path: str) -> str:
 class FileRow:
     """A file as last recorded.
 
-    `digest` belongs to `stamp`. `since`: when `status` last changed. `racy`: the bytes were read so soon
-    after the stamp's time that a later change might not alter the stamp.
+    `digest` belongs to `stamp`. `since`: when `status` last changed. `racy`: whether the bytes were read so
+    soon after the stamp's time that a later change might not alter the stamp.
     """
 
     path: str
@@ -382,9 +383,9 @@ class Entries:
     ) -> None:
         """Record the first check that didn't find these names.
 
-        `since` is monotonic and valid only in this process. It is None while the `scan` (its number) is still
-        running: the scan may find the files elsewhere, so its check counts from the end of the scan
-        (`scans_ended`).
+        `since` is in monotonic seconds, and valid only in this process. It is None while the `scan` (its
+        number) is still running. The scan may find the files elsewhere, so the check counts only from the end
+        of the scan (`scans_ended`).
         """
         number = self._folders.id(mirror, folder)
         if number is not None:
@@ -403,7 +404,7 @@ class Entries:
         )
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Discard the times of first checks, because a new process makes both checks itself."""
+        """Discard the times of first checks, because a new process has to make both checks itself."""
         # Check pending files again, regardless of their stamp: missed files start no work.
         self._db.execute(
             "UPDATE entry INDEXED BY entry_missing SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
@@ -422,7 +423,7 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """Count the first check that missed a file from `now`."""
+        """Let the first check that missed a file count from `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
@@ -526,7 +527,7 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Yield the files in a status, by directory. Sorting keeps all of them in memory.
+        """Yield the files in a status, by directory. All of them are kept in memory for sorting.
 
         For `NOTED` statuses, an index finds the files; for others, every row is read.
         """
@@ -591,7 +592,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return when the file that has been pending or indexing the longest became so, or None if there is
+        """Return since when the longest-waiting file has been pending or indexing, or None if there is
         none.
         """
         return next((row.since for row in self.waiting(mirror, 1)), None)

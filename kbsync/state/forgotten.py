@@ -1,7 +1,7 @@
 """Documents that forgotten mirrors left behind in their knowledge bases.
 
-The state keeps only ids and bases. They prove which documents kbsync may still delete (promise 6), and don't
-contain file names.
+The state keeps only ids and bases, which prove that kbsync may still delete these documents (promise 6). They
+don't contain file names.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Forgotten(Table):
     """Reads and writes the remaining documents of forgotten mirrors on one connection."""
 
     def keep(self, mirror: int, name: str, binding: int | None = None) -> None:
-        """Keep the ids of a mirror's documents under its `name`, for one binding or all."""
+        """Keep the ids of a mirror's documents under its `name`, for one binding or for all."""
         owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state {_PROVEN}"
         owned += " AND (:binding IS NULL OR u.binding = :binding)"
         values = {"mirror": mirror, "name": name, "binding": binding}

@@ -40,7 +40,7 @@ class HistoryEntry:
 
     `at`: when it happened, in epoch seconds. `path`: the file's path, or '' if the event is about several
     files. `former`: the path before a rename. `reason`: why the file failed, is held, was approved or is
-    kept. `by`: where the approval came from, `command` or `page`.
+    kept. `by`: where an approval came from, `command` or `page`.
     """
 
     at: float
@@ -94,8 +94,8 @@ class History(Table):
     ) -> list[HistoryEntry]:
         """Return the newest events of these mirrors since a time, at most `limit`, in chronological order.
 
-        `places`: only events about these files, or about files below these folders, by mirror and path. '' is
-        the root.
+        `places`: return only events about these files, or about files below these folders, given by mirror
+        and path. '' is the root.
         """
         where, values = ["at >= ?", f"h.mirror IN ({', '.join('?' * len(mirrors))})"], [since, *mirrors]
         condition = (

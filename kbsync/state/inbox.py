@@ -62,9 +62,9 @@ class Messages(Table):
         return [_read(row) for row in rows]
 
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
-        """Return the messages for mirrors that are in neither the state nor the config, oldest first.
+        """Return the messages for mirrors that are neither in the state nor in the config, oldest first.
 
-        While a reload of the config is pending, return none, because the reload may add these mirrors.
+        While a reload of the config is pending, return none, because it may add these mirrors.
         """
         if self.reloads():
             return []

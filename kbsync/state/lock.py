@@ -1,7 +1,7 @@
-"""Ensures that only one process at a time holds a state directory, and that its user can access the files in
+"""Ensures that only one process at a time holds a state directory, and that the user can access the files in
 it.
 
-The second half of this module finds files that the user can't use, and the command that fixes that.
+The second half of this module finds files that the user can't access, and the command that fixes that.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _ONLY = "mirror="
 class Holder:
     """The process that holds the lock.
 
-    `pid`: its id as seen from here. `since`: in epoch seconds. `keeps_running`: it mirrors until it is
-    stopped, as a daemon does. `only`: the mirrors that it was limited to, or empty for all.
+    `pid`: its process id as seen from here. `since`: in epoch seconds. `keeps_running`: whether it mirrors
+    until it is stopped, like a daemon. `only`: the mirrors that it was limited to, or empty for all.
     """
 
     pid: int
@@ -60,9 +60,9 @@ def held(
     """Hold the lock on a state directory. When the process ends, the kernel releases the lock, even after a
     crash.
 
-    `keeps_running`: the holder mirrors until it is stopped. `only`: the mirrors that it is limited to.
-    `config`: the file that commands may edit in the meantime. Raises `LockedError`, which names the process
-    that holds the lock.
+    `keeps_running`: whether the holder mirrors until it is stopped. `only`: the mirrors that it is limited
+    to. `config`: the file that commands may edit in the meantime. Raises `LockedError`, which names the
+    process that holds the lock.
     """
     with contextlib.ExitStack() as opened:
         fds = [file := open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)]
@@ -101,7 +101,7 @@ def holder(state_dir: Path) -> str:
 
 
 def taken_at(state_dir: Path) -> float | None:
-    """Return when the lock was last acquired, in epoch seconds; None if unknown."""
+    """Return when the lock was last acquired, in epoch seconds, or None if unknown."""
     with contextlib.suppress(OSError):
         return (state_dir / "lock").stat().st_mtime
     return None
@@ -144,10 +144,11 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file.
+    """A lock file and its note.
 
-    It has the file's inode, the devices and inodes of the file and its directory in the kernel's notation,
-    and the note that its last holder wrote. Without the file, it has only what the directory shows.
+    This includes the file's inode, the devices and inodes of the file and its directory in the kernel's
+    notation, and the note that the last holder wrote. Without the file, only the data about the directory is
+    known.
     """
 
     number: int
@@ -176,7 +177,7 @@ def _read_note(state_dir: Path) -> _Note:
 def _has_ended(note: _Note) -> bool:
     """Return whether the last holder has definitely ended.
 
-    This avoids listing all locks, which takes the kernel 8 ms.
+    This avoids having to list all locks, which takes the kernel 8 ms.
     """
     if not note.process.isdigit() or not note.namespace or note.namespace != _namespace():
         return False
@@ -216,8 +217,8 @@ def user_name(number: int) -> str:
 def unusable_paths(state_dir: Path) -> Iterator[Path]:
     """Yield the files and folders in the directory that the current user can't use, parents first.
 
-    Root can use all of them. For root, yield those that don't belong to the directory's owner instead (none
-    if that is root).
+    Root can use all of them. For root, yield those that don't belong to the directory's owner instead, or
+    none if that is root.
     """
     owner, is_root = state_dir.stat().st_uid, os.geteuid() == 0
     for path in _inside(state_dir):

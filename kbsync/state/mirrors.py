@@ -30,7 +30,8 @@ class Halt:
 class MirrorRecord:
     """A mirror as stored. `root` is the folder of its last run.
 
-    `hold_all`: the next pass asks before every deletion. `location`: the bound base as named in the config.
+    `hold_all`: whether the next pass asks before every deletion. `location`: the bound base as named in the
+    config.
     """
 
     id: int
@@ -283,7 +284,7 @@ class BindingFact(StrEnum):
 class Meta(Table):
     """Small facts about the daemon and, by id, about mirrors and bindings.
 
-    Those are deleted together with the mirror or binding.
+    The latter are deleted together with the mirror or binding.
     """
 
     def get(self, fact: MirrorFact | BindingFact | DaemonFact, owner: int) -> str:
@@ -308,9 +309,10 @@ MAX_PAUSE = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of a mirror: when it began and when it ends by itself, in epoch seconds.
+    """A pause of a mirror, with the times when it began and when it ends by itself, in epoch seconds.
 
-    `until` is None if only a user can end it. `is_quiet`: whether quiet hours began it, not a user.
+    `until` is None if only a user can end it. `is_quiet`: whether it was begun by quiet hours and not by a
+    user.
     """
 
     since: float
@@ -333,7 +335,7 @@ class Pauses(Table):
     def current(self, mirror: int, now: float) -> Pause | None:
         """Return the mirror's pause, unless it is over at `now`.
 
-        If the clock has been set back since the pause began, the pause begins now, because it must not last
+        If the clock has been set back since the pause began, let the pause begin now, so that it doesn't last
         longer than requested.
         """
         pause = self.stored(mirror)

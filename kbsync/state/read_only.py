@@ -46,7 +46,7 @@ class Tx:
 class SnapshotReader(Protocol):
     """Runs a function on a consistent snapshot. Raises `StateError`.
 
-    Implemented by a command's read-only state and by a daemon's store.
+    A command's read-only state implements this, and so does a daemon's store.
     """
 
     async def __call__(self, query: Callable[[Tx], T], /) -> T:
@@ -63,7 +63,7 @@ def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
 
 
 def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
-    """Copy a whole database as a consistent snapshot."""
+    """Copy a whole database from a consistent snapshot."""
     with destination.backup("main", source, "main") as copy:
         while not copy.done:
             copy.step(1000)

@@ -242,7 +242,10 @@ _CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raise `DamagedError` for anything but a file. It must be set aside, and opening a pipe would block."""
+    """Raise `DamagedError` for anything that isn't a regular file.
+
+    Opening a pipe would block, so it must be set aside.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -254,8 +257,8 @@ def refuse_no_file(path: Path) -> None:
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
-    """Raise `DamagedError` for a foreign file or missing tables, or `UsageError` for a newer kbsync's
-    file.
+    """Raise `DamagedError` for a foreign file or missing tables, or `UsageError` for a file of a newer
+    kbsync.
     """
     with transaction(connection):  # one snapshot: the file may be under creation
         version = version_of(connection)

@@ -48,8 +48,8 @@ class _Job:
 class StateStore:
     """The state of all mirrors.
 
-    `check`: whether the caller holds the lock, in which case the file is first checked for damage. Tests stop
-    the program in `on_commit("before"|"after")`.
+    `check`: whether the caller holds the lock. If so, the file is first checked for damage. Tests stop the
+    program in `on_commit("before"|"after")`.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class StateStore:
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction, and return its result once it is on disk.
 
-        Raises the exception that `work` raises (then only its own changes are undone), or `StateError`.
+        Raises `StateError`, or the exception that `work` raises. In the latter case, only the changes made by
+        `work` are undone.
         """
         return await asyncio.wrap_future(self.submit(work))
 
@@ -137,7 +138,7 @@ class StateStore:
 
     @contextmanager
     def state_errors(self) -> Iterator[None]:
-        """Turn errors of the file into a `StateError`. Damage also sets `damage`."""
+        """Turn errors of the file into a `StateError`. If the file is damaged, also set `damage`."""
         try:
             with state_errors(self.path):
                 yield
@@ -233,7 +234,7 @@ class StateCopy(StateStore):
     def __init__(self, original: ReadOnlyState) -> None:
         """Copy the state that a command reads.
 
-        If it is a restored one, the copy is prepared like one. Raises `StateError`.
+        If that state is a restored one, prepare the copy accordingly. Raises `StateError`.
         """
         self.path = original.path
         with state_errors(self.path):
@@ -243,7 +244,7 @@ class StateCopy(StateStore):
                 schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` in a transaction, which an error undoes."""
+        """Run `work` in a transaction. An error undoes all its changes."""
         with state_errors(self.path):
             return within(self._db, work)
 

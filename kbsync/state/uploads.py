@@ -76,7 +76,7 @@ def _row(upload: Upload) -> list[object]:
 
 
 def _in(states: Iterable[UploadState]) -> str:
-    """Return a condition worded like those of the indexes, so that SQLite recognizes which index fits."""
+    """Return a condition worded exactly as in the indexes, so that SQLite recognizes which index fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
 
 
@@ -111,7 +111,7 @@ class Uploads(Table):
     def get(self, upload: int, *states: UploadState) -> Upload | None:
         """Return the row with this id, or None if there is none.
 
-        With states given, the row must be in one of them.
+        If states are given, the row must be in one of them.
         """
         where = f"WHERE id = ? AND state {_in(states)}" if states else "WHERE id = ?"
         return next(self._select(where, (upload,)), None)
@@ -129,7 +129,7 @@ class Uploads(Table):
         return replace(upload, id=self._db.last_insert_rowid())
 
     def save(self, upload: Upload) -> None:
-        """Write those columns of an existing row that can change."""
+        """Write all columns of an existing row that can change."""
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
@@ -217,7 +217,7 @@ class Uploads(Table):
         """Return when the next row is due, in wall seconds, or None if nothing is waiting.
 
         No list is read and no poll starts before the given times. Rows that aren't waiting for anything
-        aren't read, because nearly every document is one of them and this is called very often.
+        aren't read: nearly all documents have such rows, and this is called very often.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -238,8 +238,8 @@ class Uploads(Table):
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """Return whether documents failed because the account was full, and whether one is being sent to test
-        for space.
+        """Return whether documents failed because the account was full, and whether a document is being sent
+        to test for space.
         """
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
@@ -352,7 +352,7 @@ class Uploads(Table):
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int) -> dict[int, int]:
-        """Return, by binding, how many documents of a mirror are proven by rows to be ours."""
+        """Return, by binding, how many documents of a mirror are provably ours according to the rows."""
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
             f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(PROVEN)} GROUP BY binding"
