@@ -1,4 +1,4 @@
-"""Lists all target types by their names in configs.
+"""Lists all target types by their names in the config.
 
 A new type needs a row here and a folder next to this file.
 """

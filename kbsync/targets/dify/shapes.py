@@ -29,10 +29,10 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class Dataset:
     """A knowledge base.
 
-    `doc_form`: how Dify splits its documents, or "" before the first one. `kind`: "" for a general base. For
-    a base that doesn't accept uploaded files, its kind in words. `retrieval`: its search settings, as in a
-    request. `fields`: the metadata fields by name, with "" for a field that kbsync can't fill, or None if
-    this version of Dify has no metadata.
+    `doc_form`: how Dify splits its documents, or "" before the first one. `kind`: "" for a general base, or a
+    description of the kind for a base that doesn't accept uploaded files. `retrieval`: its search settings,
+    as in a request. `fields`: the metadata fields by name, with "" for a field that kbsync can't fill, or
+    None if this version of Dify has no metadata.
     """
 
     card: BaseCard

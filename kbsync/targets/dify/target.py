@@ -98,7 +98,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send a document, together with any settings that a base without documents lacks."""
+        """Send a document, along with any settings that a base without documents still lacks."""
         dataset = self._dataset or await self._read_dataset()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
         # Some versions require the base's indexing technique in each request.

@@ -43,8 +43,8 @@ class MarkedRow(DocumentRow):
     def is_through(self) -> bool:
         """Whether the version in the marker is stored.
 
-        It is if the marker came with a new document, or if the document has changed since the marker was
-        written.
+        That is the case if the marker came with a new document, or if the document has changed since the
+        marker was written.
         """
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
@@ -125,8 +125,8 @@ _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
 def _result(item: object, *, is_stored: bool) -> FileResult:
     """Parse the outcome for a file.
 
-    For failed files, add requests return names, update requests return ids, and some versions return objects
-    with either.
+    For failed files, responses to adds contain names, and those to updates contain ids. Some versions return
+    objects with either.
     """
     fields = reading.object_of(item)
     doc_id = next(filter(None, map(fields.id, _IDS)), "" if fields else reading.id_of(item) or "")
@@ -135,7 +135,7 @@ def _result(item: object, *, is_stored: bool) -> FileResult:
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
-    """Return `data_status` by id, in upper case, or "" if it is missing."""
+    """Return `data_status` by id, in upper case. A missing status is ""."""
     rows = _first_list(body, "data", "list", "doc")
     if rows is None:
         return None
@@ -261,7 +261,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 def _leaves_open(case: ErrorCase) -> bool:
     """Return whether the outcome is unknown.
 
-    It is unknown if the error has no numeric code, has the code 200, or comes from a server or gateway.
+    That is the case if the error has no numeric code, has the code 200, or comes from a server or gateway.
     """
     number = number_in(case.code)
     is_vague = number is None or number >= 50000 or number in range(500, 600) or number == 200

@@ -203,7 +203,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send documents, several in each request. A new version updates its document in place."""
+        """Send documents, several per request. A new version updates its document in place."""
         results: dict[int, PutOutcome] = {
             index: refusal for index, document in enumerate(documents) if (refusal := self._refusal(document))
         }
@@ -225,8 +225,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Return the error for a document that the service would refuse after the whole upload, or None if it
-        wouldn't.
+        """Return the error for a document that the service would refuse after the whole upload, or None for
+        any other.
         """
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
@@ -290,7 +290,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return self._max_files.get((item.kind, bool(item.doc_id)), api.MAX_FILES)
 
     def _record_refused(self, batch: Sequence[UploadItem]) -> None:
-        """Record that this many documents were or may have been too many for one request."""
+        """Record that this many documents were, or may have been, too many for one request."""
         fewer = min(self._most_files(batch[0]), max(1, len(batch) // 2))
         self._max_files[batch[0].kind, bool(batch[0].doc_id)] = fewer
 
@@ -452,10 +452,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             self._recent_rows.pop(doc_id, None)
 
     async def _find_rows(self, ids: Iterable[str], lookup: Lookup) -> dict[str, MarkedRow]:
-        """Return the current rows of `ids`.
-
-        This reads the whole list only if an id can't be found otherwise.
-        """
+        """Return the current rows of `ids`. The whole list is read only if an id can't be found otherwise."""
         # Look up ids with a known page first: their pages show where the others are.
         for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):
             for _ in range(MAX_LOOKUP_PAGES):
@@ -472,7 +469,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Return the passages, in the ranking model's order if requested."""
+        """Return the passages, in the order given by the ranking model if requested."""
         settings = self._config.search
         ranking = settings.rerank_version or (RANKING if query.rerank else None)
         body = {

@@ -123,10 +123,9 @@ def form_body(fields: Mapping[str, Any], part: FilePart) -> RequestBody:
 
 
 def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
-    """Return a JSON body made of pieces: bytes as they are, and a file as base64. Raises `BodyMissingError`
-    if a file can't be opened.
+    """Return a JSON body made of pieces: bytes as they are, and a file as base64.
 
-    The quotes are in the pieces around the file.
+    The quotes are in the pieces around the file. Raises `BodyMissingError` if a file can't be opened.
     """
     with ExitStack() as files:
         opened = [

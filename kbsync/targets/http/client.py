@@ -106,8 +106,8 @@ _PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 class ClockSkew:
     """How far the target's clock is off.
 
-    `offset`: by how many seconds it was ahead of ours (negative: behind) at the last response, or None before
-    the first one.
+    `offset`: the number of seconds by which it was ahead of ours (negative: behind) at the last response, or
+    None before the first response.
     """
 
     offset: float | None = None
@@ -139,7 +139,7 @@ class ClientOptions(TypedDict, total=False):
 class HttpCall:
     """A call.
 
-    `body` creates a new request body for each attempt. `is_repeatable`: the call is safe to repeat.
+    `body` creates a new request body for each attempt. `is_repeatable`: whether the call is safe to repeat.
     """
 
     op: str
@@ -202,8 +202,9 @@ class Client:
         self._download_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
 
     def with_pace(self, pace: Callable[[], Awaitable[None]]) -> Client:
-        """Return a client with the same gate, breaker and connections, in which each attempt of each request
-        first waits for `pace`.
+        """Return a client with the same gate, breaker and connections.
+
+        Each attempt of each of its requests first waits for `pace`.
         """
         slow = copy(self)
         slow._pace = pace
@@ -407,8 +408,8 @@ class Client:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncGenerator[tuple[int, int], None]:
-        """Hold a slot of the gate. Yield its burst and the number of the call, which have to be passed back
-        with the outcome.
+        """Hold a slot of the gate. Yield its burst and the number of the call, to be passed back with the
+        outcome.
 
         Raises `Unavailable` while the target is down.
         """
@@ -600,8 +601,9 @@ class Client:
         return result
 
     def redact(self, text: str) -> str:
-        """Return the target's message without the key, which the message may echo, so that it is safe to show
-        and store.
+        """Return the target's message without the key, so that it is safe to show and store.
+
+        The message may echo the key.
         """
         return _redact(text, self._headers())
 

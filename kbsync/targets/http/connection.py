@@ -43,9 +43,9 @@ for _name in ("httpx", "httpcore"):  # these libraries log headers, and URLs wit
 class Timeouts:
     """Timeouts in seconds.
 
-    `read` and `write` limit each wait for bytes. `whole` limits the time from a request's slot to its
-    response. An upload gets additional time, for its size on a slow connection and for our own byte rate
-    limit.
+    `read` and `write` limit each wait for bytes. `whole` limits the time from when a request gets its slot to
+    its response. An upload gets additional time, because of its size on a slow connection and because of our
+    own byte rate limit.
     """
 
     connect: float = 10.0
@@ -152,8 +152,8 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 
 
 def is_direct(url: httpx.URL, no_proxy: str) -> bool:
-    """Return whether the environment doesn't set a proxy for `url`: it is this machine, or `no_proxy` lists
-    its host.
+    """Return whether the environment sets no proxy for `url`, because that is this machine or `no_proxy`
+    lists its host.
 
     Each entry is a name, which includes all names below it (`.corp.example`, `*.corp.example`), an address, a
     range of addresses (`10.0.0.0/8`), or `*`. With a port (`kb:8080`), it applies only to that port. Names
@@ -238,7 +238,7 @@ class _Connections(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close the connections. Those in use are closed when their responses are."""
+        """Close all connections. Those that are in use are closed when their responses are."""
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()

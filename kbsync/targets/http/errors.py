@@ -49,7 +49,7 @@ class HttpResponse:
 
     @property
     def fields(self) -> Fields:
-        """The fields of the body if it is a JSON object, otherwise empty."""
+        """The fields of the body if that is a JSON object, otherwise empty."""
         return object_of(self.body)
 
     @property
@@ -68,7 +68,7 @@ class HttpResponse:
 
     @property
     def date(self) -> float | None:
-        """When the target sent the response, by its own clock, to the second, or None if unknown."""
+        """When the target sent the response, by its own clock and to the second, or None if unknown."""
         return _date(self.headers.get("date", ""))
 
     @property
@@ -116,7 +116,7 @@ class TooLargeError(UnreadableResponseError):
 
 
 class CompressedError(UnreadableResponseError):
-    """A response is compressed although kbsync didn't request that."""
+    """A response is compressed although kbsync didn't ask for that."""
 
 
 class BodyChangedError(Exception):
@@ -158,9 +158,9 @@ class Sign(enum.Enum):
 class FailedRequest:
     """A failed request.
 
-    `may_retry`: a retry may soon succeed. `retry_after`: the seconds in the Retry-After header, if any. This
-    is a value and not an exception, so that `error` has no transport error attached, which would contain the
-    request and its key.
+    `may_retry`: whether a retry may soon succeed. `retry_after`: the seconds in the Retry-After header, if
+    any. This is a value and not an exception, so that `error` has no transport error attached, which would
+    contain the request and its key.
     """
 
     error: TargetError
@@ -187,7 +187,7 @@ class SendTrace:
             self._has_left = self._has_left or facts["request"].method != b"CONNECT"
 
     def may_have_arrived(self, error: Exception) -> bool:
-        """Return False only if the target certainly received nothing."""
+        """Return False only if it is certain that the target received nothing."""
         if isinstance(error, _NEVER_SENT):
             return False
         return self._has_left or not self._is_traced

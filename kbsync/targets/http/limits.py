@@ -123,7 +123,7 @@ class MissingCalls:
     def remembered(self, op: str) -> Iterator[None]:
         """Remember whether the service has the call `op`, which is made inside the context.
 
-        Once the service has proved not to have the call, raise `NotOffered` for an hour without sending a
+        Once it has been proven that the service doesn't, raise `NotOffered` for an hour without sending a
         request.
         """
         self.check(op)
@@ -185,7 +185,10 @@ class Account:
         """No request starts before this time."""
 
     def be_quiet(self, seconds: float) -> None:
-        """Pause for this many seconds, as the service requested. Of several pauses, the longest counts."""
+        """Pause for this many seconds, as requested by the service.
+
+        If there are several pauses, the longest counts.
+        """
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
 
 

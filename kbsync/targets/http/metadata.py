@@ -30,8 +30,7 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """Return the tags in front matter, listed on one line or several. If the front matter has no end, there
-    are none.
+    """Return the tags in front matter, listed on one line or several. Front matter without an end has none.
 
     This reads the front matter line by line, because kbsync parses a document's YAML only in the sandbox and
     this function runs outside it.

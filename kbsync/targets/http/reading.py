@@ -30,7 +30,7 @@ def text_of(value: object) -> str:
 
 
 def id_of(value: object) -> str | None:
-    """Return an id as a string, given JSON text or a JSON integer, or None for anything else.
+    """Return an id as a string. It may be JSON text or a JSON integer; return None for anything else.
 
     A float isn't accepted, either: above 53 bits, it has already lost digits.
     """
@@ -40,23 +40,23 @@ def id_of(value: object) -> str | None:
 
 
 def integer(value: object) -> int | None:
-    """Return the value of an integer or of a string of digits, or None for anything else."""
+    """Return an integer, which may be given as a string of digits, or None for anything else."""
     if isinstance(value, str):
         return number_in(value.strip())
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def count_of(value: object) -> int | None:
-    """Return a count, or None if there isn't a valid one.
+    """Return a count, or None if the value isn't one.
 
-    A count is an integer or digits, not negative, and small enough for SQLite.
+    A count is an integer or a string of digits, not negative, and small enough for SQLite.
     """
     count = integer(value)
     return count if count is not None and 0 <= count <= _MAX_COUNT else None
 
 
 def number(value: object) -> float | None:
-    """Return a number, such as a score, or None for anything else and for absurdly large numbers."""
+    """Return a number, such as a score. Return None for anything else, and for absurdly large numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _MAX_NUMBER else None
@@ -294,8 +294,8 @@ FetchPage = Callable[[int, int], Awaitable[ListPage[T]]]
 def real_size(page: ListPage[T], size: int) -> int:
     """Return the page size that the server really uses, which is the length of a first page that isn't full.
 
-    Requesting that size from then on reads every row, whether the server pages by the requested size or by
-    its own.
+    If that size is requested from then on, every row is read, whether the server pages by the requested size
+    or by its own.
     """
     count = len(page.rows)
     return size if count == page.total or not _MIN_PAGE_CAP <= count < size else count
@@ -359,7 +359,7 @@ class ListSweep(Generic[T]):
     def is_doubtful(self) -> bool:
         """Whether the list may be incomplete.
 
-        It may be if it has fewer documents than every count that it reported, or if it reported none.
+        That is the case if it has fewer documents than every count that it reported, or if it reported none.
         """
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 

@@ -182,7 +182,10 @@ def case_of(
     is_error: bool = False,
     is_of_document: bool = True,
 ) -> ErrorCase:
-    """Return a response in the form that rules check. `matched_text` defaults to `message` without names."""
+    """Return a response in the form that rules check.
+
+    By default, `matched_text` is `message` without names.
+    """
     shown = response.excerpt
     if response.status in REDIRECT:
         # Omit the query, which may be secret and doesn't belong in a base_url, and any username and
@@ -346,7 +349,7 @@ MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
 def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final: bool = False) -> DocStatus:
     """Return the status of a document that the service failed to index, with its reason.
 
-    `is_quota`: the account is to blame, not the document. A reason that mentions money implies this.
+    `is_quota`: whether the account is to blame, not the document. A reason that mentions money implies this.
     `is_final`: see `DocStatus`.
     """
     reason = quote_message(words) or "the service gives no reason"
@@ -411,8 +414,9 @@ COMMON: tuple[ErrorRule, ...] = (
 
 
 def is_completion(response: HttpResponse) -> bool:
-    """Return whether the response is a chat completion, whatever the envelope of the service's other
-    responses.
+    """Return whether the response is a chat completion.
+
+    The envelope of the service's other responses doesn't matter.
     """
     body = response.fields
     return response.is_success and isinstance(body.get("choices"), list) and not body.get("error")

@@ -1,9 +1,8 @@
-"""The base class of every target that a service hosts. It creates the client from the config and implements
-the contract.
+"""The base class of every target that a service hosts.
 
-It decides which documents not to send, and what the refusal of one document means for the others. It accepts
-a list only if it is complete, believes that a document is gone only if its base still exists, and removes our
-key from every reason.
+It creates the client from the config and implements the contract. It decides which documents not to send, and
+what the refusal of one document means for the others. It accepts a list only if that is complete, believes
+that a document is gone only if its base still exists, and removes our key from every reason.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Return for how many seconds after a reindex request a reported failure may still be the old one."""
+    """Return how many seconds after a reindex request a reported failure may still be the old one."""
     return min(_MAX_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -99,7 +98,7 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     search: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """Return the result of `search`, with the service's ranking model if the config requests it.
+    """Return the result of `search`, using the service's ranking model if the config requests it.
 
     If the ranking model may have failed (it doesn't exist, the account has no credit or plan for it, or the
     error's code is in `overloaded`), search again without it, unless the key is refused or the service
@@ -121,8 +120,8 @@ async def search_ranked(
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Return why a service would refuse a document, usually only after the whole upload, or None if it
-    wouldn't.
+    """Return why a service would refuse a document, or None if it wouldn't. Most services do so only after
+    the whole upload.
 
     `max_bytes`: the limit in the config, if any. Any other limit is the service's own.
     """
@@ -154,11 +153,11 @@ Row = TypeVar("Row", bound=DocumentRow)
 
 
 class ServiceTarget(Target, Generic[Row]):
-    """A knowledge base hosted by a service.
+    """A knowledge base hosted by a service. Raises `UsageError` if the settings can't be used.
 
     A service's subclass defines `takes` and the calls above the comment "what follows"; this class builds the
     rest from them. Those calls use `_client` and raise `TargetError`, with the code `GONE` if the document
-    doesn't exist. Raises `UsageError` if the settings can't be used.
+    doesn't exist.
     """
 
     only_recipe: ClassVar[str]
@@ -222,10 +221,7 @@ class ServiceTarget(Target, Generic[Row]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Set the attributes that the service's calls need besides `_config` and `_client`.
-
-        This sends no request.
-        """
+        """Set what the service's calls need besides `_config` and `_client`. This sends no request."""
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers with the key for a request."""
@@ -315,7 +311,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def _check_list(self, shown: int, claimed_count: int = 0) -> None:
         """Raise `Unavailable` if the list shows far fewer documents than the base counts.
 
-        `claimed_count`: the list's own count. Raises `Halted` if the base doesn't exist.
+        `claimed_count`: the count that the list itself reports. Raises `Halted` if the base doesn't exist.
         """
         # A short or empty list doesn't prove that documents are gone; compare it with the base's own count
         # (promise 1).
@@ -402,7 +398,7 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """Return a page of the list; pages are numbered from 1. Required unless `rows` is overridden.
+        """Return a page of the list. Pages are numbered from 1. Required unless `rows` is overridden.
 
         If `row` is defined, the newest documents come first.
         """
@@ -436,7 +432,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Return the passages that match a search, each with its document's id.
 
-        The query must have a text.
+        The query's text must not be empty.
         """
 
     def is_gone(self, error: TargetError) -> bool:
@@ -444,11 +440,10 @@ class ServiceTarget(Target, Generic[Row]):
         return isinstance(error, Rejected) and error.code == GONE
 
     def missing_call_error(self, error: Rejected) -> Rejected:
-        """Return the error for an upload if the base exists but the service doesn't seem to have the upload
-        call.
+        """Return the error for an upload if the base exists but the service seems to lack the upload call.
 
-        The response probably didn't come from the service, so the engine retries a few times. It may concern
-        only this document (promise 9).
+        The response probably didn't come from the service, so the engine retries a few times. The error may
+        concern only this document (promise 9).
         """
         reason = f"refused, although the {self.calls_base} exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=True)
@@ -458,7 +453,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each document in its own request, without retries. Return the outcomes in the same order.
 
-        If one has to wait for the service or the user, the rest aren't sent.
+        If a document has to wait for the service or the user, the remaining ones aren't sent.
         """
         outcomes: list[PutOutcome] = []
         down: TargetError | None = None
@@ -496,7 +491,8 @@ class ServiceTarget(Target, Generic[Row]):
         fields: Mapping[str, Any] | None = None,
         content_type: str | None = OCTETS,
     ) -> P:
-        """For `upload`, POST a form with a document's bytes, without retries. Return the parsed response.
+        """POST a form with a document's bytes, without retries, and return the parsed response. For use in
+        `upload`.
 
         `name`: the name of the file, if it isn't the document's. Raises `Unsure` if `parse` returns None.
         """
@@ -538,7 +534,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
         """Return the rows on the newest pages of the list, and the ids to query individually.
 
-        There are never more requests than ids (ADR 15).
+        This never takes more requests than there are ids (ADR 15).
         """
         try:
             rows, requests = await find_on_pages(self.page, set(ids))
@@ -549,7 +545,7 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, rest[: len(ids) - requests]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document or the error that reading it raised, or None if it is gone and the base still
+        """Return each document, the error that reading it raised, or None if it is gone and the base still
         exists.
         """
         # Check the base once for all missing documents, and after them: before, it could still disappear.
@@ -632,7 +628,10 @@ class ServiceTarget(Target, Generic[Row]):
         return self._read_list(self._request_page)
 
     async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
-        """Return the rows of those `ids` that are in the list, reading it until all of them are found."""
+        """Return the rows of those `ids` that are in the list.
+
+        Stop reading the list once all of them are found.
+        """
         wanted, found = set(ids), dict[str, Row]()
         async with aclosing(self.rows()) as rows:
             async for row in rows:
@@ -652,8 +651,8 @@ class ServiceTarget(Target, Generic[Row]):
     async def _translate_refusal(self, documents: Awaitable[P]) -> P:
         """Return a page of the list, or the states of documents.
 
-        While the base exists, raises `Unavailable` for every refusal, because a list without an error must be
-        complete, and the engine would ask again without a pause.
+        While the base exists, every refusal becomes `Unavailable`: a list without an error must be complete,
+        and the engine would ask again without a pause.
         """
         try:
             return await documents
@@ -662,7 +661,7 @@ class ServiceTarget(Target, Generic[Row]):
             raise await self._check_base_first(later) from error
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Search, and return the best hits first. The hits have no `path`, which the engine knows by their
+        """Search, and return the best hits first. Hits have no `path`, because the engine finds it by their
         ids.
 
         Services can't filter by path, type or date. With such filters, this returns all hits for the engine

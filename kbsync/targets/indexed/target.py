@@ -1,7 +1,7 @@
 """A target whose index kbsync keeps itself. A document is searchable when `put` returns.
 
-The first document or question loads the parser, numpy, the tokenizer or the model weights as needed, along
-with the modules that split or search. A pass over an unchanged folder needs none of them.
+The parser, numpy, the tokenizer, the model weights, and the modules that split or search are loaded with the
+first document or question that needs them. A pass over an unchanged folder needs none of them.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 
 class IndexedTarget(Target):
-    """A target based on the store that `store` opens."""
+    """A target that keeps its documents in the store opened by `store`."""
 
     updates_in_place = True
 
@@ -234,7 +234,7 @@ class IndexedTarget(Target):
     async def base(self) -> Base:
         """Return the index as a base.
 
-        If it is missing or damaged, an empty index with a new id replaces it.
+        If the index is missing or damaged, replace it with an empty one that has a new id.
         """
         uuid, documents = await in_thread(self._store.check)
         former = (*self._store.writers, self._store.checked_revision)
@@ -337,8 +337,9 @@ class IndexedTarget(Target):
 
     @property
     def scale(self) -> str:
-        """A value that two targets share if and only if their scores are comparable: same type, model and
-        rerank service.
+        """A value that two targets share if and only if their scores are comparable.
+
+        That requires the same type, model and rerank service.
         """
         return f"{self.kind} {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
 

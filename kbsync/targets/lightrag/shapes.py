@@ -61,10 +61,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:
-    """Classify a response by the server's message.
-
-    If the message isn't a known one, the HTTP status decides.
-    """
+    """Classify a response by the server's message or, if the message is unknown, by the HTTP status."""
     body = response.fields
     detail = body.text("detail")
     is_busy = response.is_success and body.get("status") == "busy"
@@ -165,7 +162,7 @@ def _status(item: Fields) -> DocStatus:
 def is_deleting(response: HttpResponse) -> bool:
     """Return whether the server is deleting documents.
 
-    It reports that at once, even while its status text is still outdated.
+    It reports that at once, even while its status text is outdated.
     """
     return response.fields.get("destructive_busy") is True
 

@@ -117,8 +117,8 @@ class LightragTarget(ServiceTarget[Row]):
         """Return the states of documents.
 
         Read one page of the documents that changed last, then the unfinished ones, then those that finished
-        last. Search the whole list for all others, and for the originals of duplicates. If the list has just
-        been read, they are UNKNOWN.
+        last. Search the whole list for all others, and for the originals of duplicates. If the list has only
+        just been read, they are UNKNOWN.
         """
         wanted, absent = set(ids), UNKNOWN
         rows: dict[str, Row] = {}
@@ -164,7 +164,7 @@ class LightragTarget(ServiceTarget[Row]):
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """Delete a batch.
 
-        Return whether the server reports success or its list no longer contains any of it.
+        Return whether the server reports success, or its list no longer contains any of it.
         """
         if await self._delete_rows([*map(document_id, ids)]):
             return True
@@ -194,7 +194,7 @@ class LightragTarget(ServiceTarget[Row]):
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the documents, excluding refused uploads.
 
-        The record of a failed upload counts as a document, unless there is a document with that name.
+        The record of a failed upload counts as a document unless a document with that name exists.
         """
         listed_ids: set[str] = set()  # documents come before these records, because the list is sorted by id
         async with aclosing(super().rows()) as rows:
@@ -214,7 +214,10 @@ class LightragTarget(ServiceTarget[Row]):
         return await self._client.read("list", "/documents/paginated", shapes.page_of, json=body)
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Search. If the engine will filter the hits by path, type or date, request more passages."""
+        """Search the server.
+
+        If the engine will filter the hits by path, type or date, request more passages.
+        """
         number = MAX_PASSAGES if query.selects else min(MAX_PASSAGES, PASSAGES * query.top_k)
         body = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         return shapes.passages(await self._client.request("search", "POST", "/query/data", json=body))

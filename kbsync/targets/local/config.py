@@ -32,8 +32,7 @@ class LocalTargetConfig(IndexedTargetConfig):
     ] = None
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that is equal for two mirrors if and only if they would use the same knowledge
-        base."""
+        """Return a key that two mirrors share if and only if they would use the same knowledge base."""
         if self.path is None:
             return ("local", "default", mirror)
         return ("local", "path", os.path.realpath(self.path))

@@ -1,9 +1,9 @@
 """Restores passages that files share at OGX.
 
 OGX identifies passages only by their text, so files with identical text share them. When one of these files
-is detached, searches no longer find the others. In that case, kbsync restores the passages from a remaining
-file, because the store also keeps them with each file. Searches find them under the file that inserted them
-last.
+is detached, searches no longer find the others. In that case, kbsync restores the passages from one of the
+remaining files, because the store also keeps them with each file. Searches find them under the file that
+inserted them last.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class SharedPassages:
         self._ids: dict[str, frozenset[str]] = {}
 
     async def find_alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return the remaining files, ours first, that may have the text of a deleted file.
+        """Return the remaining files, ours first, that may have the same text as a deleted file.
 
-        These are the files with passages of the same length. A file that is stored but not attached is left
-        over from an interrupted deletion and has no passages. In that case, files match by size in bytes, or
-        as another version of the file.
+        These are the files with passages of the same length. If a file is stored but not attached, it is left
+        over from an interrupted deletion and has no passages. In that case, files match if they have the same
+        size in bytes or are another version of the file.
         """
         leaving = frozenset(ids)
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}

@@ -143,9 +143,9 @@ def _hash_tag(*words: object) -> str:
 class FileNames:
     """Makes the names of uploaded files.
 
-    A name is the flattened path, `~`, a tag of store, prefix and length, and a tag of the upload. Some
-    servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader by the
-    name and recognizes few text formats, so text files get a text extension there.
+    A name consists of the flattened path, `~`, a tag of store, prefix and length, and a tag of the upload.
+    Some servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader
+    by the name and recognizes few text formats, so text files get a text extension there.
     """
 
     store: str

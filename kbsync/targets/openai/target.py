@@ -138,7 +138,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _upload(self, document: Outgoing) -> str:
         """Store the file, which isn't a document yet, and return its id.
 
-        Never raises `Unsure`: an unattached file isn't a document, and a lost one is deleted later.
+        Never raises `Unsure`, because an unattached file isn't a document, and a lost one is deleted later.
         """
         extension = extension_of(document.path)
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
@@ -181,8 +181,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, DocumentRow], Sequence[str]]:
         """Search for files among the newest in the list.
 
-        Return their rows, and the ids to request one by one: those that weren't found, or all of them if
-        there are few.
+        Return their rows, and the ids to request one by one. These are the ids that weren't found, or all of
+        them if there are few.
         """
         rows: dict[str, DocumentRow] = {}
         if len(ids) > MAX_SINGLE_POLLS:

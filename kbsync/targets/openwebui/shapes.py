@@ -75,8 +75,8 @@ class StoredFile:
 
     @property
     def is_in_own_collection(self) -> bool:
-        """Whether the file's text is indexed only for the file itself, and not yet for the base, which is the
-        next step.
+        """Whether the file's text has been indexed for the file itself, but not yet for the base, which is
+        the next step.
         """
         return self.collection.startswith("file-")
 
@@ -117,7 +117,7 @@ class StoredFile:
     def listed(self, prefix: str, state: DocState) -> Listed:
         """Return the file as a row of the list.
 
-        If the file is under another mirror's prefix, the row has no path.
+        If the file has another mirror's prefix, the row has no path.
         """
         whole = self.path
         upload_id, recipe, _ = self.mark or (None, None, "")
@@ -135,7 +135,7 @@ def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) 
 
 
 def safe(name: str) -> str:
-    """Return a name that survives a form unchanged. The server doesn't unescape names in forms."""
+    """Return a name that survives a form unchanged, because the server doesn't unescape names in forms."""
     return _UNSAFE.sub("_", name)
 
 
@@ -237,7 +237,7 @@ _RIGHTS = "check the permissions of the user that api_key belongs to"
 def _may_be_rights(case: ErrorCase) -> bool:
     """Return whether a refusal may mean that the key lacks permission.
 
-    It must be the server's own message, not a firewall's page, and not be about money.
+    For that, it must be the server's own message, not a firewall's page, and must not be about money.
     """
     return case.is_error and rules.ACCOUNT.search(case.matched_text) is None
 

@@ -151,8 +151,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- status -----------------------------------------------------------------------------------
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states. A linked file is searchable, because the server links a file once its passages
-        are in the base.
+        """Return the states of files. A linked file is searchable, because the server links a file once its
+        passages are in the base.
 
         Read a page of the base first, then the user's newest files, which may still be waiting, then more
         pages for finished files, and the rest one by one. If the base already has a file's text, change the
@@ -181,8 +181,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """Return a file's status from its row in the base and, if the newest files were read, from its row
-        among those.
+        """Return a file's status from its row in the base and, if the newest files were read, from its row in
+        their list.
         """
         if row and row.is_searchable and not is_twin:
             return READY
@@ -209,7 +209,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
         """Return the base's files, most recently changed first.
 
-        Stop paging once all `wanted` or `limit` files are listed.
+        Stop paging once all `wanted` files, or `limit` files, are listed.
         """
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
@@ -268,7 +268,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     def _busy_status(self, file: StoredFile) -> DocStatus:
         """Return the status of a file that the server may still be indexing.
 
-        A pass waits for that for a minute at most.
+        A pass waits for a minute at most.
         """
         if self._age_of(file.updated) < USUAL_INDEXING_SECONDS:
             return INDEXING
@@ -308,7 +308,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- delete, list, rename --------------------------------------------------------------------------------
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove files from this base, delete those that no other base has, and then check each of them."""
+        """Remove files from this base, delete those that are in no other base, and then check each of
+        them.
+        """
         try:
             await self._clean_up(tuple(dict.fromkeys(ids)))
         except TargetError as error:
@@ -350,11 +352,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:
-        """Remove files with the server's own call for mirroring. Return False, without removing any, if a
-        file is being indexed.
+        """Remove files with the server's own call for mirroring. If a file is being indexed, remove none and
+        return False.
 
         The call removes only files linked to this base, but also the passages of every file with the same
-        text. So the text of a file that has the same text as another one is changed first.
+        text. So if another file has the same text, the file's text is changed first.
         """
         rows = (await self._read_page(1, PAGE_SIZE)).rows  # the files that changed last
         other_hashes = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
@@ -429,7 +431,7 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Return those of the `ids` that have a twin in the list.
+    """Return which of the `ids` have a twin in the list.
 
     A twin is another file with the same text that isn't requested, isn't ours, or is older.
     """

@@ -35,8 +35,7 @@ class PostgresTargetConfig(IndexedTargetConfig):
     searches_all: ClassVar[bool] = True
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that is equal for two mirrors if and only if they would use the same knowledge
-        base."""
+        """Return a key that two mirrors share if and only if they would use the same knowledge base."""
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, context: TargetContext) -> Target:

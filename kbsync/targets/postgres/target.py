@@ -45,7 +45,7 @@ class PostgresTarget(IndexedTarget):
         """Open the knowledge base in the database of `config`, without loading a model.
 
         This connects only if `has_to_be` is set, which requires an existing knowledge base. Raises
-        `UsageError` if that doesn't exist, if psycopg isn't installed, or if the password can't be read.
+        `UsageError` if there is none, if psycopg isn't installed, or if the password can't be read.
         """
 
         def store() -> Store:

@@ -70,7 +70,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         return outcomes
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Store a document, then send its path and tags as metadata, which chats can filter by."""
+        """Store a document, then send its path and tags as metadata. Chats can filter by these."""
         stored = await self._send_file(self._documents, document, shapes.stored_of)
         path = f"{self._documents}/{quote(stored.id, safe='')}"
         # Metadata is optional, so an error doesn't count.
@@ -100,7 +100,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states, and start parsing the documents that haven't been parsed."""
+        """Return the states, and start parsing documents that haven't been parsed yet."""
         rows = await self._rows_among(ids)
         states = dict.fromkeys(ids, MISSING) | {row.id: row.status for row in rows.values()}
         # Not while a request of ours may be in flight: a late second one would parse the document twice, and
@@ -118,7 +118,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
         return states
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Start parsing the documents that haven't been parsed.
+        """Start parsing documents that haven't been parsed yet.
 
         Return the status of those that RAGFlow refuses to parse.
         """

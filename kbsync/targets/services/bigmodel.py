@@ -1,6 +1,6 @@
 """Error codes of Zhipu's open platform, grouped by meaning.
 
-The platform's knowledge API and models share them. Source: the platform's page of error codes.
+The platform's knowledge API and its models share them. Source: the platform's page of error codes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Blocking clients of embedding and rerank services, which the index calls from its threads.
 
-The HTTP library and asyncio are imported with the first text or query.
+The HTTP library and asyncio are imported when the first text or query arrives.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class ServiceClassifier:
 def refuses_everything(error: Rejected) -> TargetError:
     """Return the error for a service that refused even a harmless text.
 
-    It blames the key or the model, not a text.
+    The key or the model is to blame, not a text.
     """
     if error.code == FORBIDDEN:
         fix = "in the config, set an embedding.api_key that has access to the model"
@@ -212,7 +212,7 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 
 def is_too_long(error: Rejected) -> bool:
-    """Return whether the message or the code blames the length of a text."""
+    """Return whether the message or the code says that a text is too long."""
     return error.code in ("413", "422", "1261") or _TOO_LONG.search(error.reason) is not None
 
 
@@ -284,7 +284,7 @@ class EmbeddingService:
         self._client = _service_client(config, "embedding", self._dialect.path, transport, is_first)
 
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
-        """Return a vector for each item, in order, or `Rejected` in place of one that the service refuses.
+        """Return a vector for each item, in order, or `Rejected` for an item that the service refuses.
 
         For a query, a busy service is called only once, because a user is waiting. Raises `Unavailable` or
         `Halted` if the service itself is to blame.
@@ -361,7 +361,7 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """Send one request, and a few more for texts that got no vector, because a later response may have
+        """Send one request, and a few more for texts that got no vector, because a later response may include
         one.
         """
         vectors = await self._request_vectors(items, is_query)
@@ -393,7 +393,7 @@ class EmbeddingService:
     async def _request_vectors(
         self, items: Sequence[EmbeddingItem], is_query: bool
     ) -> list[NDArray[np.float32] | None]:
-        """Send one request. The result is None for a text without a vector in the response."""
+        """Send one request. For a text without a vector in the response, return None."""
         patience = 0 if is_query else PATIENCE
         is_compact = self._takes_base64 is not False
         body = embedding_body(self._config, items, is_query=is_query, base64=is_compact)

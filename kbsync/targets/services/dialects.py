@@ -104,7 +104,10 @@ def asks_for_base64(config: EmbeddingConfig) -> bool:
 def embedding_body(
     config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool, base64: bool = True
 ) -> dict[str, Any]:
-    """Return the request for the vectors of `items`. `base64`: use that encoding if the dialect has it."""
+    """Return the request for the vectors of `items`.
+
+    `base64`: whether to use that encoding if the dialect has it.
+    """
     texts = [item.text for item in items]
     # One key per object: the models behind the gateway refuse two, or combine them into one vector.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
@@ -200,7 +203,7 @@ def _list_of(body: object) -> Sequence[object]:
 
 
 def _vector(row: object) -> NDArray[np.float32] | None:
-    """Return the vector, or None if the row has none (null or an empty list)."""
+    """Return the vector, or None if the row doesn't contain one (null or an empty list)."""
     import numpy as np
 
     value = row.get("embedding", ()) if isinstance(row, Mapping) else row

@@ -1,8 +1,8 @@
 """The config block of `type: zhipu`, the knowledge API of Zhipu BigModel, and the recipes of documents there.
 
 `knowledge_type` (the manual's term) is the service's way of splitting documents: 1 titles and paragraphs, 2
-questions and answers, 3 rows, 5 your own separators, 6 pages, 7 single items. The extension of the uploaded
-file's name determines which ones are allowed.
+questions and answers, 3 rows, 5 your own separators, 6 pages, 7 single items. Which ones are allowed depends
+on the extension of the uploaded file's name.
 """
 
 from __future__ import annotations
@@ -236,15 +236,15 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reslicing_of(slicing: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with which a stored document can be split again."""
+    """Return the fields by which a stored document can be split again."""
     return {key: slicing[key] for key in ("knowledge_type", *_CUSTOM_DEFAULTS) if key in slicing}
 
 
 def recipe_of(slicing: Mapping[str, Any]) -> str | None:
-    """Return the recipe of a sent or listed document, or None if the list doesn't say enough.
+    """Return the recipe of a sent or listed document, or None if the list doesn't contain enough information.
 
-    A recipe is short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`. The list doesn't
-    include the word limit, so if the state is lost, kbsync uploads documents with a word limit again.
+    A recipe is short and readable, such as `k1`, `k3`, `k5:1f0c9a3b`, `k1:images` or `k1!w500`. The list
+    doesn't include the word limit, so if the state is lost, kbsync uploads documents with a word limit again.
     """
     # Every user's state contains these texts; a different form would upload everything again.
     number, images = slicing["knowledge_type"], slicing.get("parse_image", False)

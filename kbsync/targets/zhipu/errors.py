@@ -377,10 +377,9 @@ def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
 
 
 def skew_sentence(offset: float) -> str:
-    """If the clocks differ, return the end of the message about a refused token, because tokens contain
-    times.
+    """Return the end of the message about a refused token.
 
-    Otherwise, return "".
+    It mentions the clocks if they differ, because tokens contain times; otherwise, it is "".
     """
     if abs(offset) <= ALARMING_OFFSET:
         return ""
@@ -392,7 +391,7 @@ def skew_sentence(offset: float) -> str:
 class ZhipuClassifier:
     """Classifies responses, and phrases errors for users.
 
-    An expired token is an error to retry, because each request has a new token, until the service refuses a
+    Each request has a new token. An expired one is therefore an error to retry, until the service refuses a
     token that was signed later. Errors never contain the key or a signature, even if the service echoes them.
     """
 

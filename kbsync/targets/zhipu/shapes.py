@@ -44,7 +44,7 @@ Images = Mapping[str, str]
 
 
 def number_of(some_id: str) -> int | str:
-    """Return an id in the form required in request bodies: as a number if it looks like one."""
+    """Return an id in the form that request bodies need, which is a number if the id looks like one."""
     number = number_in(some_id)
     return some_id if number is None else number
 
@@ -74,7 +74,7 @@ def data_of(body: Any) -> Any:
 
 
 def listed_in(body: Any) -> Any:
-    """Return the list in the envelope, which is under `list` or directly in it."""
+    """Return the list in the envelope, which is either under `list` or directly there."""
     content = data_of(body)
     return content.get("list") if isinstance(content, dict) else content
 
@@ -108,7 +108,8 @@ class ZhipuDocument(DocumentRow):
     def failed(self, *, has_room: bool) -> DocStatus:
         """Return the status of a document that the service failed to index.
 
-        `has_room`: the account has space left, so a message about space or length is only about the document.
+        `has_room`: whether the account has space left. If so, a message about space or length concerns only
+        the document.
         """
         failure = self.failure
         words = quote_message(failure.text)

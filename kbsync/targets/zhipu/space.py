@@ -41,8 +41,8 @@ class AccountSpace:
     async def take(self, name: str, size: int) -> None:
         """Reserve `size` bytes before an upload. Call `ended` after it.
 
-        Raises `Halted("quota")` if the account has less left, or `Unavailable` if it may have enough once the
-        uploads in progress have ended.
+        Raises `Halted("quota")` if the account has less space left, or `Unavailable` if it may have enough
+        once the uploads in progress have ended.
         """
         async with self._turn:
             if self._known is None:
@@ -77,8 +77,8 @@ class AccountSpace:
     async def has_room(self, size: int = 1) -> bool:
         """Ask the service whether `size` bytes, and any words, are left.
 
-        The used space already includes accepted documents. For such a document, any remaining space is
-        therefore enough.
+        For a document that has been accepted, any remaining space is enough, because the used space already
+        includes it.
         """
         async with self._turn:
             await self._refresh()

@@ -415,7 +415,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     def _created(self, remote_id: str) -> float | None:
         """Return the time when a document was created, by our clock.
 
-        Return None if the service's clock differs a lot from ours, because ids may use a different clock from
+        Return None if the service's clock differs a lot from ours, because ids may not use the same clock as
         responses.
         """
         created, offset = shapes.created_of(remote_id), self.clock_offset or 0.0
