@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def revision() -> str:
-    """Return the commit of this build; "" for an editable install or if the build didn't record it."""
+    """Return the commit of this build, or "" if the build didn't record it or the install is editable."""
     path = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib is slow to load)
     try:
         with open(path, encoding="utf-8") as file:
@@ -24,7 +24,7 @@ def version_and_revision() -> str:
 def install_command(*packages: str, reinstall: bool = False) -> str:
     """Return a shell command that installs these packages in the versions that this kbsync requires.
 
-    `reinstall`: the packages are installed but damaged.
+    `reinstall`: whether the packages are already installed but damaged.
     """
     import re  # these imports are slow as well
     import shlex

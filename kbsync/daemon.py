@@ -1,4 +1,4 @@
-"""The daemon: watches every mirror until it is stopped."""
+"""The daemon, which watches every mirror until it is stopped."""
 
 from __future__ import annotations
 
@@ -74,17 +74,20 @@ class WatchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class RunningRemoval:
-    """A running removal of a mirror and its documents. `config`: the mirror's config before the removal."""
+    """A removal of a mirror and its documents that is in progress.
+
+    `config`: the mirror's config before the removal.
+    """
 
     config: MirrorConfig
     task: asyncio.Task[None]
 
 
 class Daemon:
-    """Watches every mirror until one of the signals `ending` arrives.
+    """Watches every mirror until one of the signals in `ending` arrives.
 
-    SIGHUP reloads the config, unless it is one of `ending`. Retrying a halted mirror reloads the config, too.
-    A mirror whose key was refused reloads its secrets whenever it checks whether the key works.
+    SIGHUP reloads the config, unless it is one of them. Retrying a halted mirror reloads the config, too. A
+    mirror whose key was refused reloads its secrets whenever it checks whether the key works.
     """
 
     def __init__(
@@ -263,7 +266,7 @@ class Daemon:
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str], grace: float | None = None) -> None:
-        """Stop mirrors. `grace`: how many seconds requests in flight get to finish, if not the default."""
+        """Stop mirrors. `grace`: how many seconds requests in flight have to finish, if not the default."""
         to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)
@@ -291,10 +294,10 @@ class Daemon:
     # -- the config and its secrets, read again ---------------------------------------------------------
 
     async def _reload_requested(self, store: StateStore) -> None:
-        """Reload the config or the secrets when requested by SIGHUP, by commands that changed the config, or
-        by halted mirrors.
+        """Reload the config or only the secrets, as requested.
 
-        Reloading the whole config includes the secrets.
+        Requests come from SIGHUP, from commands that changed the config, and from halted mirrors. Reloading
+        the whole config includes the secrets.
         """
         messages = list[int]()
         with contextlib.suppress(StateError):
@@ -341,7 +344,7 @@ class Daemon:
         log.info("config.read", mirrors=len(names), **counts)
 
     async def _note_refusal(self, store: StateStore, reason: str) -> None:
-        """Record for `kbsync status` why the config was refused. '' means that it wasn't."""
+        """Record for `kbsync status` why the config was refused, or '' if it wasn't."""
         with contextlib.suppress(StateError):
             if await store.read(lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON)) != reason:
                 await store.write(lambda tx: tx.meta.set(DaemonFact.REFUSED_CONFIG, DAEMON, reason))
@@ -399,7 +402,7 @@ class Daemon:
             self._removing[name] = RunningRemoval(watched.config, asyncio.create_task(work))
 
     async def _cancel_removals(self, names: Sequence[str], reason: str) -> None:
-        """Cancel removals. The mirrors are still in the config, and continue."""
+        """Cancel removals. The mirrors involved are still in the config, and continue."""
         tasks = [self._removing[name].task for name in names]
         await end_tasks(tasks)
         for name in names:

@@ -51,7 +51,9 @@ else:
         return make if cls is None else make(cls)
 
     def _compiling_init(cls, frozen):
-        """Return an `__init__` that replaces itself with a compiled one after creating a few objects."""
+        """Return an `__init__` that replaces itself with a compiled one after a few objects have been
+        created.
+        """
         count = 0
 
         def __init__(self, /, *args, **kwargs):
@@ -66,7 +68,7 @@ else:
     def _assign(self, cls, args, kwargs):
         """Do what the compiled `__init__` does.
 
-        For arguments that don't fit, return False; the compiled one then raises the error.
+        Return False for arguments that don't fit, so that the compiled one raises the error.
         """
         fields = dataclasses.fields(cls)
         positional = [field.name for field in fields if field.init and not field.kw_only]

@@ -1,6 +1,6 @@
 """Errors, with one class for each way the caller must react: four kinds of target errors, and local ones.
 
-Only a target's own folder translates its service's codes into these.
+A service's codes are translated into these only in the folder of its target.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_MEMORY = re.compile(
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether this error occurred because the system refused memory, in which case it isn't a bug."""
+    """Return whether the system's refusal to provide memory caused this error. If so, it isn't a bug."""
     cause: BaseException | None = error
     while cause is not None:
         is_refusal = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
@@ -42,7 +42,7 @@ class KbsyncError(Exception):
 
 
 class UsageError(KbsyncError):
-    """Invalid usage or config (exit code 2). The message names the file, line or key, and the fix."""
+    """Invalid usage or config (exit code 2). The message names the file, line or key, and suggests a fix."""
 
 
 class UnmadeError(UsageError):
@@ -54,9 +54,9 @@ class LockedError(KbsyncError):
 
 
 class StateError(KbsyncError):
-    """The state file can't be used: it is damaged or read-only, or the disk is full.
+    """The state file can't be used.
 
-    The message says which.
+    It is damaged or read-only, or the disk is full; the message says which.
     """
 
 
@@ -103,7 +103,7 @@ class Unavailable(TargetError):
     """Nothing was stored; retry later.
 
     `retry_after`: how many seconds the target asks to wait. `untried`: no request was sent, so nothing is
-    known about the document. `is_rate_limit`: the target asks for fewer requests.
+    known about the document. `is_rate_limit`: the target asks for a lower rate of requests.
     """
 
     def __init__(
@@ -142,8 +142,8 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: the target may accept the document later, so it is first sent again a limited number of times,
-    after increasing pauses (promise 9).
+    `may_pass`: the target may accept the document later. Before anyone has to act, the document is sent again
+    a limited number of times, after increasing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
@@ -156,7 +156,7 @@ class NameTaken(Rejected):
 
 
 class Unfit(Rejected):
-    """Only the document is to blame. Even many such errors in a row say nothing about the target."""
+    """The document alone is to blame. Even many such errors in a row say nothing about the target."""
 
 
 class NotOffered(Rejected):

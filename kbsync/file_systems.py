@@ -1,7 +1,7 @@
 """Lists mounts, and the file systems that others can change without this kernel noticing.
 
-On those, file locks are unreliable, and the kernel doesn't report every change. So they can't hold kbsync's
-state, and kbsync polls the folders on them. One list serves both purposes.
+On such file systems, file locks are unreliable, and the kernel doesn't report every change. So they can't
+hold kbsync's state, and folders on them are polled. One list serves both purposes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _NETWORK_FUSE = frozenset((
 
 
 def is_network(fs_type: str) -> bool:
-    """Return whether file locks are unreliable on this file system. FUSE file systems vary: ntfs-3g is local,
-    sshfs is not.
+    """Return whether file locks are unreliable on this file system.
+
+    FUSE file systems vary: ntfs-3g is local, sshfs isn't.
     """
     name = fs_type.removeprefix("fuse.")
     return name in SHARED or name in _NETWORK_FUSE
@@ -53,11 +54,10 @@ def is_shared(fs_type: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of `/proc/self/mountinfo` (proc(5)).
+    """A line of `/proc/self/mountinfo` (proc(5)), with the mount's id, location and file system type.
 
-    It has the mount's id, its location, and the file system's type. `part` is the folder of the file system,
-    or of its subvolume, that is mounted at `point`. `device` identifies the file system until it is
-    unmounted. `source` is the device or the server's export.
+    `part` is the folder of the file system, or of its subvolume, that is mounted at `point`. `device`
+    identifies the file system until it is unmounted. `source` is the device or the server's export.
     """
 
     id: int

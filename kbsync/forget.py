@@ -173,7 +173,7 @@ async def forget_mirror(
 def _remove_files(state_file: Path, folders: Collection[Path], unused: Collection[Path]) -> None:
     """Delete damaged files that were set aside, and unused knowledge bases without documents.
 
-    The damaged files contain the mirror's paths or texts as well (promise 11).
+    The damaged files may contain the mirror's paths or texts as well (promise 11).
     """
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.writer import Writer
@@ -192,7 +192,7 @@ async def open_base(
 ) -> AsyncIterator[Target]:
     """Yield a target that opens a base that the mirror `name` used.
 
-    Raises `UsageError` if there is no such base.
+    Raises `UsageError` if there isn't one.
     """
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
         opening = asyncio.to_thread(installation.target, mirror)

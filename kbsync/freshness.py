@@ -1,6 +1,6 @@
 """Reports how up to date a mirror's search results are, to commands, the listener and assistants.
 
-That is: which documents a search can find, as of when, and gaps in a reply. It reads the state, even while
+This includes which documents a search can find, as of when, and gaps in a reply. The state is read even while
 another process is mirroring.
 """
 
@@ -51,9 +51,9 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 class Note:
     """A note on a gap in a reply.
 
-    `is_minor`: only for assistants, because a user at a terminal already knows about it from starting kbsync,
-    from the last pass, or from a notification. `explains_hits`: shown before the hits. `hint`: where a user
-    at a terminal can read more.
+    `is_minor`: the note is only for assistants, because a user at a terminal already knows about the gap from
+    starting kbsync, from the last pass, or from a notification. `explains_hits`: the note is shown before the
+    hits. `hint`: where a user at a terminal can read more.
     """
 
     text: str
@@ -62,7 +62,7 @@ class Note:
     hint: str = ""
 
     def line(self, hint: str | None = None) -> str:
-        """Return the note with its hint. If the note has one, `hint` replaces it."""
+        """Return the note with its hint. `hint`: replaces the note's own hint, if it has one."""
         if not self.hint:
             return self.text
         return f"{self.text}; {self.hint if hint is None else hint}"
@@ -98,7 +98,7 @@ class Freshness:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the kbsync that last took the state has since compared the whole folder."""
+        """Whether the kbsync that last took over the state has compared the whole folder since then."""
         last, since = self.status.last_pass, self.worked_on_since
         return last is not None and since is not None and last >= since
 
@@ -157,9 +157,7 @@ class Freshness:
 
     @property
     def as_of(self) -> float | None:
-        """The time as of which the searchable documents match the folder, apart from the gaps in the
-        notes.
-        """
+        """The time as of which the searchable documents match the folder, apart from what the notes say."""
         stops = self.status.halt or self.status.pause
         is_current = self.is_worked_on and self.is_compared and stops is None
         return self.at if is_current else self.status.last_pass
@@ -238,7 +236,7 @@ class Freshness:
 def freshness_reader(
     installation: Installation, mirrors: Sequence[MirrorConfig], *, check_folders: bool = False
 ) -> ReadFreshness:
-    """Return a reader of these mirrors' freshness.
+    """Return a reader that reports how up to date these mirrors are.
 
     `check_folders`: whether to check unwatched folders, too.
     """
@@ -267,7 +265,10 @@ def freshness_reader(
 
 
 def find_root_problem(folder: Path) -> str:
-    """Return why the folder can't be mirrored now, or "" if it can be or its disk doesn't respond."""
+    """Return why the folder can't be mirrored now.
+
+    Return "" if it can be, or if its disk doesn't respond.
+    """
     problems = list[str]()
 
     def check() -> None:

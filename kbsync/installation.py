@@ -1,4 +1,4 @@
-"""A config with its state directory, which is where every command starts.
+"""A config with its state directory, the starting point of every command.
 
 This module doesn't import the engine.
 """
@@ -33,7 +33,7 @@ class Installation:
     """A config with its state directory.
 
     `flags`: the options that select it, for commands to paste. `former_names`: the old names of mirrors that
-    were renamed in the config but not yet in the state; the next pass renames them there, too.
+    have been renamed in the config but not yet in the state; the next pass renames them there, too.
     """
 
     config: Config
@@ -121,7 +121,7 @@ class Installation:
         return self.state_dir / BASES / self._name_of_base(mirror)
 
     def _name_of_base(self, mirror: MirrorConfig) -> str:
-        """Return the mirror's name or, while its built-in knowledge base still has the former name, that."""
+        """Return the mirror's name, or its former name while its built-in knowledge base still has that."""
         former = self.former_names.get(mirror.name)
         bases = self.state_dir / BASES
         is_former = former is not None and (bases / former).exists() and not (bases / mirror.name).exists()

@@ -155,7 +155,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """Return the fields that aren't empty, for text logs. JSON logs have every key."""
+    """Return the fields that aren't empty, for text logs. JSON logs include every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 

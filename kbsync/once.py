@@ -48,7 +48,7 @@ class PassEnd:
     """How a pass ended, in addition to what the state records.
 
     `busy`: files that are still being written. `reason`: the halt reason to show for its `problem` until the
-    next pass, or '' for none. A paused mirror has no complete pass and no problem.
+    next pass, or '' if there is none. A paused mirror has no complete pass and no problem.
     """
 
     complete: bool
@@ -58,7 +58,7 @@ class PassEnd:
 
 
 async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """Run one mirror's pass. Never raises for errors of the folder or the target.
+    """Run one mirror's pass. Problems with the folder or the target never raise an error.
 
     `budget`: how many seconds a target may be down before the pass gives up.
     """
@@ -149,7 +149,7 @@ log = structlog.get_logger("kbsync")
 class OnceEnd:
     """How the passes ended, by mirror name.
 
-    `signal`: the signal that interrupted them. `installation`: the installation with the config that they
+    `signal`: the signal that interrupted them. `installation`: the installation, with the config that they
     used.
     """
 

@@ -1,6 +1,6 @@
 """Finds mirrors that have the same files as another folder.
 
-That is the case if one folder contains the other, or if the mirror's folder was moved there.
+They do if one folder contains the other, or if the mirror's folder was moved there.
 """
 
 from __future__ import annotations

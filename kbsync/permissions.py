@@ -77,7 +77,7 @@ def open_private(path: Path, flags: int) -> int:
 def replace_private(path: Path, content: bytes) -> None:
     """Write a file with mode 0600.
 
-    After a kill, the file has either the old or the new content. Raises OSError.
+    If kbsync is killed, the file has either the old or the new content. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     try:
@@ -91,8 +91,9 @@ def replace_private(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in errors raised inside the context, because a failed write to a descriptor doesn't name
-    any.
+    """Add the file's name to errors raised inside the context.
+
+    A failed write to a descriptor doesn't name the file.
     """
     try:
         yield
@@ -105,7 +106,7 @@ def naming(path: Path) -> Iterator[None]:
 def hand_over(descriptor: int, folder: Path) -> None:
     """As root, give a file or folder that was just created in `folder` to that folder's owner.
 
-    In a container, root may lack the permission to do so. In that case, the file remains root's.
+    In a container, root may lack the permission to do so. In that case, the file stays root's.
     """
     if os.geteuid() != 0:
         return

@@ -42,9 +42,9 @@ T = TypeVar("T")
 
 
 class OpenMirrors(Protocol):
-    """An installation that can open its targets. Use it from one event loop only.
+    """An installation that can open its targets. Use it from only one event loop.
 
-    `will_mirror`: whether this process mirrors or is about to. `obstacle`: why it can't, otherwise "".
+    `will_mirror`: whether this process is mirroring or is about to. `obstacle`: why it can't, otherwise "".
     """
 
     will_mirror: bool
@@ -102,11 +102,11 @@ class SearchReply:
 async def search(
     opened: OpenMirrors, query: Query, only: Collection[str] = (), *, images: bool = False, soon: bool = False
 ) -> SearchReply:
-    """Find the best documents in the mirrors named `only`, or in all mirrors. The text of `query` may have
+    """Find the best documents in the mirrors named `only`, or in all mirrors. The text of `query` may contain
     operators (`parse_query`).
 
-    `images`: whether to include the pictures in the passages, if the target has them. `soon`: leave out any
-    mirror that doesn't respond in time. Raises `UsageError` for an invalid query, or `StateError`.
+    `images`: whether to include the pictures in the passages, if the target has them. `soon`: whether to
+    leave out mirrors that don't respond in time. Raises `UsageError` for an invalid query, or `StateError`.
     """
     typed, query = query, parse_query(query)
     selector(query)  # raises for a path that isn't a valid pattern
@@ -489,7 +489,7 @@ _FIRST_WORDS, _FEW_WORDS = 12, 5
 
 
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:
-    """Return the start and end of a passage in its document's text, or None.
+    """Return the start and end of a passage in the text of its document, or None.
 
     Only the words and their order matter, because a passage may be shown without its markup.
     """

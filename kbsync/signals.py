@@ -27,10 +27,11 @@ ReceiveSignal = Callable[[int], None]
 
 
 def find_terminal() -> int | None:
-    """Return a standard stream that is a terminal, or None if there is none or the process should outlive it.
+    """Return a standard stream that is a terminal. Return None if there is none, or if the process should
+    outlive it.
 
     A process that was started with SIGHUP ignored, for example by `nohup`, should continue. A terminal that
-    has closed in the meantime counts, because it ends the process.
+    has closed in the meantime counts, because its closing ends the process.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
@@ -98,7 +99,7 @@ def ending_cleanly() -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process even if threads are running, once `arm` has been called."""
+    """Ends the process even if threads are still running, once `arm` has been called."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -137,10 +138,10 @@ class HardEnd:
 
 
 class Signals:
-    """Inside the block, only report signals with these `numbers`, in order.
+    """Report signals with these `numbers` inside the block, in order, without any other effect.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
-    The block must be entered in the main thread, before other threads or an event loop listen for signals.
+    Enter the block in the main thread, before other threads or an event loop listen for signals.
     """
 
     def __init__(self, numbers: Collection[int], at_once: ReceiveSignal = lambda _number: None) -> None:

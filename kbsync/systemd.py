@@ -28,7 +28,7 @@ MIN_PAUSE, MAX_PAUSE = 1.0, 10.0
 
 
 class ServiceManager:
-    """Sends messages to `$NOTIFY_SOCKET`. If that isn't set or nobody is listening, the messages are dropped.
+    """Sends messages to `$NOTIFY_SOCKET`. If it isn't set or nobody is listening, the messages are dropped.
 
     `watchdog`: the maximum time between two pings, in seconds, or None (sd_watchdog_enabled(3)).
     """
@@ -69,7 +69,7 @@ class ServiceManager:
 
 @dataclass
 class ServiceReports:
-    """Reports the daemon's state to the service manager. Does nothing without a manager."""
+    """Reports the daemon's state to the service manager. Without one, this does nothing."""
 
     manager: ServiceManager
     clock: Clock
@@ -146,7 +146,7 @@ class ServiceReports:
             self.manager.send("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the event loop is running and the state's writer responds, even if with errors."""
+        """Ping as long as the event loop is running and the state's writer responds, even if with errors."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

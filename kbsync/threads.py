@@ -102,7 +102,7 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
 
 
 class LoopThread:
-    """An event loop in a daemon thread, started by the first call. Can be used from several threads."""
+    """An event loop in a daemon thread, started by the first call. It can be used from several threads."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -159,10 +159,10 @@ it."""
 class Precedence:
     """Gives searches priority over indexing.
 
-    A search acquires and releases Python's lock (the GIL) many times. While another thread computes, each
-    time can cost the 5 ms after which Python switches threads. So indexing threads wait between steps while a
-    search is running, but for at most half of the time. `clock` returns monotonic time. `longest`:
-    `MAX_YIELD`.
+    A search acquires and releases Python's lock (the GIL) many times. While another thread is computing, each
+    of these times can cost the 5 ms after which Python switches threads. So indexing threads wait between
+    steps while a search is running, but for at most half of the time. `clock` returns the monotonic time.
+    `longest`: see `MAX_YIELD`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, longest: float = MAX_YIELD) -> None:

@@ -1,3 +1,3 @@
-"""The listener: serves HTTP from its own thread."""
+"""The listener, which serves HTTP from its own thread."""
 
 from __future__ import annotations

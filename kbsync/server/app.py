@@ -134,7 +134,7 @@ class AssistantRoute:
 
 
 class RunningMirrors:
-    """The running mirrors and their open targets. To be used in the mirrors' event loop.
+    """The running mirrors and their open targets. Use this in the mirrors' event loop.
 
     `runs`: the running mirrors by name, updated as they start and end. `read`: reads the state.
     """
@@ -359,7 +359,7 @@ class ListenerApp:
     async def history(self, request: Request) -> Response:
         """Return the newest `limit` events of `mirror` or of all mirrors.
 
-        `key`: the file or folder that they are about, if not all files.
+        `key`: the file or folder that they are about; without it, they are about all files.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         if name:
@@ -369,7 +369,9 @@ class ListenerApp:
         return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
     async def removal(self, request: Request) -> Response:
-        """Return how many documents would be deleted by removing the `mirror`, and their knowledge bases."""
+        """Return how many documents would be deleted if the `mirror` were removed, and their knowledge
+        bases.
+        """
         name = self._mirror_in(request.query_params)
         installation = self._mirrors.installation
         holdings = await self.state_reader.read(lambda tx: read_holdings(tx, installation, name))
@@ -635,7 +637,7 @@ def content(name: str) -> bytes:
 
 
 async def asset(request: Request) -> Response:
-    """Serve the page or one of its files. They contain no user data, so they need no token."""
+    """Serve the web page or one of its files. They contain no user data, so no token is needed."""
     name = request.path_params.get("name", PAGE)
     if name not in TYPES:
         return PlainTextResponse("not found\n", 404)

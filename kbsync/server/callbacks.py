@@ -54,7 +54,10 @@ class CallbackQueue:
         self._passing: asyncio.Task[None] | None = None
 
     def hear(self, mirror: str, remote_id: str) -> None:
-        """Record that a document may have changed. Callable from any thread; returns at once."""
+        """Record that a document may have changed.
+
+        This can be called from any thread, and returns at once.
+        """
         self._loop.call_soon_threadsafe(self._note, mirror, remote_id)
 
     def _note(self, mirror: str, remote_id: str) -> None:
@@ -84,7 +87,10 @@ class CallbackRoute:
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """Return 200 for any body, so that the service doesn't send it again, or 404 for an unknown path."""
+        """Return 200 for any body, so that the service doesn't send it again.
+
+        Return 404 for an unknown path.
+        """
         received, mirror = request.path_params["secret"].encode(), None
         # Compare with all, so that a wrong secret takes as long as the correct one.
         for name, secret in self.secrets.items():

@@ -71,7 +71,7 @@ def is_from_this_machine(request: Request) -> bool:
 
 
 class Vaults:
-    """Detects which folders are Obsidian vaults. To be used in the listener's event loop."""
+    """Detects which folders are Obsidian vaults. Use this in the listener's event loop."""
 
     def __init__(self) -> None:
         self._checks: dict[Path, asyncio.Task[bool]] = {}

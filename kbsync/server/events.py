@@ -137,7 +137,9 @@ def encoded(name: str, payload: Mapping[str, Any]) -> bytes:
 
 
 class EventStream:
-    """A response that sends events until the client disconnects or is too slow or the listener ends."""
+    """A response that sends events until the client disconnects or is too slow, or until the listener
+    ends.
+    """
 
     def __init__(self, hub: EventHub, client: OpenPage, headers: Mapping[str, str]) -> None:
         self._hub, self._client = hub, client

@@ -59,7 +59,7 @@ class TimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer.
 
-        If there are too many connections, close a silent one, so that a health check gets its response.
+        If too many connections are open, close a silent one, so that a health check gets its response.
         """
         super().connection_made(transport)
         connections = cast(set[TimeoutProtocol], self.connections)

@@ -205,7 +205,7 @@ state, takes less."""
 class LoopMonitor:
     """Tells other threads whether the mirrors' event loop is still running.
 
-    `steady` is a clock in seconds.
+    `steady` returns the time in seconds.
     """
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:

@@ -68,8 +68,8 @@ class Notice:
 
     `at`: when it happened, or last happened, in epoch seconds. `halt`: the halt that began, or the one that
     ended (then only its reason is set). `count`: the number of documents that failed since the last
-    notification. `documents`: the first of them. `fix`: the command that retries them, or empty if none can
-    succeed before its file changes.
+    notification. `documents`: the first of them. `fix`: the command that retries them, or empty if no retry
+    can succeed before the file changes.
     """
 
     event: Occasion
@@ -148,7 +148,7 @@ class PendingNotices:
             del self._mirrors[name]
 
     def record_halt(self, mirror: str, halt: Halt | None, at: float) -> None:
-        """Record a halt of the mirror, at epoch seconds `at`."""
+        """Record a halt of the mirror. `at`: when it began, in epoch seconds."""
         news, halt = self._mirrors[mirror], halt or NO_HALT
         # Compare only the reason: a different number of documents in the detail isn't a change.
         if news.shown.reason != halt.reason:
@@ -156,9 +156,10 @@ class PendingNotices:
         news.shown = halt
 
     def failed(self, mirror: str, document: FailedDocument, fix: str, now: float, at: float) -> None:
-        """Record that a document was quarantined, at epoch seconds `at`.
+        """Record that a document was quarantined.
 
-        `fix`: the command that retries all of them, or empty if a retry can't help this one.
+        `at`: when, in epoch seconds. `fix`: the command that retries all such documents, or empty if a retry
+        can't help this one.
         """
         news = self._mirrors[mirror]
         news.fix, news.failed_at = fix or news.fix, at
@@ -182,8 +183,9 @@ class PendingNotices:
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.fix)
 
     def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
-        """Record that a notification was delivered, or that it must be sent again after an increasing
-        pause.
+        """Record that a notification was delivered, or that it must be sent again after a pause.
+
+        The pauses become longer.
         """
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":

@@ -23,7 +23,7 @@ from kbsync.state.mirrors import BindingRecord
 
 @dataclass(frozen=True, slots=True)
 class MirrorRemoval:
-    """The removal of one mirror: so far, `deleted` of its `documents` have been deleted.
+    """The removal of one mirror. So far, `deleted` of its `documents` have been deleted.
 
     `at`: when it began, in epoch seconds. `problem`: why it failed, or '' while it is running.
     """
@@ -95,7 +95,7 @@ class RemovalQueue:
 
 
 def holdings_json(name: str, holdings: Holdings | None) -> dict[str, Any]:
-    """Return the documents that removing a mirror would delete, and those that it would leave."""
+    """Return the documents that removing a mirror would delete, and those that it would leave behind."""
     if holdings is None:
         return {"mirror": name, "documents": 0, "unsure": 0, "bases": []}
     owned, bases = holdings.owned, list[tuple[BindingRecord, int, bool]]()

@@ -53,7 +53,7 @@ class StateReader:
         self._thread = ThreadPoolExecutor(1, "kbsync-http-read")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on a consistent snapshot of the state, outside the loop. Raises `StateError`."""
+        """Run `work` on a consistent snapshot of the state, outside the event loop. Raises `StateError`."""
         return await self._in_thread(lambda: self._current().read(work))
 
     async def version(self) -> tuple[int, int]:
@@ -114,7 +114,7 @@ class HeldList:
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     """Return a mirror's held documents that haven't been approved yet.
 
-    This reads all of them, so call it only if a user asks for them.
+    This reads all of them, so call it only when a user asks for them.
     """
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
@@ -301,10 +301,10 @@ class Views:
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def retryable(self, name: str) -> list[str] | None:
-        """Return the failed files and directories of a mirror that may succeed without a change, or None if
-        all may.
+        """Return the failed files and directories of a mirror that may succeed without a change. Raises
+        `StateError`.
 
-        Raises `StateError`.
+        Return None if all of them may.
         """
 
         def read(tx: Tx) -> list[str] | None:
@@ -319,7 +319,7 @@ class Views:
         """Return the newest events of these mirrors, in the format of `kbsync history --json`. Raises
         `StateError`.
 
-        They are about the file or folder `path`, or about all files.
+        With `path`, return only the events about this file or folder.
         """
 
         def read(tx: Tx) -> dict[str, Any]:
