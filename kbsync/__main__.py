@@ -12,7 +12,7 @@ from kbsync import version_and_revision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run kbsync with these arguments (default: those of the process) and return its exit code."""
+    """Run kbsync with these arguments, by default those of the process. Return its exit code."""
     try:
         return _run(arguments)
     except KeyboardInterrupt:

@@ -104,7 +104,7 @@ class Daemon:
     ) -> None:
         """Prepare the daemon.
 
-        `on_config` gets each new config that is accepted. `manager`: the service manager, if any.
+        `on_config` is called with each new config that is accepted. `manager`: the service manager, if any.
         `assistants` creates the app that serves assistants on the listener, if any. `prepare` recreates the
         state directory if it was deleted.
         """
@@ -176,7 +176,7 @@ class Daemon:
             self._hangup.set()
 
     async def _work(self, *, is_start: bool = False) -> None:
-        """Work on a state file until stopped or until the file becomes unusable."""
+        """Work on a state file until stopped, or until the file becomes unusable."""
         self._state_lost.clear()
         # At startup, a bad config is refused; a daemon that is already running continues with the old one.
         on_refused = None if is_start else lambda _error: self._hangup.set()  # reports it

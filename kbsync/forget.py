@@ -136,9 +136,9 @@ async def forget_mirror(
     """Drop the mirror's state, after deleting its documents if `deleting` is set. Return how many were
     deleted.
 
-    `report` gets the number of documents deleted so far. The caller holds the lock, and nothing else works on
-    the mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted. In that
-    case, the mirror is still in the state, without the documents deleted before.
+    `report` is called with the number of documents deleted so far. The caller holds the lock, and nothing
+    else works on the mirror. Raises `UsageError`, `KbsyncError` or `TargetError` if a document can't be
+    deleted. In that case, the mirror is still in the state, without the documents deleted before.
     """
     deleted, record, binding = 0, holdings.record, holdings.binding
 

@@ -98,7 +98,9 @@ class Freshness:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the kbsync that last took over the state has compared the whole folder since then."""
+        """Whether the kbsync process that last took over the state has compared the whole folder since
+        then.
+        """
         last, since = self.status.last_pass, self.worked_on_since
         return last is not None and since is not None and last >= since
 
@@ -117,11 +119,11 @@ class Freshness:
 
     @property
     def is_unattended(self) -> bool:
-        """Whether it is certain that no kbsync is working on the mirror."""
+        """Whether it is certain that no kbsync process is working on the mirror."""
         return self.is_worked_on is False
 
     def describe_unattended(self, fix: str = "") -> str:
-        """Return why no kbsync is working on the mirror, and what to do.
+        """Return why no kbsync process is working on the mirror, and what to do.
 
         `fix`: the fix if none is running.
         """
@@ -135,7 +137,7 @@ class Freshness:
 
     @property
     def is_in_quiet_hours(self) -> bool:
-        """Whether quiet hours are pausing a mirror that a kbsync otherwise keeps up to date."""
+        """Whether quiet hours are pausing a mirror that is otherwise kept up to date."""
         return self.status.pause is not None and self.status.pause.is_quiet and not self.is_unattended
 
     @property
@@ -145,7 +147,9 @@ class Freshness:
 
     @property
     def is_neglected(self) -> bool:
-        """Whether no kbsync is working on the mirror and its last pass is older than the timer's interval."""
+        """Whether no kbsync process is working on the mirror and its last pass is older than the timer's
+        interval.
+        """
         return self.is_unattended and self.since_pass > max(2 * self.rescan, MAX_PASS_AGE)
 
     @property
@@ -297,8 +301,8 @@ def status_in(
 ) -> MirrorStatus:
     """Return a mirror's status. Its `items` may be read while `tx` lasts.
 
-    `at_work`: whether a kbsync holds the state. `unwritten`: a halt that the state can't store, if the caller
-    knows of one.
+    `at_work`: whether a kbsync process holds the state. `unwritten`: a halt that the state can't store, if
+    the caller knows of one.
     """
     record, command_line = tx.mirrors.named(mirror.name), installation.command_line
     if record is None:

@@ -1,8 +1,8 @@
 """Runs one full pass: compares, applies the changes, waits until every document is searchable or has failed,
 and audits if due.
 
-`once` runs the passes of all mirrors in parallel, `run_once` that of a single one. The daemon shares the rest
-of the module, which prepares a mirror and locks and opens the state.
+`once` runs the passes of all mirrors in parallel; `run_once` runs a single one. The daemon shares the rest of
+the module, which prepares a mirror and locks and opens the state.
 """
 
 from __future__ import annotations

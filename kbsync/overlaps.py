@@ -92,7 +92,7 @@ def refuse_moved_folder(installation: Installation, folder: Path) -> None:
 
 
 def _recorded_sizes(installation: Installation, name: str) -> dict[str, int]:
-    """Return the sizes of some of the mirror's files, by path."""
+    """Return the sizes of some of the mirror's files, as a dict keyed by path."""
     from kbsync.core.model import Presence
     from kbsync.state.read_only import Tx, opened
 

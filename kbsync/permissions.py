@@ -106,7 +106,7 @@ def naming(path: Path) -> Iterator[None]:
 def hand_over(descriptor: int, folder: Path) -> None:
     """As root, give a file or folder that was just created in `folder` to that folder's owner.
 
-    In a container, root may lack the permission to do so. In that case, the file stays root's.
+    In a container, root may lack the permission to do that. If so, the file keeps belonging to root.
     """
     if os.geteuid() != 0:
         return

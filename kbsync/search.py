@@ -260,7 +260,7 @@ async def open_all(
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
     """Open the mirrors that have documents, until `stack` ends.
 
-    Also return, by name, why others can't be opened.
+    Also return why others can't be opened, keyed by name.
     """
 
     def read_mirrors(tx: Tx) -> tuple[set[str], set[str]]:

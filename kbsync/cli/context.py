@@ -640,7 +640,7 @@ def describe_left_out(names: Sequence[str]) -> str:
 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
-    """Return a sentence that says which kbsync will process messages for these mirrors, and when."""
+    """Return a sentence that says which kbsync process will handle messages for these mirrors, and when."""
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
         return f"{describe_paused(paused)}, so this will have to wait; to resume: {resume}"

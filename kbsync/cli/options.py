@@ -138,7 +138,7 @@ class GlobalOption(click.Option):
     """
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return nothing, because `kbsync help options` shows this help."""
+        """Return nothing, because `kbsync help options` already shows this help."""
         return None
 
 

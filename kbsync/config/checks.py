@@ -57,7 +57,7 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-    """Yield conflicts within a single mirror, located at `loc`."""
+    """Yield conflicts within the mirror at `loc`."""
     if mirror.settle_longest < mirror.settle:
         message = (
             f"{write_duration(mirror.settle_longest)} is shorter than settle; "

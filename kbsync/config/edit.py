@@ -115,7 +115,7 @@ def without_mirror(text: str, index: int) -> str:
 
 
 def lines_of(text: str, index: int) -> tuple[int, int]:
-    """Return the first and last line number, counted from 1, of `mirrors[index]`. Raises `NotEditable`."""
+    """Return the first and last line numbers, counted from 1, of `mirrors[index]`. Raises `NotEditable`."""
     item = _items(text)[index]
     return text.count("\n", 0, item.start) + 1, text.count("\n", 0, item.end - 1) + 1
 

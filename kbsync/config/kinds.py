@@ -150,7 +150,7 @@ class ValueKind(Described):
     """The JSON schema of a value, without its type."""
 
     def json(self) -> dict[str, Any]:
-        """Return the JSON schema of a value, for editors. By default, it is that of a string."""
+        """Return the JSON schema of a value, for editors. By default, it describes a string."""
         return {"type": "string", **self.form}
 
     def written(self, value: Any) -> object:

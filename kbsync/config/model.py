@@ -431,7 +431,7 @@ class Field:
 
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
-    """Return the settings of `block` by name, in the order of the model."""
+    """Return the settings of `block` as a dict keyed by name, in the order of the model."""
     # Cached: evaluating the hints is slow, and reading a config needs them often.
     hints = get_type_hints(block, include_extras=True)
     marked = [(field, *bare(hints[field.name])) for field in fields(block)]

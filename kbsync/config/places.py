@@ -106,7 +106,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
 
 
 def is_unreadable_system_config(path: Path) -> bool:
-    """Return whether the path is that of the system's config and this user can't read it."""
+    """Return whether `path` is the system's config and this user can't read it."""
     return path == SYSTEM_CONFIG and os.access(path, os.F_OK) and not os.access(path, os.R_OK)
 
 
@@ -128,7 +128,7 @@ def state_dir(
     """Return the absolute path of the state directory, without creating it.
 
     Raises UsageError if the home directory is unknown. `explicit` is the value of `--state-dir`. `folder` is
-    that of `--folder`, which always has its own state directory under the state home.
+    the value of `--folder`; each such folder has its own state directory under the state home.
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)

@@ -1,4 +1,4 @@
-"""The config block of a target: the keys that all types share, and those of service-backed types only."""
+"""The config block of a target. Some keys are shared by all types, others only by service-backed types."""
 
 from __future__ import annotations
 

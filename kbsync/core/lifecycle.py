@@ -89,7 +89,7 @@ class Timing:
 
     @property
     def horizon(self) -> float:
-        """Return for how many seconds lists may lack a document before it counts as absent."""
+        """Return the number of seconds for which lists may lack a document before it counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
         # This may be too short: then a resend costs one embedding and a copy that is deleted later.
@@ -306,7 +306,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
+    """Return the number of seconds for which lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)

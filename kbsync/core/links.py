@@ -33,7 +33,7 @@ class NoLink(ValueError):
 
 
 def is_link(path: str) -> bool:
-    """Return whether the extension is that of a link file."""
+    """Return whether files with this extension are link files."""
     return extension_of(path) in EXTENSIONS
 
 

@@ -197,7 +197,7 @@ def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) 
 
 
 def _can_return(upload: Upload) -> bool:
-    """Return whether the document has served its path before and its delete hasn't been sent."""
+    """Return whether the document has served its path before and its deletion hasn't been requested."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 

@@ -38,7 +38,7 @@ class _Wait:
 
 
 def quiet_time(stamp: Stamp, settle: float) -> float:
-    """Return for how many seconds a file with this stamp must stay unchanged."""
+    """Return the number of seconds for which a file with this stamp must stay unchanged."""
     return settle * EMPTY_FACTOR if stamp.size == 0 else settle
 
 

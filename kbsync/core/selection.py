@@ -434,8 +434,8 @@ class Rules:
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:
-        """Return the rules for `folder` and everything below it. `content` is that of the folder's ignore
-        file.
+        """Return the rules for `folder` and everything below it. `content` is the content of the folder's
+        ignore file.
 
         For a pattern that could never match, raises a ValueError that names the file and the line.
         """

@@ -543,7 +543,7 @@ def _note_revision(tx: Tx, binding: int, target: Target) -> None:
 
 
 def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
-    """Return whether the base has had fewer changes than this state recorded."""
+    """Return whether the base has had fewer changes than this state has recorded."""
     recorded = tx.meta.get(BindingFact.REVISION, binding)
     # A base that is ahead is the one that the state knows: kbsync was killed before it recorded a change.
     return bool(recorded) and base.revision is not None and base.revision < int(recorded)

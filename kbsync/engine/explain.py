@@ -82,7 +82,7 @@ suggestion."""
 class Selection:
     """The rules' decision about a file, or about a directory above it that isn't scanned (`closed`).
 
-    `name`: that of the file or directory. `problem`: why the rules in its directory are unknown.
+    `name`: the name of the file or directory. `problem`: why the rules in its directory are unknown.
     """
 
     verdict: Verdict

@@ -215,7 +215,7 @@ PATIENCE = 60.0
 class RunContext:
     """A mirror's environment: its spool folder, the mirrors in the config, and how to write commands.
 
-    `rename_base(old, new)` moves files that are kept on disk under the former name of a renamed mirror. It is
+    `rename_base(old, new)` moves files that are kept on disk under the old name of a renamed mirror. It is
     called again after an interrupted start. `at_work`: whether the process keeps running, like a daemon.
     """
 
@@ -285,9 +285,9 @@ class BoundMirror:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this call is cancelled.
+        """Stop the parts, even if this call is cancelled. Safe to call more than once.
 
-        Requests in flight are in the journal. May be called again.
+        Requests in flight are in the journal.
         """
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
@@ -524,8 +524,8 @@ class BoundMirror:
 class Mirror:
     """A mirror, for as long as kbsync runs. `bind` may be entered repeatedly, but only once at a time.
 
-    `open_target` returns a new target. `on_event` gets every finished document. `on_decided` is for tests,
-    which check the rows of a path in each transaction.
+    `open_target` returns a new target. `on_event` is called with every finished document. `on_decided` is for
+    tests, which check the rows of a path in each transaction.
     """
 
     settings: MirrorSettings

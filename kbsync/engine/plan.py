@@ -282,8 +282,8 @@ class PrivatePass:
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Start like a pass. Raises `Halted`.
 
-        If the base doesn't respond, assume that it is still that of the last pass, and say so in the note.
-        `may_be_emptied`: don't stop if the base has lost many of its documents.
+        If the base doesn't respond, assume that it hasn't changed since the last pass, and say so in the
+        note. `may_be_emptied`: don't stop if the base has lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
         record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
@@ -483,7 +483,7 @@ class PrivatePass:
             plan.upload.append(planned)
 
     def _change(self, server: Upload, desired: Desired) -> str:
-        """Return which settings of the serving document have changed, as far as its recipe shows them."""
+        """Return which settings of the serving document have changed, as far as its recipe shows that."""
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:

@@ -111,7 +111,7 @@ class Poller:
         return events, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Return the row, its status and the remedy, after handling a failure as far as possible."""
+        """Return the row, its status and the remedy, after doing whatever is possible about a failure."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):

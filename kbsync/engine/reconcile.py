@@ -590,7 +590,8 @@ class Reconciler:
     async def settle_due(self) -> set[str]:
         """Record the files that haven't changed for one `settle` period or whose maximum wait is over.
 
-        Return the latter if they were read, because their wait is over, regardless of the result.
+        If a file's maximum wait is over and it was read, return it, because its wait is over whatever the
+        result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -804,7 +805,7 @@ class _ScanPages:
                 self.close()
 
     def close(self) -> None:
-        """End the scan without waiting. May be called again."""
+        """End the scan without waiting. Safe to call more than once."""
         self._is_over = True
         if self._pulling.acquire(blocking=False):
             try:

@@ -271,9 +271,9 @@ class Unmatched:
 
 
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
-    """Find the parts of the query that match no document of these mirrors.
+    """Find the filters of the query that match no document of these mirrors.
 
-    `folders`: the mirrors' folders by name.
+    `folders`: the mirrors' folders, keyed by name.
     """
     parts = [Query("", types=(extension,)) for extension in query.types]
     parts = [*(Query("", paths=(path,)) for path in query.paths), *parts]

@@ -147,7 +147,7 @@ class Binding:
 
 
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
-    """Return what the target can do, as far as the config allows it."""
+    """Return those abilities of the target that the config allows."""
     return Abilities(
         renames=isinstance(target, SupportsRename),
         updates=target.updates_in_place,

@@ -103,8 +103,8 @@ RELEASED = ("target-rejects", TARGET_STUCK)
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
     """Return the halt of the mirror `name`, with the command that resumes the work once the cause is gone.
 
-    The command depends on when the halt is read. While another kbsync is `at_work`, no second one may run, so
-    the command is `retry`, which makes the running one try at once. Otherwise, nothing would read that
+    The command depends on when the halt is read. While another process is `at_work`, no second one may run,
+    so the command is `retry`, which makes the running process try at once. Otherwise, nothing would read that
     message, so the command runs a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
@@ -512,7 +512,7 @@ def mirror_status(
 ) -> MirrorStatus:
     """Return the state of a mirror at `now` (epoch seconds). Its `items` can be read while `tx` lasts.
 
-    `at_work`: whether a kbsync holds the state. `unwritten`: a halt that the state can't store.
+    `at_work`: whether a kbsync process holds the state. `unwritten`: a halt that the state can't store.
     """
     halt = _shown_halt(tx, record, command_line, at_work, unwritten)
     tally = tx.mirrors.tally(record.id)

@@ -93,8 +93,8 @@ def repair_request(verification: Verification) -> dict[str, Any]:
     """Return the arguments of the inbox message `repair`, or an empty result if nothing can be repaired.
 
     `base`: the audited knowledge base. `missing`: ids of documents to send again. `strays`: documents that
-    are proven to be ours and not needed. `stale`: paths to check again, including those of serving documents
-    whose file is gone, so that their deletion is decided together with the others.
+    are proven to be ours and not needed. `stale`: paths to check again. They include the paths of serving
+    documents whose file is gone, so that their deletion is decided together with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
@@ -113,7 +113,7 @@ async def verify_mirror(
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> Verification:
-    """Audit a mirror. While another kbsync is running, changes that are only seconds old are ignored.
+    """Audit a mirror. While another kbsync process is running, changes that are only seconds old are ignored.
 
     Raises `TargetError` if the target doesn't respond, or `StateError` if the state can't be read.
     """
@@ -207,9 +207,9 @@ class _FolderCheck:
     """
 
     def __init__(self, private: PrivatePass, state: ReadOnlyState, now: float, *, is_watched: bool) -> None:
-        """Prepare to find problems.
+        """Set up the check.
 
-        `is_watched`: whether a kbsync is running and gets time for changes that are only seconds old.
+        `is_watched`: whether kbsync is running and gets time for changes that are only seconds old.
         """
         self._private, self._state, self._is_watched = private, state, is_watched
         self._binding, self._root = private.binding, private.binding.settings.root

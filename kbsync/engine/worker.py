@@ -156,8 +156,8 @@ class Bodies:
 class Worker:
     """The worker of a mirror. The mirror's `halts` decide whether anything may be sent.
 
-    `rechecks` gets files that no longer have the bytes to send, and missing files that are back. `report`
-    gets the finished work.
+    `rechecks` receives files that no longer have the bytes to send, and missing files that are back. `report`
+    receives the finished work.
     """
 
     def __init__(

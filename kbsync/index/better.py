@@ -95,7 +95,7 @@ class E5:
     """The model in the installed package. Thread-safe. Nothing is loaded before the first text."""
 
     def __init__(self, spool_dir: Path = Path()) -> None:
-        """Prepare the model. The embedding process gets an empty home directory in `spool_dir`."""
+        """Set up the model. The embedding process gets an empty home directory in `spool_dir`."""
         self._spool_dir = spool_dir
         self._starting = threading.Lock()
         self._encoder: PassageEncoder | None = None
@@ -213,7 +213,7 @@ class Filler:
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Prepare without starting the thread.
+        """Set up without starting the thread.
 
         `model`: the name of the model from which all passages already have a vector.
         """

@@ -106,7 +106,7 @@ class LocalEncoder:
     at_once = sys.maxsize
 
     def __init__(self, onnx: Path | None = None) -> None:
-        """Prepare without loading a model. `onnx` is the folder of the user's own model."""
+        """Set up the embedder without loading a model. `onnx` is the folder of the user's own model."""
         self._onnx = onnx
         self._name = "" if onnx else MODEL
         self._model: BuiltinEmbedder | OnnxEmbedder | None = None
@@ -282,7 +282,7 @@ class Vocabulary:
         self._ids: dict[str, int] = json.loads(content[start:end])
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text without special tokens."""
+        """Return the tokens of a text, without special tokens."""
         normalized = _SPACE + text.replace(" ", _SPACE) if text else ""
         numbers = list[int]()
         for piece in _PIECE.findall(normalized):
@@ -304,8 +304,8 @@ class Vocabulary:
         """Return the rank at which the two tokens become one, or None if they never do. The lowest rank goes
         first.
 
-        The order is that of the file's list of merges: by the number of the resulting token, with runs of
-        spaces last.
+        The order is the same as in the file's list of merges: by the number of the resulting token, with runs
+        of spaces last.
         """
         both = self._ids.get(left + right)
         if both is None:

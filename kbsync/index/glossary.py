@@ -56,7 +56,7 @@ class Glossary:
     """A dictionary that translates words. Calls may come from any thread."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Prepare without reading anything.
+        """Set up the glossary without reading anything.
 
         `folder`: the table's folder. `read_only`: if there is no table, keep one only in memory.
         """

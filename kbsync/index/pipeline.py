@@ -73,7 +73,7 @@ class Pipeline:
         find_embedded: Callable[[str, Sequence[str]], set[str]],
         max_bytes: int,
     ) -> None:
-        """Prepare the pipeline.
+        """Set up the pipeline.
 
         `find_embedded(model, keys)` returns the keys that have a vector. Files over `max_bytes` are refused.
         """

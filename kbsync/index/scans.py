@@ -111,7 +111,7 @@ class Scans:
         finish: Callable[[Entry, Body, Mapping[int, str]], int | TargetError],
         is_idle: Callable[[], bool],
     ) -> None:
-        """Prepare without opening any file.
+        """Set up without opening any file.
 
         `folder`: the folder of the index. `root`: the folder of the mirror.
         """

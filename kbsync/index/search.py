@@ -166,7 +166,7 @@ class Search:
         glossary: Glossary | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """Prepare the search.
+        """Set up the search.
 
         `better`: computes a question's vector for passages that also have a vector from that model.
         """
@@ -428,7 +428,7 @@ def _extended(ranked: Sequence[_Scored], further: Sequence[_Scored], count: int)
     """Return the chunks of the first `count` documents in `ranked`, then those of other documents in
     `further`.
 
-    The scores of the latter are lowered so that none is higher than those before it.
+    The scores of the `further` chunks are lowered so that none is higher than those before it.
     """
     best = dict[int, float]()
     for item in ranked:

@@ -260,7 +260,9 @@ class Store(Protocol):
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the writer name of this instance ('' if it only reads), and that of the previous writer."""
+        """Return the writer name of this instance ('' if it only reads), and the name of the previous
+        writer.
+        """
 
     @property
     def revision(self) -> int | None:

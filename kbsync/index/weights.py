@@ -119,8 +119,8 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class TermWeights:
-    """The idf of the terms that find chunks, that of the terms that only add to the scores of chunks, and the
-    sum of both.
+    """The idf of each term that finds chunks (`rare`) or only adds to the scores of chunks (`common`), and
+    the `total`.
     """
 
     rare: Mapping[Term, float]
@@ -133,8 +133,8 @@ class TermWeights:
         """Count all terms fully, regardless of length, in chunks that can't match by chance. Return these
         chunks.
 
-        Such a chunk contains all terms of the question, one of which occurs in no other document. `by_term`:
-        the points that each term adds to the `scores`, by chunk.
+        Such a chunk contains all terms of the question, and one of them occurs in no other document.
+        `by_term`: the points that each term adds to the `scores`, by chunk.
         """
         points_by_chunk = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
         certain = {
@@ -293,7 +293,7 @@ class NameScores:
     def set_exact(self, documents: Collection[int]) -> None:
         """Set `exact`.
 
-        The names of these documents contain all terms, including those of a folder or extension.
+        The names of these documents contain all terms, including terms from a folder or extension.
         """
         self.exact = documents
         terms = [term for term in self.idf if not (term.goes_on or term.is_guess)]

@@ -43,7 +43,7 @@ class MirrorReadiness:
 
 
 class Readiness:
-    """Checks whether a daemon's mirrors are ready. Runs in their event loop.
+    """Checks whether a daemon's mirrors are ready. Runs in the mirrors' event loop.
 
     `runs`: the running mirrors by name.
     """

@@ -150,7 +150,10 @@ class ServerThread:
         self._thread.join()
 
     def stop(self) -> None:
-        """Stop serving. Return when the sockets are closed, or after a short wait. May be called again."""
+        """Stop serving.
+
+        Return when the sockets are closed, or after a short wait. Safe to call more than once.
+        """
         self._end_streams()
         self._server.should_exit = True
         if self._thread.ident is not None:

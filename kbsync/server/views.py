@@ -160,7 +160,7 @@ class MirrorView:
     def __init__(
         self, tx: Tx, mirror: MirrorConfig, installation: Installation, now: float, unwritten: Halt | None
     ) -> None:
-        """Prepare the views. `now`: in epoch seconds. `unwritten`: a halt that the state can't store."""
+        """Set up the views. `now`: in epoch seconds. `unwritten`: a halt that the state can't store."""
         self._tx = tx
         self._command_line = installation.command_line
         self._record = tx.mirrors.named(mirror.name)

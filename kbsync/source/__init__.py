@@ -1,1 +1,1 @@
-"""The mirrored folder: watching it, scanning it, checking single paths in it, and stable reads."""
+"""The mirrored folder: watching it, scanning it, checking single paths, and stable reads."""

@@ -205,7 +205,7 @@ class Scan(Iterator[FolderListing]):
     ) -> None:
         """Compare the folder `start` of the mirror at `root`.
 
-        `rules` are those of the config; the scan reads ignore files on the way. `deep`: report every
+        `rules`: the rules from the config; the scan reads ignore files on the way. `deep`: report every
         directory, with every regular file in `changed`, to be hashed again. If `start` doesn't exist or the
         rules don't enter it, yield nothing, because a scan of its parent would report that.
         """
@@ -224,7 +224,7 @@ class Scan(Iterator[FolderListing]):
         return next(self._listings)
 
     def close(self) -> None:
-        """Close all descriptors. May be called again."""
+        """Close all descriptors. Safe to call more than once."""
         self._listings.close()
 
     def _run(self) -> Generator[FolderListing, None, None]:

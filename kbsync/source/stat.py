@@ -159,7 +159,7 @@ def fold(name: str) -> str:
 
 
 def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) -> dict[str, PathStat]:
-    """Check those of the paths that are or used to be on a disk mounted below the root.
+    """Check which of the paths exist, for paths that are or used to be on a disk mounted below the root.
 
     `mount_points`: for each path, the relative paths where disks used to be mounted at or above it, and which
     disks. A result is known only if exactly these disks are mounted before and after the check; otherwise, it
@@ -223,10 +223,10 @@ class RulesUnknown(KbsyncError):
 
 
 def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
-    """Return the rules in `folder`, open as `fd`: those of the folders above, and its own ignore file, if
-    any.
+    """Return the rules in `folder`, which is open as `fd`.
 
-    Raises RulesUnknown if that file can't be read or has an invalid line.
+    They consist of the rules of the folders above and, if there is one, the folder's own ignore file. Raises
+    RulesUnknown if that file can't be read or has an invalid line.
     """
     path = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
     try:
@@ -264,7 +264,7 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
     """Return the rules that apply in `folder` below `root`, and SELECTED or the reason why scans don't enter
     it.
 
-    In the latter case, the rules are those of the nearest folder above it that scans enter. Raises
+    If scans don't enter it, the rules are those of the nearest folder above it that they do enter. Raises
     RulesUnknown, or OSError if a folder on the way can't be opened.
     """
     with closing(FolderStack(root)) as stack:

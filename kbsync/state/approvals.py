@@ -164,7 +164,7 @@ class Recipes(Table):
         return [(int(number), unbind(path)) for number, path in rows]
 
     def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
-        """Yield (path, upload, desired recipe) for each document of a hold, by path."""
+        """Yield (path, upload, desired recipe) for each document of a hold, in the order of their paths."""
         sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} ORDER BY u.path"
         for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
             yield unbind(path), int(number), recipe

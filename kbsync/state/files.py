@@ -592,7 +592,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return since when the longest-waiting file has been pending or indexing, or None if there is
-        none.
+        """Return the time since when the longest-waiting file has been pending or indexing, or None if there
+        is none.
         """
         return next((row.since for row in self.waiting(mirror, 1)), None)

@@ -107,7 +107,9 @@ class Mirrors(Table):
     """Reads and writes mirror and binding rows on one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Return every mirror that has ever been in the config, by name, except for forgotten ones."""
+        """Return every mirror that has ever been in the config, except for forgotten ones, in the order of
+        their names.
+        """
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:

@@ -95,7 +95,10 @@ class Removals(Table):
         return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
 
     def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
-        """Return a page of a batch's removals, either held or not, by path, starting after `after`."""
+        """Return a page of a batch's removals, either those that are held or the others, ordered by path.
+
+        The page starts after `after`.
+        """
         where = "hold = ? AND held = ? AND mirror = ? AND path > ? ORDER BY path LIMIT ?"
         return list(self._select(where, (hold.id, held, hold.mirror, bind(after), limit)))
 

@@ -242,10 +242,7 @@ _CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raise `DamagedError` for anything that isn't a regular file.
-
-    Opening a pipe would block, so it must be set aside.
-    """
+    """Raise `DamagedError` for anything but a regular file. Opening a pipe, for example, would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -257,8 +254,8 @@ def refuse_no_file(path: Path) -> None:
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
-    """Raise `DamagedError` for a foreign file or missing tables, or `UsageError` for a file of a newer
-    kbsync.
+    """Raise `DamagedError` for a foreign file or missing tables, or `UsageError` for a file from a newer
+    kbsync version.
     """
     with transaction(connection):  # one snapshot: the file may be under creation
         version = version_of(connection)

@@ -57,8 +57,8 @@ class StateStore:
     ) -> None:
         """Open or create the file.
 
-        Raises `DamagedError`, `StateError`, or `UsageError` for a newer file. Raises `LockedError` if an
-        older kbsync holds the lock that the caller lacks.
+        Raises `DamagedError`, `StateError`, or `UsageError` for a file from a newer kbsync version. Raises
+        `LockedError` if the caller lacks the lock and an older kbsync process holds it.
         """
         self.path = path
         self._on_commit = on_commit
@@ -95,7 +95,7 @@ class StateStore:
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction, and return its result once it is on disk.
 
-        Raises `StateError`, or the exception that `work` raises. In the latter case, only the changes made by
+        Raises `StateError`, or any exception that `work` raises, in which case only the changes made by
         `work` are undone.
         """
         return await asyncio.wrap_future(self.submit(work))
@@ -161,7 +161,7 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Do the same as `aclose`, but for threads. May be called again.
+        """Do the same as `aclose`, but for threads. Safe to call more than once.
 
         The holder of the lock erases deleted data from the WAL.
         """

@@ -168,7 +168,7 @@ def end_mirror(
     """Forget the mirror while holding the lock.
 
     Return the number of deleted documents, and what remains. `then` is called at the end, before another
-    kbsync can start.
+    kbsync process can start.
     """
     import asyncio
 

@@ -99,8 +99,8 @@ def _base_of_trial(trial_dir: Path, folder: Path) -> Path:
 def resume_take_over(installation: Installation, folder: Path) -> str:
     """Take over the documents of earlier `--folder` runs for `folder`, which is already in the config.
 
-    An earlier command was killed before it could do so. Return a message for the user, or '' if nothing
-    changed. Raises `LockedError` while another kbsync is using one of the states.
+    This is needed if an earlier command was killed before it could do so. Return a message for the user, or
+    '' if nothing changed. Raises `LockedError` while another kbsync process is using one of the states.
     """
     real = os.path.realpath(folder)
     mirrors = installation.config.mirrors

@@ -105,8 +105,8 @@ def command(
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     """Return the exit code that a pass would have.
 
-    A mirror that has had no pass counts as a failure; waiting files do so only if they are older than
-    `max_age`. Given the same `max_age`, `report.late` prints the reasons.
+    A mirror without any pass so far counts as a failure. Waiting files count as one only if they are older
+    than `max_age`. Given the same `max_age`, `report.late` prints the reasons.
     """
     from kbsync.engine.status import is_fresh
 

@@ -156,7 +156,7 @@ class DaskCluster:
     """
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
-        """Prepare the client without connecting.
+        """Set up the client without connecting.
 
         Raises `UsageError` if the `distributed` package isn't installed.
         """
@@ -288,7 +288,7 @@ class DaskCluster:
         return _result(self._begin(self._survey()))
 
     def close(self) -> None:
-        """Fail the current work with `Unavailable` and close the connection. May be called again."""
+        """Fail the current work with `Unavailable`, and close the connection. Safe to call more than once."""
         self._closed = True
         self._room.close()
         self._loop.close(self._aclose())

@@ -38,7 +38,7 @@ _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 def _calls(table: str) -> dict[str, int]:
-    """Return the system calls in a table for x86_64 and aarch64, by name, with their numbers on this
+    """Return the system calls in a table for x86_64 and aarch64, as a dict from names to numbers on this
     machine.
     """
     rows = [row.split() for row in table.split(",") if row.strip()]

@@ -88,7 +88,10 @@ class Connections:
         self._is_closed = False
 
     def close(self) -> None:
-        """Close the idle connections now, and the others when they are returned. May be called again."""
+        """Close the idle connections now, and the others when they are returned.
+
+        Safe to call more than once.
+        """
         with self._guard:
             self._is_closed = True
             idle, self._idle = self._idle, []

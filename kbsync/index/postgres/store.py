@@ -266,8 +266,8 @@ class PostgresStore:
             yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
 
     def tidy(self) -> bool:
-        """Create the vector index if comparing all vectors takes a long time. Return whether `purge` must do
-        that.
+        """Create the vector index if comparing all vectors takes a long time. Return whether `purge` still
+        has to do that.
 
         The first call creates the index and waits for it, because a single pass has no later opportunity.
         Later calls leave it to `purge`, so that no mirror has to wait.

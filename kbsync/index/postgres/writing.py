@@ -365,7 +365,9 @@ class Writing:
     # -- vectors
 
     def _add_vectors(self, chunks: Mapping[int, Chunk], model: str, vectors: dict[str, bytes]) -> None:
-        """Add a vector for each passage, either a new one or that of another passage with the same text."""
+        """Add a vector for each passage, either a new one or the vector of another passage with the same
+        text.
+        """
         new_vectors = {number: vectors[chunk.key] for number, chunk in chunks.items() if chunk.key in vectors}
         dimensions = len(next(iter(new_vectors.values()))) // NUMBER_BYTES if new_vectors else None
         model_id = self._model(model, dimensions)

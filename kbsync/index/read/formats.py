@@ -141,7 +141,7 @@ _PIECE = 65_536
 
 
 def is_picture(path: str) -> bool:
-    """Return whether the extension is that of a picture."""
+    """Return whether files with this extension are pictures."""
     return extension_of(path) in MEDIA_TYPES
 
 

@@ -178,7 +178,7 @@ def _content(part: Message) -> bytes:
 
 
 def _attachments(message: Message) -> Iterator[Message]:
-    """Yield the parts that have a name, except for those of nested messages."""
+    """Yield the parts that have a name, but not the parts of nested messages."""
     if message.get_filename():
         yield message
     payload = message.get_payload()

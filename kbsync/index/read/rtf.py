@@ -88,7 +88,7 @@ def read_rtf(raw: bytes) -> Parsed:
 
 @dataclass(slots=True)
 class _Flow:
-    """A text made of paragraphs: that of the document, a note or a text box."""
+    """A text made of paragraphs, such as the document itself, a note or a text box."""
 
     blocks: Blocks = field(default_factory=Blocks)
     line: list[str] = field(default_factory=list)  # the open paragraph

@@ -413,8 +413,8 @@ def readable_number(value: float) -> str:
 
 
 def style_of(name: str) -> tuple[int, bool]:
-    """Return the heading level of the Word style with this name (0: no heading), and whether the style is
-    that of a table of contents.
+    """Return the heading level of the Word style with this name (0: no heading), and whether it is used in
+    tables of contents.
     """
     name = one_line(name).lower()
     heading = _HEADING_STYLE.match(name)

@@ -104,7 +104,7 @@ class RowPages:
     """
 
     def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
-        """Prepare to find pages.
+        """Set up for one table.
 
         `size`: the size in bytes of the rows' only value. It follows a row id, which the record omits.
         """

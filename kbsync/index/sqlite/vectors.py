@@ -503,7 +503,7 @@ class Cosines:
         return None
 
     def _slots_above(self, least: float, positions: Iterable[int], values: Iterable[float]) -> list[int]:
-        """Return the slots at those of these positions that have a value above `least`."""
+        """Return which of the slots at these positions have a value above `least`."""
         return [
             self._segments[position // SLOTS] * SLOTS + position % SLOTS
             for position, value in zip(positions, values, strict=True)
@@ -519,7 +519,7 @@ class Matrix:
     """
 
     def __init__(self, connection: apsw.Connection, segments: str = "segment", blocks: str = "block") -> None:
-        """Prepare without reading anything.
+        """Set up the scan without reading anything.
 
         `segments`, `blocks`: the tables with the versions and with the vectors.
         """
@@ -545,8 +545,8 @@ class Matrix:
     def start(self, model: Model, vector: Vector) -> Callable[[], Cosines]:
         """Start computing the cosine of `vector` (length 1) with every slot, as seen by the open transaction.
 
-        Return a function that waits for the cosines. Only those of a large cached index are computed in the
-        meantime, in another thread that doesn't use the connection.
+        Return a function that waits for the cosines. They are computed in the meantime only for a large
+        cached index, in another thread that doesn't use the connection.
         """
         self._scans += 1
         commit = model.id, self._connection.pragma("data_version")

@@ -284,7 +284,10 @@ class Writer:
         self._is_closing = True
 
     def close(self) -> None:
-        """Empty the WAL and release the file and its lock, even if the disk fails. May be called again."""
+        """Empty the WAL, and release the file and its lock even if the disk fails.
+
+        Safe to call more than once.
+        """
         self.stop()
         with self._guard:
             if self._is_open:
@@ -533,7 +536,8 @@ class Writer:
         return True
 
     def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
-        """Update the words of a document: those of up to `room` of its chunks, then those of its name.
+        """Update the words of a document: first the words of up to `room` of its chunks, then those of its
+        name.
 
         Return the remaining room, or -1 if chunks are left.
         """

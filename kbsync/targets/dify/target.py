@@ -67,7 +67,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     only_recipe = "base"
 
     def prepare(self) -> None:
-        """Set the API paths, the limits and the in-memory caches."""
+        """Set the API paths and the limits, and create the in-memory caches."""
         self._root = base_path(self._config.dataset_id)
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1

@@ -38,7 +38,7 @@ Take = Callable[[int], Awaitable[None]]
 class FilePart:
     """A file in a multipart form: the name of the field, the name of the file, and its bytes.
 
-    `content_type`: None means that of the file name's extension.
+    `content_type`: None means the content type that matches the file name's extension.
     """
 
     name: str

@@ -673,7 +673,7 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the headers.
 
-    If they can't be sent, raise our own error, because those of httpx and h11 would quote the key.
+    If they can't be sent, raise our own error, because httpx and h11 would quote the key in theirs.
     """
     for name, value in headers.items():
         if not fits_header(value):

@@ -120,8 +120,8 @@ async def search_ranked(
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Return why a service would refuse a document, or None if it wouldn't. Most services do so only after
-    the whole upload.
+    """Return why a service would refuse a document, usually only after the whole upload. Return None if it
+    wouldn't.
 
     `max_bytes`: the limit in the config, if any. Any other limit is the service's own.
     """
@@ -224,7 +224,7 @@ class ServiceTarget(Target, Generic[Row]):
         """Set what the service's calls need besides `_config` and `_client`. This sends no request."""
 
     def headers(self) -> Mapping[str, str]:
-        """Return the headers with the key for a request."""
+        """Return the request headers, including the key."""
         return {"Authorization": f"Bearer {self._key}"}
 
     @property
@@ -372,7 +372,7 @@ class ServiceTarget(Target, Generic[Row]):
         return self._client.skew.offset
 
     async def aclose(self) -> None:
-        """Close the connections. May be called again."""
+        """Close the connections. Safe to call more than once."""
         await self._client.aclose()
 
     # -- implemented by services
@@ -510,8 +510,8 @@ class ServiceTarget(Target, Generic[Row]):
         }
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the states of recent documents from the first pages of the list, and those of older ones one
-        by one.
+        """Read the states of recent documents from the first pages of the list, and the states of older ones
+        one by one.
         """
         rows, rest = await self._find_on_pages(ids)
         details = await self._read_details(rest)

@@ -42,7 +42,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         return self.path or state_dir / "kb" / mirror
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts within the block, located at `loc`."""
+        """Yield conflicts within the block at `loc`."""
         if self.path is not None:
             if is_no_directory(self.path):
                 yield Conflict((*loc, "path"), f"{format_path(self.path)} is a file; choose a folder")

@@ -70,7 +70,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     deletes_in_turn = True
 
     def prepare(self) -> None:
-        """Set the API paths and the in-memory caches."""
+        """Set the API paths, and create the in-memory caches."""
         self._prefix, store_id = self._context.prefix, self._config.vector_store_id
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"

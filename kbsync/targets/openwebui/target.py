@@ -122,7 +122,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     certain_calls = frozenset({"base"})
 
     def prepare(self) -> None:
-        """Set the API paths and the in-memory caches."""
+        """Set the API paths, and create the in-memory caches."""
         self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
 

@@ -43,7 +43,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     takes = Limits(EXTENSIONS, batch=10, list_lag=1.0)
 
     def prepare(self) -> None:
-        """Set the API paths and the in-memory caches."""
+        """Set the API paths, and create the in-memory caches."""
         self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False

@@ -90,7 +90,7 @@ class RerankConfig:
 
 
 def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iterator[Conflict]:
-    """Yield conflicts within one of the blocks, located at `loc`."""
+    """Yield conflicts within the `embedding` or `rerank` block at `loc`."""
     rests_on = ((*loc, "type"),)
     if isinstance(service, EmbeddingConfig):
         if service.type == "onnx" and service.path is None:

@@ -172,7 +172,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts within the block, located at `loc`."""
+        """Yield conflicts within the block at `loc`."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         if (
             self.auth == "jwt"

@@ -73,9 +73,8 @@ class OpenAccount:
         return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """Return how many documents in a base are ours, according to the state.
-
-        This includes those of former mirrors.
+        """Return how many documents in a base are ours according to the state, including documents of former
+        mirrors.
         """
         location = (self.bases.address, base_id)
 

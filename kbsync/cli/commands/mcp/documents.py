@@ -48,8 +48,8 @@ class PageRequest:
 class Located:
     """The document that is searchable for a file of `mirror`.
 
-    `digest` and `size` are those of the bytes that it was made from. `reason`: why it differs from the
-    current file, or '' if it isn't known to differ.
+    `digest` and `size` describe the bytes that it was made from. `reason`: why it differs from the current
+    file, or '' if it isn't known to differ.
     """
 
     mirror: MirrorConfig

@@ -255,8 +255,8 @@ class Library:
         """Wait at most `seconds` for all files that are now in the folders to be indexed. Return notes on
         gaps.
 
-        This doesn't wait for mirrors that are halted or that no kbsync is running for. With 0 seconds, it
-        reports the progress and returns.
+        This doesn't wait for mirrors that are halted or that no kbsync process is working on. With 0 seconds,
+        it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_progressed, is_compared = clock() + seconds, -1, False, False

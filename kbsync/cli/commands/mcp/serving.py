@@ -1,4 +1,5 @@
-"""A run of `kbsync mcp`, which serves its client and also mirrors, unless another kbsync already does.
+"""A run of `kbsync mcp`, which serves its client and also mirrors, unless another kbsync process already
+does.
 
 Whichever process holds the state's lock does the mirroring. This process takes the lock when it is free and
 releases it at the end; it can serve without the lock. So several assistants may each start such a process for
@@ -79,7 +80,7 @@ async def _run(
 
 
 class Mirroring:
-    """Mirrors like the daemon while no other kbsync holds the state's lock."""
+    """Mirrors like the daemon while no other process holds the state's lock."""
 
     def __init__(self, open_mirrors: OpenInstallation) -> None:
         self._open_mirrors = open_mirrors
@@ -140,7 +141,7 @@ class Mirroring:
     async def _mirror(self) -> None:
         """Mirror until stopped.
 
-        Raises `LockedError` if another kbsync is mirroring, or another `KbsyncError` on failure.
+        Raises `LockedError` if another process is mirroring, or another `KbsyncError` on failure.
         """
         open_mirrors = self._open_mirrors
         # Check before importing the daemon's modules, which takes a while.

@@ -28,7 +28,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
     """Return whether the folder of the only mirror differs from its state, either in its files or in their
     bytes.
 
-    This reads the disk, and stops at the first difference. It returns True if `is_given_up` becomes true.
+    This reads the disk, and stops at the first difference. Return True if `is_given_up` becomes true.
     """
     [mirror] = alone.mirrors
     root = Path(os.path.realpath(mirror.folder))
