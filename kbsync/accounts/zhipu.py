@@ -363,7 +363,7 @@ def _application_body(request: ApplicationRequest, present: Fields) -> dict[str,
 def _recall(bases: Sequence[str] | None, present: Fields) -> dict[str, Any]:
     """Return the current search settings, with rows only for these `bases`.
 
-    None means that the bases are unknown; the settings then stay unchanged.
+    If `bases` is None, which means unknown, the settings stay unchanged.
     """
     recall = {**DEFAULT_RECALL, **without_none(_recall_in(present))}
     if bases is None:

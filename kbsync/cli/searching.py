@@ -133,7 +133,7 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     """Return the options that match no document, as typed.
 
-    If each of them alone matches something, return all of them together.
+    If every option matches something on its own, return all of them together.
     """
 
     def write_date(moment: float) -> str:

@@ -33,10 +33,11 @@ class OnlyFiltersError(UsageError):
 
 
 def parse_query(query: Query) -> Query:
-    """Return `query` with the operators moved from its text to its fields.
+    """Return `query` with the operators moved from its text to its fields. The words of phrases also stay in
+    the text.
 
-    The words of phrases stay in the text as well. Raises `UsageError` if the operators leave no words to
-    search for, or `OnlyFiltersError` if there is nothing but filters.
+    Raises `UsageError` if the operators leave no words to search for, or `OnlyFiltersError` if there is
+    nothing but filters.
     """
     operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)

@@ -57,8 +57,8 @@ def needs_approval(
 
 
 def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
-    """Return whether any file first found missing by `until` (monotonic seconds) still needs a check or a
-    decision.
+    """Return whether any file that was first found missing by `until` (monotonic seconds) still needs a check
+    or a decision.
     """
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
@@ -205,8 +205,8 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_missed(self, until: float) -> bool:
-        """Return whether any file first found missing by `until` (monotonic seconds) still needs its second
-        check.
+        """Return whether any file that was first found missing by `until` (monotonic seconds) still needs its
+        second check.
         """
         missed = await self.store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until

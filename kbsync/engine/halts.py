@@ -378,7 +378,7 @@ class Halts(HaltState):
         return self._describe(Halted(reason, f"{problem}; retrying within a minute"))
 
     async def record_failed_start(self, error: TargetError) -> None:
-        """Record that the target didn't respond at startup. This replaces a halt that is about a key."""
+        """Record that the target didn't respond at startup. This replaces a halt caused by a key."""
         self.record_down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern a different address.

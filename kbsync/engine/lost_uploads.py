@@ -44,10 +44,10 @@ async def find_uploads(
     unsure: Sequence[Upload],
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[FoundUpload]:
-    """Search for every unsure row, and for every lost or deleted one that a later list may resolve.
+    """Search for every unsure row, and for every lost or deleted row that a later list may resolve.
 
-    If all of `unsure` are found by name, only those are returned, because the list wasn't read for the
-    others. Raises `TargetError` if the list is incomplete.
+    If all of `unsure` can be found by name, the list isn't read, and only those rows are returned. Raises
+    `TargetError` if the list is incomplete.
     """
     found_by_name = await _find_by_name(store, binding, target, unsure)
     if found_by_name is not None:

@@ -359,7 +359,7 @@ class ListenerApp:
     async def history(self, request: Request) -> Response:
         """Return the newest `limit` events of `mirror` or of all mirrors.
 
-        `key`: the file or folder that they are about; without it, they are about all files.
+        `key`: return only the events about this file or folder.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         if name:

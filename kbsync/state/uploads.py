@@ -416,7 +416,7 @@ class Uploads(Table):
         return list(self._select(where, (binding, remote_id)))
 
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
-        """Return how many of these documents serve their paths."""
+        """Return how many of these documents are serving their paths."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state {_in(SERVING)} LIMIT 1"  # noqa: S608
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 

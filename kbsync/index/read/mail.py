@@ -237,10 +237,7 @@ def _decoded(child: Message, part: Message) -> Message:
 
 
 def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
-    """Yield the plain version or, if that says more, the best other one.
-
-    Then yield invitations, which add to either.
-    """
+    """Yield the plain version, or the best other version if that says more. Then yield invitations."""
     plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
     # mail programs put the best version last
     rich = next((blocks for kind, blocks in reversed(versions) if kind not in _SEPARATE_KINDS), None)

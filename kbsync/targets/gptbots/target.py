@@ -372,7 +372,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     async def _read_details(self, ids: Iterable[str]) -> dict[str, MarkedRow | TargetError | None]:
         """Return the states of the versions that were last sent.
 
-        A state is None if the document isn't in the list, either.
+        A document without a status that isn't in the list, either, gets None.
         """
         details: dict[str, MarkedRow | TargetError | None] = {}
         words: dict[str, str | None] = {}
