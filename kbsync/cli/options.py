@@ -112,8 +112,9 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 def as_typed(
     _ctx: click.Context | None, _parameter: click.Parameter | None, words: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the words of a query. Python decodes all arguments as UTF-8, but these come from a terminal in
-    the locale's encoding.
+    """Return the words of a query.
+
+    Python decodes all arguments as UTF-8, but these come from a terminal that uses the locale's encoding.
     """
     try:
         "".join(words).encode()

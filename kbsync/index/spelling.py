@@ -213,9 +213,11 @@ _SWAPPED = {
 
 
 def variants_of(word: str) -> Iterator[str]:
-    """Yield other spellings of a word in lower case: `colour`, `center`, `organise`, `children` for `color`,
-    `centre`, `organize`, `child`, and vice versa. Not all of them exist. `mail` is also the last word of
-    `e-mail`."""
+    """Yield other spellings of a lower-case word. Not all of them exist.
+
+    For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
+    vice versa. `mail` also stands for the last word of `e-mail`.
+    """
     if other := _pairs().get(word):
         yield other
     elif match := _endings().fullmatch(word):

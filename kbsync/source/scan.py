@@ -36,7 +36,7 @@ _NO_RULES = Rules(None, (), Formats())
 class StoredTree:
     """A mirror's stored files, queried for each directory. Raises `StateError`.
 
-    `read` runs a function on the state, in the scan's thread; `write` has it run in a later transaction.
+    `read` runs a function on the state, in the scan's thread. `write` runs one in a later transaction.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class StoredTree:
     def rows(self, directory: str) -> set[EntryRow]:
         """Return the row of each file stored directly in the directory.
 
-        A file's name that isn't UTF-8 is still bytes, as SQLite returns it.
+        A file name that isn't UTF-8 is still bytes, as SQLite returns it.
         """
         rows: set[EntryRow] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
         return rows
 
     def record_digest(self, directory: str) -> None:
-        """Have the digest of the `rows` recorded, so that the next scan needn't read them."""
+        """Record the digest of the `rows` in a later transaction, so that the next scan needn't read them."""
         if self._write is not None:
             self._write(lambda tx: tx.entries.record_digest(self._mirror, directory))
 

@@ -193,7 +193,7 @@ def state_errors(path: Path) -> Iterator[None]:
 
 
 def io_failure(error: apsw.IOError) -> str:
-    """Return why the disk refused a read or write, with the fix."""
+    """Return why the disk refused a read or write, including the fix."""
     # SQLite doesn't report that a file has reached the limit on file sizes.
     has_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     code = getattr(error, "extendedresult", 0)  # apsw's stubs lack it

@@ -56,8 +56,9 @@ EntryRow = tuple[str, int, int, int, int]
 
 
 def digest_of(rows: Iterable[EntryRow]) -> bytes | None:
-    """Return a digest of the rows of a directory's files, regardless of their order; None for names that
-    aren't UTF-8 and numbers of more than 64 bits.
+    """Return a digest of the rows of a directory's files, whatever their order.
+
+    Return None if there are names that aren't UTF-8 or numbers of more than 64 bits.
     """
     try:
         by_name = sorted(rows, key=itemgetter(0))
@@ -576,13 +577,13 @@ class Entries:
         )
 
     def digest(self, mirror: int, folder: str) -> bytes | None:
-        """Return the digest of `rows`; None if it isn't known."""
+        """Return the digest of `rows`, or None if it isn't known."""
         sql = "SELECT files_digest FROM folder WHERE mirror = ? AND path = ?"
         digest: bytes | None = self._db.execute(sql, (mirror, bind(folder))).get
         return digest
 
     def record_digest(self, mirror: int, folder: str) -> None:
-        """Record the digest of `rows`, which the schema removes when one of them changes."""
+        """Record the digest of `rows`. The schema removes it when one of them changes."""
         sql = "UPDATE folder SET files_digest = ? WHERE mirror = ? AND path = ?"
         self._db.execute(sql, (digest_of(self.rows(mirror, folder)), mirror, bind(folder)))
 

@@ -294,7 +294,7 @@ def _chosen_entry(choices: Element | None) -> str:
 
 
 def _hides(properties: Element | None) -> bool | None:
-    """Return whether these properties hide the text, or None if they don't say."""
+    """Return whether these properties hide the text, or None if they don't specify that."""
     switch = None if properties is None else properties.find("vanish")
     return None if switch is None else switch.get(":val") not in ("0", "false", "off")
 

@@ -229,7 +229,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _decoded(child: Message, part: Message) -> Message:
-    """Return the message in a `part`, which some programs encode as a whole, against the standard."""
+    """Return the message in a `part`. Some programs encode it as a whole, contrary to the standard."""
     if child.keys() or "Content-Transfer-Encoding" not in part:
         return child
     child["Content-Transfer-Encoding"] = part["Content-Transfer-Encoding"]

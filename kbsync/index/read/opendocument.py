@@ -108,7 +108,7 @@ class _Reader:
         self._repeated = set[str]()
 
     def read_footers(self, presentation: Element) -> None:
-        """Read the headers and footers that the slides of a presentation name."""
+        """Read the headers and footers used by the slides of a presentation."""
         for element in presentation:
             if element.tag in ("footer-decl", "header-decl"):
                 self._footers[element.get(":name", "")] = one_line(element.text or "")
@@ -140,7 +140,7 @@ class _Reader:
         return slide_text(number, title, texts, [notes.text] if notes else [])
 
     def _template(self, page: Element) -> Iterator[str]:
-        """Yield a slide's footer, and the texts that its master shows behind it, each once."""
+        """Yield a slide's footer, and the texts that its master shows behind it, each only once."""
         texts = [self._footers.get(page.get(f":use-{kind}-name", ""), "") for kind in ("header", "footer")]
         for shape in self._masters.get(page.get(":master-page-name", ""), ()):
             is_text = shape.get(":class", "footer") == "footer" and shape.tag in _SHAPES

@@ -83,8 +83,11 @@ def read_xlsx(raw: bytes) -> Parsed:
 
 
 def _plain_relations(relations: Mapping[str, tuple[str, str]], workbook: Element) -> bytes:
-    """Return a workbook's relationships as calamine understands them: with absolute targets, and without a
-    sheet of an unknown kind, such as a macro module, which would make all others unreadable."""
+    """Return a workbook's relationships in a form that calamine understands.
+
+    Targets are absolute. Sheets of an unknown kind, such as macro modules, are left out, because they would
+    make all others unreadable.
+    """
     sheets = {sheet.get(":id", ""): ("chartsheet", "none.xml") for sheet in workbook.iter("sheet")}
     rows = list[str]()
     for key, (kind, part) in {**sheets, **relations}.items():
@@ -275,7 +278,7 @@ _HEADER_CODE = re.compile('&(?:"[^"]{0,99}"|K(?:[0-9A-F]{6}|[0-9]{2}[+-][0-9]{3}
 
 
 def _headers(sheet: bytes) -> list[str]:
-    """Return the texts of an xlsx sheet's headers and footers, without lines that number the pages."""
+    """Return the texts of an xlsx sheet's headers and footers, except for lines with page numbers."""
     headers = _HEADER.finditer(sheet, max(0, sheet.rfind(b"</sheetData>")))
     codes = "\n".join(unescape(header[1].decode("utf-8", "replace")) for header in headers)
     lines = _SECTION.split(codes.replace("&&", "\0"))  # an ampersand itself
@@ -290,7 +293,9 @@ _ERROR = re.compile(
 
 
 def _replacement(sheet: bytes) -> bytes:
-    """Return an xlsx sheet that calamine reads as a person sees it; b"" if that is the sheet itself."""
+    """Return an xlsx sheet changed so that calamine reads what a person sees, or b"" if no change is
+    needed.
+    """
     replaced = _OTHER_MARKUP.sub(_as_text, sheet) if b"<![CDATA[" in sheet else sheet
     # One error that calamine doesn't know, such as #SPILL!, would make the whole workbook unreadable.
     replaced = _ERROR.sub(rb"\1#N/A", replaced)
@@ -369,7 +374,7 @@ _PAGE_FIELDS = ("page-number", "page-count", "date", "time")
 
 
 def _page_texts(styles: Element) -> Iterator[str]:
-    """Yield the paragraphs of an ods document's headers and footers, except those that number the pages."""
+    """Yield the paragraphs of an ods document's headers and footers, except for those with page numbers."""
     for page in styles.iter("master-page"):
         for part in page:
             for paragraph in part.iter("p") if part.get(":display") != "false" else ():

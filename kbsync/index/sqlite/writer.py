@@ -297,8 +297,7 @@ class Writer:
                 self._release()
 
     def remove_if_empty(self) -> None:
-        """If the index has no documents, close it, remove its files, and then the folder if nothing else is
-        in it.
+        """If the index has no documents, close it and remove its files, and the folder if that is empty then.
 
         Do nothing if a reader is using the index. Raises OSError.
         """

@@ -352,8 +352,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return False
 
     async def still_there(self, ids: Sequence[str], *, is_refused: bool) -> Collection[str]:
-        """Return which `ids` have a state. Raises `Unavailable` if the service refused to delete a document
-        that has no state, but is in the list.
+        """Return which `ids` have a state.
+
+        Raises `Unavailable` if the service refused to delete a document that has no state but is in the list.
         """
         statuses = await self._data_statuses(ids)
         missing = set(ids) - statuses.keys()

@@ -423,8 +423,9 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def still_there(self, ids: Sequence[str], *, is_refused: bool) -> Collection[str]:
-        """Return which `ids` an existing base still has, after `remove_several`. `is_refused`: the service
-        refused to delete them.
+        """Return which of `ids` an existing base still has after `remove_several`.
+
+        `is_refused`: whether the service refused to delete them.
         """
         return (await self._rows_among(ids)).keys()
 

@@ -180,7 +180,7 @@ def status_in(body: Any) -> str | None:
 
 
 def is_confirmed(body: Any) -> bool | None:
-    """Return True if the server says that it did what was requested; otherwise None."""
+    """Return True if the server says that it did what was requested, otherwise None."""
     return reading.object_of(body).get("status") is True or None
 
 
