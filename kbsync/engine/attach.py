@@ -31,6 +31,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
+from kbsync.core.text import format_count
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT, has_open_deletions
 from kbsync.engine.journal import Journal
@@ -503,9 +504,8 @@ def _rebind(
 def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
     """Make `status` show how many documents the mirror has in other knowledge bases."""
     count = sum(tx.uploads.left_behind(mirror, binding).values())
-    tx.mirrors.set_note(
-        mirror, f"{count} documents are still in the previous knowledge base" if count else ""
-    )
+    remaining = f"{format_count(count, 'document')} {'remains' if count == 1 else 'remain'}"
+    tx.mirrors.set_note(mirror, f"{remaining} in the previous knowledge base" if count else "")
 
 
 def _take_over_rows(
@@ -525,6 +525,7 @@ def _take_over_rows(
         if not tx.uploads.take_over(other_mirror.id, record.id, binding):
             continue
         tx.removals.drop_in(other_mirror.id, binding)
+        note_left_behind(tx, other_mirror.id, other_mirror.binding or 0)
         mark_undecided(tx, record.id)
         if is_held or other_mirror.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)

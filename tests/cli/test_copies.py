@@ -4,6 +4,7 @@ text.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -570,3 +571,19 @@ def test_reusing_an_earlier_base_finds_its_documents_again(sandbox: Sandbox) -> 
     for file in (sandbox.root / "moved").glob("index.db*"):
         file.unlink()
     assert pass_into("moved") == (2, 0, "")
+
+
+@long
+def test_mirror_reports_no_documents_that_another_mirror_took_over(sandbox: Sandbox) -> None:
+    target = {"type": "local", "path": str(sandbox.root / "base")}
+    sandbox.mirror({"a.md": "an aardvark"}, f"target: {json.dumps(target)}")
+    # The mirror gets another base, and a new mirror of its folder the old one, in one edit of the config.
+    sandbox.configure()
+    third = {"name": "third", "folder": str(sandbox.docs), "settle": "100ms", "target": target}
+    sandbox.config.write_text(f"{sandbox.config.read_text()}  - {json.dumps(third)}\n")
+    left = "1 document remains in the previous knowledge base"
+    result = sandbox.run("--once", "--mirror", "handbook", "--json").check_success().json
+    assert result["mirrors"][0]["note"] == left
+    result = sandbox.run("--once", "--mirror", "third", "--json").check_success().json
+    assert result["uploaded"] == 0
+    assert left not in sandbox.run("status").out
