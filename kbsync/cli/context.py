@@ -351,8 +351,8 @@ def reader(installation: Installation) -> SnapshotReader:
 def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
     """Open the state for reading. It is empty if nothing has been mirrored yet.
 
-    This takes no lock and writes nothing. Raises `StateError` with the command to run. With `must_exist`,
-    raises `UsageError` instead of returning an empty state.
+    Raises `StateError` with the command to run, and `UsageError` if there can be no state in this directory;
+    with `must_exist`, also instead of an empty state.
     """
     from kbsync.state.db import DamagedError
     from kbsync.state.read_only import opened
@@ -368,6 +368,8 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), installation.state_file) from None
         raise
     with closing(state):
+        if not state.exists:  # otherwise a missing disk would look like a fresh start
+            places.check_state_dir(installation.state_dir, create=False)
         if must_exist and not state.exists:
             raise not_yet(installation)
         if installation.former_names:

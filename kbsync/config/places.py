@@ -177,6 +177,8 @@ def check_state_dir(
             "where file locks are unreliable; "
             f"{elsewhere} on a local disk"
         )
+    if obstacle := _obstacle(path):
+        raise UsageError(f"the state directory {path} cannot be created ({obstacle}); {elsewhere}")
     if not create:
         return
     if read_only_mount(path):
@@ -196,6 +198,19 @@ def check_state_dir(
         reason = f"anyone can write to the state directory {path}"
         fix = f"chmod o-w {shell_word(str(path))}"
         raise UsageError(f"{reason}; {elsewhere}, or run: {fix}")
+
+
+def _obstacle(path: Path) -> str:
+    """Return what is at `path`, or at one of its parents, instead of a directory; '' if nothing is."""
+    # `os.path`, because `pathlib` raises an error below a directory that this user can't enter.
+    for part in (path, *path.parents):
+        if os.path.isdir(part):  # noqa: PTH112
+            return ""
+        if os.path.islink(part):  # noqa: PTH114
+            return f"{part} is a symlink to {os.readlink(part)}, which is missing; mount its disk"  # noqa: PTH115
+        if os.path.lexists(part):
+            return f"{part} is not a directory"
+    return ""
 
 
 def _is_missing(path: Path) -> bool:

@@ -89,3 +89,17 @@ def test_state_and_its_copies_may_have_paths_that_are_not_utf8(sandbox: Sandbox)
     assert "2 documents searchable, 1 uploaded" in run("--once")
     run("state", "backup", home / "copy.db")
     assert (home / "copy.db").stat().st_size
+
+
+@pytest.mark.parametrize("words", [["--once"], ["status"], ["search", "aardvark"], ["plan"], ["doctor"]])
+def test_state_on_an_unmounted_disk_is_not_taken_for_a_new_one(sandbox: Sandbox, words: list[str]) -> None:
+    sandbox.mirror({"a.md": "an aardvark"})
+    disk = sandbox.root / "disk"
+    sandbox.state.rename(disk)
+    sandbox.state.symlink_to(disk)
+    disk.rename(sandbox.root / "unmounted")
+    ran = sandbox.run(*words)
+    assert ran.code == 2
+    assert f"{sandbox.state} is a symlink to {disk}, which is missing; mount its disk" in ran.err + ran.out
+    (sandbox.root / "unmounted").rename(disk)
+    assert sandbox.once()["uploaded"] == 0

@@ -152,6 +152,19 @@ def test_unusable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytes
         check_state_dir(tmp_path)
 
 
+@pytest.mark.parametrize("create", [True, False])
+def test_link_to_a_missing_state_directory_is_reported(tmp_path: Path, create: bool) -> None:
+    link, disk = tmp_path / "state", tmp_path / "disk"
+    link.symlink_to(disk)
+    for folder in (link, link / "below"):
+        with pytest.raises(UsageError) as caught:
+            check_state_dir(folder, create=create)
+        assert f"({link} is a symlink to {disk}, which is missing; mount its disk)" in str(caught.value)
+    disk.write_text("a file")
+    with pytest.raises(UsageError, match="is not a directory"):
+        check_state_dir(disk, create=create)
+
+
 def test_state_directory_on_a_network_file_system_is_reported(tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs4 h:/x rw\n")
