@@ -20,11 +20,11 @@ from typing import Any, cast
 from weakref import WeakSet
 
 from kbsync.contract.target import Body
-from kbsync.errors import TargetError
+from kbsync.errors import TargetError, Unavailable
 from kbsync.index.document import Chunk, Cut, Entry, Parsed
 from kbsync.index.embed import DIMENSIONS, NUMBER_BYTES, LocalEncoder
 from kbsync.index.fence.child import SPLIT, TEXTS
-from kbsync.index.fence.parser import CHILD, Content, Parser, parse_here
+from kbsync.index.fence.parser import CHILD, Content, Parser, ParserProcess, parse_here
 from kbsync.index.pipeline import Cutter, read_and_cut
 from kbsync.index.read.formats import needs_parser
 
@@ -137,9 +137,15 @@ class TextProcess(Parser):
             self._give_up(error)
             return [None] * len(documents)
 
+    def _start(self) -> ParserProcess:
+        if self._has_failed:  # while this request waited for another
+            raise Unavailable("the process failed before", code="parser-start")
+        return super()._start()
+
     def _give_up(self, error: Exception) -> None:
-        _log.warning("splitting texts in another process failed: %s", error)
-        self._has_failed = True
+        has_failed, self._has_failed = self._has_failed, True
+        if not has_failed:
+            _log.warning("splitting texts in another process failed: %s", error)
 
 
 def pack(paths: Sequence[str], contents: Sequence[bytes]) -> bytes:

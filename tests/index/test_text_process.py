@@ -167,6 +167,28 @@ def test_texts_are_split_here_if_the_process_hangs(begin, parser, caplog):
     assert not process._can_take(MANY) and process.pids() == []
 
 
+@long
+def test_texts_that_wait_for_a_process_that_hangs_are_split_here_at_once(begin, parser, caplog):
+    class Waiting(BytesBody):
+        def open(self) -> BinaryIO:
+            for pid in process.pids():
+                os.kill(pid, signal.SIGSTOP)
+            if threading.current_thread() is threading.main_thread():
+                waiting.start()
+            return super().open()
+
+    process = begin()
+    bounds, make, starts = process._bounds, process._make, list[int]()
+    process._bounds = type(bounds)(seconds=0.5)
+    process._make = lambda: (starts.append(1), make())[1]  # type: ignore[method-assign]
+    documents = [*many(), (entry(90, "last.txt"), Waiting(b"last"))]
+    waiting = threading.Thread(target=index, args=(documents, parser, process))
+    assert comparable(index(documents, parser, process)) == comparable(index(documents, parser))
+    waiting.join()
+    assert starts == [] and process.pids() == []
+    assert caplog.text.count("splitting texts in another process failed") == 1
+
+
 @pytest.fixture
 def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Refuse to start threads of that name, as at the limit of threads."""
