@@ -683,6 +683,12 @@ class Journal:
         if isinstance(outcome, TargetError) and outcome.has_removed:
             self._removed_before(tx, upload)
         match outcome:
+            case Accepted(replaced=False) if other := self._other_owner(tx, upload, outcome.remote_id):
+                # A gateway may have repeated an earlier response. If both files had this document, searches
+                # would miss one of them without any error (promise 10).
+                name = printable(other.path)[:100]
+                reason = f"the target answered with the document of another file, {name}"
+                changed = lifecycle.doubt(upload, reason, self.timing)
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
                 if outcome.replaced:
@@ -709,6 +715,14 @@ class Journal:
             case _:
                 changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)
         return self._record_end(tx, changed)
+
+    def _other_owner(self, tx: Tx, upload: Upload, remote_id: str) -> Upload | None:
+        """Return the upload of another file that has this document, if any."""
+        if self.binding.limits.ids_return:
+            return None
+        holders = (row for row in tx.uploads.holders(self.binding.id, remote_id) if row.path != upload.path)
+        without_document = UploadState.DROPPED, UploadState.GONE, UploadState.TOMBSTONE
+        return next((row for row in holders if row.state not in without_document), None)
 
     def _record_end(self, tx: Tx, changed: Upload) -> DocumentEvent | None:
         """Save the row, then re-evaluate its path. Return an event if the upload has failed."""

@@ -6,6 +6,7 @@ Whatever times ids contain: undocumented behaviour never causes a second upload.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import BoundMirror
 from kbsync.source.scan import ScanSummary
 from kbsync.state.read_only import Tx
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response
 from tests.engine.world import save_unchecked
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.services.rows import ROWS
 from tests.share import enumerated, long
 
 MANY = 5_000
@@ -63,6 +67,34 @@ async def test_filter_proves_nothing_about_documents_it_omits(
     await world.mirrored({"f0.md": "changed"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.request_count("upload") == (1 if is_stored else 2)
+
+
+# -- a response that belongs to another request
+
+
+@enumerated()
+@pytest.mark.parametrize("service", sorted(ROWS.keys() - {"lightrag"}))  # its ids are the names that we send
+async def test_response_with_the_document_of_another_file_is_not_believed(
+    service: str, tmp_path: Path
+) -> None:
+    """A gateway may repeat a response: two files would have one document, and searches would miss one."""
+    async with ROWS[service].world(tmp_path, concurrency=1).serving() as world:
+        answer, answers = world.app.answer, list[Response]()
+
+        def repeat_first(request: Request, fault: Fault | None) -> Response:
+            if world.app.op(request) not in ("upload", "add"):
+                return answer(request, fault)
+            response = answers[0] if len(answers) == 1 else answer(request, fault)
+            answers.append(response)
+            return response
+
+        await world.mirrored({"a.md": "alpha"})
+        world.app.answer = repeat_first  # type: ignore[method-assign]
+        await world.mirrored({"b.md": "beta"})
+        await world.mirrored({"c.md": "gamma"})
+        assert len(answers) == 3
+        assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+        assert world.statuses() == {"ready": 3}
 
 
 # -- ids with another time than the clock's
