@@ -186,9 +186,9 @@ def page_of(body: Any) -> ZhipuPage:
 
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
-    """Return the document from `GET /document/{id}`, under the requested id, or None if there is no data."""
+    """Return the document of `GET /document/{id}`, under the requested id if it has none; None: no data."""
     content = reading.object_of(data_of(body))
-    return _document(Fields(content, id=remote_id)) if content else None
+    return _document(Fields(content, id=content.id("id") or remote_id)) if content else None
 
 
 @reading.row_reader

@@ -293,7 +293,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return the SHA-256 of the stored file, read through a new signed URL, or None if that fails."""
         try:
             # Request the document again each time: its signed URL is valid only for a few hours.
-            document = await self.row(remote_id)
+            document = await self._read_detail(remote_id)
             is_there = document.url.startswith(("http://", "https://"))
             if not is_there:
                 return None

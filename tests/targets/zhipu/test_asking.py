@@ -72,7 +72,8 @@ async def test_single_document_is_polled_by_detail_and_several_by_a_page() -> No
 async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_missing() -> None:
     ids = [snowflake(NOW - n) for n in range(10)]
     page = ok({"total": 7, "list": [row(document_id, 1) for document_id in ids[3:]]})
-    service = ScriptedService(list=[page], detail=[ok(row("x", 0))])
+    details = {document_id: ok(row(document_id, 0)) for document_id in ids}
+    service = ScriptedService(list=[page], detail=[by_id(details)])
     states = await target(service).status(ids)
     assert [states[document_id].state for document_id in ids[:3]] == [DocState.INDEXING] * 3
     assert service.counts == {"list": 1, "detail": 3}
@@ -105,6 +106,16 @@ async def test_unreadable_document_does_not_hide_the_others() -> None:
     assert states["2"].reason
 
 
+@pytest.mark.parametrize(
+    ("answered_id", "state"), [("2", DocState.UNKNOWN), (1, DocState.READY), (None, DocState.READY)]
+)
+async def test_detail_of_another_document_proves_nothing(answered_id: Any, state: DocState) -> None:
+    """A cache may repeat a response; a missing id is that of the request."""
+    service = ScriptedService(detail=[ok(row(answered_id, 1))], file=[(200, b"text")])
+    assert (await target(service).status(["1"]))["1"].state is state
+    assert (await target(service).digest("1") is None) == (state is DocState.UNKNOWN)
+
+
 async def test_unreachable_target_is_reported() -> None:
     with pytest.raises(Unavailable):
         await target(ScriptedService(detail=[(503, "")])).status(["1"])
@@ -120,8 +131,10 @@ async def test_refused_key_stops_polling() -> None:
 
 
 async def test_refused_list_falls_back_to_details() -> None:
-    service = ScriptedService(list=[failed(400, "参数错误")], detail=[ok(row("x", 1))])
-    states = await target(service).status(["1", "2", "3"])
+    ids = ["1", "2", "3"]
+    details = by_id({document_id: ok(row(document_id, 1)) for document_id in ids})
+    service = ScriptedService(list=[failed(400, "参数错误")], detail=[details])
+    states = await target(service).status(ids)
     assert [state.state.value for state in states.values()].count("ready") == 2
     with pytest.raises(Halted):
         await target(ScriptedService(list=[404], base=[404])).status(["1", "2", "3"])
