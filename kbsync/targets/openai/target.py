@@ -201,8 +201,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
 
     async def _read_file(self, remote_id: str) -> Fields | None:
-        """Return one file in the store, or None if the store doesn't have it."""
-        return await api.read(self._client, "status", f"{self._files}/{remote_id}")
+        """Return one file of the store; None if the store doesn't have it."""
+        row = await api.read(self._client, "status", f"{self._files}/{remote_id}")
+        require_shape("status", row is None or row.get("id") == remote_id or None)
+        return row
 
     # -- delete
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:

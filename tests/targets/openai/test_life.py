@@ -166,6 +166,20 @@ async def test_rename_is_done_only_when_the_response_shows_the_new_path(
     assert (world.request_count("rename"), world.request_count("upload")) == (2, 1)
 
 
+async def test_rename_copies_no_mark_of_another_file(world: OpenaiWorld) -> None:
+    """A cache may repeat a response about another file."""
+    await world.mirrored({"a.md": "alpha", "z.md": "omega"})
+    marks = {file.id: dict(file.attributes) for file in world.app.bases[HOME_ID].files.values()}
+    [other] = world.documents_of("z.md")
+    row = {"id": other["id"], "object": "vector_store.file", "attributes": marks[other["id"]]}
+    world.play("status", op="status", effect=False, args={"status": 200, "body": row})
+    world.move("a.md", "deep/b.md")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    for file in world.app.bases[HOME_ID].files.values():
+        assert file.attributes["kbsync"] == marks[file.id]["kbsync"]
+
+
 @long
 async def test_search_among_some_documents_is_filtered_by_the_service(world: OpenaiWorld) -> None:
     await world.mirrored(60)
