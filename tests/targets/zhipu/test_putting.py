@@ -134,6 +134,18 @@ async def test_document_exceeding_the_capacity_is_not_sent() -> None:
     assert service.counts == {"capacity": 1}
 
 
+async def test_account_without_words_halts_although_it_has_bytes_left() -> None:
+    words = {"used": {"length": 5, "word_num": 1000}, "total": {"length": 10_000, "word_num": 1000}}
+    service = ScriptedService(capacity=[ok(words)])
+    [outcome] = await target(service).put([document()])
+    assert isinstance(outcome, Halted) and outcome.halt == "quota"
+    assert "used all of its 1,000 words" in outcome.reason
+    assert service.counts == {"capacity": 1}
+    refused = failed(99999, "知识库空间不足")
+    with pytest.raises(Halted):
+        await target(ScriptedService(capacity=[ok(words)], reembed=[refused])).reembed(FIRST_ID)
+
+
 @pytest.mark.parametrize(("bytes_left", "error"), [(1, Rejected), (0, Halted)])
 @pytest.mark.parametrize("op", ["reembed", "reslice"])
 async def test_accepted_document_need_not_fit_again(op: str, bytes_left: int, error: type) -> None:
