@@ -351,8 +351,9 @@ def reader(installation: Installation) -> SnapshotReader:
 def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
     """Open the state for reading. It is empty if nothing has been mirrored yet.
 
-    Raises `StateError` with the command to run, and `UsageError` if there can be no state in this directory;
-    with `must_exist`, also instead of an empty state.
+    This takes no lock and writes nothing. Raises `StateError` with the command to run, and `UsageError` if
+    the directory can't hold a state. With `must_exist`, raises `UsageError` instead of returning an empty
+    state.
     """
     from kbsync.state.db import DamagedError
     from kbsync.state.read_only import opened

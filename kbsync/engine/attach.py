@@ -504,7 +504,7 @@ def _rebind(
 def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
     """Make `status` show how many documents the mirror has in other knowledge bases."""
     count = sum(tx.uploads.left_behind(mirror, binding).values())
-    remaining = f"{format_count(count, 'document')} {'remains' if count == 1 else 'remain'}"
+    remaining = f"{format_count(count, 'document')} {'is' if count == 1 else 'are'} still"
     tx.mirrors.set_note(mirror, f"{remaining} in the previous knowledge base" if count else "")
 
 

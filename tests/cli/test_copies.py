@@ -581,7 +581,7 @@ def test_mirror_reports_no_documents_that_another_mirror_took_over(sandbox: Sand
     sandbox.configure()
     third = {"name": "third", "folder": str(sandbox.docs), "settle": "100ms", "target": target}
     sandbox.config.write_text(f"{sandbox.config.read_text()}  - {json.dumps(third)}\n")
-    left = "1 document remains in the previous knowledge base"
+    left = "1 document is still in the previous knowledge base"
     result = sandbox.run("--once", "--mirror", "handbook", "--json").check_success().json
     assert result["mirrors"][0]["note"] == left
     result = sandbox.run("--once", "--mirror", "third", "--json").check_success().json

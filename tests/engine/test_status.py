@@ -247,7 +247,7 @@ async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
     assert "note" not in status(world)
     world.base.recreate()
     await world.once()
-    assert "1 document remains in the previous knowledge base" in status(world)["note"]
+    assert "1 document is still in the previous knowledge base" in status(world)["note"]
 
 
 @long
