@@ -707,6 +707,15 @@ class Reconciler:
         if stamp == NO_STAMP:
             return FileSeen(path, stamp, problem="cannot be accessed; check its permissions")
         verdict = file.rules.verdict(path, stamp.size, file.kind)
+        if not (file.fresh or verdict.choice is FileChoice.SELECTED or (stored and stored.stamp == stamp)):
+            # A newer check may have been recorded since a scan listed the file. Reading a selected file
+            # checks that its stamp is still the same.
+            now = stat_path(root, path)
+            if now.stamp is None or now.kind is None or now.kind is FileKind.FOLDER:
+                return None
+            if now.stamp != stamp:
+                file = replace(file, stamp=now.stamp, kind=now.kind, links=now.links, fresh=True)
+                return self._classify(file, stored, is_awaited=is_awaited)
         is_quiet = file.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
         if verdict.choice is not FileChoice.SELECTED:
             # A program may empty a file before writing it, so the file must stay empty for a while to count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -427,3 +427,38 @@ async def test_document_that_never_finishes_is_given_up_after_all_others(world: 
     assert world.puts() == 12
     assert world.requests("is_searchable") == 1, "it is given up, unless a search finds it"
     assert world.clock.now < 600.0
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_outdated_listing_does_not_undo_a_newer_check(
+    tmp_path: Path, is_known: bool, is_deleted: bool
+) -> None:
+    """A scan lists an empty file, which is filled or deleted, and checked, before the listing is recorded."""
+    world = World(tmp_path)
+    if is_known:
+        world.write("other.md", "known folder")
+        await world.once()
+    world.write("a.md", "")
+    async with world.start_mirror() as bound:
+        reconciler = bound.reconciler
+        classify_all = reconciler._classify_all
+
+        async def late(files: Iterable[Any]) -> bool:
+            listed = list(files)
+            if world.on_disk().get("a.md") == "":
+                world.delete("a.md") if is_deleted else world.write("a.md", "words")
+                await world.clock.sleep(5.0)
+                await reconciler.check(["a.md"])
+            return await classify_all(listed)
+
+        reconciler._classify_all = late  # type: ignore[method-assign]
+        await bound.compare()
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.2)
+        row = world.look_up(lambda tx: tx.entries.get(bound.mirror.id, "a.md"))
+    if is_deleted:
+        assert row is None
+    else:
+        assert world.searchable_texts() == world.on_disk()
