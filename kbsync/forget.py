@@ -37,7 +37,7 @@ WithSecrets = Callable[[], Installation]
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """A mirror in the state.
+    """A mirror as recorded in the state.
 
     `record`: None if the mirror has been forgotten. `leftovers`: the documents that it left behind.
     """

@@ -18,7 +18,8 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 class OfferedSetting:
     """A setting that a service supports.
 
-    `read` returns the value to send, or None if the text is invalid. `allowed` describes the valid texts.
+    `read` converts the configured text to the value to send, or returns None if it is invalid. `allowed`
+    describes what is accepted.
     """
 
     read: Callable[[str], object]
@@ -43,7 +44,7 @@ def boolean() -> OfferedSetting:
 
 
 def whole(least: int, highest: int) -> OfferedSetting:
-    """Return a setting whose value is a whole number within a range."""
+    """Return a setting whose value is an integer within a range."""
 
     def read(text: str) -> int | None:
         number = int(text) if _NUMBER.fullmatch(text) else None

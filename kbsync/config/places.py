@@ -93,7 +93,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     """Return the config to use, or None if there is none in `config_places`.
 
     A config named by `--config` or `$KBSYNC_CONFIG` is returned even if the file is missing, because no other
-    config may replace it. The system's config is ignored if this user can't read it. It is meant for the
+    config may replace it. The system-wide config is ignored if this user can't read it. It is meant for the
     system's service, and must not get in the way of the user's own mirrors.
     """
     if explicit is not None:
@@ -106,7 +106,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
 
 
 def is_unreadable_system_config(path: Path) -> bool:
-    """Return whether `path` is the system's config and this user can't read it."""
+    """Return whether `path` is the system-wide config and this user can't read it."""
     return path == SYSTEM_CONFIG and os.access(path, os.F_OK) and not os.access(path, os.R_OK)
 
 

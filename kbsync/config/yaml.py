@@ -127,7 +127,7 @@ _UNQUOTED_PATTERN = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<=[\s,\[{])(?:!\S
 
 
 _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
-"""Matches a variable inside brackets, where YAML reads its `{` as another block."""
+"""Matches a variable inside brackets, where YAML would parse its `{` as the start of a nested mapping."""
 
 
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:

@@ -63,9 +63,9 @@ MAX_PAUSES = {
     UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
     UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
 }
-"""The longest pause, in seconds, in each state in which a row can be due.
+"""The longest delay, in seconds, for each state in which a row can be due.
 
-A later due time means that the clock was ahead when it was set.
+A due time further away than this was set while the clock was ahead.
 """
 
 

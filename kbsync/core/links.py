@@ -87,7 +87,7 @@ def checked(text: str) -> str:
         remainder = parts._replace(scheme="", netloc="").geturl()
         return f"{parts.scheme}://{host}{quote(remainder, safe=_SAFE)}"
     except UnicodeError:
-        raise NoLink("its address contains a host name that cannot be looked up") from None
+        raise NoLink("its address contains a host name that cannot be resolved") from None
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:

@@ -387,7 +387,8 @@ class Formats:
     """Extensions to send, in lower case without the dot; other files would always fail (promise 9)."""
 
     names: frozenset[str] = frozenset()
-    """Exact names of the files without an extension to send; others would always fail (promise 9)."""
+    """Exact names of the extensionless files to send; any other file without an extension would always fail
+    (promise 9)."""
 
     max_bytes: int | None = None
     """Maximum file size; None: no limit. kbsync refuses larger files without sending them (promise 9)."""

@@ -113,7 +113,10 @@ def number_in(text: str) -> int | None:
 
 
 def cursor(path: str) -> str:
-    """Return a path encoded as a page cursor, because it may not be valid Unicode."""
+    """Encode a path as a page cursor.
+
+    Paths aren't always valid Unicode, so they can't be used as they are.
+    """
     return base64.urlsafe_b64encode(os.fsencode(path)).decode()
 
 

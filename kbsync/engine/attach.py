@@ -384,7 +384,7 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 
 def root_missing(error: RootError) -> Halted:
-    """Return the halt for a missing root, which no approval can end."""
+    """Return the halt for a missing root. Approval can't lift this halt."""
     return Halted(FOLDER_MISSING, f"{error}; kbsync deletes nothing until it is back")
 
 

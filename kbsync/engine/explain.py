@@ -546,8 +546,8 @@ class _Sentences:
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
             return (
-                "It is searchable as indexed before the settings changed; to approve reindexing it with "
-                f"the new settings, {approve}."
+                "Searches still use the index built with the old settings; to approve reindexing with the "
+                f"new ones, {approve}."
             )
         if (reason := self._why_outdated()) == "":
             return "It is searchable."

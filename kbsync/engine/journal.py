@@ -297,9 +297,9 @@ class Journal:
         return self._record(tx, DocumentEvent(event_name, unsent, may_succeed=may_succeed))
 
     def record_folder_problem(self, tx: Tx, folder: str, problem: str) -> DocumentEvent | None:
-        """Record that the directory couldn't be listed, so that everything below it is unknown.
+        """Record that the directory couldn't be listed, which makes everything below it unknown.
 
-        Return an event if that is new.
+        Return an event if this wasn't already recorded.
         """
         stored = tx.folders.get(self.binding.mirror, folder)
         tx.folders.record_problem(self.binding.mirror, folder, problem)

@@ -448,7 +448,7 @@ class Reconciler:
         await self.scan_trees()
 
     async def _check_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Check and record one batch of these paths. Return the remaining ones."""
+        """Check and record one batch of these paths. Return the rest."""
         if not paths:
             return []
         checked = await asyncio.to_thread(self._stat_paths, paths)

@@ -166,7 +166,7 @@ MAX_LISTED_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
-    """Return which settings changed, as far as the recipes show, such as `from knowledge_type 1 to
+    """Describe which settings changed, as far as the recipes show; for example, `from knowledge_type 1 to
     knowledge_type 2`.
     """
     pairs = [(describe(before), describe(after)) for before, after in recipes]

@@ -70,7 +70,8 @@ FOLDER_MISSING = "folder-missing"
 CREDENTIALS = "credentials"
 """The target refuses a key or its account."""
 BAD_CONFIG = "config"
-"""The config names something unusable that was valid, or wasn't checked, when the config was read."""
+"""Something that the config refers to is unusable now, although it was valid (or wasn't checked) when the
+config was read."""
 FAILING = "failing"
 TARGET_STUCK = "target-stuck"
 """The target accepts documents but never finishes any."""
@@ -433,8 +434,8 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the JSON as text, piece by piece and including the `items`, because a mirror may have a very
-        large number of files.
+        """Yield the JSON text, including the `items`, in pieces, because a mirror may contain a very large
+        number of files.
         """
         text = json.dumps(self.to_json())
         if self.items is None:

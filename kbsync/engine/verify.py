@@ -241,7 +241,7 @@ class _FolderCheck:
 
         for line in plan.rename:
             if self._state.read(partial(is_misnamed, line.path)) and self._is_there(line.path):
-                why = f"the knowledge base has its document under the path {line.source}"
+                why = f"the knowledge base stores the file's document as {line.source}"
                 stale.append(self._discrepancy(line.path, why))
         for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
             for line in lines:
@@ -262,7 +262,9 @@ class _FolderCheck:
         return stale
 
     def find_orphaned(self) -> list[Discrepancy]:
-        """Return the documents of missing files that a pass would delete, unless it has already begun to."""
+        """Return the documents that a pass would delete because their files are missing, except those whose
+        deletion has begun.
+        """
         mirror, orphaned = self._binding.mirror, list[Discrepancy]()
 
         def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
@@ -283,7 +285,7 @@ class _FolderCheck:
         return orphaned
 
     def find_kept(self) -> list[Discrepancy]:
-        """Return the documents of missing files that a pass would keep."""
+        """Return the documents that a pass would keep although their files are missing."""
         kept = list[Discrepancy]()
         for line in self._plan.keep or ():
             if (server := self._private.server(line.path)) is not None:

@@ -194,7 +194,7 @@ class BuiltinEmbedder:
         self._weights, self._tokens = folder / WEIGHTS, folder / TOKENIZER
         self._table: NDArray[np.float32] | None = None
         self._vocabulary = Vocabulary(self._read_tokenizer())
-        self._read_rows([])  # checks the beginning of the weights
+        self._read_rows([])  # checks only the beginning of the weights file
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors of shape (len(texts), 256).
@@ -368,8 +368,8 @@ def _fix() -> str:
 # -- the user's own model ----------------------------------------------------------------------------------
 
 ONNX_TOKENS = 512
-"""Maximum number of tokens in an input, unless the tokenizer's file sets a lower limit; most such models were
-trained with it."""
+"""Maximum number of input tokens, unless the tokenizer file sets a lower limit. Most models of this kind were
+trained with this maximum."""
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
 _ONNX_BATCH = 4  # measured: 16 takes four times the memory of 1 and is no faster on two cores

@@ -1,4 +1,4 @@
-"""Turns errors of SQLite and the disk into messages with fixes."""
+"""Turns SQLite and disk errors into messages that suggest a fix."""
 
 from __future__ import annotations
 

@@ -181,9 +181,10 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 
 @functools.lru_cache(16)  # a search asks for the same ones for each hit
 def _terms(query: str) -> frozenset[str]:
-    """Return the stems of the words in `query`, and pairs of characters from its scripts without spaces.
+    """Return the stems of the words in `query`, plus character bigrams for text in scripts without spaces.
 
-    If a run has only one character, return that. Stop words are omitted unless there are no other words.
+    A run of just one such character is returned as it is. Stop words are omitted unless there are no other
+    words.
     """
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}

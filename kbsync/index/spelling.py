@@ -17,7 +17,7 @@ from kbsync.index.characters import VOWEL_SIGNS
 from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_unspaced, stemmed
 
 SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
-"""Minimum lengths of a word in which two swapped letters, any one typo, or two typos may be corrected."""
+"""Minimum word lengths for correcting two swapped letters, any single typo, and two typos, respectively."""
 
 _SWAPPED_APART = 6  # minimum length of a word in which the swapped letters may have another between them
 

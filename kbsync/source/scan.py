@@ -168,7 +168,7 @@ class _Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def read(self) -> None:
-        """Read the listing. Raises OSError, even if entries can be listed but not checked."""
+        """Read the listing. Raises OSError, including when entries can be listed but not checked."""
         self.rows, self.folders, self.unclear, self.raced = [], set(), set(), set()
         add = self.rows.append
         with os.scandir(self.fd) as entries:

@@ -129,7 +129,7 @@ class Folders:
         )
 
     def record_problem(self, mirror: int, path: str, problem: str) -> None:
-        """Record that the directory couldn't be listed, so that everything below it is unknown."""
+        """Record that the directory couldn't be listed, which makes everything below it unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 

@@ -215,10 +215,10 @@ def user_name(number: int) -> str:
 
 
 def unusable_paths(state_dir: Path) -> Iterator[Path]:
-    """Yield the files and folders in the directory that the current user can't use, parents first.
+    """Yield everything in the directory that the current user can't access, parents first.
 
-    Root can use all of them. For root, yield those that don't belong to the directory's owner instead, or
-    none if that is root.
+    Root can access everything, so for root this yields whatever the directory's owner doesn't own, or nothing
+    if root owns the directory.
     """
     owner, is_root = state_dir.stat().st_uid, os.geteuid() == 0
     for path in _inside(state_dir):

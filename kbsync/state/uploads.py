@@ -421,7 +421,7 @@ class Uploads(Table):
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """Return whether a row that isn't final has this name although its path or label differs."""
+        """Return whether a non-final row has this name but a different path or label."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 

@@ -284,9 +284,9 @@ class PostgresSnapshot:
         """Yield (passage, content id) for each passage that contains a phrase, and (None, content id) for
         each name that does.
 
-        Of the passages or names that contain all its words, up to `most` are checked. `is_any_enough`:
-        whether the caller needs only one. In that case, if there are more, one is assumed to match without a
-        check.
+        At most `most` of the passages or names that contain all the words of the phrase are checked.
+        `is_any_enough`: whether the caller needs only one match. If so, and there are more candidates than
+        `most`, one of them is assumed to match without being checked.
         """
         has_phrase = phrase_test(phrase)
         for terms, is_word in _terms_of_spellings(phrase).items():

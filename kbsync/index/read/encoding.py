@@ -250,7 +250,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings, in the order that breaks ties, each with a function that scores text decoded with it."""
+"""Legacy encodings, in tie-breaking order, each with a function that scores text decoded with it."""
 
 
 _BOMS = (

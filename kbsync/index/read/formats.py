@@ -126,7 +126,9 @@ def reader_version(path: str) -> str:
 
 
 def needs_parser(path: str) -> bool:
-    """Return whether `path` is a document to read behind the fence, as opposed to a text."""
+    """Return whether the file at `path` is a document that must be read behind the fence, rather than a
+    plain-text file.
+    """
     return extension_of(path) in DOCUMENTS
 
 

@@ -356,7 +356,7 @@ class _Page(HTMLParser):
 
 
 def _whole_number(value: str | None, usual: int) -> int:
-    """Return the whole number in an attribute, or the `usual` one if there is none."""
+    """Return an attribute's integer value, or `usual` if it has none."""
     value = (value or "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 

@@ -213,8 +213,8 @@ def _rounded(moment: datetime.datetime) -> datetime.datetime:
 
 _BUILT_IN = {"9": "0%", "10": "0.00%"}
 _FORMAT = re.compile(r"[#,]*0(?:\.(0{1,15}))? ?%(?:_.)?(?:;.*)?|(0{2,20})")
-"""Matches the formats of percentages, such as 0.0%, which may have another for negative values, and of
-numbers with leading zeros, such as 00000."""
+"""Matches number formats for percentages, such as `0.0%` (optionally with a second format for negative
+values), and for numbers with leading zeros, such as `00000`."""
 
 _FORMATTED = re.compile(  # as programs write cells; the first group is the column
     rb'<c r="([A-Z]{1,3})([0-9]{1,7})" s="([0-9]{1,6})"(?: t="n")?>(?:<f[^<]*(?:</f>)?)?<v>([^<]{1,30})</v>'

@@ -57,7 +57,7 @@ def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:
 
 
 def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[str]) -> str:
-    """Return one slide below its title, or "" if it has no text."""
+    """Return a slide's text under its title as a heading, or "" if the slide has no text."""
     if not (title or blocks or notes):
         return ""
     notes_blocks = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []

@@ -190,7 +190,7 @@ def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> 
 
 
 def number_of(value: str | None, usual: int) -> int:
-    """Return the whole number in an attribute, or the `usual` one if there is none."""
+    """Return an attribute's integer value, or `usual` if it has none."""
     return int(value) if value and value.isdecimal() and len(value) < 10 else usual
 
 

@@ -685,7 +685,7 @@ _CORRECTED = 100
 """Number of top candidates whose cosines are corrected from the stored vectors."""
 
 _BATCH, _BATCHES = 128, 12
-"""Number of chunks with a common term to read at once, and maximum number of times to do so."""
+"""For a common term: how many chunks to read per batch, and the maximum number of batches."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
 """Number of a term's chunks to read at once when counting its documents, and number of documents that are

@@ -10,12 +10,12 @@ The first scan reads vectors from the file block by block and caches none, so a 
 uses little memory. From the second scan on they are cached as int8, and only changed blocks are reread. A
 search corrects the cosines of its best candidates from the stored vectors.
 
-Measured on 43,230 passages from documentation, code and XQuAD with 400 questions: int8 alone finds 99.1 % of
+Measured on 43,230 passages from documentation, code and XQuAD with 400 questions: int8 alone finds 99.1% of
 the ten nearest passages, and all of them once the nearest 50 are corrected; no cosine is off by more than
 0.0035.
 
 In a large index, a search multiplies the first half of each vector, and the second half only for the slots
-that then look nearest. With a million passages of real text, these contain all of the ten nearest and 99.2 %
+that then look nearest. With a million passages of real text, these contain all of the ten nearest and 99.2%
 of the 150 nearest (75 questions). Another thread does this while the search looks up words, and the search
 helps it once it needs the result.
 """

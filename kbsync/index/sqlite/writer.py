@@ -50,7 +50,8 @@ _MIN_RUN_LENGTH = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
-"""Errors from SQLite and its binding about a value. Any other error is a problem with the disk."""
+"""Errors that SQLite or its binding raises because of a bad value. Any other error indicates a disk
+problem."""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: indexing many files at first syncs less often

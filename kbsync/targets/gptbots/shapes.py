@@ -43,8 +43,8 @@ class MarkedRow(DocumentRow):
     def is_through(self) -> bool:
         """Whether the version in the marker is stored.
 
-        That is the case if the marker came with a new document, or if the document has changed since the
-        marker was written.
+        True if the marker came with a new document, or if the document has changed since the marker was
+        written.
         """
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
@@ -84,10 +84,10 @@ def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
 
 
 def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
-    """Parse a row of the list. The path comes from its marker or, if it has none, from its name.
+    """Parse a row of the list. The path comes from the row's marker or, failing that, from its name.
 
-    The list has no states. A row under a different prefix or URL isn't a file of this mirror, but may be an
-    earlier upload of one.
+    The list doesn't include states. A row under a different prefix or URL isn't a file of this mirror, but
+    may be an earlier upload of such a file.
     """
     remote_id, url = fields["id"], fields.text("source_url")
     name, extension = fields.text("name"), fields.text("format")
@@ -261,7 +261,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 def _leaves_open(case: ErrorCase) -> bool:
     """Return whether the outcome is unknown.
 
-    That is the case if the error has no numeric code, has the code 200, or comes from a server or gateway.
+    True if the error has no numeric code, has the code 200, or comes from a server or gateway.
     """
     number = number_in(case.code)
     is_vague = number is None or number >= 50000 or number in range(500, 600) or number == 200

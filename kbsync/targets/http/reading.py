@@ -305,11 +305,10 @@ R = TypeVar("R", bound=DocumentRow)
 
 
 async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple[dict[str, R], int]:
-    """Return the rows of `ids` on the pages with the newest documents, and the number of pages read.
+    """Return the rows for `ids` found on the pages with the newest documents, and the number of pages read.
 
-    At most one page is read for each id. Few services document the order of their list. If the first page has
-    the oldest documents, the newest ones are on the last page. The search stops at a page without any of the
-    ids.
+    Few services document how their lists are sorted, so if the first page has the oldest documents, start
+    from the last page. Stop at the first page that contains none of the ids; read at most one page per id.
     """
     rows: dict[str, R] = {}
     number, step, size, requests = 1, 1, PAGE_SIZE, 0
@@ -359,7 +358,7 @@ class ListSweep(Generic[T]):
     def is_doubtful(self) -> bool:
         """Whether the list may be incomplete.
 
-        That is the case if it has fewer documents than every count that it reported, or if it reported none.
+        True if the list has fewer documents than every count that it reported, or if it reported none.
         """
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 

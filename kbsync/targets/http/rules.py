@@ -49,7 +49,8 @@ BUSY = re.compile(
     r"(?:requests?|tokens?) per (?:second|minute|min|hour)|\b(?:qps|rpm|tpm)\b",
     re.IGNORECASE,
 )
-"""Matches messages after which the service would accept the same request a little later."""
+"""Matches error messages for temporary failures, where retrying the same request a little later should
+succeed."""
 
 FULL = re.compile(
     r"(?:空间|容量|存储)(?:已)?(?:不足|满|用尽|用完)|剩余空间|配额(?:已)?(?:不足|满|用尽|用完)|"

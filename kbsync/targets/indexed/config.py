@@ -1,4 +1,4 @@
-"""The config block of every target whose index kbsync keeps itself."""
+"""The config block for targets whose index kbsync maintains itself."""
 
 from __future__ import annotations
 

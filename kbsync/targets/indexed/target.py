@@ -1,4 +1,4 @@
-"""A target whose index kbsync keeps itself. A document is searchable when `put` returns.
+"""A target whose index kbsync maintains itself. A document is searchable when `put` returns.
 
 The parser, numpy, the tokenizer, the model weights, and the modules that split or search are loaded with the
 first document or question that needs them. A pass over an unchanged folder needs none of them.
@@ -77,7 +77,7 @@ _PAGE = 500
 
 
 def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONCURRENCY) -> Limits:
-    """Return the limits of a target whose index kbsync keeps itself."""
+    """Return the limits of a target whose index kbsync maintains itself."""
     return Limits(
         extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,

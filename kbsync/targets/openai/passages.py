@@ -18,7 +18,8 @@ from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, is_marked, status_of
 
 FILES_PAGE = 10_000
-"""Maximum number of the account's files in one response (the service's reference, "List files")."""
+"""Maximum number of files per response when listing the account's files (see "List files" in the service's
+API reference)."""
 
 StoredPassage = Mapping[str, Any]
 """A stored passage with its vector, in a format from which it can be restored."""

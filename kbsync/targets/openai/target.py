@@ -210,7 +210,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Detach and delete each file.
 
-        At OGX, restore the passages of a remaining file with identical text.
+        On OGX, restore the passages of a remaining file with identical text.
         """
         if self._vector_model is None:
             await self.base()

@@ -433,7 +433,7 @@ def _file_at(remote_id: str) -> str:
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
     """Return which of the `ids` have a twin in the list.
 
-    A twin is another file with the same text that isn't requested, isn't ours, or is older.
+    A twin is another file with the same text; it either isn't requested, isn't ours, or is older.
     """
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):

@@ -98,7 +98,7 @@ SENTENCES: dict[str, str] = {
     "1300": "the service's policy blocks this content",
     "1301": "the service considers this content unsafe",
     "1302": "too many concurrent requests from this account",
-    "1303": "this account sends requests too often",
+    "1303": "this account is sending requests too often",
     "1304": "the daily quota is used up",
     "1305": "the service is limiting the request rate",
     "1308": "the quota for this period is used up",

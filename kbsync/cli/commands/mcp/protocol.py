@@ -112,7 +112,7 @@ AS_OF: Json = {
 }
 REASONS = _array(_object(path=STRING, reason=STRING))
 
-MIRROR = _text("Only use this mirror; `list` returns the names. Default: all mirrors.", 200)
+MIRROR = _text("Use only this mirror; `list` returns the names. Default: all mirrors.", 200)
 WAIT = _whole(
     "Maximum seconds to wait for changed files to be indexed; default: 0 (don't wait).", 0, MAX_WAIT, 0
 )
