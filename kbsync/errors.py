@@ -11,8 +11,8 @@ from typing import Any
 
 
 def system_reason(error: Exception) -> str:
-    """Return the operating system's message for its own errors, such as `permission denied`, and the text of
-    all others.
+    """Return the operating system's message for its own errors (for example, `permission denied`), and the
+    text of any other error.
     """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 

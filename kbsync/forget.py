@@ -173,7 +173,7 @@ async def forget_mirror(
 def _remove_files(state_file: Path, folders: Collection[Path], unused: Collection[Path]) -> None:
     """Delete damaged files that were set aside, and unused knowledge bases without documents.
 
-    The damaged files may contain the mirror's paths or texts as well (promise 11).
+    The damaged files may also contain the mirror's paths or texts (promise 11).
     """
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.writer import Writer

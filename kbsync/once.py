@@ -406,4 +406,4 @@ def _set_aside(path: Path, damage: str) -> str:
     except OSError as error:
         why = system_reason(error)
         raise StateError(f"{damage}, and it cannot be set aside ({why}); check {path.parent}") from error
-    return f"{damage}; it was set aside as {aside.name}, and kbsync will adopt the documents at the target"
+    return f"{damage}; it was set aside as {aside.name}, and kbsync will adopt the documents in the target"

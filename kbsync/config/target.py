@@ -87,9 +87,9 @@ def canonical(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Return whether others can read requests to `url`.
+    """Return whether other people could read requests to `url`.
 
-    They can if it isn't https and its host is outside the private network.
+    True if the URL isn't https and its host is outside the private network.
     """
     parts = urlsplit(url)
     if parts.scheme == "https":
@@ -270,7 +270,7 @@ class TargetConfig(ABC):
         yield from ()
 
     def folder(self, state_dir: Path, mirror: str) -> Path | None:
-        """Return the folder of the knowledge base on this machine, or None if the base is at a service."""
+        """Return the folder of the knowledge base on this machine, or None if the base is on a service."""
         return None
 
     @property
@@ -324,7 +324,7 @@ class RemoteTargetConfig(TargetConfig):
         return (self.type, canonical(self.base_url), *base_id)
 
     def open(self, context: TargetContext) -> Target:
-        """Open the knowledge base at the service. This doesn't send a request yet."""
+        """Open the knowledge base on the service. This doesn't send a request yet."""
         from kbsync.targets.registry import open_at_service
 
         return open_at_service(self, context)
@@ -335,7 +335,7 @@ class RemoteTargetConfig(TargetConfig):
         return (ServiceAddress(self.base_url, self.ca_file, self.proxy),)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between settings. A type that overrides this must yield these conflicts as well."""
+        """Yield conflicts between settings. A type that overrides this must also yield these conflicts."""
         from kbsync.core.names import Naming  # imported late: few configs need it
 
         if is_in_the_clear(self.base_url):

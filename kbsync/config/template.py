@@ -66,7 +66,7 @@ _LOCAL = """\
 """
 
 _SERVICE = """\
-    # The knowledge base, at a service or in a database. Don't write a key or password here.
+    # The knowledge base, on a service or in a database. Don't write a key or password here.
     target:
 """
 

@@ -191,10 +191,10 @@ class Hit:
 class UnknownWords:
     """The query words that no document contains.
 
-    `instead`: for each of them, a similar word that was searched for as well, or "". `are_all`: whether no
-    document contains any word of the query, so that hits are only similar in meaning or contain words of its
-    `translation`. `codes`: the missing words that are numbers, dates, identifiers or other codes; documents
-    may contain parts of them.
+    `instead`: for each missing word, a similar word that the search also used, or "". `are_all`: whether no
+    document contains any word of the query; in that case, hits are only similar in meaning or contain words
+    of the query's `translation`. `codes`: the missing words that are numbers, dates, identifiers or other
+    codes; documents may contain parts of them.
     """
 
     instead: Mapping[str, str]

@@ -321,8 +321,8 @@ class Target(ABC):
 
     @property
     def reach(self) -> Hashable:
-        """A value that two targets share only if their searches return the same results, so that one search
-        covers both.
+        """A value that two targets share only if their searches return the same results, which means that one
+        search covers both.
 
         If searches can return other mirrors' documents, each hit has an `Origin`.
         """

@@ -34,7 +34,7 @@ class Lane(enum.IntEnum):
     AGAIN = 3  # retries
     DELETE = 4
     RENAME = 5
-    PROVE = 6  # documents at the target to read and compare
+    PROVE = 6  # documents in the target to read and compare
 
 
 SENDS = (Lane.FRESH, Lane.BACKLOG, Lane.LARGE, Lane.AGAIN)

@@ -384,7 +384,8 @@ class Formats:
     """Which documents a target accepts. Sizes are in bytes."""
 
     extensions: frozenset[str] = frozenset()
-    """Extensions to send, in lower case without the dot; other files would always fail (promise 9)."""
+    """Extensions to send, in lower case without the dot; files with any other extension would always fail
+    (promise 9)."""
 
     names: frozenset[str] = frozenset()
     """Exact names of the extensionless files to send; any other file without an extension would always fail

@@ -191,7 +191,7 @@ def _keep(
 
 
 def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether only the recipe differs, so that nothing else requires the bytes to be sent."""
+    """Return whether the bytes have to be sent only because the recipe differs."""
     same = server.digest == desired.digest and server.recipe != desired.recipe
     return same and _relabel(server, desired, abilities) is not None
 

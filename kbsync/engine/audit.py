@@ -69,7 +69,7 @@ class Discrepancy:
     """A problem that an audit found.
 
     `remote_id` is None if there is no document. `why` is a sentence. `claim`: the document's owner, if the
-    document is a stray. `is_ours`: whether the document is ours, so that kbsync may delete it.
+    document is a stray. `is_ours`: whether the document is ours, which allows kbsync to delete it.
     """
 
     path: str
@@ -578,7 +578,7 @@ class RegularAudit:
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _repair_missing(self, audit: Audit, rows: Sequence[Upload], result: AuditResult) -> None:
-        """Replace missing documents with copies where possible, and send the others again."""
+        """Replace missing documents with copies where possible, and send the remaining documents again."""
         paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         copies = await audit.recheck_strays(copies)

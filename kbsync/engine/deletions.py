@@ -279,9 +279,9 @@ class Deletions:
         return 0
 
     async def _carry_out_decided(self) -> bool:
-        """Mark allowed documents for deletion, and the others as held for approval.
+        """Mark the documents that may be deleted for deletion, and all other documents as held for approval.
 
-        Return whether there were any.
+        Return whether there were any documents to mark.
         """
 
         def carry_out(hold: Hold, tx: Tx) -> bool:

@@ -306,7 +306,9 @@ def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]
 
 
 async def _delete(target: Target, batches: Sequence[Sequence[str]]) -> tuple[list[str], dict[str, str]]:
-    """Delete the documents of one batch. Return the ids of those deleted, and why others couldn't be."""
+    """Delete the documents of one batch. Return the ids of the deleted documents, and for each of the
+    remaining ids, why its document couldn't be deleted.
+    """
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:

@@ -210,7 +210,7 @@ class Journal:
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
     def is_paused(self, tx: Tx) -> bool:
-        """Return whether the mirror is paused, so that no new work may start."""
+        """Return whether the mirror is paused, which means that no new work may start."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> DocumentEvent | None:
@@ -648,7 +648,7 @@ class Journal:
         return "waiting for another document with the same text to be replaced"
 
     def _is_unneeded(self, tx: Tx, row: Upload) -> bool:
-        """Return whether the file of this document is gone, so that its deletion will soon begin or be
+        """Return whether this document's file is gone, which means that the document will soon be deleted or
         held.
         """
         entry = tx.entries.get(self.binding.mirror, row.path)
@@ -950,7 +950,7 @@ class Journal:
         name = printable(doubt.name)[:100]
         reason = (
             f"its upload got no response, and a document created at that time may be its page ({name}, "
-            f"{doubt.remote_id}); if so, delete that document at the service, then retry this one"
+            f"{doubt.remote_id}); if so, delete that document on the service, then retry this one"
         )
         return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 

@@ -96,7 +96,7 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """Whether the document is or may be ours although it belongs to no row and no open upload."""
+        """Whether the document belongs to no row and no open upload, but is or may be ours."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.OURS_UNNEEDED, Whose.PATH)

@@ -136,7 +136,7 @@ def by_person(file: FoundFile, stored: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """Return whether a user changed the rules, so that they differ in more than kbsync's own part.
+    """Return whether a user changed the rules, which means that they differ in more than kbsync's own part.
 
     A file that an upgrade excludes keeps its document; one that a user excludes loses it.
     """

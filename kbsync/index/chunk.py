@@ -287,7 +287,7 @@ class _MarkupReader:
         return Block(line.start, line.end, Shape.HEADING, level, plain_title(match["title"], self._flavour))
 
     def _underlined_heading(self, line: _Line) -> Block | None:
-        """Return the heading that `line` underlines, which may have an overline as well."""
+        """Return the heading that `line` underlines. The heading may also have an overline."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
         title, rule = plain_title(self._open[-1].text, self._flavour), line.text.rstrip()

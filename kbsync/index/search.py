@@ -448,7 +448,7 @@ def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
     """Return the best passages, in the order determined by the rerank service if it responds, followed by the
-    others.
+    passages that it didn't rank.
 
     Pictures keep their positions, because the service would see only their names.
     """

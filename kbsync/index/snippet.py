@@ -97,8 +97,8 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     """Return a passage of the document at `path` as people read it.
 
     This removes the markup of headings, fences, tables and links. If people wrote the document in Markdown,
-    the markup of code and emphasis is removed as well. `above`: the headings shown above the passage, which
-    are omitted from it.
+    the markup of code and emphasis is also removed. `above`: the headings shown above the passage, which are
+    omitted from it.
     """
     flavour = flavour_of(path)
     if flavour in _WITHOUT_MARKUP:

@@ -123,7 +123,7 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
 
 
 def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
-    """Return the names that a folder doesn't list although entries exist for them in a different spelling."""
+    """Return the names that a folder lists only in a different spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
     unlisted = set(names)

@@ -118,7 +118,7 @@ class WatchReport:
 def device_and_inode(folder: Path) -> tuple[int, int]:
     """Return the device and inode of the folder that is now at this path.
 
-    Raises OSError, even if the folder exists but can't be read.
+    Raises OSError, including when the folder exists but can't be read.
     """
     with opened_root(folder) as fd:
         status = os.fstat(fd)

@@ -27,7 +27,7 @@ _COPIED_TABLES: dict[str, dict[str, str]] = {
     "history": {"id": "NULL", "mirror": "mirror + :mirror"},
 }
 """Tables in the order in which they are copied, and the new values of their ids. Uploads keep their ids,
-which mark documents at the target and start at a random number in each state. Triggers maintain `tally` and
+which mark documents in the target and start at a random number in each state. Triggers maintain `tally` and
 `serving`.
 """
 

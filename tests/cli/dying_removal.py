@@ -1,6 +1,6 @@
 """Runs the daemon, killed at step number `KBSYNC_DIES_AT` (from 1) of a removal that its page requests.
 
-Steps come before and after each write to the state and each deletion at a service, and before each rename
+Steps come before and after each write to the state and each deletion on a service, and before each rename
 of a file.
 
 Usage: python -m tests.cli.dying_removal ARGUMENTS (kbsync's own)

@@ -1,4 +1,4 @@
-"""Tests `kbsync ask` at services that answer with a model or by themselves, and each way an answer can
+"""Tests `kbsync ask` on services that answer with a model or by themselves, and each way an answer can
 end.
 """
 
@@ -64,7 +64,7 @@ WITH_MODEL = [name for name, service in SERVICES.items() if service.has_model]
 
 @dataclass
 class AskSandbox:
-    """A mirror of two files at a service, next to another user's document."""
+    """A mirror of two files on a service, next to another user's document."""
 
     sandbox: Sandbox
     server: Server

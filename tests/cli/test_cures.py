@@ -136,7 +136,7 @@ class Suggestion:
 
 HERE = (
     Suggestion("--once status", "can't be combined with a command; run `", "--once", "1 document searchable"),
-    Suggestion("--dry-run", "or run: ", "plan", "nothing to do"),
+    Suggestion("--dry-run", "otherwise, run: ", "plan", "nothing to do"),
     Suggestion("ask 'where is alpha'", "search its passages: ", "", "a.md"),
 )
 NEW, LISTS, MADE = "create one with: ", "kb list", "knowledge_id: "

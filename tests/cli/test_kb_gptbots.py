@@ -1,4 +1,4 @@
-"""Tests `kbsync kb` for an account at GPTBots, with a real stand-in."""
+"""Tests `kbsync kb` for an account on GPTBots, with a real stand-in."""
 
 from __future__ import annotations
 

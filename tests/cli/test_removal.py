@@ -27,7 +27,7 @@ from tests.warm import Warm
 pytestmark = long
 
 STEPS = 11
-"""The number of steps of `dying_removal` in the removal of a mirror at a service."""
+"""The number of steps of `dying_removal` in the removal of a mirror on a service."""
 
 
 def ordered(port: int, name: str, **message: Any) -> tuple[int, Any]:

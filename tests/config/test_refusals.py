@@ -175,7 +175,7 @@ GPTBOTS: list[tuple[str, str]] = [
     ("search: {doc_correlation: 0}", "search.doc_correlation: 0 is not valid; allowed: a number from 0.1"),
     ("search: {rerank_version: BGE}", "search.rerank_version: 'BGE' is not valid; allowed: BGE-Rerank,"),
 ]
-"""Settings of a base at GPTBots."""
+"""Settings of a base on GPTBots."""
 
 RULES: list[tuple[str, str, str]] = [
     ("*.md", "knowledge_type: 4", "knowledge_type: 4 is not valid; allowed: 1, 2, 3, 5, 6, 7"),

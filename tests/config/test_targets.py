@@ -1,4 +1,4 @@
-"""Tests the settings of targets at services, their callback URLs, and how a target is opened."""
+"""Tests the settings of targets on services, their callback URLs, and how a target is opened."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_all_target_settings_are_parsed(tmp_path: Path) -> None:
 
 
 def test_target_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
-    block = EXAMPLE.read_text().partition("# A knowledge base at Zhipu")[2].partition("\n\n")[0]
+    block = EXAMPLE.read_text().partition("# A knowledge base on Zhipu")[2].partition("\n\n")[0]
     own = "\n".join(re.sub(r"^(  )# ?", r"\1", line) for line in block.splitlines()[1:])
     config = read(tmp_path, f"mirrors:\n{own}\n", ZHIPU_API_KEY=KEY)
     assert config.mirrors[0].target == zhipu(tmp_path)

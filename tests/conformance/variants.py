@@ -37,7 +37,7 @@ class LightragSuite(TargetSuite):
 
 
 class SharedTextsSuite(TargetSuite):
-    """The promises that hold at OGX, where files of equal text share their passages."""
+    """The promises that hold on OGX, where files of equal text share their passages."""
 
     async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
         """Searches find the text at one of the paths; after that one is deleted, at the other."""

@@ -205,7 +205,7 @@ MISTAKES = {
         ("tests/core", "tests/engine/test_verify.py"),
     ),
     "second-state-unseen": Mistake(
-        "documents that another state of the same mirror left at a service are nowhere named",
+        "documents that another state of the same mirror left on a service are nowhere named",
         "kbsync/engine/listing.py",
         "        return listed.upload_id is not None\n",
         "        return False\n",

@@ -1,4 +1,4 @@
-"""Builds config blocks of targets at a service, and their context, without a file."""
+"""Builds config blocks of targets on a service, and their context, without a file."""
 
 from __future__ import annotations
 

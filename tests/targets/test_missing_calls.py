@@ -80,7 +80,7 @@ async def test_states_are_unavailable_or_not_known(target: Any, has_base: bool) 
 
 
 async def test_deletion_is_not_confirmed(target: Any) -> None:
-    """The document would stay at the service, searchable, without a row that says so."""
+    """The document would stay on the service, searchable, without a row that says so."""
     outcomes = await target.delete(["1", "2"])
     assert all(isinstance(outcome, TargetError) for outcome in outcomes.values()), outcomes
 

@@ -122,7 +122,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """Return the states that may have the mirror although no config uses them now."""
+    """Return the states that no config uses now but that may have the mirror."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 

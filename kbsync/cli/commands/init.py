@@ -200,7 +200,7 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
         end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
         note = f"the documents mirrored with --folder are still in {trial_dir}; to delete them: {end}"
     else:
-        # The new mirror may adopt the documents at a service, so no command here deletes them.
+        # The new mirror may adopt the documents on a service, so no command here deletes them.
         end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
         note = (
             f"the state of the documents mirrored with --folder is still in {trial_dir}; to delete it: {end}"

@@ -606,7 +606,7 @@ class ClusterEncoder:
         return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> Vector:
-        """Return a question's vector, computed on this host so that no search has to wait for the cluster."""
+        """Return a question's vector. No search waits for the cluster: this host computes the vector."""
         return self._local.query(text)
 
     def close(self) -> None:

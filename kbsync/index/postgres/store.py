@@ -696,7 +696,7 @@ LIMIT 1
 
 
 def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
-    """Create the index over all vectors of `model`, while others read and write.
+    """Create the index over all vectors of `model`, while other connections read and write.
 
     `home`: pgvector's schema.
     """

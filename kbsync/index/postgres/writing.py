@@ -438,7 +438,9 @@ _BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 
 def term_of(word: str) -> int:
-    """Return a word's number in the index: a signed 32-bit hash, so that no text outlives its document."""
+    """Return a word's number in the index: a signed 32-bit hash of the word, because no text may outlive its
+    document.
+    """
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
 

@@ -179,7 +179,7 @@ def _table(sheet: calamine.CalamineSheet, details: _Details) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    """Return a value as people read it: dates as ISO 8601, and whole numbers without a decimal point."""
+    """Return a value as people read it: dates as ISO 8601, and integers without a decimal point."""
     match cell:
         case bool():
             return str(cell).upper()

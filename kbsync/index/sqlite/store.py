@@ -688,7 +688,7 @@ _BATCH, _BATCHES = 128, 12
 """For a common term: how many chunks to read per batch, and the maximum number of batches."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
-"""Number of a term's chunks to read at once when counting its documents, and number of documents that are
+"""For counting a term's documents: how many of its chunks to read per batch, and how many documents are
 enough for an estimate."""
 
 _MAX_CODE_CANDIDATES = 100_000
@@ -701,8 +701,7 @@ _MAX_COUNTS = 20_000
 """Maximum number of counted positions to remember, which takes about 3 MB."""
 
 _READ_FOR_EACH = 100
-"""Number of chunks with a common term that take as long to read as it takes to look up one rarer term
-again."""
+"""Number of chunks with a common term that can be read in the time of another lookup of a rarer term."""
 
 _WORD_TABLES = ("words", "names")
 """The full-text indexes."""

@@ -806,8 +806,8 @@ _MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
 _NEAR, _NEAR_STORED, _MAX_NEAREST = 16_384, 4_096, 600
-"""Approximate number of rows whose second half a search multiplies as well (vectors in memory, vectors on
-disk), and the maximum number of nearest rows to take from them."""
+"""Approximate number of rows whose second half a search also multiplies (vectors in memory, vectors on disk),
+and the maximum number of nearest rows to take from them."""
 
 _BATCH = 16
 """Number of segments to multiply at once."""
@@ -852,8 +852,8 @@ def _parts(count: int) -> Iterator[slice]:
 def _run_in_two_threads(
     parts: Iterable[slice], work: Callable[[slice], None], finish: Callable[[], Cosines]
 ) -> Callable[[], Cosines]:
-    """Do the parts of some work in another thread and, once a caller waits for the result, in the caller's
-    thread as well.
+    """Do the parts of some work in another thread and, once a caller waits for the result, also in the
+    caller's thread.
 
     Return the function that waits for the result of `finish`, which runs after the last part.
     """

@@ -1,1 +1,1 @@
-"""The target `dify`: a knowledge base at Dify (`kbsync.targets.dify.target`)."""
+"""The target `dify`: a knowledge base on Dify (`kbsync.targets.dify.target`)."""

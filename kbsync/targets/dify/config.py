@@ -25,7 +25,7 @@ MAX_BYTES = 15 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifyTargetConfig(RemoteTargetConfig):
-    """A knowledge base at Dify. Sizes are in bytes; 0 means no limit."""
+    """A knowledge base on Dify. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["dify"], Choice("`dify`: a knowledge base in Dify")] = "dify"
     base_url: Annotated[str, BaseUrl("the URL of the API, including `/v1`")] = "https://api.dify.ai/v1"

@@ -1,1 +1,1 @@
-"""The target `gptbots`: a knowledge base at GPTBots (`kbsync.targets.gptbots.target`)."""
+"""The target `gptbots`: a knowledge base on GPTBots (`kbsync.targets.gptbots.target`)."""

@@ -109,7 +109,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         if kind == "spreadsheet" and "splitter" in settings:
             yield "splitter", "doesn't apply to spreadsheets; remove it"
         if kind == "text" and "header_row" in settings:
-            yield "header_row", "doesn't apply to texts; remove it"
+            yield "header_row", "doesn't apply to text files; remove it"
         if legal and "kind" in settings and settings["kind"] not in legal:
             yield ("kind", f"{kind} doesn't accept {extension} files; allowed: {', '.join(legal)}")
 

@@ -116,7 +116,7 @@ class TooLargeError(UnreadableResponseError):
 
 
 class CompressedError(UnreadableResponseError):
-    """A response is compressed although kbsync didn't ask for that."""
+    """A response is compressed although kbsync didn't request compression."""
 
 
 class BodyChangedError(Exception):

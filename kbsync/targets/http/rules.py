@@ -80,7 +80,7 @@ ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORE
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
 NO_BASE_HINT = "this api_key has no such knowledge base; correct its id or base_url in the config"
-FULL_HINT = "delete documents at the service, or get more space"
+FULL_HINT = "delete documents on the service, or get more space"
 KEY_HINT = "check the API key"
 NO_CALL_HINT = "the service doesn't support this call, or base_url is wrong"
 

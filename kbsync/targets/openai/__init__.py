@@ -1,1 +1,1 @@
-"""The target `openai`: a vector store at OpenAI or a compatible server (`kbsync.targets.openai.target`)."""
+"""The target `openai`: a vector store on OpenAI or a compatible server (`kbsync.targets.openai.target`)."""

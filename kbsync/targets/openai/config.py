@@ -1,4 +1,4 @@
-"""The config block of `type: openai`: a vector store at OpenAI or at a server with the same API."""
+"""The config block of `type: openai`: a vector store on OpenAI or a server with the same API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     """A vector store. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[
-        Literal["openai"], Choice("`openai`: a vector store at OpenAI or on a compatible server")
+        Literal["openai"], Choice("`openai`: a vector store on OpenAI or a compatible server")
     ] = "openai"
     base_url: Annotated[
         str, BaseUrl("the URL of the API, or of a server with the same API, including the version path")
@@ -44,7 +44,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
     id_setting: ClassVar[str] = "vector_store_id"
     unkept: ClassVar[Mapping[int, str]] = {
-        2: "at OGX, not at OpenAI: files with equal text share their passages, which searches find "
+        2: "on OGX, not on OpenAI: files with equal text share their passages, which searches find "
         "under one of their paths; when kbsync deletes one of its files, it at once restores the passages "
         "of the others, including other people's; until then, searches miss them"
     }

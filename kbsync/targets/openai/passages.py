@@ -1,8 +1,8 @@
-"""Restores passages that files share at OGX.
+"""Restores passages that files share on OGX.
 
 OGX identifies passages only by their text, so files with identical text share them. When one of these files
 is detached, searches no longer find the others. In that case, kbsync restores the passages from one of the
-remaining files, because the store also keeps them with each file. Searches find them under the file that
+remaining files, because the store also keeps them with each file. Searches find passages under the file that
 inserted them last.
 """
 

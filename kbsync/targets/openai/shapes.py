@@ -73,7 +73,7 @@ def passages_of(response: HttpResponse) -> list[Match]:
 
 
 def _match(row: Fields) -> tuple[object, Passage]:
-    # OGX has its own id in `file_id` and the service's file id in our attributes; at OpenAI they are equal.
+    # OGX has its own id in `file_id` and the service's file id in our attributes; on OpenAI they are equal.
     remote_id = row.object("attributes").id("file_id") or row.get("file_id")
     text = "\n".join(part.text("text") for part in row.objects("content"))
     return remote_id, Passage(text, score=row.number("score") or 0.0)
@@ -199,7 +199,7 @@ _STORE_FULL = re.compile(
 _OF_A_REQUEST = re.compile(f"{rules.BUSY.pattern}|{rules.ONE_DOCUMENT.pattern}", re.IGNORECASE)
 _FULL_CODES = frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"})
 _ROOM_HINT = (
-    "delete files from the project or vector store, or get more space; a store holds 10,000 files at OpenAI"
+    "delete files from the project or vector store, or get more space; a store holds 10,000 files on OpenAI"
 )
 _BASE_URL_HINT = "correct base_url, which includes the version path, such as /v1"
 _STORING = frozenset({"upload", "attach"})

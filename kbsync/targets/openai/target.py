@@ -79,11 +79,11 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         # outcome, each with the time.
         self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
         self._attaching: dict[str, float] = {}
-        # The model of the vectors at OGX, where files with equal text share passages; "" at other servers.
+        # The model of the vectors on OGX, where files with equal text share passages; "" at other servers.
         self._vector_model: str | None = None
         self._cleaned_at: float | None = None
         self._started_at = self._wall()
-        # Each file that is being attached holds one slot, and a batch of deletions at OGX holds all of them:
+        # Each file that is being attached holds one slot, and a batch of deletions on OGX holds all of them:
         # otherwise the batch could miss a file that is being attached.
         self._attach_slots = asyncio.Semaphore(self._config.concurrency)
 

@@ -1,1 +1,1 @@
-"""The target `zhipu`: a knowledge base at Zhipu BigModel (`kbsync.targets.zhipu.target`)."""
+"""The target `zhipu`: a knowledge base on Zhipu BigModel (`kbsync.targets.zhipu.target`)."""

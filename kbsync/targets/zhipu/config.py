@@ -126,7 +126,7 @@ SLICING: Mapping[str, ValueKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuTargetConfig(RemoteTargetConfig):
-    """A knowledge base at Zhipu BigModel. Sizes are in bytes; 0 means no limit."""
+    """A knowledge base on Zhipu BigModel. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["zhipu"], Choice("`zhipu`: a knowledge base in Zhipu BigModel")] = "zhipu"
     base_url: Annotated[
@@ -194,7 +194,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
-                yield (key, f"applies to knowledge_type {CUSTOM} only; set that as well, or remove this key")
+                yield (key, f"applies to knowledge_type {CUSTOM} only; also set that, or remove this key")
         extension = extension_of(match)
         if extension in LINKS and "word_num_limit" in settings:
             yield (

@@ -1,4 +1,4 @@
-"""Tests a mirror at Dify: its documents, knowledge bases and plans."""
+"""Tests a mirror on Dify: its documents, knowledge bases and plans."""
 
 from __future__ import annotations
 

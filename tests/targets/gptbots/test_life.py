@@ -1,4 +1,4 @@
-"""Tests the mirror at GPTBots: folder and base end up equal, in place if possible, with few requests."""
+"""Tests the mirror on GPTBots: folder and base end up equal, in place if possible, with few requests."""
 
 from __future__ import annotations
 

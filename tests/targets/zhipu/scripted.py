@@ -139,7 +139,7 @@ def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
 
 
 def settings(**changes: Any) -> ZhipuTargetConfig:
-    """Return the config block of a base at the service."""
+    """Return the config block of a base on the service."""
     plain = {"base_url": "https://open.bigmodel.cn/api", "api_key": KEY, "knowledge_id": BASE}
     return block(ZhipuTargetConfig, **{**plain, **changes})
 

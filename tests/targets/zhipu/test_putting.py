@@ -216,7 +216,7 @@ async def test_deleting_frees_capacity_immediately() -> None:
 
 
 class Account:
-    """An account with 1000 bytes. As at the service, a document counts only when its upload has ended."""
+    """An account with 1000 bytes. As on the service, a document counts only when its upload has ended."""
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.request_count = used, 0

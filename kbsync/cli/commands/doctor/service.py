@@ -232,7 +232,7 @@ async def _check_base(
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
         parts.append((room.used_words, room.total_words))
-    fix = f"delete documents at {base.address}, or get more space for the account"
+    fix = f"delete documents on {base.address}, or get more space for the account"
     if any(used >= total for used, total in parts):
         yield wrong("quota", f"{detail}: full", fix, Code.PERSON)
     elif any(used > NEARLY_FULL * total for used, total in parts):
