@@ -16,7 +16,7 @@ def revision() -> str:
 
 
 def version_and_revision() -> str:
-    """Return the version and the commit, such as `0.1.0 (5c343f7d01ab)`."""
+    """Return the version and the commit; for example, `0.1.0 (5c343f7d01ab)`."""
     built_from = revision()
     return f"{__version__} ({built_from})" if built_from else __version__
 

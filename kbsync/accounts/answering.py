@@ -123,7 +123,8 @@ class ModelAnswers:
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
         """Yield the pieces of the answer, then the passages it is based on.
 
-        Without any passages, the model isn't called. `request_id`: "" for a service that doesn't accept one.
+        Without any passages, the model isn't called. `request_id`: "" for a service that doesn't accept
+        request ids.
         """
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)

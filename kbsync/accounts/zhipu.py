@@ -192,7 +192,7 @@ class ZhipuBases(Bases):
         return card
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Send the create request, with the default model unless the request names one."""
+        """Send the create request, with the default model unless `request` names a different one."""
         # After the check for the name, so that a name in use costs a single request.
         model = _choose_model(request.model, await self.models())
         fixed = {

@@ -262,8 +262,8 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
-    """Return how to pass a query with a word that begins with a hyphen, or "" if `error` can't be about
-    one.
+    """Return how to pass a query with a word that begins with a hyphen, or "" if `error` can't be about such
+    a word.
     """
     command = "" if error.ctx is None else error.ctx.info_name
     if error.ctx is None or command not in ("search", "ask"):

@@ -295,8 +295,8 @@ def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterat
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield lines that name the failed documents and say what to do.
 
-    Documents that failed for the same reason share a line; the others follow with a line each. There are at
-    most `LISTED` lines per mirror.
+    Documents that failed for the same reason share a line; all other documents follow, with one line for
+    each. There are at most `LISTED` lines per mirror.
     """
     every = installation.command_line("status --documents")
     for report in worst_first(reports):

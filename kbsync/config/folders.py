@@ -20,7 +20,7 @@ class AlreadyMirrored(UsageError):
 
 
 def folder_fault(typed: str) -> str:
-    """Return why the typed path isn't a folder, and what to do, or "" if it is one."""
+    """Return why the typed path isn't a folder, and what to do. Return "" if the path is a folder."""
     path = os.path.expanduser(typed)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         return ""

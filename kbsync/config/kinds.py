@@ -60,7 +60,7 @@ def read_since(text: str) -> float:
 
 
 def write_duration(seconds: float) -> str:
-    """Return the shortest form that `parse_duration` reads back, such as `15m` for 900.0."""
+    """Return the shortest form that `parse_duration` reads back; for example, `15m` for 900.0."""
     for unit in ("d", "h", "m", "s"):
         if seconds and seconds % DURATION_UNITS[unit] == 0:
             return f"{seconds / DURATION_UNITS[unit]:.0f}{unit}"
@@ -189,7 +189,7 @@ class Duration(ValueKind):
         return seconds
 
     def written(self, value: float) -> str:
-        """Return the duration with a unit, such as `15m` for 900.0."""
+        """Return the duration with a unit; for example, `15m` for 900.0."""
         return write_duration(value)
 
 

@@ -472,7 +472,7 @@ def known_keys(block: type) -> tuple[str, ...]:
 
 
 def blocks() -> Iterator[tuple[str, type]]:
-    """Yield every class of the model with its location in the config, such as `mirrors[].deletions`."""
+    """Yield every class of the model with its location in the config; for example, `mirrors[].deletions`."""
     return _blocks(Config, None, "")
 
 

@@ -28,7 +28,7 @@ def format_path(path: Path) -> str:
 
 
 def key_of(loc: Loc) -> str:
-    """Return `loc` as users would write it, such as `mirrors[0].settle`, or "" for the whole file."""
+    """Return `loc` as users would write it (for example, `mirrors[0].settle`), or "" for the whole file."""
     parts = (f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" for step in loc)
     return "".join(parts).removeprefix(".")
 

@@ -200,7 +200,7 @@ class VectorizationConfig:
 
 
 class TargetConfig(ABC):
-    """The base class of target configs. Each folder in `kbsync/targets/` defines one."""
+    """The base class of target configs. Each folder in `kbsync/targets/` defines a subclass."""
 
     __slots__ = ()
 

@@ -170,8 +170,7 @@ def secret_key(target: str) -> str | None:
 
 
 def secret_variable(target: str) -> str:
-    """Return the environment variable that holds the required secret of this type, such as
-    `ZHIPU_API_KEY`."""
+    """Return the variable that holds this type's required secret; for example, `ZHIPU_API_KEY`."""
     return f"{target}_{secret_key(target)}".upper()
 
 

@@ -51,7 +51,7 @@ RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
 MAX_LIST_LAG = 600.0
-"""The longest list lag, in seconds, that kbsync assumes, even if it has observed a longer one."""
+"""The longest list lag, in seconds, that kbsync assumes, even after observing a longer lag."""
 
 MAX_PAUSES = {
     UploadState.INTENDED: MAX_PAUSE_AFTER_LOSS,

@@ -126,7 +126,7 @@ def is_undecided(desired: Desired) -> bool:
 
 
 def removal_cause(desired: Desired) -> str:
-    """Return why the path must not have a document, or '' if it must have one."""
+    """Return why the path must not have a document, or '' if it must have a document."""
     if desired.presence is Presence.GONE:
         return GONE
     match desired.verdict.choice:
@@ -320,7 +320,9 @@ def _supersede(
 
 
 def _may_serve(upload: Upload) -> bool:
-    """Return whether the upload may be or become searchable, because it was sent and hasn't been given up."""
+    """Return whether the upload could be searchable now or later, because it was sent and hasn't been given
+    up.
+    """
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 

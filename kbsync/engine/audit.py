@@ -294,7 +294,9 @@ class Repairs:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """If a document is no longer at the target, send it again. Return False if no file needs it."""
+        """If a document is no longer on the target, send it again. Return False if no file needs the
+        document.
+        """
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:

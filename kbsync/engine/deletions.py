@@ -482,7 +482,9 @@ def is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
-    """Return the desired state of the path that a document served, or None if it never served one."""
+    """Return the desired state of the path that a document served, or None if the document never served a
+    path.
+    """
     if upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

@@ -157,9 +157,8 @@ class PathExplanation:
 
     @property
     def is_found(self) -> bool:
-        """Whether a search finds the file, possibly in an older version.
-
-        For a directory, whether it finds any file in it.
+        """Whether a search finds the file, possibly in an older version. For a directory: whether a search
+        finds any file in it.
         """
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0

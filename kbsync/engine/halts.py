@@ -105,7 +105,7 @@ class HaltState:
 
     @property
     def halted(self) -> Halted | None:
-        """The reason why nothing may be sent, or None if work may continue."""
+        """The reason why sending isn't allowed, or None if work can continue."""
         return self.error if self.work is Work.HALTED else None
 
     def stop(self, error: Halted) -> None:

@@ -112,7 +112,7 @@ class Claim:
 
     @property
     def moved_to(self) -> str | None:
-        """The path of a serving document at the target, if our state has a different one."""
+        """The path of a serving document on the target, if our state has a different path."""
         row, path = self.row, None if self.reported is None else self.reported.path
         is_named = row is not None and row.state.serves and row.label != ""  # '': it is to be renamed anyway
         return path if is_named and row is not None and path != row.label else None

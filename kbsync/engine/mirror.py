@@ -538,7 +538,7 @@ class Mirror:
     id: int = 0
     halts: Halts = field(init=False)
     counts: Counter[str] = field(default_factory=Counter)
-    """How many documents it has uploaded, replaced, renamed and deleted."""
+    """How many documents the mirror has uploaded, replaced, renamed and deleted."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -687,8 +687,7 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that all missing files have been decided on, so that small deletions no longer need
-        approval.
+        """Record that all missing files have been decided on. From then on, small deletions need no approval.
 
         These are the files missing in the first pass, or since a disk was mounted or unmounted.
         """

@@ -211,7 +211,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
 
 @dataclass(slots=True)
 class _ClockAhead:
-    """A clock that advances without waiting, so that a plan takes no time."""
+    """A clock that advances without waiting. With this clock, a plan never pauses."""
 
     clock: Clock
     ahead: float = 0.0

@@ -29,7 +29,7 @@ from kbsync.index.pipeline import Cutter, read_and_cut
 from kbsync.index.read.formats import needs_parser
 
 MAX_BYTES = 64 * 1024
-"""Maximum size of a text in bytes; a larger one would delay the others in its request."""
+"""Maximum size of a text in bytes; a larger text would delay the other texts in its request."""
 
 MIN_TEXTS = 16
 """Minimum number of texts in a request."""

@@ -40,7 +40,7 @@ EVERY, SELDOM = 60.0, 3600.0
 retries while delivery is failing."""
 
 NAMED = 20
-"""Maximum number of failed documents that a notification lists; the others are only counted."""
+"""Maximum number of failed documents that a notification lists; any further ones are only counted."""
 
 LOOK_EVERY = 2.0
 """Seconds between two checks of the mirrors; shorter halts aren't reported."""
@@ -143,7 +143,7 @@ class PendingNotices:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
-        """Drop all mirrors but these, because the others were removed."""
+        """Keep only these mirrors, because all other mirrors were removed."""
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 

@@ -106,7 +106,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
 
 
 def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOptions:
-    """Return the options of earlier `--folder` runs, but without their target if `--target` names one."""
+    """Return the options of earlier `--folder` runs, but without their target if `--target` is set."""
     remembered = find_remembered(folder, state_dir)
     return remembered if target is None else FolderOptions(exclude=remembered.exclude)
 

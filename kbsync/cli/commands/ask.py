@@ -170,7 +170,7 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """Return how the text cites a document, which is by its number unless the service does it
+        """Return how the text cites a document: by its number, unless the service cites documents
         differently.
         """
         marks = {} if self.sources is None else self.sources.marks

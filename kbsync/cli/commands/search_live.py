@@ -133,7 +133,7 @@ class LiveSearch:
     """The state of the search screen: the typed line, its hits, and the selected hit.
 
     `query`: the first query. `pause`: how many seconds must pass after a keystroke before a search starts.
-    `several`: whether the hits come from several mirrors, so that each shows its mirror's name.
+    `several`: whether the hits come from several mirrors; if so, each hit shows its mirror's name.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:

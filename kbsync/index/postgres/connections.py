@@ -88,9 +88,8 @@ class Connections:
         self._is_closed = False
 
     def close(self) -> None:
-        """Close the idle connections now, and the others when they are returned.
-
-        Safe to call more than once.
+        """Close the idle connections now, and busy connections when they are returned. Safe to call more than
+        once.
         """
         with self._guard:
             self._is_closed = True

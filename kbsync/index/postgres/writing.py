@@ -287,9 +287,8 @@ class Writing:
         old_documents: Sequence[_Document],
         label: bytes,
     ) -> int:
-        """Make the document searchable: overwrite the first of `old_documents`, and delete the others.
-
-        Return its id.
+        """Make the document searchable: overwrite the first of `old_documents`, and delete the rest. Return
+        the document's id.
         """
         self.delete([document.id for document in old_documents[1:]])
         self._connection.execute(

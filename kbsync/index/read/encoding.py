@@ -45,7 +45,9 @@ Weight = Callable[[str], float]
 
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
-    """Score common characters high, others from the standard's first level low, and all others negative."""
+    """Score common characters high, the remaining characters of the standard's first level low, and all other
+    characters negative.
+    """
     # GB2312 and EUC characters have a high second byte; below it are the later, rare additions.
     least = 0 if encoding in ("big5", "cp932") else 0xA1
 

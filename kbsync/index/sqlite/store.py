@@ -328,8 +328,8 @@ class Reader:
         contribution.
 
         The score is BM25 with the given idf; each term adds at most `saturation_of`. If the rarer terms are
-        in only a few documents, common terms find chunks as well: each document's first chunks, and those
-        that contain all terms.
+        in only a few documents, common terms also find chunks: each document's first chunks, and those that
+        contain all terms.
         """
         scores, by_term = defaultdict[int, float](float), dict[Term, dict[int, float]]()
         rescale = self._rescale

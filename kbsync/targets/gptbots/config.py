@@ -146,7 +146,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_of(path: str, settings: Mapping[str, Any]) -> str:
-    """Return the recipe of the document at `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+    """Return the recipe of the document at `path`; for example, `t600`, `ts1f0c9a3b` or `x600h1`."""
     fields = cutting_of(path, settings)
     rule = fields.get("chunk_token")
     if rule is None:

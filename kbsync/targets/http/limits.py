@@ -123,8 +123,8 @@ class MissingCalls:
     def remembered(self, op: str) -> Iterator[None]:
         """Remember whether the service has the call `op`, which is made inside the context.
 
-        Once it has been proven that the service doesn't, raise `NotOffered` for an hour without sending a
-        request.
+        Once it has been proven that the service lacks the call, raise `NotOffered` for an hour without
+        sending a request.
         """
         self.check(op)
         try:

@@ -281,7 +281,7 @@ slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
 """The usual rows of a rule table. Their other arguments add conditions or replace the hint."""
 
 OF_GATEWAYS = frozenset((408, 502, 504))
-"""HTTP statuses that mean that a target responded too late or not at all."""
+"""HTTP statuses which mean that a target responded too late or not at all."""
 
 _NO_SENTENCES: Mapping[str, str] = {}
 

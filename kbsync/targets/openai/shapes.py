@@ -152,9 +152,8 @@ class FileNames:
     prefix: str
 
     def name(self, document: Outgoing, *, as_text: bool = False) -> str:
-        """Return the name of an uploaded file, such as `guides__intro~mfrggzdfa5lsqnby.md`.
-
-        With `as_text`, it has a text extension, such as `main~mfrggzdfa5lsqnby.go.txt`.
+        """Return the name of an uploaded file; for example, `guides__intro~mfrggzdfa5lsqnby.md`. With
+        `as_text`, the name has a text extension; for example, `main~mfrggzdfa5lsqnby.go.txt`.
         """
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
         stem, dot, extension = plain.rpartition(".")

@@ -434,7 +434,7 @@ _NO_DIRECTION = (
 
 
 async def _gather_in_order(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run the calls concurrently, and return their results in order. The first error cancels the others."""
+    """Run the calls concurrently. Return their results in order. The first error cancels the other calls."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in work]

@@ -65,7 +65,7 @@ it.
 """
 
 OVERLOADED = frozenset({"1305", "1312"})
-"""Error codes that mean the ranking model is overloaded."""
+"""Error codes which mean that the ranking model is overloaded."""
 
 PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""
@@ -128,7 +128,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return {"Authorization": f"Bearer {sign_token(key_id, secret, self._wall())}"}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return the recipe for splitting `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
+        """Return the recipe for splitting `path`; for example, `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return recipe_of(slicing_of(path, settings)) or ""
 
     @property

@@ -257,8 +257,8 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Return where the key comes from, such as `api_key comes from the variable ZHIPU_API_KEY`, or "" if
-    unknown.
+    """Return where the key comes from (for example, `api_key comes from the variable ZHIPU_API_KEY`), or ""
+    if unknown.
 
     This doesn't read the key itself.
     """

@@ -345,7 +345,7 @@ def _summary(report: MirrorReport) -> dict[str, Any]:
 
 
 def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T:
-    """Return the only match. Raises `UsageError` if several of the `mirrors` have one."""
+    """Return the only match. Raises `UsageError` if several of the `mirrors` have a match."""
     if len(matches) > 1:
         names = ", ".join(mirrors)
         raise UsageError(f"several mirrors have {subject}: {names}; set `mirror` to one of them")

@@ -72,9 +72,8 @@ class OpenInstallation:
         return fresh.config
 
     async def reload_secrets(self, names: Collection[str]) -> bool:
-        """Reload the keys of these mirrors after a service refused one.
-
-        Return False if the keys are unchanged.
+        """Reload the keys of these mirrors after a service refused a key. Return False if the keys are
+        unchanged.
         """
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
