@@ -142,8 +142,8 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: the target may accept the document later. Before anyone has to act, the document is sent again
-    a limited number of times, after increasing pauses (promise 9).
+    `may_pass`: the target might accept the document later. Before anyone has to act, the document is sent
+    again a limited number of times, after increasing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:

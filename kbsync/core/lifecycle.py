@@ -354,7 +354,7 @@ def hurry(upload: Upload, timing: Timing) -> Upload:
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
-    """Return whether a failure that the target reports may be older than the last reindex request."""
+    """Return whether a failure that the target reports could be older than the last reindex request."""
     return (
         upload.phase is Phase.ASKED_AGAIN
         and _add_elapsed(upload, timing).elapsed < timing.limits.reembed_grace

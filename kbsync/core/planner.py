@@ -245,7 +245,7 @@ def _adoptable(
     """Return a document at the target that is proven to be ours.
 
     The proof is its bytes or, if `adopt` allows that, its name. While a document with other bytes serves the
-    path, only bytes count as proof, because the state may be older than that document.
+    path, only bytes count as proof, because the state could be older than that document.
     """
     candidates = [u for u in uploads if u.state is UploadState.ADOPTING]
     proven = [u for u in candidates if proves(u, desired)]

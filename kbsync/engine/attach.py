@@ -61,7 +61,7 @@ SHARE_WITHOUT_APPROVAL = 0.2
 
 
 class RecipeChanges:
-    """Decides with which recipes the documents of a mirror may be reindexed."""
+    """Decides which recipes a mirror's documents may be reindexed with."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
@@ -244,7 +244,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
-    """Return a new ADOPTING row for a document in the base that may be ours."""
+    """Return a new ADOPTING row for a document in the base that is possibly ours."""
     listed, path = claim.listed, claim.path
     is_signed = binding.limits.marks and listed.upload_id is not None
     is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.OURS_UNNEEDED

@@ -942,7 +942,7 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> DocumentEvent | None:
-        """Fail a web page whose response was lost, because an unproven document may be that page."""
+        """Fail a web page whose response was lost, because an unproven document could be that page."""
         # If sent again, it may exist twice; if adopted, it may be foreign (promise 6). So a user decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))

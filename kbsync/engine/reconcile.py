@@ -69,9 +69,7 @@ async def recheck_mounts(
 
 
 def is_respelled(old: str, new: str) -> bool:
-    """Return whether two paths may be the same on a file system that ignores case or Unicode
-    normalization.
-    """
+    """Return whether two paths could be equal on a file system that ignores case or Unicode normalization."""
     return old != new and fold(old) == fold(new)
 
 

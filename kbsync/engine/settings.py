@@ -124,7 +124,7 @@ class Binding:
 
     @property
     def naming(self) -> Naming:
-        """The naming scheme for documents in the target."""
+        """The naming scheme for documents on the target."""
         return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:

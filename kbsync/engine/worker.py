@@ -200,7 +200,7 @@ class Worker:
         """Set whenever a round or a task ends and no other task is running."""
 
     def wake(self) -> None:
-        """Wake the worker, because there may be work."""
+        """Wake the worker, because there might be work."""
         self._wake.set()
 
     async def run(self) -> None:
