@@ -264,7 +264,7 @@ def assistants(sandboxes: dict[str, AskSandbox]) -> Iterator[AskSandbox]:
     ("existing", "message"),
     [
         ("none", f"answers from {HOME_ID}; create a chat with this dataset in RAGFlow\n"),
-        ("elsewhere", "or choose one with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
+        ("elsewhere", "choose another application with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
         ("two", f"--app: {HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )

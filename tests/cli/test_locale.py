@@ -20,8 +20,10 @@ NOT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 def run(sandbox: Sandbox, *words: str, is_utf8: bool = False) -> bytes:
     """Run kbsync as a process that starts in the locale, and return its stdout."""
-    command = [sys.executable, "-m", "kbsync", *words]
-    environment = sandbox.environ({} if is_utf8 else NOT_UTF8)
+    # -S: in such a locale, Python can't read the path of an editable installation if it isn't in ASCII.
+    command = [sys.executable, "-S", "-m", "kbsync", *words]
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = sandbox.environ(paths | ({} if is_utf8 else NOT_UTF8))
     pipe = subprocess.PIPE
     return subprocess.run(command, check=True, stdout=pipe, cwd=sandbox.root, env=environment).stdout
 

@@ -85,7 +85,7 @@ def test_state_and_its_copies_may_have_paths_that_are_not_utf8(sandbox: Sandbox)
     config = home / ".config/kbsync/config.yaml"
     config.parent.mkdir(parents=True)
     config.write_text(f"mirrors: [{{name: other, folder: {other}}}]\n")
-    assert "nothing is reindexed" in run("add", sandbox.docs)
+    assert "nothing will be reindexed" in run("add", sandbox.docs)
     assert "2 documents searchable, 1 uploaded" in run("--once")
     run("state", "backup", home / "copy.db")
     assert (home / "copy.db").stat().st_size
