@@ -99,7 +99,7 @@ MIRRORS = (
         "the account has 10 B left of 10 B",
         "0~",
         "needs",
-        "delete documents on the service, or get more space",
+        "delete documents or get more space in the service's console",
     ),
     halt("unknown", "knowledge-base-missing", "1999999999999999999", "kb list"),
     halt(

@@ -204,7 +204,7 @@ async def child_of(parent: list[str]) -> int:
 
 @long
 async def test_hanging_command_is_abandoned(parent: list[str]) -> None:
-    with pytest.raises(Undelivered, match=r"longer than 1 s and was killed"):
+    with pytest.raises(Undelivered, match=r"for more than 1 s and was killed"):
         await notify.run_command(parent, BODY, limit=1)
 
 

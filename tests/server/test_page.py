@@ -488,7 +488,7 @@ async def test_page_shows_why_the_listener_refuses_it(
     monkeypatch.setattr(events, "MAX_CLIENTS", 0)
     async with open_view(scene(tmp_path), page) as view:
         await view.until(LOST)
-        assert await view.text("#sentence") == "too many pages are open; close one"
+        assert await view.text("#sentence") == "too many pages are open; close one of them"
         assert "running" not in await view.text("main")
         monkeypatch.setattr(events, "MAX_CLIENTS", 1)
         await view.until("document.querySelector('.mirror')")
