@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import posixpath
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +29,15 @@ from kbsync.index.read.text import (
     readable_number,
     tidied,
 )
-from kbsync.index.read.zip import Archive, Element, damaged, encrypted, number_of, without_text
+from kbsync.index.read.zip import (
+    Archive,
+    Element,
+    damaged,
+    encrypted,
+    number_of,
+    relations_part,
+    without_text,
+)
 
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
@@ -77,8 +84,7 @@ def read_xlsx(raw: bytes) -> Parsed:
         links = _links(sheet, archive.addresses(part))
         return _Details(list(_beside(archive, part)), displayed, links, _headers(sheet))
 
-    folder, base = posixpath.split(main)
-    replaced[f"{folder}/_rels/{base}.rels"] = _plain_relations(relations, workbook)
+    replaced[relations_part(main)] = _plain_relations(relations, workbook)
     return archive.parsed(_read(archive.for_parser(replaced), details), has_headings=False)
 
 

@@ -153,8 +153,7 @@ class Archive:
         return {row.get("Id", ""): target for row, target in rows if row.get("TargetMode") == "External"}
 
     def _relations(self, name: str) -> Iterator[tuple[Element, str]]:
-        folder, base = posixpath.split(name)
-        for row in self.xml(posixpath.join(folder, f"_rels/{base}.rels")):
+        for row in self.xml(relations_part(name)):
             if target := row.get("Target"):
                 yield row, target
 
@@ -187,6 +186,12 @@ def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> 
             yield element
         elif element.tag not in omitted:
             yield from inside(element, tags, omitted)
+
+
+def relations_part(name: str) -> str:
+    """Return the name of the part with the relationships of an Office part; "" stands for the package."""
+    folder, base = posixpath.split(name)
+    return posixpath.join(folder, f"_rels/{base}.rels")
 
 
 def number_of(value: str | None, usual: int) -> int:
