@@ -125,7 +125,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a predicate that tells whether the pattern matches a file's path or a folder above it.
+    """Return a predicate for whether the pattern matches a file's path or a folder above it.
 
     Raises ValueError for a pattern that can't match anything.
     """
@@ -510,7 +510,9 @@ class Rules:
                 return line
         name = path.rpartition("/")[2]
         # This is quick, and few names may match a default.
-        is_similar = name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(x in name for x in _MIDDLES)
+        is_similar = (
+            name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(part in name for part in _MIDDLES)
+        )
         if name in self._named or not is_similar:
             return None
         # Only the defaults that may match are compiled: all of them would take 30 ms.

@@ -194,9 +194,8 @@ class Connections:
             raise Halted("unsuitable-server", reason, fix=self.database.psql("CREATE EXTENSION vector"))
         if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
             reason = (
-                f"{self.database} has pgvector {version}, but kbsync needs {least} or newer; install it, "
-                "then "
-                "update the extension with"
+                f"{self.database} has pgvector {version}, but kbsync needs {least} or newer; "
+                "install it, then update the extension with"
             )
             raise Halted("unsuitable-server", reason, fix=self.database.psql("ALTER EXTENSION vector UPDATE"))
 
