@@ -471,7 +471,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class TargetContext:
-    """What a target needs besides its settings: its mirror, and the folders that it may write to."""
+    """What a target needs in addition to its settings: its mirror, and the folders that it may write to."""
 
     mirror: str
     state_dir: Path

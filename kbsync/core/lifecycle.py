@@ -71,7 +71,7 @@ A due time further away than this was set while the clock was ahead.
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The input of a step, besides the row: the time, randomness (0..1), and the target's limits.
+    """The input of a step, in addition to the row: the time, randomness (0..1), and the target's limits.
 
     `absent_after` and `lag`, the longest list lag so far, add up to the horizon. All three are in seconds.
     """

@@ -366,7 +366,7 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a target can do besides put, status, delete and list."""
+    """What a target can do in addition to put, status, delete and list."""
 
     renames: bool = False
     updates: bool = False

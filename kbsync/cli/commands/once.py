@@ -133,7 +133,7 @@ REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
-    """Run one full pass of every requested mirror. The exit code tells how the pass ended."""
+    """Run one full pass of every requested mirror. The exit code shows how the pass ended."""
     with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         return _once(choices, hard, signals, as_json=as_json)
 

@@ -321,7 +321,7 @@ def _find_descriptor(connection: apsw.Connection) -> int | None:
 
 def _are_cached(descriptor: int, offsets: Sequence[int]) -> bool:
     """Return whether a sample of the pages at these offsets is in the page cache, or True if the file system
-    doesn't tell.
+    can't report it.
     """
     byte = bytearray(1)
     try:

@@ -221,7 +221,7 @@ class ServiceTarget(Target, Generic[Row]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Set what the service's calls need besides `_config` and `_client`. This sends no request."""
+        """Set what the service's calls need in addition to `_config` and `_client`. This sends no request."""
 
     def headers(self) -> Mapping[str, str]:
         """Return the request headers, including the key."""
