@@ -174,8 +174,8 @@ def choose_all(choices: Choices) -> list[Installation]:
     chosen = [_of_folder(every, record.folder, needs, mistyped=True) for record in folders]
     mirrors = [mirror for installation in chosen for mirror in installation.config.mirrors]
     check_names(choices.mirrors, mirrors)
-    wanted = choices.mirrors or [mirror.name for mirror in mirrors]
-    return [installation for installation in chosen if installation.config.mirrors[0].name in wanted]
+    requested = choices.mirrors or [mirror.name for mirror in mirrors]
+    return [installation for installation in chosen if installation.config.mirrors[0].name in requested]
 
 
 def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) -> Installation:

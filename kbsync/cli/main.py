@@ -272,8 +272,8 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
         return ""
     if isinstance(error, click.NoSuchOption) and error.option_name.startswith("--"):
         return ""
-    at = arguments.index(command) + 1 if command in arguments else 0
-    options, words = _split_query(error.ctx.command, arguments[at:])
+    position = arguments.index(command) + 1 if command in arguments else 0
+    options, words = _split_query(error.ctx.command, arguments[position:])
     if not any(re.match(r"-[^\W\d]{2}|-\"", word) for word in words):
         return ""
     hint, query = "; put -- before a query that has a word beginning with a minus sign", " ".join(words)
@@ -285,7 +285,7 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
             parse_query(Query(query))
         except UsageError as problem:
             return printable(f"{hint}; {problem}")
-    line = shell_command(("kbsync", *arguments[:at], *options, "--", query))
+    line = shell_command(("kbsync", *arguments[:position], *options, "--", query))
     return printable(f"{hint}: {line}")
 
 

@@ -170,16 +170,16 @@ def _span(part: yaml.Event | yaml.Token) -> tuple[int, int]:
     return part.start_mark.index, part.end_mark.index
 
 
-def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
+def _after(pattern: re.Pattern[str], text: str, start: int) -> int:
     """Return the position after the match of `pattern` at `at`. Raises `NotEditable` if there is none."""
-    if (match := pattern.match(text, at)) is None:
+    if (match := pattern.match(text, start)) is None:
         raise NotEditable
     return match.end()
 
 
-def _indent(text: str, at: int) -> str:
+def _indent(text: str, position: int) -> str:
     """Return the text before `at` in its line. Raises `NotEditable` if that isn't just spaces."""
-    before = text[text.rfind("\n", 0, at) + 1 : at]
+    before = text[text.rfind("\n", 0, position) + 1 : position]
     if before.strip(" "):
         raise NotEditable
     return before
@@ -193,14 +193,14 @@ def _block_end(text: str, item: _Item) -> int:
     assert item.dash is not None
     # A block scalar includes its line end.
     value_end = len(text[: item.end].rstrip("\r\n"))
-    end = at = _after(_REST, text, value_end)
+    end = line_start = _after(_REST, text, value_end)
     column = len(_indent(text, item.dash))
-    while line := _EMPTY_LINE.match(text, at):
-        at = line.end()
+    while line := _EMPTY_LINE.match(text, line_start):
+        line_start = line.end()
         if line[1] is not None:
             if len(line[1]) <= column:
                 break
-            end = at
+            end = line_start
     return end
 
 

@@ -18,8 +18,8 @@ def pause(
     It doubles each time. `chance` (0..1) randomizes the upper half of the pause.
     """
     # Randomness spreads the retries of a thousand documents that failed together.
-    whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
-    return whole * (0.5 + 0.5 * chance())
+    full_pause = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
+    return full_pause * (0.5 + 0.5 * chance())
 
 
 def check_pause(checks: int) -> float:

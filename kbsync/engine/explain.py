@@ -170,7 +170,7 @@ class PathExplanation:
         The fields from `file` to `document` may be null. Only directories have `below`.
         """
         selection, entry, server = self.selection, self.entry, self.server
-        whole: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "mirror": self.mirror,
             "path": self.path,
             "found": self.is_found,
@@ -178,24 +178,24 @@ class PathExplanation:
             "sentences": list(self.sentences),
         }
         if self.mirror is None:
-            return whole
-        whole |= dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
+            return fields
+        fields |= dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
         if self.stat.stamp is not None:
-            whole["file"] = {
+            fields["file"] = {
                 "kind": None if self.stat.kind is None else self.stat.kind.value,
                 "size": self.stat.stamp.size,
                 "age_s": None if self.age is None else round(self.age, 3),
                 "settle_left_s": None if self.settle_left is None else round(self.settle_left, 3),
             }
         if selection is not None:
-            whole["selection"] = {
+            fields["selection"] = {
                 "choice": selection.verdict.choice.name.lower(),
                 "reason": selection.verdict.reason or selection.problem,
                 "rule": selection.verdict.rule,
                 "by_directory": selection.closed,
             }
         if entry is not None:
-            whole["state"] = {
+            fields["state"] = {
                 "state": entry.status.word,
                 "since": iso(entry.since),
                 "digest": entry.digest,
@@ -203,17 +203,17 @@ class PathExplanation:
                 "changed_since": self.is_changed,
             }
         if self.held_for:
-            whole["hold"] = {"cause": self.held_for, "approved": self.is_approved}
+            fields["hold"] = {"cause": self.held_for, "approved": self.is_approved}
         elif entry is not None and awaits_renewal(entry, server):
-            whole["hold"] = {"cause": "recipe", "approved": False}
+            fields["hold"] = {"cause": "recipe", "approved": False}
         if server is not None:
-            whole["document"] = {
+            fields["document"] = {
                 "document_id": server.remote_id,
                 "known_as": None if self.status is None else self.status.state.value,
                 "chunks": self.chunks,
                 "trouble": self.target_problem,
             }
-        whole["uploads"] = [
+        fields["uploads"] = [
             {
                 "id": upload.id,
                 "state": upload.state.name.lower().replace("_", " "),
@@ -228,8 +228,8 @@ class PathExplanation:
         ]
         if self.below is not None:
             counts = {status: n for status, n in self.below.items() if n or status is not Status.KEPT}
-            whole["below"] = {status.word: n for status, n in counts.items()}
-        return whole
+            fields["below"] = {status.word: n for status, n in counts.items()}
+        return fields
 
 
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:

@@ -74,19 +74,19 @@ class Verification:
         It has `halt` and `kept` only if they aren't None, and `unchecked` and `detached` only if they aren't
         empty.
         """
-        whole: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
             **{kind: [item.path for item in getattr(self, kind)] for kind in KINDS},
             "foreign": self.foreign,
         }
         if self.unchecked:
-            whole["unchecked"] = [item.path for item in self.unchecked]
+            fields["unchecked"] = [item.path for item in self.unchecked]
         if self.kept is not None:
-            whole["kept"] = [item.path for item in self.kept]
+            fields["kept"] = [item.path for item in self.kept]
         if self.detached:
-            whole["detached"] = dict(self.detached)
-        return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
+            fields["detached"] = dict(self.detached)
+        return fields if self.halt is None else {**fields, "halt": halt_json(self.halt)}
 
 
 def repair_request(verification: Verification) -> dict[str, Any]:

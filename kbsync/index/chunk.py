@@ -490,38 +490,38 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
     """Yield the blocks of the text, splitting large ones into lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
-        whole = parsed.text[block.start : block.end]
-        size = _coarse(weight(whole))
+        text = parsed.text[block.start : block.end]
+        size = _coarse(weight(text))
         is_row = block.shape is Shape.ROW
         if size <= LONGEST:
             of_row = columns if is_row else ""
             yield Block(block.start, block.end, block.shape, block.level, block.title, size, is_row, of_row)
             continue
-        lead = columns if is_row else _table_head(whole) if block.shape is Shape.TABLE else ""
+        lead = columns if is_row else _table_head(text) if block.shape is Shape.TABLE else ""
         shape = Shape.TEXT if block.is_heading else block.shape
-        marks = (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole)
-        ends = itertools.chain((mark.end() for mark in marks), [len(whole)])
-        for start, end in _spans(whole, ends):
-            size = _coarse(weight(whole[start:end]))
+        marks = (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(text)
+        ends = itertools.chain((mark.end() for mark in marks), [len(text)])
+        for start, end in _spans(text, ends):
+            size = _coarse(weight(text[start:end]))
             yield Block(block.start + start, block.start + end, shape, size=size, is_part=True, lead=lead)
 
 
-def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
+def _spans(text: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Yield the parts between `ends` that aren't blank. None is longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
         # A very long stretch is too long by its length alone.
-        while end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST:
+        while end - start > LONGEST * 4 or weight(text[start:end]) > LONGEST:
             # No place to cut: cut at a space nearby, otherwise by length.
             limit = min(end, start + LONGEST * 3)
-            if weight(whole[start:limit]) > LONGEST:
+            if weight(text[start:limit]) > LONGEST:
                 limit = start + LONGEST - 1
-            space = whole.rfind(" ", start + (limit - start) // 2, limit)
+            space = text.rfind(" ", start + (limit - start) // 2, limit)
             cut = space + 1 if space > start else limit
-            if not whole[start:cut].isspace():
+            if not text[start:cut].isspace():
                 yield start, cut
             start = cut
-        if whole[start:end].strip():
+        if text[start:end].strip():
             yield start, end
         start = end
 

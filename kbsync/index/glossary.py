@@ -131,7 +131,9 @@ def _english(table: apsw.Connection, question: str) -> str:
     lengths = range(1, _MAX_WORD_LENGTH + 1)
     for match in cjk_runs().finditer(text):
         run = match[0]
-        entries = _entries(table, {run[at : at + length] for at in range(len(run)) for length in lengths})
+        entries = _entries(
+            table, {run[start : start + length] for start in range(len(run)) for length in lengths}
+        )
         meanings = (
             " ".join(entries[word])
             for word in _fewest_words(run, entries)
@@ -146,19 +148,19 @@ def _english(table: apsw.Connection, question: str) -> str:
 
 def _chinese(table: apsw.Connection, question: str) -> str:
     """Return the words of an English question in Chinese."""
-    stems, translated, at = Tokeniser().words(question), list[str](), 0
+    stems, translated, position = Tokeniser().words(question), list[str](), 0
     phrases = {
-        (at, length): " ".join(stems[at : at + length])
-        for at in range(len(stems))
-        for length in range(1, min(_MAX_PHRASE_WORDS, len(stems) - at) + 1)
+        (position, length): " ".join(stems[position : position + length])
+        for position in range(len(stems))
+        for length in range(1, min(_MAX_PHRASE_WORDS, len(stems) - position) + 1)
     }
     entries = _entries(table, set(phrases.values()))
-    while at < len(stems):
-        lengths = range(min(_MAX_PHRASE_WORDS, len(stems) - at), 0, -1)
-        length = next((length for length in lengths if phrases[at, length] in entries), 0)
-        if length and not (length == 1 and stems[at] in STOP_WORDS):
-            translated += entries[phrases[at, length]]
-        at += length or 1
+    while position < len(stems):
+        lengths = range(min(_MAX_PHRASE_WORDS, len(stems) - position), 0, -1)
+        length = next((length for length in lengths if phrases[position, length] in entries), 0)
+        if length and not (length == 1 and stems[position] in STOP_WORDS):
+            translated += entries[phrases[position, length]]
+        position += length or 1
     return " ".join(translated)
 
 

@@ -117,11 +117,15 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
                 end += 1
             matching = characters[start:end]
             part = "".join(matching)
-            grams = {"".join(matching[at : at + length]) for at in range(end - start) for length in (1, 2)}
+            grams = {
+                "".join(matching[offset : offset + length])
+                for offset in range(end - start)
+                for length in (1, 2)
+            }
             if matched := [gram for gram in grams if gram in points]:
                 typed = question_folds.written(first, first + len(part))
-                at = folds.plain.find(part)
-                written = folds.written(at, at + len(part)) if at >= 0 else ""
+                offset = folds.plain.find(part)
+                written = folds.written(offset, offset + len(part)) if offset >= 0 else ""
                 number = sum(remaining.pop(gram, 0.0) for gram in matched)
                 if number:
                     yield MatchedWord(typed, number, "" if written == typed else written)

@@ -52,10 +52,10 @@ class Unknown:
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
     """Return the unknown terms. Of the most similar words that occur, each comes with the most common one."""
-    whole = [term for term in terms if not term.goes_on]
+    finished = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
-    known = occurring(term.stem for term in whole)
-    missing = [term for term in whole if term.stem not in known and term.stem not in unfinished]
+    known = occurring(term.stem for term in finished)
+    missing = [term for term in finished if term.stem not in known and term.stem not in unfinished]
     similar = {term: _nearest(term, occurring, beginning) for term in missing[:MAX_GUESSED_WORDS]}
     return [Unknown(term.surface, similar.get(term, "")) for term in missing]
 

@@ -174,10 +174,10 @@ def share_together(
     anywhere = around.union(*sentences)
     least = sum(ELSEWHERE * weight for stem, weight in sought.items() if stem in scattered & anywhere)
     best = 0.0
-    for at, sentence in enumerate(sentences):
-        near = around.union(*sentences[max(0, at - 1) : at + 2])
+    for number, sentence in enumerate(sentences):
+        adjacent = around.union(*sentences[max(0, number - 1) : number + 2])
         shares = (
-            weight * (1.0 if stem in sentence else ADJACENT if stem in near else ELSEWHERE)
+            weight * (1.0 if stem in sentence else ADJACENT if stem in adjacent else ELSEWHERE)
             for stem, weight in sought.items()
             if stem in anywhere and stem not in scattered
         )

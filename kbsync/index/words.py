@@ -479,16 +479,16 @@ def code_test(code: str) -> Callable[[str], bool]:
 
     def has_code(text: str) -> bool:
         plain = _SEPARATORS_OF_CODES.sub(".", text.casefold())
-        at = plain.find(sought)
-        while at >= 0:
-            start, end = at, at + len(sought)
-            if sought[0].isdigit() and plain[at - 1 : at] == "v":
+        position = plain.find(sought)
+        while position >= 0:
+            start, end = position, position + len(sought)
+            if sought[0].isdigit() and plain[position - 1 : position] == "v":
                 start -= 1
             before, after = plain[max(0, start - 1) : start], plain[end : end + 1]
             goes_on = after.isdigit() or (after.isascii() and after.isalpha() and sought[-1].isalpha())
             if not (before.isascii() and before.isalnum()) and not goes_on:
                 return True
-            at = plain.find(sought, at + 1)
+            position = plain.find(sought, position + 1)
         return False
 
     return has_code
@@ -615,7 +615,7 @@ def names_sought(question: str) -> list[str]:
     """
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
-    tokeniser, names = Tokeniser(), [name for each in whole for name in (each, each.rpartition(".")[0])]
+    tokeniser, names = Tokeniser(), [form for name in whole for form in (name, name.rpartition(".")[0])]
     before, _, extension = last.rstrip().rpartition(" ")
     if extension.lower() in EXTENSIONS:
         names += [before][: len(whole)]
@@ -631,7 +631,7 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     question_words, depth = tokeniser.words(question), question.count("/") + 1
-    whole, named = list[int](), list[int]()
+    equal, named = list[int](), list[int]()
     for number, path in paths:
         parts = path.encode("utf-8", "replace").decode().split("/")
         for name in {"/".join(parts[-count:]) for count in (1, depth)}:
@@ -640,8 +640,8 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
             if question_words in (tokeniser.words(name), tokeniser.words(without)):
                 named.append(number)
                 if slash and depth == len(parts):
-                    whole.append(number)
-    return whole or named
+                    equal.append(number)
+    return equal or named
 
 
 def whole_name_test(question: str) -> Callable[[str], bool]:

@@ -104,7 +104,7 @@ class EventHub:
             self._loop.call_soon_threadsafe(end_all)
 
     async def _poll(self) -> None:
-        known: object = None
+        last_news: object = None
         rounds = 0
         while True:
             try:
@@ -113,8 +113,8 @@ class EventHub:
                 news = str(error)
             except Exception as error:  # the pages show the error, and the next round tries again
                 news = log_bug("page.failed", error)
-            if news != known or rounds >= RESEND_EVERY / POLL_EVERY:
-                known, rounds = news, 0
+            if news != last_news or rounds >= RESEND_EVERY / POLL_EVERY:
+                last_news, rounds = news, 0
                 await self._publish()
             rounds += 1
             await self._sleep(POLL_EVERY)

@@ -63,7 +63,11 @@ class TimeoutProtocol(H11Protocol):
         """
         super().connection_made(transport)
         connections = cast(set[TimeoutProtocol], self.connections)
-        silent = {one._overdue.when(): one for one in connections if one._overdue is not None}
+        silent = {
+            connection._overdue.when(): connection
+            for connection in connections
+            if connection._overdue is not None
+        }
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
         if silent and len(connections) >= MAX_CONNECTIONS:
             oldest = silent[min(silent)]

@@ -478,8 +478,8 @@ class Entries:
         """
         where = "e.status <> 6 AND e.presence = 0 AND f.mirror = ? AND (? IS NULL OR e.name = ?)"
         sql = f"SELECT f.path, e.name FROM {_JOINED} WHERE {where} LIMIT ?"  # noqa: S608 - ours
-        wanted = None if name is None else bind(name)
-        rows = self._db.execute(sql, (mirror, wanted, wanted, limit))
+        bound_name = None if name is None else bind(name)
+        rows = self._db.execute(sql, (mirror, bound_name, bound_name, limit))
         return [join(unbind(folder), unbind(file_name)) for folder, file_name in rows]
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:

@@ -530,7 +530,7 @@ MISTAKES = {
     "parser-reads-anything": Mistake(
         "a document can make its parser read any file",
         "kbsync/index/fence/sandbox.py",
-        '        if confine((*_code(), *own), [os.environ["HOME"]]):',
+        '        if confine((*_code(), *own_proc), [os.environ["HOME"]]):',
         "        if False:",
         ("tests/security/test_fence.py", "tests/index/test_parser.py"),
     ),

@@ -54,9 +54,9 @@ class Frame:
         The last line says how many lines were left out.
         """
         wrong = [wrapped(line, columns) for line in self.wrong]
-        whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
-        if len(whole) <= rows:
-            return whole
+        all_lines = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
+        if len(all_lines) <= rows:
+            return all_lines
         table = self.table[: max(1, rows - 3)]
         fitting, remaining = list[str](), rows - 3 - len(table)
         for number, lines in enumerate(wrong):

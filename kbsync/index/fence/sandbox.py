@@ -279,8 +279,8 @@ def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
         if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
             fences.append("namespace")
         # In a child, these rights to its folder in /proc would be rights to its parent's.
-        own = () if forks else ("/proc/self",)
-        if confine((*_code(), *own), [os.environ["HOME"]]):
+        own_proc = () if forks else ("/proc/self",)
+        if confine((*_code(), *own_proc), [os.environ["HOME"]]):
             fences.append("landlock")
         if refuse_outside():
             fences.append("seccomp")

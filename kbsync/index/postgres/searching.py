@@ -155,10 +155,10 @@ class PostgresSnapshot:
         # A service may have changed the length of its vectors, and old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
-        near = [passage for passage, *_ in nearest]
+        nearest_passages = [passage for passage, *_ in nearest]
         coded = self._find_codes(query.text, scope)
         lexical, by_name, name_scores, selected, length = self._by_words(
-            terms, query.text, scope, document_count, near, coded
+            terms, query.text, scope, document_count, nearest_passages, coded
         )
         needs_terms = query.explain or selected.unique
         by_term = self._by_term(lexical, selected, length) if needs_terms else {}
@@ -167,8 +167,8 @@ class PostgresSnapshot:
             least_score = sys.float_info.epsilon
             lexical = [*((*row, least_score) for row in islice(scope.passages.items(), DEPTH)), *lexical]
             by_name = {passage: by_name[passage] for passage in by_name.keys() & scope.passages.keys()}
-        found = {passage: document for passage, document, _ in [*lexical, *nearest]} | coded
-        documents = found | by_name
+        document_of = {passage: document for passage, document, _ in [*lexical, *nearest]} | coded
+        documents = document_of | by_name
         points = {passage: score for passage, _, score in lexical}
         certain = selected.raise_certain(points, by_term)
         cosines = {passage: score for passage, _, score in nearest}
@@ -189,7 +189,7 @@ class PostgresSnapshot:
         word_scores = WordScores(
             selected, points, by_term, name_scores, certain, coded, is_explained=query.explain
         )
-        return word_scores.candidates(found, by_name, cosines, sizes)
+        return word_scores.candidates(document_of, by_name, cosines, sizes)
 
     def estimate_least_cosine(self, model: str) -> float:
         """Estimate the cosine below which texts are unrelated, from a sample of the vectors."""
@@ -205,9 +205,9 @@ class PostgresSnapshot:
 
         Words are stored as hashes, so similar ones can't be found.
         """
-        whole = [term for term in terms if not term.goes_on]
-        frequencies = self._frequencies(whole)[0]
-        return [Unknown(term.surface, "") for term in whole if not frequencies[term].documents]
+        finished = [term for term in terms if not term.goes_on]
+        frequencies = self._frequencies(finished)[0]
+        return [Unknown(term.surface, "") for term in finished if not frequencies[term].documents]
 
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document contains the phrase or is the file of that name or path.
@@ -386,10 +386,10 @@ class PostgresSnapshot:
         """
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
-        whole = [term for term in terms if not term.goes_on]
-        frequencies, documents, chunks, length = self._frequencies(whole)
-        whole = [term for term in whole if term.stem not in prefixes or frequencies[term].documents]
-        selected = select_terms(whole, frequencies, documents, chunks)
+        finished = [term for term in terms if not term.goes_on]
+        frequencies, documents, chunks, length = self._frequencies(finished)
+        finished = [term for term in finished if term.stem not in prefixes or frequencies[term].documents]
+        selected = select_terms(finished, frequencies, documents, chunks)
         name_scores = NameScores(selected.all_terms)
         # Averaged over the documents or a sample of them: otherwise a log with short lines would make all
         # other passages seem long.

@@ -83,10 +83,10 @@ def encode_block(block: bytes, dimensions: int) -> tuple[bytes, bytes]:
 def write(factors: apsw.Blob, row: apsw.Blob, vectors: Mapping[int, bytes], dimensions: int) -> None:
     """Write float16 vectors to their places."""
     new_factors, first, second, lacking = _encode(b"".join(vectors.values()), dimensions)
-    for at, place in enumerate(vectors):
+    for number, place in enumerate(vectors):
         factors.seek(place * FACTOR_BYTES)
-        factors.write(new_factors[at].tobytes())
-        numbers = first[at], second[at], lacking[at]
+        factors.write(new_factors[number].tobytes())
+        numbers = first[number], second[number], lacking[number]
         for (offset, _), part in zip(Planes(dimensions).pieces(place), numbers, strict=True):
             row.seek(offset)
             row.write(part.tobytes())

@@ -344,7 +344,7 @@ class Reader:
             for chunk, score in points.items():
                 scores[chunk] += score
             by_term[term] = points
-        found = frozenset(scores)
+        scored = frozenset(scores)
         having = {term: set[int]() for term in weights.common}
         frequency = max((self._frequency(term).documents for term in weights.rare), default=0)
         if weights.common and frequency < DEPTH:
@@ -359,7 +359,7 @@ class Reader:
             if weights.rare and self._frequency(term).chunks <= min(
                 MAX_ROWS, _READ_FOR_EACH * len(weights.rare)
             ):
-                having[term].update(found.intersection(self._chunks_with(_expression([term]), -1)))
+                having[term].update(scored.intersection(self._chunks_with(_expression([term]), -1)))
             elif weights.rare:
                 both = f"({_expression(weights.rare)}) AND {_expression([term])}"
                 having[term].update(self._chunks_with(both, -1))

@@ -410,8 +410,8 @@ class Cosines:
         values = values * scale + offset
         if is_partial:
             first, second = (
-                np.partition(each[has_both], -_NEAREST_ADJUSTED)[-_NEAREST_ADJUSTED:]
-                for each in (ours[places], values)
+                np.partition(cosines[has_both], -_NEAREST_ADJUSTED)[-_NEAREST_ADJUSTED:]
+                for cosines in (ours[places], values)
             )
             ratio = np.clip(second.std() / max(first.std(), 1e-6), 1 / _MAX_SPREAD_RATIO, _MAX_SPREAD_RATIO)
             adjusted = second.mean() + (self._values - first.mean()) * ratio
@@ -756,12 +756,12 @@ class Matrix:
         stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
         buffer = bytearray(SLOTS * model.width)
         block = np.frombuffer(buffer, np.float16).reshape(SLOTS, model.dimensions)
-        for segment in self._read_blocks(buffer, (each for each in stale if each in unconverted)):
+        for segment in self._read_blocks(buffer, (segment for segment in stale if segment in unconverted)):
             scales_of_block, numbers = quantized(block.astype(np.float32))
             self._cache(segment, scales_of_block, numbers[:, :first], numbers[:, first:])
             self._versions[segment] = versions[segment]
         buffer = bytearray(SLOTS * model.dimensions)
-        for segment in self._read_blocks(buffer, (each for each in stale if each in planar)):
+        for segment in self._read_blocks(buffer, (segment for segment in stale if segment in planar)):
             factors = np.frombuffer(self._connection.execute(_FACTORS_OF, (segment,)).get, np.float32)
             self._cache(segment, factors, *planes.int8_halves(buffer, model.dimensions))
             self._versions[segment] = versions[segment]

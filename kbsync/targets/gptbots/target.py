@@ -94,8 +94,8 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
     """
 
     def results_named(*names: str) -> list[FileResult]:
-        wanted = {_composed(name) for name in names if name}
-        return [result for result in results if not wanted.isdisjoint(words_of(result))]
+        file_names = {_composed(name) for name in names if name}
+        return [result for result in results if not file_names.isdisjoint(words_of(result))]
 
     def words_of(result: FileResult) -> set[str]:
         if not result.is_stored:
@@ -104,15 +104,15 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         return {_composed(result.id if batch[0].doc_id and result.id else result.name)}
 
     # Match whole names and ids first; a name without its extension can only be one of the remaining ones.
-    found = {item.index: results_named(item.file_name, item.doc_id) for item in batch}
-    rest = [result for result in results if not any(result in some for some in found.values())]
+    matches = {item.index: results_named(item.file_name, item.doc_id) for item in batch}
+    rest = [result for result in results if not any(result in some for some in matches.values())]
     for item in batch:
-        if not found[item.index]:
+        if not matches[item.index]:
             bare = results_named(item.file_name.rpartition(".")[0])
             # A result of the only document is about it, whatever its name.
-            found[item.index] = rest if len(batch) == 1 else [result for result in bare if result in rest]
-    holders = Counter(doc_id for some in found.values() for doc_id in _stored_ids(some))
-    return {item.index: _outcome(item, found[item.index], holders) for item in batch}
+            matches[item.index] = rest if len(batch) == 1 else [result for result in bare if result in rest]
+    holders = Counter(doc_id for some in matches.values() for doc_id in _stored_ids(some))
+    return {item.index: _outcome(item, matches[item.index], holders) for item in batch}
 
 
 def _stored_ids(results: Sequence[FileResult]) -> set[str]:

@@ -192,10 +192,10 @@ def _base64(file: MeasuredFile) -> Iterator[bytes]:
     """Yield the base64 text of all pieces as a single stream, wherever the pieces are split."""
     rest = b""
     while piece := file.read():
-        whole = rest + piece
-        end = len(whole) - len(whole) % 3
-        rest = whole[end:]
-        yield base64.b64encode(whole[:end])
+        joined = rest + piece
+        end = len(joined) - len(joined) % 3
+        rest = joined[end:]
+        yield base64.b64encode(joined[:end])
     yield base64.b64encode(rest)
 
 

@@ -316,8 +316,8 @@ async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple
     while (number > 1 or not requests) and len(ids) - len(rows) > requests + 1:
         page = await fetch_page(number, size)
         requests += 1
-        found = {row.id: row for row in page.rows if row.id in ids and row.id not in rows}
-        rows |= found
+        matches = {row.id: row for row in page.rows if row.id in ids and row.id not in rows}
+        rows |= matches
         if requests == 1:
             size = real_size(page, size)
             times = [row.created for row in page.rows if row.created is not None]
@@ -325,7 +325,7 @@ async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple
             if last > 1 and times and times[0] < times[-1]:
                 number, step = last, -1
                 continue
-        if not found or (step > 0 and len(page.rows) < size):
+        if not matches or (step > 0 and len(page.rows) < size):
             break
         number += step
     return rows, requests

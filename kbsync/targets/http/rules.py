@@ -187,13 +187,13 @@ def case_of(
 
     By default, `matched_text` is `message` without names.
     """
-    shown = response.excerpt
+    excerpt = response.excerpt
     if response.status in REDIRECT:
         # Omit the query, which may be secret and doesn't belong in a base_url, and any username and
         # password.
         address = re.split(r"[?#]", response.headers.get("location", ""))[0]
         address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
-        shown = f"to {address}" if address else "without an address"
+        excerpt = f"to {address}" if address else "without an address"
     return ErrorCase(
         call=response.op,
         status=response.status,
@@ -206,7 +206,7 @@ def case_of(
         is_json=response.body is not None,
         is_page=response.is_page,
         host=response.host,
-        excerpt=shown,
+        excerpt=excerpt,
         retry_after=response.retry_after,
     )
 

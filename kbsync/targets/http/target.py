@@ -633,14 +633,14 @@ class ServiceTarget(Target, Generic[Row]):
 
         Stop reading the list once all of them are found.
         """
-        wanted, found = set(ids), dict[str, Row]()
+        requested, matches = set(ids), dict[str, Row]()
         async with aclosing(self.rows()) as rows:
             async for row in rows:
-                if row.id in wanted:
-                    found[row.id] = row
-                if len(found) == len(wanted):
+                if row.id in requested:
+                    matches[row.id] = row
+                if len(matches) == len(requested):
                     break
-        return found
+        return matches
 
     async def _request_page(self, number: int, size: int) -> ListPage[Row]:
         return await self._translate_refusal(self.page(number, size))

@@ -281,8 +281,8 @@ class IndexedTarget(Target):
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return READY or MISSING for each id."""
         numbers = {remote_id: number_of(remote_id) for remote_id in ids}
-        wanted = [number for number in numbers.values() if number is not None]
-        existing = await in_thread(self._store.find_existing, wanted)
+        valid_numbers = [number for number in numbers.values() if number is not None]
+        existing = await in_thread(self._store.find_existing, valid_numbers)
         # The commit that stores a document also makes it searchable, except for its scanned pages.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         scanned = await self._statuses_of_scans()
@@ -525,10 +525,10 @@ class IndexedTarget(Target):
 
     def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
         """Store a document together with the texts of its scanned pages."""
-        whole = self._with_pages(entry, body, texts)
-        if isinstance(whole, TargetError):
-            return whole
-        [outcome] = self._store.put([whole], self._encoder)
+        with_pages_read = self._with_pages(entry, body, texts)
+        if isinstance(with_pages_read, TargetError):
+            return with_pages_read
+        [outcome] = self._store.put([with_pages_read], self._encoder)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._scrub_soon)
         return outcome

@@ -120,7 +120,7 @@ class LightragTarget(ServiceTarget[Row]):
         last. Search the whole list for all others, and for the originals of duplicates. If the list has only
         just been read, they are UNKNOWN.
         """
-        wanted, absent = set(ids), UNKNOWN
+        requested, absent = set(ids), UNKNOWN
         rows: dict[str, Row] = {}
         others: dict[str, Row] = {}  # by the server's ids
 
@@ -133,9 +133,13 @@ class LightragTarget(ServiceTarget[Row]):
 
         recent = {"sort_field": "updated_at", "sort_direction": "desc"}
         unfinished, finished = ({**recent, "status_filters": words} for words in (UNFINISHED, FINISHED))
-        for query, last_page in ((recent, 1), (unfinished, math.inf), (finished, 1 + len(wanted) // RECENT)):
+        for query, last_page in (
+            (recent, 1),
+            (unfinished, math.inf),
+            (finished, 1 + len(requested) // RECENT),
+        ):
             number, is_end = 0, False
-            while number < last_page and not (is_end or rows.keys() >= wanted):
+            while number < last_page and not (is_end or rows.keys() >= requested):
                 number += 1
                 page = await self.page(number, RECENT, **query)
                 for row in page.rows:
@@ -145,7 +149,7 @@ class LightragTarget(ServiceTarget[Row]):
                 break
         unknown = {
             remote_id
-            for remote_id in wanted
+            for remote_id in requested
             if not (old := rows.get(remote_id)) or (old.duplicate_of and old.duplicate_of not in others)
         }
         if unknown and self._steady() >= self._next_whole:
@@ -155,7 +159,7 @@ class LightragTarget(ServiceTarget[Row]):
                     add(row)
             finally:
                 self._next_whole = self._steady() + min(MAX_PAUSE, len(rows) / PAGE_SIZE)
-            absent, unknown = MISSING, wanted - rows.keys()
+            absent, unknown = MISSING, requested - rows.keys()
         return {
             remote_id: absent if remote_id in unknown else rows[remote_id].status_among(others)
             for remote_id in ids

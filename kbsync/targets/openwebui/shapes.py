@@ -119,10 +119,10 @@ class StoredFile:
 
         If the file has another mirror's prefix, the row has no path.
         """
-        whole = self.path
+        full_path = self.path
         upload_id, recipe, _ = self.mark or (None, None, "")
-        about = reading.path_below(prefix, whole), self.digest, upload_id, recipe
-        return Listed(self.id, whole, self.size, self.created or None, state, *about)
+        about = reading.path_below(prefix, full_path), self.digest, upload_id, recipe
+        return Listed(self.id, full_path, self.size, self.created or None, state, *about)
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:

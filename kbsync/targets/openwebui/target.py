@@ -158,9 +158,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         pages for finished files, and the rest one by one. If the base already has a file's text, change the
         text (`_finish`).
         """
-        wanted, newest = set(ids), dict[str, StoredFile]()
-        rows = await self._find_linked(wanted)
-        if missing := wanted - rows.keys():
+        requested, newest = set(ids), dict[str, StoredFile]()
+        rows = await self._find_linked(requested)
+        if missing := requested - rows.keys():
             size, limit = min(NEWEST, 2 * len(missing) + 20), 4 * len(missing) + NEWEST
             newest = await self._find_newest(
                 size, lambda files: missing <= files.keys() or len(files) >= limit
@@ -168,15 +168,15 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             ended = {row.id for row in newest.values() if row.id in missing and row.status == "completed"}
             if ended:
                 rows |= await self._find_linked(ended, 2 * len(ids) + 1)
-        wanted_rows = [row for row in rows.values() if row.id in wanted]
-        if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in wanted_rows):
+        requested_rows = [row for row in rows.values() if row.id in requested]
+        if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in requested_rows):
             self._folders.forget()  # the folder is gone: the server stores the file outside of it
-        twins = _equal_texts(rows.values(), wanted)
+        twins = _equal_texts(rows.values(), requested)
         polls = (
             self._status(file_id, rows.get(file_id), newest.get(file_id), file_id in twins)
-            for file_id in wanted
+            for file_id in requested
         )
-        return dict(zip(wanted, await asyncio.gather(*polls), strict=True))
+        return dict(zip(requested, await asyncio.gather(*polls), strict=True))
 
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
@@ -402,11 +402,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change the name and folder of a file. Citations still show the old name."""
-        whole = self._context.prefix + path
-        file_name = whole.rpartition("/")[2]
-        if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
+        full_path = self._context.prefix + path
+        file_name = full_path.rpartition("/")[2]
+        if shapes.safe(file_name) != file_name or safe_folder(full_path) != full_path.rpartition("/")[0]:
             raise Rejected("the server can't store this name unchanged in a rename", code="name")
-        folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
+        folder_id = await self._folders.id_of(self._client, self._base, safe_folder(full_path))
         body = {"file_id": remote_id, "directory_id": folder_id}
         try:
             await self._client.read("move", f"{self._base}/file/move", shapes.is_confirmed, json=body)

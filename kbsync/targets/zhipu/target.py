@@ -409,8 +409,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             return shapes.images_in(object_of(shapes.data_of(response.body)).get("images"))
 
         pictures = await self._call_each(ids, images)
-        shown = {remote_id: urls for remote_id, urls in pictures.items() if not isinstance(urls, TargetError)}
-        return [shapes.with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
+        urls_by_document = {
+            remote_id: urls for remote_id, urls in pictures.items() if not isinstance(urls, TargetError)
+        }
+        return [shapes.with_images(hit, urls_by_document.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
         """Return the time when a document was created, by our clock.

@@ -341,16 +341,18 @@ def models(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
 
     checked = dict[Path, str | Exception]()
     for mirror in mirrors:
-        own = mirror.target.embedding.path if isinstance(mirror.target, IndexedTargetConfig) else None
-        if own is None:
+        model_path = mirror.target.embedding.path if isinstance(mirror.target, IndexedTargetConfig) else None
+        if model_path is None:
             continue
-        if own not in checked:
+        if model_path not in checked:
             try:
-                name = onnx_name(own)
-                checked[own] = f"{name} in {own}: {OnnxEmbedder(own).dimensions:,} dimensions"
+                name = onnx_name(model_path)
+                checked[model_path] = (
+                    f"{name} in {model_path}: {OnnxEmbedder(model_path).dimensions:,} dimensions"
+                )
             except Exception as error:
-                checked[own] = error
-        result, subject = checked[own], f"{mirror.name}: embedding model"
+                checked[model_path] = error
+        result, subject = checked[model_path], f"{mirror.name}: embedding model"
         yield CheckResult(subject, result) if isinstance(result, str) else failed_check(subject, result)
 
 

@@ -60,8 +60,8 @@ class AssistantApp:
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         await self._is_up.wait()
-        whole = replace_surrogates(body.decode("utf-8", "replace")).encode()
-        messages: list[Message] = [{"type": "http.request", "body": whole, "more_body": False}]
+        text = replace_surrogates(body.decode("utf-8", "replace")).encode()
+        messages: list[Message] = [{"type": "http.request", "body": text, "more_body": False}]
 
         async def receive_again() -> Message:
             # After the body, only a disconnect can follow.
