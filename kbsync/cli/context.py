@@ -102,6 +102,7 @@ def choose(
     with_secrets: bool = True,
     with_bases: bool = True,
     with_mirrors: bool = True,
+    with_folders: bool | None = None,
     mistyped: bool = False,
 ) -> Installation:
     """Find the config and the state from the options, the environment and the default locations, without
@@ -110,7 +111,9 @@ def choose(
     `here`: without a config and `--folder`, use the known folder that contains the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
     knowledge bases; commands that list or create one need none. `with_mirrors`: require mirrors; a command
-    that adds one needs none. `mistyped`: accept a `--folder` that does not exist and was never mirrored.
+    that adds one needs none. `with_folders`: refuse a file that has replaced a mirrored folder; by default,
+    with `here` the command accepts it, so that `status` can show the halted mirror. `mistyped`: accept a
+    `--folder` that does not exist and was never mirrored.
     Raises `UsageError` if nothing names a folder, for an invalid config and for an unknown `--mirror`.
     """
     if choices.folder is None and _folder_options(choices) != FolderOptions():
@@ -120,7 +123,7 @@ def choose(
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder cannot be used together; --folder replaces a config")
     environ = os.environ
-    needs = Needs(with_secrets, with_bases, with_mirrors)
+    needs = Needs(with_secrets, with_bases, with_mirrors, not here if with_folders is None else with_folders)
     if choices.folder is not None:
         chosen = _of_folder(choices, choices.folder, needs, mistyped=mistyped)
     elif (file := places.find_config(choices.config, environ)) is not None:
@@ -170,7 +173,7 @@ def choose_all(choices: Choices) -> list[Installation]:
     from kbsync.installation import check_names
 
     every = dataclasses.replace(choices, mirrors=())
-    needs = Needs(secrets=False)
+    needs = Needs(secrets=False, folders=False)
     chosen = [_of_folder(every, record.folder, needs, mistyped=True) for record in folders]
     mirrors = [mirror for installation in chosen for mirror in installation.config.mirrors]
     check_names(choices.mirrors, mirrors)
@@ -187,9 +190,13 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
 
     from_command = _folder_options(choices)
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
-    if real.exists() and not real.is_dir():
-        raise UsageError(f"--folder: {folder} is a file; choose a folder")
+    is_file = places.is_no_directory(real)
+    not_a_folder = UsageError(f"--folder: {folder} is a file; choose a folder")
+    if is_file and needs.folders:
+        raise not_a_folder
     if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
+        if is_file and mirrored.root != real:
+            raise not_a_folder
         if mirrored.config is not None:
             if from_command != FolderOptions():
                 raise UsageError(f"{real} is a mirror in {mirrored.config}; change its settings there")
@@ -205,8 +212,11 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     chosen = Installation(config, state_dir, flags, choices.mirrors)
     # A missing folder that was mirrored before may come back, so its mirror halts. Any other is a mistake
     # (exit 2).
-    if not mistyped and not chosen.state_file.exists() and not os.path.lexists(real):
-        raise UsageError(f"no such folder: {printable(str(real))}")
+    if not chosen.state_file.exists():
+        if is_file:
+            raise not_a_folder
+        if not mistyped and not os.path.lexists(real):
+            raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
 
 

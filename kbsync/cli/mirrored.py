@@ -44,7 +44,7 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
 
         # An unusable config must not affect a command that doesn't name it.
         with suppress(KbsyncError, OSError):
-            config = load(file, environ, Needs(secrets=False, bases=False))
+            config = load(file, environ, Needs(secrets=False, bases=False, folders=False))
             names_by_root: dict[Path, tuple[str, ...]] = {}
             for mirror in config.mirrors:
                 root = Path(os.path.realpath(mirror.folder))

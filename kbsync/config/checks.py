@@ -11,17 +11,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kbsync.config.kinds import write_duration
-from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.model import Config, MirrorConfig, Needs
 from kbsync.config.places import is_inside, is_no_directory
 from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.target import is_in_the_clear, is_loopback
 from kbsync.targets.registry import TARGETS
 
 
-def conflicts(config: Config) -> Iterator[Conflict]:
+def conflicts(config: Config, needs: Needs) -> Iterator[Conflict]:
     """Yield all conflicts in `config`. This reads the disk if a setting contains a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
+        if needs.folders and is_no_directory(mirror.folder):
+            message = f"{format_path(mirror.folder)} is a file; choose a folder"
+            yield Conflict(("mirrors", index, "folder"), message)
     yield from name_conflicts(config.mirrors)
     yield from base_conflicts(config.mirrors)
     yield from folder_conflicts(config)
@@ -64,8 +67,6 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
             f"allowed: at least {write_duration(mirror.settle)}"
         )
         yield Conflict((*loc, "settle_longest"), message, ((*loc, "settle"),))
-    if is_no_directory(mirror.folder):
-        yield Conflict((*loc, "folder"), f"{format_path(mirror.folder)} is a file; choose a folder")
     for index, rule in enumerate(mirror.documents):
         rule_loc = (*loc, "documents", index)
         for target, settings in rule.settings.items():

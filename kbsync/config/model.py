@@ -317,11 +317,13 @@ class Needs:
     Without `secrets`, keys and tokens may be missing until they are used, for example if they are only in the
     environment of a service. Without `bases`, the ids of knowledge bases may be missing and get placeholders,
     because a base that doesn't exist yet has no id. Without `mirrors`, the config needn't have any yet.
+    Without `folders`, a file may have taken the place of a mirror's folder.
     """
 
     secrets: bool = True
     bases: bool = True
     mirrors: bool = True
+    folders: bool = True
 
 
 @dataclass(frozen=True, slots=True)

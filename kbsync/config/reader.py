@@ -448,7 +448,7 @@ def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: 
         draft.refuse((), f"{form}; begin with `mirrors:`; `kbsync init` writes an example")
     # A refused value has its default or a placeholder here, so that the rest can be checked.
     config: Config = _Reader(draft, environ, where, needs).block(value, Config, ())
-    for conflict in conflicts(config):
+    for conflict in conflicts(config, needs):
         draft.note_conflict(conflict)
     mirrors = config.mirrors
     if not needs.mirrors and isinstance(value, dict) and value.get("mirrors") in (None, []):

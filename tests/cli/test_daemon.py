@@ -178,6 +178,46 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
     assert "event" not in printed and "document." not in printed
 
 
+@pytest.mark.parametrize("with_config", [True, False])
+def test_mirror_whose_folder_became_a_file_shows_its_halt_and_resumes(
+    sandbox: Sandbox, with_config: bool
+) -> None:
+    sandbox.write("a.md", "alpha")
+    options = () if with_config else ("--folder", str(sandbox.docs))
+    if with_config:
+        sandbox.configure()
+    daemon = sandbox.watch(*options, until="document.ready")
+    sandbox.docs.rename(sandbox.root / "away")
+    sandbox.docs.write_text("a file")
+    daemon.wait_for_event("mirror.halted", reason="folder-missing")
+    [mirror] = sandbox.run("status", "--json", *options).json["mirrors"]
+    assert mirror["halt"]["reason"] == "folder-missing"
+    assert mirror["documents"]["ready"] == 1
+    found = sandbox.run("search", "alpha", *options)
+    assert (found.code, "a.md" in found.out, "not a directory" in found.err) == (0, True, True)
+    assert paste(sandbox, mirror["halt"]["cure"]).code == 0
+    checks = sandbox.run("doctor", "--json", *options).json["checks"]
+    [folder] = [check for check in checks if check["name"].endswith(": folder")]
+    assert folder["detail"] == f"{sandbox.docs} is a file"
+    for command in (("--once",), ("plan",)):
+        sandbox.run(*command, *options).check_refusal(2, "is a file; choose a folder")
+    sandbox.docs.unlink()
+    (sandbox.root / "away").rename(sandbox.docs)
+    assert paste(sandbox, mirror["halt"]["cure"]).code == 0
+    daemon.wait_for_event("mirror.resumed")
+    [mirror] = sandbox.run("status", "--json", *options).json["mirrors"]
+    assert mirror["halt"] is None
+    assert daemon.end() == 0
+
+
+def test_file_that_was_never_mirrored_is_no_folder_for_any_command(sandbox: Sandbox) -> None:
+    file = sandbox.write("a.md", "alpha")
+    for command in (("status",), ("search", "alpha"), ("retry",)):
+        sandbox.run(*command, "--folder", file).check_refusal(2, "is a file; choose a folder")
+    sandbox.run("--once", "--folder", sandbox.docs).check_success()
+    sandbox.run("status", "--folder", file).check_refusal(2, "is a file; choose a folder")
+
+
 def close(daemon: Terminal) -> None:
     """Close the terminal's window: its other end is gone."""
     os.close(daemon.our_end)

@@ -54,7 +54,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     from kbsync.config.target import RemoteTargetConfig
     from kbsync.engine.plan import MirrorPlan, plan_mirror
 
-    installation = choose(choices, here=True)
+    installation = choose(choices, here=True, with_folders=True)
     check_state_location(installation, create=False)  # as a pass does
     set_up_logs(choices)
     plans, failures = asyncio.run(for_each_mirror(installation, plan_mirror))

@@ -164,7 +164,7 @@ def _checks(choices: Choices) -> list[Check]:
         Check("credentials", partial(machine.credentials, os.environ)),
     ]
     try:
-        return [*_checks_of(choose(choices, here=True, mistyped=True)), *general]
+        return [*_checks_of(choose(choices, here=True, with_folders=True, mistyped=True)), *general]
     except UsageError as error:
         # The error for an invalid config has one problem per line; any other error is one problem.
         lines = str(error).splitlines()

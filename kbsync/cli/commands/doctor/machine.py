@@ -298,9 +298,10 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         limits = Formats()
     try:
         contents = scan_mirror(mirror, limits)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError) as error:
         fix = "mount the folder, or fix its path in the config"
-        yield wrong("folder", f"{mirror.folder} does not exist", fix, Code.PERSON)
+        fault = "does not exist" if isinstance(error, FileNotFoundError) else "is a file"
+        yield wrong("folder", f"{mirror.folder} {fault}", fix, Code.PERSON)
         return
     except OSError as error:
         why = system_reason(error)

@@ -38,7 +38,7 @@ def command(choices: Choices, http: str | None) -> int:
     Also mirrors the folder, unless another kbsync already does. Over HTTP, clients on other machines need a
     token: $KBSYNC_MCP_TOKEN, or http.token in the config.
     """
-    installation = choose(choices, here=True)
+    installation = choose(choices, here=True, with_folders=True)
     build_server = load_protocol()
     from kbsync import logs
     from kbsync.cli.commands.mcp.library import Library
