@@ -117,7 +117,8 @@ def sentence_of(error: Exception) -> str:
     from kbsync.state.lock import fix_for
 
     fix = _FIXES.get(error.errno or 0)
-    path = Path(os.fsdecode(error.filename)) if error.filename else None
+    filename = error.filename2 or error.filename  # of a file that can't be replaced, not of its replacement
+    path = Path(os.fsdecode(filename)) if filename else None
     if path is None:
         return f"{error.strerror.lower()}; {fix}" if fix else error.strerror.lower()
     if error.errno == errno.ENOSPC and lacks_inodes(path):
@@ -128,7 +129,7 @@ def sentence_of(error: Exception) -> str:
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
             if is_astray and (command := fix_for(path.parent, path)):
                 fix = f"restore its owner: {command}"
-    problem = f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    problem = f"{os.fsdecode(filename)}: {error.strerror.lower()}"
     return f"{problem}; {fix}" if fix else problem
 
 
@@ -145,6 +146,8 @@ _FIXES = {
     errno.EROFS: "choose a writable location",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EIO: "check the disk and the kernel log",
+    errno.EISDIR: "rename this directory, because kbsync needs its name for a file",
+    errno.ELOOP: "rename this symlink, because kbsync needs its name for a file",
 }
 
 
