@@ -702,13 +702,14 @@ class Reconciler:
         """
         binding, clock = self._journal.binding, self._clock
         path, stamp, root = file.path, file.stamp, binding.settings.root
-        if stamp == NO_STAMP:
-            return FileSeen(path, stamp, problem="cannot be accessed; check its permissions")
         verdict = file.rules.verdict(path, stamp.size, file.kind)
-        if not (file.fresh or verdict.choice is FileChoice.SELECTED or (stored and stored.stamp == stamp)):
+        is_selected, is_unclear = verdict.choice is FileChoice.SELECTED, stamp == NO_STAMP
+        if is_unclear or not (file.fresh or is_selected or (stored and stored.stamp == stamp)):
             # A newer check may have been recorded since a scan listed the file. Reading a selected file
             # checks that its stamp is still the same.
             now = stat_path(root, path)
+            if is_unclear and is_selected and now.problem:
+                return FileSeen(path, stamp, problem=f"cannot be accessed: {now.problem}")
             if now.stamp is None or now.kind is None or now.kind is FileKind.FOLDER:
                 return None
             if now.stamp != stamp:

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import DocState, DocStatus
-from kbsync.core.model import Purpose, UploadState
+from kbsync.core.model import NO_STAMP, Presence, Purpose, Status, UploadState
+from kbsync.engine import reconcile
 from kbsync.engine.halts import Halts
 from kbsync.engine.loop import MirrorLoop
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import HintSet
+from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
@@ -462,3 +464,39 @@ async def test_outdated_listing_does_not_undo_a_newer_check(
         assert row is None
     else:
         assert world.searchable_texts() == world.on_disk()
+
+
+@pytest.mark.parametrize("problem", ["", "input/output error; check the disk and the kernel log"])
+async def test_file_whose_stat_failed_in_a_scan_is_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    world = World(tmp_path)
+    world.write_many(1)
+    world.write("photo.raw", "not a format of the target")
+    unknown = PathStat(Presence.UNKNOWN, problem=problem)
+    if problem:
+        monkeypatch.setattr(reconcile, "stat_path", lambda _root, _path: unknown)
+    async with world.start_mirror() as bound:
+        classify_all = bound.reconciler._classify_all
+
+        async def unclear(files: Iterable[Any]) -> bool:
+            return await classify_all([replace(file, stamp=NO_STAMP) for file in files])
+
+        bound.reconciler._classify_all = unclear  # type: ignore[method-assign]
+        await bound.compare()
+        monkeypatch.undo()
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.2)
+        found = world.look_up(
+            lambda tx: [tx.entries.get(bound.mirror.id, path) for path in ("f0.md", "photo.raw")]
+        )
+        rows = {row.path: row for row in found if row is not None}
+    if problem:
+        assert rows.keys() == {"f0.md"}, "an excluded file can't fail"
+        assert rows["f0.md"].verdict.reason == f"cannot be accessed: {problem}"
+    else:
+        assert {path: row.status for path, row in rows.items()} == {
+            "f0.md": Status.READY,
+            "photo.raw": Status.SKIPPED,
+        }
