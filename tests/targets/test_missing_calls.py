@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -49,6 +50,13 @@ BASES: Mapping[str, tuple[type[ServiceTarget[Any]], str, str, Any]] = {
 async def target(request: pytest.FixtureRequest) -> AsyncIterator[ServiceTarget[Any]]:
     """A target whose gateway soon has only the call for the base; `has_base` says whether it still has it."""
     service, status = request.param
+    async with target_behind(service, status) as target:
+        yield target
+
+
+@asynccontextmanager
+async def target_behind(service: str, status: int) -> AsyncIterator[Any]:
+    """Open a target behind a gateway that answers with `status` and a web page."""
     kind, setting, path, response = BASES[service]
 
     def respond(request_sent: httpx.Request) -> httpx.Response:
@@ -103,3 +111,13 @@ async def test_upload_may_pass_while_the_base_exists(target: Any) -> None:
     """A firewall may answer so for one document."""
     [outcome] = await target.put([outgoing("a.md")])
     assert isinstance(outcome, Unavailable) or (isinstance(outcome, Rejected) and outcome.may_pass)
+
+
+@pytest.mark.parametrize("service", BASES)
+@pytest.mark.parametrize("status", [400, 403, 406, 409, 412, 415, 417, 421, 422, 424, 426, 428, 431, 451])
+async def test_refusal_by_a_gateway_does_not_mean_that_the_base_is_missing(service: str, status: int) -> None:
+    """The mirror would wait for a person to correct the base's id (exit 3), not for the gateway (exit 4)."""
+    async with target_behind(service, status) as target:
+        target.has_base = False
+        with pytest.raises(Unavailable):
+            await target.base()

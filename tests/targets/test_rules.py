@@ -125,6 +125,9 @@ COMMON_ROWS = [
     Row("common", "upload", 422, {"code": 7}, Rejected),
     *(Row("common", "upload", 400, body, Rejected, may_pass=True) for body in ("", {}, PAGE)),
     Row("common", "upload", 103, "", Unsure),
+    Row("common", "base", 412, detail("no"), Unavailable, also=(409, 415, 421, 426, 431, 451)),
+    Row("common", "base", 400, detail("malformed id"), Rejected, also=(410, 422)),
+    *(Row("common", "base", 400, body, Unavailable, also=(422,)) for body in ("", {}, PAGE)),
 ]
 
 ZHIPU_ROWS = [

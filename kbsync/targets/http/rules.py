@@ -404,6 +404,10 @@ COMMON: tuple[ErrorRule, ...] = (
     slow_down(status={429}),
     # The request timed out at the server, or came too early.
     ErrorRule(Unavailable, status={408, 425}),
+    # Of the other statuses, only these are about a base's id; the rest concern HTTP itself (RFC 9110, 15.5).
+    ErrorRule(Unavailable, call={"base"}, when=lambda case: case.status not in (400, 410, 422)),
+    # A gateway gives no reason, either.
+    ErrorRule(Unavailable, call={"base"}, when=lambda case: case.gives_no_reason(None)),
     # Content too large (RFC 9110, 15.5.14).
     ErrorRule(Rejected, status={413}, hint="the document is too large"),
     # Any other client error blames this request.
