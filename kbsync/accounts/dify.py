@@ -11,7 +11,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of, is_deleted
 from kbsync.targets.dify.target import DifyTarget, base_path
-from kbsync.targets.http.reading import ListPage, page_in, require_shape, value_at
+from kbsync.targets.http.reading import ListPage, page_in, require_id, require_shape, value_at
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -69,7 +69,8 @@ class DifyBases(Bases):
             raise NotOffered("omit --set and change the knowledge base's settings in Dify")
         body = request.texts_after(await self.get(base_id))
         try:
-            await self._client.request("edit-base", "PATCH", base_path(base_id), json=body)
+            response = await self._client.request("edit-base", "PATCH", base_path(base_id), json=body)
+            require_id("edit-base", response.fields.id("id"), base_id)
         except Halted as error:
             if error.halt != "knowledge-base-missing":
                 raise

@@ -10,7 +10,7 @@ from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.core.text import printable
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import Fields
+from kbsync.targets.http.reading import Fields, require_id
 from kbsync.targets.openai.api import remove, rows
 from kbsync.targets.openai.shapes import is_marked
 from kbsync.targets.openai.target import OpenaiTarget
@@ -54,7 +54,8 @@ class OpenaiBases(Bases):
         """Change the name or the description."""
         self.fields_of(request)
         body = _fields(request, (await self.target.read_store(base_id)).object("metadata"))
-        await self._client.request("update-base", "POST", f"/vector_stores/{base_id}", json=body)
+        response = await self._client.request("update-base", "POST", f"/vector_stores/{base_id}", json=body)
+        require_id("update-base", response.fields.id("id"), base_id)
 
     async def delete(self, base_id: str) -> None:
         """Delete the files that kbsync uploaded to the store, then the store itself.

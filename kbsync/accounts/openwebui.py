@@ -10,7 +10,7 @@ from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.http.reading import ListPage
+from kbsync.targets.http.reading import ListPage, require_id
 from kbsync.targets.openwebui.shapes import card_of, page_of
 from kbsync.targets.openwebui.target import OpenWebuiTarget
 
@@ -49,8 +49,9 @@ class OpenWebuiBases(Bases):
         The server requires both, so this gets the current ones first.
         """
         self.fields_of(request)
-        body = request.texts_after(await self.get(base_id))
-        await self._client.request("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
+        body, path = request.texts_after(await self.get(base_id)), f"/api/v1/knowledge/{base_id}/update"
+        changed = await self._client.read("update-base", path, card_of, json=body)
+        require_id("update-base", changed.id, base_id)
 
     async def delete(self, base_id: str) -> None:
         """Delete a base but not its files, which belong to the users who uploaded them."""

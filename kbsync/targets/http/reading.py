@@ -173,6 +173,14 @@ def require_shape(op: str, value: V | None) -> V:
     return value
 
 
+def require_id(op: str, received: str | None, wanted: str) -> None:
+    """Raise `Unavailable` if a response is about a different object, whose state would count for this one.
+
+    A service may write an id in lower case.
+    """
+    require_shape(op, (received or "").lower() == wanted.lower() or None)
+
+
 def batches(ids: Iterable[str], limit: int) -> Iterator[tuple[str, ...]]:
     """Yield the ids in batches, one for each request, with each id only once."""
     unique = tuple(dict.fromkeys(ids))

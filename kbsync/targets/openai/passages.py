@@ -78,7 +78,8 @@ class SharedPassages:
     async def restore(self, passages: Sequence[StoredPassage]) -> None:
         """Restore the passages. Doing so twice is harmless."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
-        await self._client.request(PUT_BACK, "POST", "/vector-io/insert", json=body)
+        response = await self._client.request(PUT_BACK, "POST", "/vector-io/insert", json=body)
+        require_shape(PUT_BACK, response.status == 204 or None)  # it has no body
 
     async def _ids_of(self, file_id: str) -> frozenset[str]:
         if file_id not in self._ids:

@@ -15,7 +15,7 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_id, require_shape
 from kbsync.targets.http.rules import GONE, INDEXING, READY
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
@@ -94,7 +94,6 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise self.no_base(
                 self._config.vector_store_id, "the vector store has expired (see its expires_after)"
             )
-        base_id = require_shape("base", store.id("id"))
         metadata = store.object("metadata")
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
@@ -106,12 +105,13 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 if readers and all(row.get("provider_type") == PDF_AND_TEXT for row in readers):
                     self.takes = replace(self.takes, extensions=EXTENSIONS - OFFICE)
         self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
-        return Base(base_id, store.object("file_counts").count("total"), self._config.base_url)
+        return Base(store["id"], store.object("file_counts").count("total"), self._config.base_url)
 
     async def read_store(self, store_id: str) -> Fields:
         """Return a vector store. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         if (store := await api.read(self._client, "base", f"/vector_stores/{store_id}")) is None:
             raise self.no_base(store_id)
+        require_id("base", store.id("id"), store_id)
         return store
 
     # -- put
@@ -203,7 +203,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _read_file(self, remote_id: str) -> Fields | None:
         """Return one file of the store; None if the store doesn't have it."""
         row = await api.read(self._client, "status", f"{self._files}/{remote_id}")
-        require_shape("status", row is None or row.get("id") == remote_id or None)
+        if row is not None:
+            require_id("status", row.id("id"), remote_id)
         return row
 
     # -- delete

@@ -128,7 +128,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Return a base that the key's user can see."""
-        return await self._read_base(base_id, f"/api/v1/knowledge/{base_id}", shapes.card_of)
+        card = await self._read_base(base_id, f"/api/v1/knowledge/{base_id}", shapes.card_of)
+        reading.require_id("base", card.id, base_id)
+        return card
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -293,7 +295,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
         """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
-        return await unless_gone(self._client.read("status", _file_at(remote_id), file_of))
+        file = await unless_gone(self._client.read("status", _file_at(remote_id), file_of))
+        if file is not None:
+            reading.require_id("status", file.id, remote_id)
+        return file
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """Return a page of the list, most recently changed first.
@@ -327,7 +332,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if file and file.is_in_own_collection and self._is_recent(file):
             raise Unavailable("delete: the server may be about to link the file", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
-            await self._client.request("delete", "DELETE", _file_at(remote_id))
+            response = await self._client.request("delete", "DELETE", _file_at(remote_id))
+            reading.require_shape("delete", shapes.is_deleted(response.body))
         # The file is in another base, too, or was linked to this one after the clean-up.
         elif not await self._clean_up((remote_id,)):
             raise Unavailable("delete: the file is still being indexed", code=word)

@@ -296,6 +296,16 @@ async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: OpenaiWorld
 
 
 @long
+async def test_twin_is_restored_only_when_the_response_confirms_it(ogx: OpenaiWorld) -> None:
+    """A gateway may answer 200, too; the twin would be missing from searches (promise 10)."""
+    await ogx.mirrored(dict.fromkeys(("a.md", "b.md"), "one and the same text"))
+    ogx.play("status", op="put-back", times=2, effect=False, args={"status": 200, "body": {}})
+    await delete(ogx, "b.md")
+    await ogx.ends_equal()
+    assert len(await search(ogx, "same")) == 1
+
+
+@long
 @enumerated("step")
 @pytest.mark.parametrize("step", range(1, 17))
 async def test_kill_while_restoring_a_twin_is_repaired(ogx: OpenaiWorld, step: int) -> None:

@@ -61,6 +61,35 @@ async def test_change_is_done_only_when_the_response_confirms_it(world: OpenWebu
     assert is_mirrored(world)
 
 
+@long
+async def test_file_outside_of_the_base_is_deleted_only_when_the_response_confirms_it(
+    world: OpenWebuiWorld,
+) -> None:
+    """It would stay on the server without a row that says so (promise 10)."""
+    world.play("fails", op="upload", args={"runs": 0})
+    world.play("status", op="delete", effect=False, args={"status": 200, "body": {}})
+    async with world.client() as target:
+        [stored] = await target.put([outgoing("a.md", "text")])
+        world.clock.now += 10
+        assert isinstance((await target.delete([stored.remote_id]))[stored.remote_id], Unavailable)
+        assert await target.delete([stored.remote_id]) == {stored.remote_id: None}
+    assert list(world.app.present()) == []
+
+
+@long
+async def test_state_of_another_file_does_not_count(world: OpenWebuiWorld) -> None:
+    """The failure of another file would make kbsync upload this one again."""
+    world.turn(vectorize=(5.0, 5.0))
+    async with world.client() as target:
+        [ours] = await target.put([outgoing("a.md", "text")])
+        world.play("status", op="newest", times=0, effect=False, args={"status": 200, "body": []})
+        world.play("odd-status", op="state", args={"value": "failed"})
+        theirs = {"id": "another", "data": {"status": "failed", "error": "damaged"}}
+        world.play("status", op="status", effect=False, args={"status": 200, "body": theirs})
+        state = (await target.status([ours.remote_id]))[ours.remote_id]
+        assert (state.state, state.code) == (DocState.UNKNOWN, "shape")
+
+
 # -- copies ------------------------------------------------------------------------------------------------
 
 
