@@ -133,7 +133,8 @@ def test_unicode_symbols_accents_and_names_are_preserved(encoding):
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf16_needs_no_bom(encoding):
     tables = [table for name in NAMES for table in tables_with_names(name, 20)]
-    for text in ("hello world\n", "你好 world", SIMPLIFIED[2], "\n".join(SIMPLIFIED[2:4]), *tables):
+    korean = (text for text in SCRIPTS["korean"] if len(text) > 20)
+    for text in ("hello world\n", "你好 world", SIMPLIFIED[2], "\n".join(SIMPLIFIED[2:4]), *korean, *tables):
         assert decode(text.encode(encoding)) == text
 
 

@@ -97,8 +97,9 @@ _SAME_LETTERS = {
     "cp1252": ("cp850", "mac_roman"),
     "cp1250": ("iso8859-2", "cp852"),
     "cp1254": ("iso8859-9",),
-    "cp1251": ("koi8-u", "cp866", "iso8859-5"),
+    "cp1251": ("koi8-u", "cp866", "iso8859-5", "mac_cyrillic"),
     "cp1253": ("iso8859-7",),
+    "cp1256": ("iso8859-6",),
 }
 """For each encoding, the older encodings for the same languages."""
 
@@ -107,7 +108,8 @@ _HANDICAPS = {
     "cp1251": 0.03,
     **dict.fromkeys(("cp1250", "cp1254", "cp1257", "iso8859-2", "iso8859-9"), 0.04),
     "cp874": 0.25,
-    **dict.fromkeys(("cp850", "mac_roman", "cp852"), 0.35),
+    "mac_cyrillic": 0.2,
+    **dict.fromkeys(("cp850", "mac_roman", "cp852", "iso8859-6"), 0.35),
 }
 _HANDICAP = 0.25
 """Minimum score advantage of a rarer encoding, because two bytes of Chinese look like two letters
@@ -199,6 +201,8 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
                 and _SIGN_IN_PLACE.match(text, run.start())
             )
         letters_only = {c: n for c, n in counts.items() if c not in _LATIN_MARKS}
+        if not is_latin and not letters_only:  # rather the accents of a western text than only signs
+            return -2.0
         best = max(sum(n * table.get(c, -1.0) for c, n in letters_only.items()) for table in tables)
         fitting = (best + marks - 2 * _faults(text)) / total - handicap
         if not is_latin:
@@ -217,17 +221,22 @@ _MIN_WIDE_SCORE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are
 
 
 def _score_wide(text: str) -> float:
-    """Score UTF-16 without a BOM or NUL bytes. Such text contains no ASCII characters at all."""
+    """Score UTF-16 without a BOM whose NUL bytes don't reveal it.
+
+    Such text contains no ASCII characters at all, or has NULs on both sides, as Korean 가 (U+AC00) has.
+    """
     score = _mean_weight(_wide)(text)
     return score if score >= _MIN_WIDE_SCORE else -2.0
 
 
 def _wide(character: str) -> float:
-    if character in _SIMPLIFIED or character in _TRADITIONAL or _KANA.match(character):
+    if character in _SIMPLIFIED or character in _TRADITIONAL or character in _HANGUL:
+        return 1.0
+    if _KANA.match(character):
         return 1.0
     if character in _WIDE_MARKS:
         return 0.6
-    return 0.1 if "\u4e00" <= character <= "\u9fff" else -1.0
+    return 0.1 if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3" else -1.0
 
 
 _TWO_BYTES = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949")

@@ -23,8 +23,8 @@ CHUNKER = "blocks-3"
 """The version of the output of `kbsync.index.chunk`, part of each recipe. After a change for documents with
 pages only, increase the versions of their readers instead."""
 
-TEXTS = "7"
-MARKDOWN = "8"
+TEXTS = "8"
+MARKDOWN = "9"
 """The versions of the readers for plain text and for Markdown."""
 
 
@@ -42,10 +42,10 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "ods": ("sheets", "read_ods", "12"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "9")),
     "rtf": ("rtf", "read_rtf", "7"),
-    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "10")),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "11")),
     "epub": ("epub", "read_epub", "10"),
-    "eml": ("mail", "read_eml", "11"),
-    "mbox": ("mail", "read_mbox", "6"),
+    "eml": ("mail", "read_eml", "12"),
+    "mbox": ("mail", "read_mbox", "7"),
     **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "4")),
     "ics": ("calendars", "read_ics", "1"),
     "vcf": ("calendars", "read_vcf", "2"),
