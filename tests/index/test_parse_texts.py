@@ -330,6 +330,11 @@ def test_subtitle_text_stays_on_its_line():
     assert parsed.text.split("\n")[7] == "早上好"
 
 
+def test_character_references_in_webvtt_are_decoded():
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000\nR&amp;D &lt;b&gt;&#10;<i>caf&eacute;</i>\n"
+    assert parse_text("a.vtt", vtt.encode()).text.split("\n")[3:] == ["R&D <b> café", ""]
+
+
 def test_comments_and_styles_of_subtitles_are_excluded():
     style = "STYLE\n::cue {\n  color: red\n}\n\nNOTE by Ada\ntwo lines\n\nNOTE\n\nNOTEBOOK\n"
     cue = "00:01.000 --> 00:05.000\nNOTE that\nSTYLE\n"

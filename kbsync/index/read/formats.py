@@ -23,7 +23,7 @@ CHUNKER = "blocks-3"
 """The version of the output of `kbsync.index.chunk`, part of each recipe. After a change for documents with
 pages only, increase the versions of their readers instead."""
 
-TEXTS = "8"
+TEXTS = "9"
 MARKDOWN = "9"
 """The versions of the readers for plain text and for Markdown."""
 

@@ -49,7 +49,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
-        spoken = list(_spoken_lines(text.split("\n"), has_comments=extension == "vtt"))
+        spoken = list(_spoken_lines(text.split("\n"), is_webvtt=extension == "vtt"))
         if not any(spoken):
             raise Rejected("no text in it: it has no cues", code="no-text")
         return Parsed("\n".join(spoken), Flavour.PLAIN)
@@ -153,18 +153,22 @@ def _columns(text: str, extension: str) -> str:
     return "" if is_record or line.count('"') % 2 else line
 
 
-def _spoken_lines(lines: Sequence[str], *, has_comments: bool) -> Iterator[str]:
-    """Yield each line of subtitles as it is spoken. Times, numbers, marks and comments become blank lines."""
+def _spoken_lines(lines: Sequence[str], *, is_webvtt: bool) -> Iterator[str]:
+    """Yield each line of subtitles as it is spoken. Times, numbers, marks and comments become blank lines.
+
+    WebVTT has comments and character references, such as `&amp;`.
+    """
     is_start, is_comment = True, False  # of a block, which ends with a blank line
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if is_start:
-            is_comment = has_comments and line.split(None, 1)[:1] in (["NOTE"], ["STYLE"], ["REGION"])
+            is_comment = is_webvtt and line.split(None, 1)[:1] in (["NOTE"], ["STYLE"], ["REGION"])
         is_start = not line.strip()
         is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
         if is_comment or is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
             yield ""
         else:
-            yield _CUE_POSITION.sub("", _MARK.sub(_strip_mark, line)).rstrip()
+            spoken = _CUE_POSITION.sub("", _MARK.sub(_strip_mark, line)).rstrip()
+            yield " ".join(html.unescape(spoken).splitlines()) if is_webvtt else spoken
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
