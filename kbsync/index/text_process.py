@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -52,7 +53,22 @@ _log = logging.getLogger(__name__)
 
 def is_useful() -> bool:
     """Return whether kbsync may use more than one core for computing."""
-    return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
+    return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1 and cpu_quota() > 1
+
+
+def cpu_quota(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the number of cores whose time kbsync may use, limited by its cgroup and those around it.
+
+    Containers and services are limited in this way. Return infinity without such a limit.
+    """
+    quota = math.inf
+    with suppress(OSError):
+        folder = root / own.read_text().rpartition("0::/")[2].strip()
+        for cgroup in (folder, *folder.parents):
+            with suppress(OSError, ValueError):  # the root has no limit, and other limits are "max"
+                microseconds, period = map(int, (cgroup / "cpu.max").read_text().split())
+                quota = min(quota, microseconds / period)
+    return quota
 
 
 class TextProcess(Parser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import LocalEncoder
 from kbsync.index.fence.parser import CHILD, Parser
 from kbsync.index.pipeline import Pipeline, cut_here
-from kbsync.index.text_process import TextProcess, unpack
+from kbsync.index.text_process import TextProcess, cpu_quota, unpack
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from tests.index import samples
@@ -300,6 +301,18 @@ def test_closing_ends_a_request(begin, parser):
     process = begin()
     with pytest.raises(Unavailable, match="stopped"):
         index([*many(), (entry(90, "last.txt"), Closing(b"last"))], parser, process)
+
+
+def test_quota_of_a_container_limits_the_cores(tmp_path):
+    own, service = tmp_path / "own", tmp_path / "root/system.slice/kbsync.service"
+    service.mkdir(parents=True)
+    own.write_text("1:cpu:/other\n0::/system.slice/kbsync.service\n")
+    assert cpu_quota(own, tmp_path / "root") == cpu_quota(tmp_path / "none") == math.inf
+    (service / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "root/cpu.max").write_text("150000 100000\n")
+    assert cpu_quota(own, tmp_path / "root") == 1.5
+    (service / "cpu.max").write_text("50000 100000\n")
+    assert cpu_quota(own, tmp_path / "root") == 0.5
 
 
 @long
