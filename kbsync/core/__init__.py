@@ -1,4 +1,4 @@
-"""Pure rules: values, selection, settling and planning.
+"""The pure part of kbsync: its values and the rules for selection, settling and planning.
 
 This package imports nothing that can block or access a disk.
 """

@@ -15,9 +15,9 @@ def pause(
 ) -> float:
     """Return the pause, in seconds, before attempt number `tries + 1`.
 
-    It doubles each time. `chance` (0..1) randomizes the upper half of the pause.
+    The pause doubles with each attempt, and `chance` (0..1) randomizes its upper half.
     """
-    # Randomness spreads the retries of a thousand documents that failed together.
+    # Jitter spreads out the retries of a thousand documents that failed together.
     full_pause = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
     return full_pause * (0.5 + 0.5 * chance())
 

@@ -1,4 +1,4 @@
-"""Divides the time of the slots among lanes of work, and orders the work within a lane. Pure.
+"""Divides slot time among lanes of work, and orders the work within each lane. Pure: does no I/O.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
 gains priority with age overtakes a file that was just saved. So each kind of work has a lane, and each lane
@@ -19,14 +19,14 @@ MAX_COST = 120.0
 long."""
 
 MIN_COST = 0.001
-_NEWEST = 0.2  # weight of the last turn in the usual length of a turn
+_NEWEST = 0.2  # weight of the latest turn in the average length
 
 _WIDTH = 1e10
 """Distance between the ranks of two lanes; within a lane, ranks are epoch seconds."""
 
 
 class Lane(enum.IntEnum):
-    """A kind of work. An upload's rank contains its lane."""
+    """A kind of work. Each upload's rank includes its lane."""
 
     FRESH = 0  # somebody has just saved it
     BACKLOG = 1
@@ -52,9 +52,9 @@ WEIGHTS = {
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """Return the rank of an upload of `size` bytes that was decided on at `now` (epoch seconds).
+    """Return the rank of an upload of `size` bytes that was planned at `now` (epoch seconds).
 
-    Smaller ranks go first.
+    Lower ranks go first.
     """
     # Within a lane, the rank is a deadline: small files go before huge ones, but each gets its turn.
     if size >= LARGE_BYTES:
@@ -70,7 +70,7 @@ def rank_again(before: float) -> float:
 
 
 def reach_of(lane: Lane) -> tuple[float, float]:
-    """Return the range of ranks of a lane, as its lower bound and its exclusive upper bound."""
+    """Return a lane's range of ranks as an inclusive lower bound and an exclusive upper bound."""
     return lane * _WIDTH, (lane + 1) * _WIDTH
 
 
@@ -87,7 +87,8 @@ class FairTurns:
         self._usual = MIN_COST
 
     def next(self, waiting: Collection[Lane], slots: int) -> Lane | None:
-        """Return the next of the `waiting` lanes (those that have work), or None if none may start now.
+        """Return which of the `waiting` lanes (those that have work) goes next, or None if no lane may start
+        now.
 
         `slots`: how many requests the target accepts at a time.
         """
@@ -95,23 +96,23 @@ class FairTurns:
         if not able:
             return None
         chosen = min(able, key=lambda lane: (self._clocks[lane], lane))
-        # An empty lane can't save up time, or its next files would take all slots for a while.
+        # An empty lane must not save up time, or its next files would take all slots for a while.
         for lane in Lane:
             if lane not in waiting and not self._under_way[lane]:
                 self._clocks[lane] = max(self._clocks[lane], self._clocks[chosen])
         return chosen
 
     def begin(self, lane: Lane) -> float:
-        """Start a turn.
+        """Start a turn and charge the lane for a turn of the usual length.
 
-        Until it ends, it is charged at the usual length. Pass the result to `end` as `charge`.
+        Pass the returned value to `end` as `charge`.
         """
         self._under_way[lane] += 1
         self._charge(lane, self._usual)
         return self._usual
 
     def end(self, lane: Lane, charge: float, seconds: float) -> None:
-        """End a turn that took `seconds` and for which `begin` charged `charge`."""
+        """End a turn that took `seconds`. `charge`: the value that `begin` returned for it."""
         cost = min(max(seconds, MIN_COST), MAX_COST)
         self._under_way[lane] -= 1
         self._charge(lane, cost - charge)
@@ -123,7 +124,7 @@ class FairTurns:
     def _has_room(self, lane: Lane, slots: int) -> bool:
         """Return whether a lane may start.
 
-        Slow work must leave one slot free, and retries must leave half of them free.
+        Slow work must leave one slot free, and retries must leave half of the slots free.
         """
         slow = sum(self._under_way[slow_lane] for slow_lane in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:

@@ -73,7 +73,8 @@ A due time further away than this was set while the clock was ahead.
 class Timing:
     """The input of a step, in addition to the row: the time, randomness (0..1), and the target's limits.
 
-    `absent_after` and `lag`, the longest list lag so far, add up to the horizon. All three are in seconds.
+    `absent_after` and `lag`, the longest list lag observed so far, determine the horizon. All three are in
+    seconds.
     """
 
     now: float
@@ -84,15 +85,15 @@ class Timing:
 
     @property
     def lists_needed(self) -> int:
-        """Return how many complete lists must lack a document before it counts as absent."""
+        """Return how many complete lists must omit a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
     @property
     def horizon(self) -> float:
-        """Return the number of seconds for which lists may lack a document before it counts as absent."""
+        """Return for how many seconds lists may omit a document before it counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
-        # This may be too short: then a resend costs one embedding and a copy that is deleted later.
+        # If this turns out to be too short, a resend costs one embedding and a copy that is deleted later.
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
@@ -105,7 +106,7 @@ _RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
 
 def send(upload: Upload, timing: Timing) -> Upload:
     """Move from INTENDED to SENDING, and count the attempt before the first byte is sent."""
-    # Count the loss in advance, because a killed process can't; any response resets it.
+    # Count a loss in advance, because a killed process can't count it later; any response resets the count.
     return replace(
         upload,
         state=UploadState.SENDING,
@@ -139,7 +140,7 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
 def take_over(upload: Upload, timing: Timing) -> Upload:
     """Adopt a document that is proven to be ours.
 
-    If the target lists it as searchable, it serves its path, otherwise it is polled.
+    If the target lists it as searchable, it serves its path; otherwise, kbsync polls it.
     """
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
@@ -211,7 +212,8 @@ def mark_answered(upload: Upload) -> Upload:
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Search the target before sending the document again, because the response was lost.
+    """Mark the upload as unsure, so that kbsync searches the target before it sends the document again: the
+    response was lost.
 
     `spent`: whether to count the attempt, because the document may be to blame.
     """
@@ -222,7 +224,7 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         state=UploadState.UNSURE,
         reason=reason,
         **_RESET_COUNTERS,
-        # After the clock was set back, the document must not seem older than its request.
+        # If the clock was set back, the document must not seem older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
         checked_at=timing.now,
         due_at=timing.now + wait,
@@ -234,7 +236,7 @@ def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
 
     After the horizon, the upload counts as absent (promise 3).
     """
-    # Reading a list takes minutes, and its first page has the base's state at `started_at`.
+    # Reading a list can take minutes, and its first page reflects the knowledge base as of `started_at`.
     checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
     checked = replace(checked, checks=checked.checks + 1, absences=checked.absences + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
@@ -250,7 +252,8 @@ def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
 
 def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
     """Add the time since the last check to `elapsed`. If the clock was set back, add nothing."""
-    # Shift `sent_at` to the current clock, which the target's times also follow.
+    # If the clock was set back, shift `sent_at` too, so that it can still be compared with the target's
+    # times.
     elapsed = timing.now - (upload.checked_at if upload.checked_at is not None else timing.now)
     sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, elapsed)
     return replace(upload, elapsed=upload.elapsed + max(0.0, elapsed), checked_at=timing.now, sent_at=sent_at)
@@ -260,7 +263,7 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
     """Add the time since the last check, like `_add_elapsed`, but only if it isn't longer than the time
     between regular polls.
     """
-    # This way the target gets its full time even if this machine slept, the mirror halted or the clock was
+    # This way, the target gets its full time even if this machine slept, the mirror halted or the clock was
     # set forward.
     longest = upload.elapsed + max(MAX_POLL_GAP, 2 * timing.limits.poll_longest)
     aged = _add_elapsed(upload, timing)
@@ -282,9 +285,9 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """Create a new intent in place of an upload that kbsync gave up on.
+    """Create a new intent to replace an upload that kbsync gave up on.
 
-    Its number of tries carries over, and the pauses grow. After `MAX_LOSSES` in a row, the upload fails
+    The number of tries carries over, and the pauses grow. After `MAX_LOSSES` in a row, the upload fails
     instead, until the file is edited or the user runs `retry`.
     """
     if lost.losses >= MAX_LOSSES:
@@ -306,7 +309,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return the number of seconds for which lists omitted a document that was sent and has now appeared."""
+    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)
@@ -398,7 +401,7 @@ def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
 def reslice(upload: Upload, timing: Timing) -> Upload:
     """Move from FAILED to INDEXING, because the target is splitting the document again.
 
-    Its bytes stay the same.
+    The document's bytes stay the same.
     """
     return replace(
         upload,
@@ -427,7 +430,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
 
 
 def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Create a new intent in place of an upload that couldn't be indexed. Its number of tries carries over.
+    """Create a new intent to replace an upload that couldn't be indexed. The number of tries carries over.
 
     `spent`: whether to count this try, because the document was to blame.
     """
@@ -455,18 +458,18 @@ def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = T
 
 
 def mark_vanished(upload: Upload, timing: Timing) -> Upload:
-    """Record that a document that should be indexing is missing: two checks, a horizon apart, didn't find
-    it.
-    """
+    """Record that a document being indexed has vanished: two checks, a horizon apart, didn't find it."""
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
-        return mark_deleted(checked, timing)  # if it comes back, it is deleted as ours
+        return mark_deleted(checked, timing)  # if the document reappears, kbsync deletes it as its own
     return replace(checked, due_at=timing.now + max(timing.horizon, check_pause(checked.checks)))
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Mark the document for deletion, before sending any request. An upload without a document is dropped."""
+    """Mark the document for deletion, before sending any request. If the upload never created a document,
+    drop it.
+    """
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).
@@ -501,9 +504,9 @@ def mark_deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """Delete the document again, because a list read after the horizon still has it.
+    """Delete the document again, because a list read after the horizon still contains it.
 
-    There are only a few such attempts.
+    After a few such attempts, give up.
     """
     # Lists lag, so a list that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)
@@ -519,7 +522,7 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
     """Schedule another attempt at a refused delete, and keep the reason for the user.
 
-    The first few attempts follow soon, later ones rarely.
+    The first few retries come soon, later ones at long intervals.
     """
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
@@ -538,7 +541,7 @@ def await_successor(upload: Upload, timing: Timing) -> Upload:
 
 
 def await_same_text(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until no upload of the same text is in progress.
+    """Postpone the delete while an upload of the same text is in progress.
 
     When that upload ends, the delete becomes due.
     """
@@ -600,8 +603,8 @@ def want(upload: Upload) -> Upload:
 
 
 def rename_refused(upload: Upload) -> Upload:
-    """Keep the document serving its path until another one does, because the target can't rename it to its
-    new path.
+    """Keep the document serving its path until another document does, because the target can't rename this
+    one.
     """
     return replace(upload, phase=Phase.UNRENAMED, due_at=None, attempts=0, reason="")
 

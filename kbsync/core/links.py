@@ -1,4 +1,5 @@
-"""Reads link files: small files that contain a web page's address. The service fetches the page itself. Pure.
+"""Reads link files: small files that contain a web page's address. The service fetches the page itself. Pure:
+does no I/O.
 
 Windows and browsers write `.url` (`[InternetShortcut]`), Linux desktops write `.desktop` (`[Desktop Entry]`
 with `Type=Link`), and macOS writes `.webloc`, a property list in XML or binary.
@@ -38,7 +39,7 @@ def is_link(path: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Return whether the text begins like a web address. None of our document names does."""
+    """Return whether the text begins like a web address. No document name that kbsync creates does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
@@ -93,7 +94,8 @@ def checked(text: str) -> str:
 def same_address(sent_address: str, listed_address: str) -> bool:
     """Return whether `listed_address` is the address `sent_address`, perhaps spelled differently.
 
-    This ignores the case of scheme and host, a default port, an empty path and a missing fragment.
+    Ignores the case of the scheme and the host, a default port, an empty path, and a fragment that is missing
+    from the listed address.
     """
     sent_key, listed_key = address_key(sent_address), address_key(listed_address)
     return sent_key == listed_key or (sent_key is not None and sent_key.partition("#")[0] == listed_key)
@@ -120,12 +122,12 @@ def _split(text: str) -> SplitResult:
 
 
 def _from_plist(content: bytes) -> str:
-    import plistlib  # few files need it, and it loads an XML parser
+    import plistlib  # imported late: few files need it, and it loads an XML parser
 
     try:
         value = plistlib.loads(content)
     except Exception as error:
-        # loads() raises whatever its parsers raise; it refuses entities itself.
+        # loads() raises whatever its parsers raise; it rejects entities itself.
         raise NoLink("is not a readable property list") from error
     address = value.get("URL") if isinstance(value, dict) else None
     if not isinstance(address, str):
@@ -139,7 +141,8 @@ def _section(content: bytes, name: str) -> Mapping[str, str]:
     If a key is repeated, the first one counts. Lines without a key are ignored. Raises NoLink if there is no
     such section.
     """
-    # configparser refuses files that Windows and desktops accept: with equal keys, or lines without a key.
+    # configparser rejects files that Windows and Linux desktops accept, such as files with repeated keys or
+    # with lines that have no key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in _text(content).splitlines():
@@ -156,7 +159,7 @@ def _section(content: bytes, name: str) -> Mapping[str, str]:
 
 def _text(content: bytes) -> str:
     """Return the text of the file, whatever its encoding."""
-    # Other lines may use some machine's code page. In an address, such bytes become lone surrogates, so the
+    # Other lines may be in a legacy code page. In an address, such bytes become lone surrogates, so the
     # address is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")

@@ -22,7 +22,7 @@ class Stamp:
     # `dev` is left out because it may change with every mount.
     size: int
     mtime_ns: int
-    ctime_ns: int  # `touch -r` and `cp -p` leave size and mtime alone
+    ctime_ns: int  # `touch -r` and `cp -p` can leave size and mtime unchanged
     ino: int
 
     @property
@@ -67,7 +67,7 @@ class Presence(enum.IntEnum):
     """Whether the last check of the disk found the path."""
 
     PRESENT = 0
-    MISSING = 1  # absent at one check; a second check, one settle later, confirms it
+    MISSING = 1  # absent at one check; a second one, `settle` seconds later, must confirm it
     GONE = 2  # absent at two checks below a root whose identity was checked
     UNKNOWN = 3  # can't be checked: never a reason to delete
 
@@ -77,7 +77,7 @@ GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
 
 
 class FileChoice(enum.IntEnum):
-    """Whether a file is mirrored."""
+    """Whether a file is mirrored, and if not, why."""
 
     SELECTED = 0
     EXCLUDED = 1  # by the user's include, exclude or ignore file, or by the defaults; not listed
@@ -268,11 +268,12 @@ class Upload:
     to the upload that is sent instead. `names_tried` counts names that were taken at the target, `postponed`
     how often its delete waited for a check of the file, `reappeared` how often a list had it after its
     delete. `losses` counts consecutive sends without a response and carries over as `repairs` does. `checks`
-    counts the lists and polls since its last step, `absences` those without it. `code` is the target's code
-    for a failure, or ours (`NO_TEXT`). For a document found at the target, `digest` has the known part:
-    nothing (''), the tag in its name (`by_tag`), or that its bytes can't be read (`UNREADABLE`). `recipe` is
-    '' if it is unknown how the document is split. `wanted_recipe` is the recipe that its file needs while the
-    document serves the same bytes under a different recipe and indexing costs money; '' otherwise.
+    counts the lists and polls since its last step, `absences` those that didn't find it. `code` is the
+    target's code for a failure, or ours (`NO_TEXT`). For a document found at the target, `digest` has the
+    known part: nothing (''), the tag in its name (`by_tag`), or that its bytes can't be read (`UNREADABLE`).
+    `recipe` is '' if it is unknown how the document is split. `wanted_recipe` is the recipe that its file
+    needs while the document serves the same bytes under a different recipe and indexing costs money; ''
+    otherwise.
     """
 
     id: int
@@ -366,14 +367,14 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a target can do in addition to put, status, delete and list."""
+    """A target's optional abilities, beyond put, status, delete and list."""
 
     renames: bool = False
     updates: bool = False
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False
-    asks_before_reindexing: bool = False  # a different recipe costs money, so many documents need approval
+    asks_before_reindexing: bool = False  # a new recipe costs money, so many need approval
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
     keeps: bool = False  # the document of a deleted file stays

@@ -6,7 +6,7 @@ normal form C and no two are equivalent, so a service may normalize them.
 
 Each UTF-8 byte that would be ambiguous or unsafe in a file name becomes `~XX`. A path may be followed by `~d`
 (the path is in normal form D). A path that is too long ends in `~~` and a hash of the whole path (ADR 12).
-Pure.
+This module does no I/O.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ _TAGGED = re.compile(
 )
 _PLAIN = re.compile(rf"(?P<body>.*?)(?:~{_NUMBER})?", re.DOTALL)
 _SHORTENED = re.compile(rf"(?P<head>.*)~~(?P<short>[a-z2-7]{{{_SHORT}}})", re.DOTALL)
-# Without its `~`: a service that decodes as GBK can merge that byte into the character before it.
+# Matches the tag without its `~`: a service that decodes names as GBK can merge that byte into the preceding
+# character.
 _KEY = re.compile(rf"([a-z2-7]{{{_TAG}}})(?:-[1-9][0-9]*)?{_ADDED}?(?:{_EXTENSION})?\Z")
 
 _UNSAFE = re.compile(
     r'[\x00-\x1f\x7f"\\:*?<>|%;~]'
     r"|_(?=[_/])|(?<=[_/])_"  # `__` means `/`
-    "|\\A[ .\u3000]|[ .\u3000]\\Z|(?<= ) "  # trimmed or collapsed by many
+    "|\\A[ .\u3000]|[ .\u3000]\\Z|(?<= ) "  # many services trim or collapse these
     r"|(?P<beyond>[^\x00-\x7f])"
 )
 _KEPT = frozenset("\u3000\u200c\u200d")  # not printable for Python, but parts of ordinary words and emoji
@@ -105,10 +106,10 @@ class Naming:
         return self._compose_name(path, tag_of(digest) if self.style == "tagged" else "", number)
 
     def read(self, name: str) -> ParsedName | None:
-        """Parse `name`. Return None for a name that isn't ours.
+        """Parse `name`. Return None if the name isn't ours.
 
-        This undoes a leading folder, percent-encoding and a different normal form. A name with anything else
-        added isn't ours.
+        A leading folder, percent-encoding and a different normal form are undone first. A name with any other
+        change isn't ours.
         """
         if self.style == "marked":
             is_ours = name.startswith(self.prefix) and name != self.prefix
@@ -120,7 +121,7 @@ class Naming:
         body, tag, ext = (match.get(part) or "" for part in ("body", "tag", "ext"))
         number = int(match["number"] or 0)
         if shortened := _SHORTENED.fullmatch(body):
-            # The head has the prefix, or as much of it as fitted.
+            # The head starts with the prefix, or with as much of it as fits.
             head = _unflatten(shortened["head"])
             is_ours = head is not None and (head.startswith(self.prefix) or self.prefix.startswith(head))
             is_ours = is_ours and len(text.encode()) <= MAX_NAME_BYTES
@@ -137,7 +138,7 @@ class Naming:
         """
         bare = _normalize(name)
         guesses = [name, _strip_added(bare)]
-        for codec in _MISREAD_AS:  # with which a service may have decoded its UTF-8
+        for codec in _MISREAD_AS:  # a service may have decoded the UTF-8 as one of these
             with contextlib.suppress(UnicodeError):
                 guesses.append(bare.encode(codec).decode("utf-8"))
         return next((parsed for guess in guesses if (parsed := self.read(guess)) is not None), None)
@@ -145,8 +146,8 @@ class Naming:
     def key(self, name: str) -> str:
         """Return a key that is equal for a name and for every form in which a service may return it.
 
-        The key is the tag, "" (for plain names), or the name (for marked ones). Names that aren't ours may
-        have any key.
+        The key is the tag, "" (for plain names), or the name (for marked ones). The key of a name that isn't
+        ours is arbitrary.
         """
         if self.style == "marked":
             return name
@@ -156,9 +157,9 @@ class Naming:
     def recognizes(self, sent_name: str, listed_name: str) -> bool:
         """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
-        This undoes a different normal form, percent-encoding, a leading folder, "(1)" or "_1" before the
-        extension, UTF-8 decoded with the wrong encoding, and non-ASCII characters that were replaced or
-        dropped.
+        The comparison undoes a different normal form, percent-encoding, a leading folder, "(1)" or "_1"
+        before the extension, UTF-8 decoded with the wrong encoding, and non-ASCII characters that were
+        replaced or dropped.
         """
         if sent_name == listed_name:
             return True
@@ -201,7 +202,7 @@ class Naming:
         is_decomposed = composed != path and unicodedata.is_normalized("NFD", path)
         text = self.prefix + (composed if is_decomposed else path)
         stem, ext = _split(path.rpartition("/")[2])
-        ext = ext if stem.strip(".") else ""  # of `.md`, for example
+        ext = ext if stem.strip(".") else ""  # the file `.md`, for example, has no extension
         return _flatten(text[: len(text) - len(ext)]) + ("~d" if is_decomposed else ""), ext
 
     def _room(self, ext: str) -> int:
@@ -274,11 +275,11 @@ def _flatten(text: str) -> str:
         return beyond if beyond and (beyond.isprintable() or beyond in _KEPT) else _escape(match[0])
 
     flat = _UNSAFE.sub(make_safe, text).replace("/", "__")
-    # Escape every character that NFC normalization would change: services may normalize names, which leaves
+    # Escape every character that NFC normalization would change, so that services that normalize names leave
     # ours unchanged.
     if unicodedata.is_normalized("NFC", flat):
         return flat
-    pieces, cluster = [], ""  # the cluster begins with ASCII, which joins nothing before it
+    pieces, cluster = [], ""  # the cluster begins with ASCII, which never combines with what precedes it
     for character in flat:
         if character.isascii():
             cluster = ""
@@ -307,7 +308,7 @@ def _normalize(name: str) -> str:
     """
     bare = _SLASH.split(name)[-1]
     if "%" in bare:
-        spaced = bare if "%20" in bare else bare.replace("+", " ")  # as forms encode it
+        spaced = bare if "%20" in bare else bare.replace("+", " ")  # web forms encode a space as `+`
         raw = spaced.encode("utf-8", "replace")
         bare = _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), raw).decode("utf-8", "replace")
     return unicodedata.normalize("NFC", bare)
@@ -333,6 +334,7 @@ def _has_dropped_characters(sent_name: str, listed_name: str) -> bool:
     ) != _LOST.sub("", listed_name):
         return False
     # If some characters survived, the others must have left a trace; otherwise `手册` would match `册`.
-    # Characters beyond the basic plane may vanish alone, as old databases drop them.
+    # Characters outside the Basic Multilingual Plane may vanish without a trace, because old databases drop
+    # them.
     has_trace = len(_LOST.findall(listed_name)) > len(_LOST.findall(sent_name))
     return has_trace or not survivors or min(missing) > "\uffff"

@@ -1,4 +1,4 @@
-"""Decides the next steps for one path, after every change of a file or an upload. Pure.
+"""Decides the next steps for one path, after every change of a file or an upload. Pure: does no I/O.
 
 Each rule has a row in `tests/core/test_planner.py`:
 
@@ -79,7 +79,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A step for one upload, given by its id. `cause`: why deleting it requires a decision."""
+    """A step for the upload with this id. `cause`: why the user has to approve its deletion."""
 
     step: Step
     upload: int | None
@@ -91,7 +91,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
     server, marked = serving(uploads), [upload for upload in uploads if upload.is_marked]
     if server is None and marked:
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
-        # The file's own document, otherwise the newest.
+        # Prefer the file's own document, otherwise take the newest one.
         best = max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id))
         return () if is_awaited else (Action(Step.SERVE, best.id),)
     cause = removal_cause(desired)
@@ -223,7 +223,7 @@ def _choose(
 ) -> Upload | None:
     """Return the existing upload that will serve the desired version, or None if there isn't one."""
     fitting = [u for u in uploads if _same_content(u, desired) and not u.state.serves]
-    # The one that is furthest along comes first, because it will be searchable soonest.
+    # Try the upload that is furthest along first, because it will be searchable soonest.
     for state in reversed(ON_THE_WAY):
         for upload in fitting:
             if upload.state is state and upload.label == desired.path:
@@ -233,7 +233,7 @@ def _choose(
             return upload
         if upload.state is UploadState.FAILED:
             return upload
-    # After a rename, another state may have sent the file already.
+    # After a rename, a kbsync with another state may have sent the file already.
     if server and server.digest == desired.digest and server.label == desired.path:
         return None
     return _adoptable(desired, uploads, server, abilities)
@@ -346,7 +346,7 @@ def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
     if removal_cause(desired) and server is not None:
         return Status.KEPT if desired.keeps else Status.PENDING
     if removal_cause(desired) and desired.keeps and any(u.state.in_flight for u in uploads):
-        return Status.INDEXING  # it stays once it serves
+        return Status.INDEXING  # the document stays once it serves
     match desired.verdict.choice:
         case FileChoice.EXCLUDED:
             return Status.EXCLUDED

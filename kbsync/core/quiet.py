@@ -1,7 +1,7 @@
-"""Decides when a path is quiet, using the clock passed to it. Pure.
+"""Decides when a path is quiet, using the times that the caller passes in. Pure: does no I/O.
 
-A path is quiet if two checks, one `settle` apart, find the same stamp (promise 8). The age of a file is only
-a shortcut, because its timestamps come from other clocks.
+A path is quiet if two checks, `settle` seconds apart, find the same stamp (promise 8). A file's age serves
+only as a shortcut, because file timestamps come from other clocks.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Settling:
     def __init__(self, settle: float, longest: float) -> None:
         """Start without tracked paths.
 
-        `settle`: how many seconds a path must be quiet. `longest`: after how many seconds it is due in any
-        case.
+        `settle`: how many seconds a path must be quiet. `longest`: the number of seconds after which a path
+        is due even if it isn't quiet.
         """
         self._settle = settle
         self._longest = longest
@@ -97,7 +97,7 @@ class Settling:
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:
         """Return at most `limit` paths to read at `now`: quiet ones first, then in the order of tracking.
 
-        They stay tracked and due until `forget`, `restart` or a touch with a different stamp.
+        The paths stay tracked and due until `forget`, `restart` or a `touch` with a different stamp.
         """
         quiet, overdue = list[DueFile](), list[DueFile]()
         # Iterating over 100,000 young files takes milliseconds, and `limit` quiet ones end it early.

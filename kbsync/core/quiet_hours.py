@@ -27,9 +27,9 @@ class QuietHours:
 
 
 def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
-    """Parse periods such as `22:00-06:00, sat-sun 10:00-12:00`, or none for "".
+    """Parse periods such as `22:00-06:00, sat-sun 10:00-12:00`.
 
-    Raises ValueError with the reason.
+    An empty string means no periods. Raises ValueError with the reason.
     """
     periods = []
     for part in text.split(",") if text else ():
@@ -66,7 +66,7 @@ def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, fl
 
 
 def _span(period: QuietHours, day: datetime) -> tuple[float, float]:
-    # Naive times are local times, so adding to them moves the hands of the clock.
+    # Naive datetimes are local times here, so adding to them counts hours as a wall clock shows them.
     end = period.end if period.end > period.start else period.end + 24 * 60
     starts, ends = (day + timedelta(minutes=minutes) for minutes in (period.start, end))
     return starts.timestamp(), ends.timestamp()

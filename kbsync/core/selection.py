@@ -125,7 +125,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a predicate for whether the pattern matches a file's path or a folder above it.
+    """Return a function that tells whether the pattern matches a file's path or a folder above the file.
 
     Raises ValueError for a pattern that can't match anything.
     """
@@ -332,7 +332,7 @@ DEFAULTS = (
     # rsync and sed -i
     *_with_random_end(".*."),
     *_with_random_end("sed"),
-    # synchronisation programs
+    # synchronization programs
     *(".stfolder", ".stversions/", ".stignore", "~syncthing~*", ".syncthing.*"),
     *(".sync_*.db*", "._sync_*.db*", ".owncloudsync.log*"),
     # desktops and file servers
@@ -344,7 +344,7 @@ DEFAULTS = (
     *(".pytest_cache/", ".ipynb_checkpoints/"),
     # Syncthing's copies of files that changed on two machines
     "*.sync-conflict-*",
-    # hidden names, such as Obsidian's .obsidian/ and .trash/; last, because the first match is the one named
+    # hidden names, such as Obsidian's .obsidian/ and .trash/; last, because kbsync reports the first match
     HIDDEN,
 )
 
@@ -429,7 +429,7 @@ class Rules:
     def version(self) -> str:
         """The version of both parts of the rules.
 
-        It differs if the rules decide differently anywhere in a folder.
+        Rules that decide differently anywhere have different versions.
         """
         return f"{self.person_version}.{self.program_version}"
 
@@ -509,7 +509,7 @@ class Rules:
             if line := layer.decide(path, is_folder):
                 return line
         name = path.rpartition("/")[2]
-        # This is quick, and few names may match a default.
+        # This check is quick, and rules out most names.
         is_similar = (
             name.startswith(_BEGINNINGS) or name.endswith(_ENDS) or any(part in name for part in _MIDDLES)
         )

@@ -1,7 +1,7 @@
 """Formats text for people and protocols: makes it printable, quotes it for a shell, formats sizes and
-durations, and repairs JSON. Pure.
+durations, and repairs JSON. Pure: does no I/O.
 
-Most text that kbsync shows comes from strangers, such as file names and services' responses. None of it may
+Most text that kbsync shows comes from outside, such as file names and services' responses. Such text must not
 move a terminal's cursor, forge a log line or hide its own content.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 _HARMFUL = re.compile(
     "["
-    "\x00-\x1f\x7f-\x9f"  # C0 and C1 controls, line ends among them
+    "\x00-\x1f\x7f-\x9f"  # C0 and C1 controls, including line ends
     "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # direction, line ends, invisible
     "\ud800-\udfff"  # bytes that are not UTF-8, as surrogate escapes
     "\U000e0000-\U000e007f"  # tags: invisible
@@ -135,7 +135,7 @@ def fits_header(value: str) -> bool:
 
 
 _JSON_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a surrogate pair
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
     r"|\\."  # any other escape, such as an escaped backslash before a u
 )
@@ -148,6 +148,6 @@ def replace_surrogates(json_text: str) -> str:
     Some programs truncate text inside an emoji, or encode the invalid UTF-8 bytes of a name this way.
     Databases and the MCP package reject such text.
     """
-    if _JSON_SURROGATE.search(json_text) is None:  # a list in Chinese may consist of other escapes
+    if _JSON_SURROGATE.search(json_text) is None:  # quick: JSON in Chinese may consist of other escapes
         return json_text
     return _JSON_ESCAPE.sub(lambda match: "\\ufffd" if match["half"] else match[0], json_text)
