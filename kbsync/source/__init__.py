@@ -1,1 +1,1 @@
-"""The mirrored folder: watching it, scanning it, checking single paths, and stable reads."""
+"""Watches a mirrored folder, scans it, checks single paths, and takes stable reads of its files."""

@@ -16,7 +16,7 @@ MAX_HINTS = 10_000
 
 
 class HintKind(enum.IntEnum):
-    """The extent of a check."""
+    """What a hint asks to check."""
 
     FILE = 0  # this path
     TREE = 1  # this directory and everything below; only this path if it is no longer a directory
@@ -32,9 +32,9 @@ class Hint:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """Yield the directories above `path`, the nearest first and the root (`""`) last.
+    """Yield the directories above `path`, from the nearest up to the root (`""`).
 
-    The root has none above it.
+    For the root itself, yield nothing.
     """
     while path:
         path = path.rpartition("/")[0]

@@ -1,7 +1,7 @@
 """Observes a tree: turns the kernel's events into hints, detects lost events, and reads inotify's limits.
 
-Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds, so do that
-in a separate thread.
+Nothing here uses the event loop. Creating, starting and stopping an observer may take seconds, so do that in
+a separate thread.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 class KernelReader(InotifyFD):
     """The thread that reads the kernel's events. It records errors that the library only logs or swallows.
 
-    Attributes are set by this thread or by the one that starts the observer, and are read by the watcher.
+    Attributes are set by this thread or by the thread that starts the observer. The watcher reads them.
     """
 
     def __init__(self) -> None:
@@ -322,8 +322,8 @@ def hints_of(
     """Return the hints that `event` gives about the tree below `root` (a real path), or none if no content
     changes.
 
-    New permissions matter only for an unreadable file, which may be readable now (promise 7). The directory's
-    own hints cover the library's extra events for the entries of a moved directory.
+    New permissions matter only for a file that was unreadable, because it may be readable now (promise 7).
+    The directory's own hints cover the library's extra events for the entries of a moved directory.
     """
     if event.is_synthetic:
         return ()

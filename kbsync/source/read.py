@@ -31,17 +31,14 @@ class Spooled:
     """The bytes of a file, with their digest and stamp, as a `contract.Body`. Close it, or use `with`."""
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
-        """Hold `content`, which is bytes or the descriptor of an unnamed file.
-
-        `close` closes the descriptor.
-        """
+        """Wrap `content`: either bytes, or the descriptor of an unnamed file, which `close` closes."""
         self._content: bytes | int | None = content
         self.size = size
         self.digest = digest
         self.stamp = stamp
 
     def open(self) -> BinaryIO:
-        """Return a new stream that begins at the start and is independent of all others.
+        """Return a new stream that starts at the beginning and is independent of all other streams.
 
         Raises ValueError after `close`.
         """
@@ -52,7 +49,7 @@ class Spooled:
         return Path(f"/proc/self/fd/{self._content}").open("rb")
 
     def close(self) -> None:
-        """Release the bytes. May be called again."""
+        """Release the bytes. Safe to call more than once."""
         if isinstance(self._content, int):
             os.close(self._content)
         self._content = None
@@ -68,7 +65,7 @@ class Spool:
     """Hashes the pieces of a file and, given a folder, stores them. `finish` returns them as a `Spooled`."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
-        """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`.
+        """Prepare to collect the bytes. `path`: the path for error messages. `mark`: see `prefix`.
 
         Without a `folder`, nothing is written, and at most `room` bytes are kept.
         """
@@ -206,7 +203,7 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
     """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
     read.
 
-    This reads in pieces, and at most one byte beyond `expected.size`. Raises ShortageError, but never
+    The file is read in pieces, and at most one byte beyond `expected.size`. Raises ShortageError, but never
     OSError.
     """
     spool = Spool(path)
@@ -255,9 +252,9 @@ def copy_growing(
 ) -> Spooled | ReadProblem:
     """Return a copy of a file that never goes quiet, if the file only grows or pauses for a moment.
 
-    The bytes of a stable read are accepted if they begin with an earlier sample. That is `previous`, or the
-    sample of a read `BETWEEN_READS` before, whose digest is the same if nothing was written in between.
-    Otherwise, raises Unstable with a sample for the next time. Raises the same StateError as `copy_stable`.
+    The bytes of a stable read are accepted if they begin with an earlier sample: either `previous`, or the
+    sample of a read that took place `BETWEEN_READS` seconds before. Otherwise, raises Unstable with a sample
+    for the next time. Raises the same StateError as `copy_stable`.
     """
     sample = previous
     for attempt in range(_TRIES):
@@ -279,9 +276,8 @@ def copy_growing(
 def _read(
     root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
 ) -> Stamp | ReadProblem:
-    """Write all bytes of a file to `spool`. Return the file's stamp, which was the same before and after.
-
-    It was also the same when looked up by name. A file that isn't the `expected` one, or doesn't have `size`
+    """Write all bytes of a file to `spool`. Return the file's stamp, which must be the same before and after
+    the read, and also when looked up by name. A file that isn't the `expected` one, or doesn't have `size`
     bytes, isn't read.
     """
     try:

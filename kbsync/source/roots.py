@@ -171,7 +171,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
         return f"it was on a file system of type {stored.fs_type} and is now on one of type {current.fs_type}"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
         return "it is a different folder with the same name"
-    # On every disk of one type the top folder has the same inode number.
+    # The top folder has the same inode number on all disks with the same type of file system.
     if stored.mount and not is_same_mount(stored.mount, current.mount):
         return "another disk is mounted there"
     return ""
@@ -203,7 +203,7 @@ def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
     fd = os.dup(root_fd)
     try:
-        # Name by name, because O_NOFOLLOW guards only the last name of a path.
+        # Open one name at a time, because O_NOFOLLOW protects only the last name in a path.
         for name in folder.split("/") if folder else ():
             above, fd = fd, os.open(name, FOLDER, dir_fd=fd)
             os.close(above)

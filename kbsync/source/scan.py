@@ -1,8 +1,8 @@
 """Finds differences between a folder on disk and its stored rows, one directory at a time.
 
 A directory is listed through its descriptor, and the whole list is compared with the stored rows. Only
-differences are reported. Memory holds only one directory and the names of those still to visit. A scan runs
-in a single thread: `stat` takes most of the time, and more threads would only compete.
+differences are reported. Memory holds only one directory and the names of the directories still to visit. A
+scan runs in a single thread: `stat` takes most of the time, and more threads would only compete.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class _Folder:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except PermissionError:
-                    # A folder that may be listed but not entered refuses every entry.
+                    # In a folder that may be listed but not entered, `stat` fails for every entry.
                     raise
                 except FileNotFoundError:
                     self.raced.add(entry.name)
@@ -281,13 +281,14 @@ class Scan(Iterator[FolderListing]):
         return [folder]
 
     def _enter(self, folder: _Folder) -> None:
-        """Open a folder and read its rules. If this raises _RacedAway or _Blocked, it may be called again."""
+        """Open a folder and read its rules. After _RacedAway or _Blocked, it may be called again."""
         folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
             folder.fd = self._stack.enter(folder.depth, folder.name)
             folder.is_mount, folder.mount = False, ""
             if folder.was_mounted or folder.path in self._mounts:
-                # Much may have changed since the scan began, so check through which mount it was opened.
+                # Much may have changed since the scan began, so check which mount the folder was opened
+                # through.
                 mount = mount_of(folder.fd)
                 point = os.path.join(os.path.realpath(self._root), folder.path)
                 if mount is not None and mount.point == point:
@@ -314,7 +315,7 @@ class Scan(Iterator[FolderListing]):
         current_digest = digest_of(rows)
         if current_digest is None or current_digest != digest:
             rows, stored_rows = set(rows), self._known.rows(folder.path)
-            if rows != stored_rows:  # only then, so that unchanged files cost nothing
+            if rows != stored_rows:  # convert only then, so that unchanged files cost nothing
                 stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}
                 rows = {(name, size, *storable(*others)) for name, size, *others in rows}
             elif current_digest is not None:
@@ -327,7 +328,7 @@ class Scan(Iterator[FolderListing]):
         # Visit a mount point even if its name is gone, to report it as unknown (promise 1).
         mount_points = {name for name, item in stored_folders.items() if item.needs_mount}
         excluded = []
-        for name in sorted(folder.folders | mount_points, reverse=True):  # the first one is popped first
+        for name in sorted(folder.folders | mount_points, reverse=True):  # the last one is popped first
             verdict = folder.rules.enters(folder.path_of(name))
             if verdict.choice is FileChoice.SELECTED:
                 stored = stored_folders.get(name)

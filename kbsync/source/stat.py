@@ -134,7 +134,8 @@ def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
                 spellings.setdefault(spelling, []).append(entry.name)
 
     def is_alias(name: str) -> bool:
-        # An outdated listing, as on a network, proves nothing, so the listing must contain the entry itself.
+        # A stale listing, such as one from a network file system, proves nothing, so the listing must contain
+        # the entry itself.
         listed_names = spellings.get(fold(name))
         if not listed_names:
             return False
@@ -249,7 +250,7 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
 
 
 def rules_in(directory: Path, rules: Rules, folder: str) -> Rules:
-    """Return the rules in `folder`, like `with_ignore_file`. The folder is `directory` on disk.
+    """Return the rules in `folder`, like `with_ignore_file`. `directory`: where the folder is on disk.
 
     Raises RulesUnknown, or OSError if the folder can't be opened.
     """
@@ -300,7 +301,7 @@ def storable(mtime_ns: int, ctime_ns: int, ino: int) -> tuple[int, int, int]:
 
 
 def kind_of(mode: int) -> FileKind:
-    """Return the kind of entry given by a stat mode."""
+    """Return the kind of entry that a stat mode describes."""
     if stat.S_ISREG(mode):
         return FileKind.FILE
     if stat.S_ISDIR(mode):

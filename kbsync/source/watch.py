@@ -83,7 +83,7 @@ async def run_detached(call: Callable[[], T]) -> T:
     """Run `call` in a separate thread, because a dead network mount may block it. Return its result or raise
     its exception.
 
-    If the caller is cancelled, the call continues and its result is dropped.
+    If the caller is canceled, the call continues and its result is dropped.
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
@@ -94,7 +94,7 @@ async def run_detached(call: Callable[[], T]) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    # Not the default executor: when the loop ends, it waits for all of that executor's threads.
+    # Don't use the default executor: when the loop ends, it waits for all of that executor's threads.
     threading.Thread(target=run, name="kbsync-aside", daemon=True).start()
     return await asyncio.wrap_future(outcome)
 
@@ -145,7 +145,8 @@ class RootSurvey:
     """What is known about a folder before it is watched.
 
     `mounts` are the mounts below it. `shared` names a file system that doesn't report every change. `bound`
-    is the bind mount that contains the folder or is below it. The latter two are empty if there is none.
+    is the bind mount that contains the folder or is below it. `shared` and `bound` are empty if there is no
+    such file system or mount.
     """
 
     folder: str
@@ -171,7 +172,7 @@ def survey(root: Path, machine: Machine) -> RootSurvey:
 class Watch:
     """An observer's watch on `folder` (a real path) and on the state directory.
 
-    It is opened once and closed once.
+    Each instance is opened once and closed once.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class Watch:
         self._tree = TreeEvents(folder, ignores, is_unreadable, lambda hints: post(on_hints, hints))
         self._wakes = WakeEvents(partial(post, on_wake))
         self._observer: TreeObserver | None = None
-        # Held while an observer starts, even after its caller stopped waiting.
+        # Held while an observer starts, even if the caller has stopped waiting.
         self._lock = threading.Lock()
         self._scan_began = 0
         self._last_scan_began = -1
@@ -216,7 +217,8 @@ class Watch:
             await asyncio.wait_for(run_detached(self._close), _STOP_SECONDS)
 
     def _open(self) -> None:
-        # Each warning is unique and contains every watched path: megabytes on stderr about a harmless race.
+        # Each of these warnings is unique and lists every watched path: megabytes on stderr about a harmless
+        # race.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         with self._lock:
             try:
@@ -242,7 +244,7 @@ class Watch:
     def problem(self) -> WatchProblem | None:
         """Return the problem with the watch, if any.
 
-        This is cheap, and checks for the most likely cause first.
+        Cheap to call. Checks for the most likely cause first.
         """
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
@@ -268,7 +270,7 @@ class Watch:
         return "" if self._observer is None else self._observer.reader.refusal
 
     def scan_started(self) -> None:
-        """Record that a full scan begins."""
+        """Record that a full scan is starting."""
         self._scan_began = self.event_count
 
     def scan_ended(self) -> None:
@@ -492,7 +494,7 @@ class Watcher:
         self.rescan_reason = self.rescan_reason or reason
 
     def scan_started(self) -> None:
-        """Record that a full scan is starting, which answers all rescan requests so far."""
+        """Record the start of a full scan, which satisfies all rescan requests so far."""
         self.rescan_reason = ""
         self.hints.overflowed = False
         if self._watch is not None:
@@ -519,7 +521,7 @@ class Watcher:
         self._on_hint()
 
     def _have_mounts_changed(self) -> bool:
-        # A disk mounted again at once may have the same number and device as the one before.
+        # A disk that is mounted again at once may have the same mount id and device as before.
         if self._watch is not None and self._watch.saw_unmount:
             return True
         try:
@@ -540,7 +542,7 @@ class Watcher:
         elif not watch.is_silent:
             self._silent_since = None
         elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:
-            # Use another observer, because this one may receive nothing although its threads run.
+            # Use another observer, because this one may receive nothing even though its threads are running.
             await self._close()
             await self._open()
             missed = "a scan found changes that no event had reported"
@@ -551,7 +553,7 @@ class Watcher:
             self.want_rescan(self.report.why or f"{self._root}: {missed}")
 
     def _poll_as_well(self, obstacle: Obstacle) -> None:
-        """Poll while the watch stays open, until its next event."""
+        """Keep the watch open, and also poll until its next event."""
         self._report_with_events = self.report
         self._events_before = self._watch.event_count if self._watch else 0
         self._poll(obstacle)
@@ -591,7 +593,8 @@ class Watcher:
         self._root_check.is_local = not surveyed.shared and surveyed.identity.fs_type != UNKNOWN
         obstacle = foreseen_obstacle(self._choice, surveyed.shared, self._directories, self._machine.limits())
         if obstacle is None:
-            # Set before it is open, so that `stop` finds it even if this is cancelled halfway.
+            # Set this before opening the watch, so that `stop` finds it even if this call is canceled
+            # halfway.
             self._watch = watch = Watch(
                 surveyed.folder,
                 self._state_dir,
