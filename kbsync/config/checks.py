@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config, needs: Needs) -> Iterator[Conflict]:
-    """Yield all conflicts in `config`. This reads the disk if a setting contains a path."""
+    """Yield all conflicts in `config`. Accesses the disk if a setting contains a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
         if needs.folders and is_no_directory(mirror.folder):
@@ -53,7 +53,7 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
         if http is None:
             message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove this key"
             yield Conflict(loc, message, (("http",),))
-        # Only the secret in its path authenticates a callback.
+        # The secret in the URL's path is the only thing that authenticates a callback.
         if is_in_the_clear(mirror.target.callback_base):
             message = "does not use https, so the secret in its path would be sent unencrypted; use https://"
             yield Conflict(loc, message)
@@ -129,14 +129,14 @@ def prefixes_clash(prefix: str, other: str) -> bool:
 
 
 def overlap(path: Path, other: Path) -> bool:
-    """Return whether both are the same directory or one is inside the other, following symlinks."""
+    """Return whether both paths are the same directory or one is inside the other, following symlinks."""
     return is_inside(path, other) or is_inside(other, path)
 
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
     """Yield a conflict for each state directory or knowledge base inside a mirrored folder, and vice versa.
 
-    Writing there would wake kbsync.
+    Every write there would wake kbsync.
     """
     our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:

@@ -102,10 +102,10 @@ def without_mirror(text: str, index: int) -> str:
     item = items[index]
     if item.dash is not None:
         start, end = item.dash - len(_indent(text, item.dash)), _block_end(text, item)
-        # With its line end, except at the end of the file.
+        # Remove the line end too, except at the end of the file.
         end += len(text[end : end + 2]) if text.startswith("\r\n", end) else len(text[end : end + 1])
         if index < len(items) - 1:
-            # The blank lines above the mirror now separate its neighbours.
+            # The blank lines above the mirror now separate its neighbors.
             end = _after(_BLANK, text, end)
         edited = text[:start] + text[end:]
     else:
@@ -135,9 +135,9 @@ def _items(text: str) -> list[_Item]:
             break
         _end_of(value, events)
     if not isinstance(mirrors, yaml.SequenceStartEvent):
-        # It is an alias, or merged from another block.
+        # The list is an alias, or merged from another block.
         raise NotEditable
-    # An item's own dash is the last one before it.
+    # An item's own dash is the last one before the item.
     dashes = [_span(token)[0] for token in yaml.scan(text) if isinstance(token, yaml.BlockEntryToken)]
     items = []
     while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -158,7 +158,8 @@ def _end_of(event: yaml.Event, events: Iterator[yaml.Event]) -> int:
         event = next(events)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         first, last = _span(event)
-        # The end of a block has no width: it is where the next value begins, after all comments.
+        # A block's end event has no width, and its position is where the next value begins, after all
+        # comments.
         if last > first:
             end = last
     return end
@@ -191,7 +192,7 @@ def _block_end(text: str, item: _Item) -> int:
     Comments that are indented deeper than the item's dash are part of it.
     """
     assert item.dash is not None
-    # A block scalar includes its line end.
+    # The end of a block scalar is after its line end.
     value_end = len(text[: item.end].rstrip("\r\n"))
     end = line_start = _after(_REST, text, value_end)
     column = len(_indent(text, item.dash))
@@ -298,7 +299,7 @@ def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Confi
     try:
         return load_content(file, edited, environ, Needs(secrets=False, bases=False))
     except ConfigError as error:
-        # Without line numbers, because they refer to a text that the user doesn't see.
+        # Leave out the line numbers, because they refer to a text that the user doesn't see.
         raise UsageError(
             "; ".join(f"{problem.key}: {problem.message}" for problem in error.problems)
         ) from None
@@ -329,7 +330,7 @@ def _held(file: Path) -> Iterator[Path]:
     Raises `LockedError` if another process takes too long to edit.
     """
     real = Path(os.path.realpath(file))
-    # Lock the directory, because the file is replaced; this needs no lock file.
+    # Lock the directory, because the file itself is replaced. This way, no lock file is needed.
     folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + PATIENCE
@@ -342,7 +343,7 @@ def _held(file: Path) -> Iterator[Path]:
                     raise LockedError(f"another kbsync is editing {file}; try again") from None
                 time.sleep(0.02)
             except OSError:
-                # NFS can't lock a directory. An edit still notices a file that changed meanwhile.
+                # NFS can't lock a directory. An edit still notices if the file has changed in the meantime.
                 break
         yield real
     finally:
@@ -355,7 +356,7 @@ def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[P
 
     The file is removed unless it replaces `real`.
     """
-    # Always the same name, so the file of a killed process is overwritten.
+    # Always use the same name, so that a file left by a killed process is overwritten.
     fresh = real.with_name(f".{real.name}.new")
     fresh.unlink(missing_ok=True)
     with ending_cleanly(), ExitStack() as undo:

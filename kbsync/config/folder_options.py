@@ -34,13 +34,13 @@ class FolderOptions:
 
     @property
     def names_target(self) -> bool:
-        """Whether the options include any about the knowledge base."""
+        """Whether any of the options is about the knowledge base."""
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """Return these options, completed with earlier ones.
+        """Return these options, with missing ones taken from `earlier`.
 
-        The earlier options for the target are used only as a group, and so are the earlier patterns.
+        The options for the target are taken only as a group, and so are the patterns.
         """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude
@@ -79,7 +79,7 @@ def apply_options(
     """Return the mirror with this target and these patterns. Raises a `UsageError` that names the option."""
     if options == FolderOptions():
         return mirror
-    # Read as a config with these lines, with the same checks.
+    # Read the options as the lines of a config, with the same checks.
     from kbsync.config.problems import ConfigError
     from kbsync.config.reader import load_content
     from kbsync.config.template import (

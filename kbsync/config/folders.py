@@ -43,9 +43,9 @@ def add_mirror(
 ) -> Config:
     """Add a mirror of `folder` to the config, and return the new config.
 
-    `other_name`: how to choose a different name. `settings`: the mirror's other keys. If they contain no
-    target, the mirror gets a built-in knowledge base. Raises `UsageError` without changing anything, for
-    example if the config can't be edited.
+    `other_name`: text for the error message that tells the user how to choose a different name. `settings`:
+    the mirror's other keys. If they contain no target, the mirror gets a built-in knowledge base. Raises
+    `UsageError` without changing anything, for example if the config can't be edited.
     """
 
     added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder)), **settings}

@@ -48,12 +48,12 @@ def read_since(text: str) -> float:
         date = datetime.datetime.now().date() - datetime.timedelta(days=days[text])
         text = date.isoformat()
     try:
-        # At least 0, because messages write it as a date.
+        # At least 0, because messages show it as a date.
         return max(0.0, time.time() - parse_duration(text))
     except ValueError:
         pass
     try:
-        # Also in UTC, in which messages repeat it.
+        # Must be valid in UTC too, because messages show it in UTC.
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{text!r} is neither a duration such as 1d nor a date such as 2026-01-31") from None
@@ -116,7 +116,7 @@ def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
         if noun and isinstance(value, str)
         else f"{format_value(value)} is not valid"
     )
-    # A value from the environment may be a secret: suggest no similar word either.
+    # A value from the environment may be a secret, so don't suggest a similar word either.
     return with_known(reason, "" if isinstance(value, Substituted) else str(value), words)
 
 
@@ -283,7 +283,9 @@ class Choice(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Text(ValueKind):
-    """Text of at most `longest` characters. `pattern` (anchored) and `allowed` describe it."""
+    """Text of at most `longest` characters that matches `pattern` completely. `allowed` describes it in
+    words.
+    """
 
     pattern: str = r"[^\x00-\x1f\x7f]*"
     allowed: str = "text on one line"
@@ -370,7 +372,7 @@ class Quiet(ValueKind):
             ) from None
 
     def written(self, value: str) -> str:
-        """Return `never` for none."""
+        """Return `never` if there are no quiet hours."""
         return value or "never"
 
 

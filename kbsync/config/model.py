@@ -378,7 +378,7 @@ class Config:
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
     """Return the settings of the first rule that matches `path` (relative, with `/`).
 
-    The result is empty if no rule does.
+    If no rule matches, the result is empty.
     """
     for rule in mirror.documents:
         if path_matcher(rule.match)(path):
@@ -391,7 +391,8 @@ def folder_name(folder: Path) -> str:
 
     Other characters are replaced by `-`, but not at the beginning or the end.
     """
-    # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
+    # Don't resolve symlinks, so that the mirror gets the name that the user typed, not that of a symlink's
+    # target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:MAX_NAME_LENGTH].rstrip("-") or "folder"
 
@@ -413,7 +414,7 @@ def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
 
 def folder_config(folder: Path) -> Config:
     """Return the config for `--folder DIR`: one mirror that keeps `folder` in the built-in knowledge base."""
-    # Not with the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
+    # Don't use Path's methods: `absolute` keeps `..`, and `expanduser` raises an error for an unknown user.
     absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))
 
@@ -434,7 +435,7 @@ class Field:
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
     """Return the settings of `block` as a dict keyed by name, in the order of the model."""
-    # Cached: evaluating the hints is slow, and reading a config needs them often.
+    # Cached, because evaluating the hints is slow and reading a config needs them often.
     hints = get_type_hints(block, include_extras=True)
     marked = [(field, *bare(hints[field.name])) for field in fields(block)]
     return {
@@ -447,7 +448,7 @@ def settings_of(block: type) -> Mapping[str, Field]:
 
 
 def bare(hint: Any) -> tuple[Any, Any]:
-    """Return `hint` without Annotated and None, and its mark, if any."""
+    """Return `hint` without Annotated and None, together with its mark, if any."""
     mark = None
     if get_origin(hint) is Annotated:
         hint, mark = get_args(hint)

@@ -18,7 +18,7 @@ from kbsync.permissions import make_private_folder, replace_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
-    """Return the type of the network file system that `path`, which need not exist, is on.
+    """Return the type of the network file system that contains `path`, which need not exist.
 
     Return None for other file systems, or if there is no mountinfo (proc(5)).
     """
@@ -132,11 +132,11 @@ def state_dir(
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
-    if folder is not None:  # a separate state from a service's
+    if folder is not None:  # kept apart from the state of a service
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir
-    # systemd separates several with colons.
+    # systemd separates multiple directories with colons.
     systemd_dir, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
     if systemd_dir:
         return Path(os.path.abspath(systemd_dir))  # noqa: PTH100
@@ -201,7 +201,9 @@ def check_state_dir(
 
 
 def _obstacle(path: Path) -> str:
-    """Return what is at `path`, or at one of its parents, instead of a directory; '' if nothing is."""
+    """Return what is at `path`, or at one of its parents, instead of a directory. Return '' if nothing is in
+    the way.
+    """
     # `os.path`, because `pathlib` raises an error below a directory that this user can't enter.
     for part in (path, *path.parents):
         if os.path.isdir(part):  # noqa: PTH112
@@ -214,7 +216,7 @@ def _obstacle(path: Path) -> str:
 
 
 def _is_missing(path: Path) -> bool:
-    """Return whether nothing exists at `path`, or False if the user lacks the permission to tell."""
+    """Return whether nothing exists at `path`, or False if the user lacks the permission to find out."""
     try:
         path.lstat()
     except OSError as error:
@@ -230,7 +232,7 @@ def read_only_mount(path: Path) -> Path | None:
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
             return next(candidate for candidate in candidates if os.path.ismount(candidate))
     except OSError:
-        return None  # the user of the path reports the error
+        return None  # the caller reports this error when it uses the path
     return None
 
 

@@ -1,4 +1,4 @@
-"""The problems of a config file, each with its file, line and key."""
+"""Problems in a config file, each with its file, line and key."""
 
 from __future__ import annotations
 

@@ -265,8 +265,8 @@ class _Reader:
                 if argument is not None:
                     read[key] = argument
                 elif key == "type":
-                    return {}  # the other keys depend on the type: they would all be unknown
-            elif setting.is_required and f"{key}_file" not in value:  # otherwise the file was refused
+                    return {}  # the other keys depend on the type, so all of them would be unknown
+            elif setting.is_required and f"{key}_file" not in value:  # with it, the file was already refused
                 file = f"; or {key}_file, a file that contains it" if key in secret_keys(block) else ""
                 self._draft.refuse((*loc, key), f"is required: {setting.mark.plain}{file}")
         self._refuse_unknown(value, known_keys(block), loc)
@@ -277,7 +277,7 @@ class _Reader:
         value = dict(value)
         for key in secret_keys(block):
             key_loc, file_loc = (*loc, key), (*loc, f"{key}_file")
-            # A reference may name the file.
+            # The file's path may contain references.
             file_name = self._substitute(value.get(f"{key}_file"), file_loc, is_secret=True)
             if file_name is None:
                 continue
@@ -300,7 +300,7 @@ class _Reader:
 
     def _substitute(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
         """Return `value` with its references replaced, or None if the environment lacks one of them."""
-        # Never twice: a substituted value may contain `${`.
+        # Never substitute twice, because a substituted value may contain `${`.
         if type(value) is not str or "${" not in value:
             return value
         try:

@@ -48,7 +48,7 @@ class Secret:
         return hash((Secret, self._text))
 
     def __deepcopy__(self, memo: object) -> Secret:
-        return self  # no second copy of the text in memory
+        return self  # avoids a second copy of the text in memory
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret can't be serialized")

@@ -366,7 +366,7 @@ def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     except (FileNotFoundError, NotADirectoryError):
         is_file = False
     except OSError:
-        is_file = True  # perhaps: this user can't access it
+        is_file = True  # assume so, because this user can't access it
     if not is_file:
         message = f"{format_path(ca_file)} is not a file; choose a file of certificates"
         yield Conflict((*loc, "ca_file"), message)
@@ -388,7 +388,7 @@ def callback_url(mirror: MirrorConfig) -> str | None:
 
     _, *base = target.base_key(mirror.name)
     about = "\0".join(("kbsync callback", mirror.name, *base))
-    # Derived, not stored: it survives the loss of the state, and changes with the key.
+    # The secret is derived, not stored, so it survives the loss of the state and changes with the API key.
     secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()
     return f"{target.callback_base}{CALLBACK_PATH}{secret[:40]}"
 

@@ -1,7 +1,7 @@
 """Reads YAML text as plain values, each with its line number.
 
-Like in editors, plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings). Anchors, aliases
-and merges (`<<`) work, but documents that would grow too large are refused.
+As in editors, plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings). Anchors, aliases and
+merges (`<<`) work, but documents that would grow too large are refused.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def read_yaml(text: str) -> Tree:
         root: yaml.Node | None = yaml.compose(text, _Loader)
     except RecursionError:
         raise UnreadableConfig(None, "is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: escapes beyond Unicode
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # for escapes beyond Unicode
         raise _sentence(error, text) from None
     builder = _TreeBuilder()
     if root is not None:
@@ -182,13 +182,13 @@ class _TreeBuilder:
             if key.value == "<<" and key.style is None:
                 self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
                 merged.extend(self._merged(child, loc))
-            elif key.value in value:  # YAML forbids it, PyYAML silently uses the last one
+            elif key.value in value:  # YAML forbids this, but PyYAML silently uses the last value
                 key_loc = (*loc, key.value)
                 message = f"is set twice, first on line {self.tree.lines[key_loc]}; keep only one of them"
                 self.tree.notes.append((key_loc, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
-        for key, child in merged:  # last, since the block's own key wins over a merged one
+        for key, child in merged:  # last, because the block's own key wins over a merged one
             if key.value not in value:
                 value[key.value] = self._entry(key, child, loc)
         return value
@@ -198,7 +198,7 @@ class _TreeBuilder:
         return self.build(child, (*loc, key.value))
 
     def _named(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """Yield the entries whose keys are words."""
+        """Yield the entries whose keys are plain words."""
         for key, child in node.value:
             if isinstance(key, yaml.ScalarNode) and _is_text(key.value):
                 yield key, child
