@@ -326,7 +326,7 @@ class ListenerApp:
                 async def links_of(hit: FoundDocument) -> dict[str, str] | None:
                     return await self._vaults.links(hit.folder, hit.path) if hit.can_be_opened else None
 
-                # All at once, so that they share the check of their folder.
+                # Create all links at once, so that hits in the same folder share a check.
                 for fields, links in zip(listed, await asyncio.gather(*map(links_of, hits)), strict=True):
                     fields["links"] = links
             return json_answer({"hits": listed, "notes": notes, "more": more})
@@ -532,7 +532,7 @@ class ListenerApp:
     async def _payload_of(self, request: Request) -> dict[str, Any]:
         """Return the body of a request from our own page.
 
-        Refuse requests that a browser may have sent for a page of another site.
+        Refuse requests that a browser may have sent on behalf of another site's page.
         """
         headers = request.headers
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -602,8 +602,8 @@ class ListenerApp:
         await self._write(mirror, lambda tx, _number, now: tx.inbox.post(verb, mirror, args, now))
 
     async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], None]) -> None:
-        """Run `change` with the id of the mirror (or of any mirror, if `mirror` is None) and the time, and
-        wake the daemon.
+        """Call `change` with the mirror's id (any mirror's id if `mirror` is None) and the time, then wake
+        the daemon.
 
         Raises `StateError`.
         """

@@ -44,7 +44,7 @@ class AccessControl:
     """Checks each request.
 
     `token` returns the current token. If that is None, only requests whose Host is this machine are allowed,
-    or none if `needs_token` is set.
+    or no requests at all if `needs_token` is set.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class AccessControl:
 def shows_token(authorization: str, token: Secret) -> bool:
     """Return whether the request includes the token.
 
-    It may be a bearer token, or the password for any username, which is how browsers send it.
+    The token may be a bearer token, or the password for any username, which is how browsers send it.
     """
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":

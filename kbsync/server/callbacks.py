@@ -87,12 +87,12 @@ class CallbackRoute:
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """Return 200 for any body, so that the service doesn't send it again.
+        """Return 200 for any body, so that the service doesn't repeat the callback.
 
         Return 404 for an unknown path.
         """
         received, mirror = request.path_params["secret"].encode(), None
-        # Compare with all, so that a wrong secret takes as long as the correct one.
+        # Compare with all secrets, so that a wrong one takes as long to check as the correct one.
         for name, secret in self.secrets.items():
             if hmac.compare_digest(received, secret.reveal().encode()):
                 mirror = name

@@ -82,7 +82,7 @@ class Vaults:
         links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
         if not path.endswith(".md") or not str(absolute).isprintable():
             return links
-        # One check at a time for each folder: on a dead mount it never ends.
+        # Run one check at a time for each folder, because a check on a dead mount never ends.
         if (check := self._checks.get(folder)) is None:
             check = asyncio.create_task(asyncio.to_thread((folder / ".obsidian").is_dir))
             self._checks[folder] = check

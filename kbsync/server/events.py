@@ -167,7 +167,7 @@ class EventStream:
                     await give({"type": "http.response.body", "body": event, "more_body": True})
             await give({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:  # the client reads nothing
-            # A graceful close would wait for it forever.
+            # A graceful close would wait for the client forever.
             scope.get(ABORT, lambda: None)()
             await leaving
         finally:

@@ -59,8 +59,8 @@ class Readiness:
         for run in runs:
             try:
                 obstacle = await run.store.read(partial(find_halt, mirror=run))
-                # One full comparison whose work is done is enough; later changes don't make the mirror
-                # unready again.
+                # One full comparison, with all of its work done, is enough. Later changes don't make the
+                # mirror unready again.
                 is_open = obstacle is None and not run.is_paused and run not in self._passed
                 if is_open and run.has_compared and run.bound is not None and await run.bound.is_done():
                     self._passed.add(run)
@@ -109,7 +109,7 @@ class HealthRoutes:
             why = f"the mirrors' event loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
         if not mirrors:
-            # Before the mirrors start, and while the state can't be opened.
+            # The mirrors haven't started yet, or the state can't be opened.
             return json_answer({"ready": False, "detail": "no mirror is running", "mirrors": []}, 503)
         is_ready = not any(mirror.obstacle for mirror in mirrors)
         payload = {"ready": is_ready, "mirrors": [mirror.to_json() for mirror in mirrors]}

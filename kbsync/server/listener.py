@@ -71,7 +71,7 @@ class TimeoutProtocol(H11Protocol):
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
         if silent and len(connections) >= MAX_CONNECTIONS:
             oldest = silent[min(silent)]
-            # uvicorn counts the connection until the loop's next turn.
+            # uvicorn counts the connection until the loop's next iteration.
             connections.discard(oldest)
             oldest.transport.abort()
 
@@ -278,7 +278,7 @@ class HttpListener:
         try:
             await asyncio.to_thread(thread.start)
         except BaseException:
-            # Even if cancelled, because only this call knows the thread.
+            # Stop the thread even if this call is canceled, because nothing else knows the thread.
             await asyncio.to_thread(thread.stop)
             raise
         self._app, self._thread, self._http = app, thread, http
@@ -295,7 +295,7 @@ class HttpListener:
     async def keep(self) -> None:
         """Keep the monitor's heartbeat going, and restart a listener that ended unexpectedly.
 
-        Run until cancelled.
+        Run until canceled.
         """
         beating = asyncio.create_task(self.monitor.keep())
         try:
@@ -317,7 +317,7 @@ class HttpListener:
                 log.error("listener.failed", listen=http.listen, detail=str(error))
 
     async def end(self) -> None:
-        """Close the listener. May be called again."""
+        """Close the listener. Safe to call more than once."""
         thread, app = self._thread, self._app
         self._thread = self._app = self._http = None
         if thread is not None:

@@ -227,7 +227,7 @@ class LoopMonitor:
         return self.silence < STALLED_AFTER
 
     async def keep(self) -> None:
-        """Record heartbeats until cancelled."""
+        """Record heartbeats until canceled."""
         while True:
             self.beat()
             await asyncio.sleep(BEAT_EVERY)

@@ -185,7 +185,7 @@ class PendingNotices:
     def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
         """Record that a notification was delivered, or that it must be sent again after a pause.
 
-        The pauses become longer.
+        Each pause is longer than the previous one, up to a limit.
         """
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
@@ -216,7 +216,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         )
     )
     try:
-        # Shielded, because a command whose start is cancelled halfway would keep running.
+        # Shielded, because a command whose start is canceled halfway would keep running.
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
         with contextlib.suppress(OSError):
@@ -259,7 +259,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     headers = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}
     try:
         async with asyncio.timeout(limit):
-            # In a thread, because it reads the certificates of all authorities.
+            # Use a thread, because creating the client reads all CA certificates.
             client = await asyncio.to_thread(make_client)
             posting = client.stream("POST", url, content=body, headers=headers, auth=connection.NO_AUTH)
             async with client, posting as answer:
@@ -321,7 +321,7 @@ class Notifications:
             self._pending.failed(mirror, document, fix, self._steady(), self._wall())
 
     async def keep(self) -> None:
-        """Check the mirrors and send notifications until cancelled.
+        """Check the mirrors and send notifications until canceled.
 
         On cancellation, also kill a running command.
         """
@@ -339,7 +339,7 @@ class Notifications:
             return
         self._pending.keep_only(list(self._runs))
         for name, run in list(self._runs.items()):
-            # Before that, the state still has the halt of an earlier process.
+            # Earlier, the state may still have the halt of a previous process.
             if run.halts.is_current or run.halts.write_error or run.has_compared:
                 with contextlib.suppress(StateError):  # the mirror itself logs the error
                     halt = await run.store.read(partial(find_halt, mirror=run))
@@ -349,7 +349,7 @@ class Notifications:
             self._pending.record_delivery(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
-        """Deliver a notification at once, by command and by POST. One success is enough."""
+        """Deliver a notification by command and by POST at the same time. One success is enough."""
         body = body_of(notice)
         channels: list[tuple[str, Awaitable[None]]] = []
         if config.command is not None:

@@ -29,7 +29,7 @@ async def body_of(
 
 def json_answer(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a response with JSON in plain ASCII."""
-    # File names may contain bytes that aren't Unicode, which only an escape can express.
+    # File names may contain bytes that aren't Unicode, which JSON can express only as an escape.
     return Response(json.dumps(payload).encode("ascii"), status, headers, "application/json")
 
 
