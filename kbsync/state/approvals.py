@@ -59,15 +59,15 @@ class Holds(Table):
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
         """Return the batches with deletions that are neither held nor carried out.
 
-        `decided`: whether to return the batches that kbsync has decided on, or the others.
+        `decided`: whether to return only the batches that kbsync has decided on, or only the others.
         """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Return the questions of this kind, oldest first.
+        """Return the questions of this kind that await the user's answer, oldest first.
 
-        A question about deletions counts once all of them are held.
+        A question about deletions is included only once all of its deletions are held.
         """
         is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
         return self._select(

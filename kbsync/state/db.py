@@ -94,8 +94,8 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A disk error may have ended it already. A second error would hide the first, as in apsw's own
-        # context manager.
+        # A disk error may have ended the transaction already. A second error would hide the first, as it does
+        # in apsw's own context manager.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -106,7 +106,7 @@ def empty_wal(connection: apsw.Connection) -> bool:
 
     Return False if a reader or a full disk prevents that.
     """
-    # SQLite overwrites deleted data in the file immediately (`secure_delete`), but in the WAL only here.
+    # SQLite overwrites deleted data in the file immediately (`secure_delete`), but data in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -152,7 +152,7 @@ def _set_up(connection: apsw.Connection) -> None:
     """Configure the connection to write only inside the file's folder, and to plan each statement once for
     all values.
     """
-    # Temporary files would hold private data, and a read-only root has no room for any.
+    # Temporary files would contain private data, and a container with a read-only root has no place for them.
     connection.pragma("temp_store", 2)
     # The "query planner stability guarantee": without it SQLite often recompiles a statement when its values
     # change, which takes longer than most of our statements.
@@ -269,7 +269,9 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a database and its WAL files to the first free `….damaged-<n>`. Return that path."""
+    """Rename a database and its WAL files to the first free `….damaged-<n>`. Return the new path of the
+    database itself.
+    """
     numbered = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
     aside = next(candidate for candidate in numbered if not candidate.exists())
     for suffix in ("", "-wal", "-shm"):

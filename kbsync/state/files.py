@@ -90,7 +90,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the id of the row. It is queried only once per directory and transaction."""
+        """Return the id of the directory's row. The id is queried only once per directory and transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -107,7 +107,9 @@ class Folders:
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
-        """Return the id of the row. If the row is new, create it along with its ancestors."""
+        """Return the id of the directory's row. If there is no row yet, create it along with the rows of its
+        ancestors.
+        """
         number = self.id(mirror, path)
         if number is not None:
             return number
@@ -141,8 +143,8 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def mark_mounts_changed(self, mirror: int, path: str) -> None:
-        """Record that the mounts in the directory's subdirectories have changed, until those are listed
-        again.
+        """Record that the mounts in the directory's subdirectories have changed, until these subdirectories
+        are listed again.
         """
         where = "is_mount = 0 AND path <> ? AND id IN (SELECT id FROM tree)"
         sql = f"{SUBTREE} UPDATE folder SET is_mount = 2 WHERE {where}"  # noqa: S608 - ours
@@ -186,7 +188,7 @@ class Folders:
     def below(self, mirror: int, path: str) -> list[FolderRow]:
         """Return the stored subdirectories of a directory, except for excluded ones.
 
-        Each `path` is only the name.
+        Each `path` contains only the name.
         """
         sql = (
             "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded, c.mount FROM folder c"
@@ -236,7 +238,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return the path of a directory as lists show it, so that it differs from the path of a file."""
+    """Return the path of a directory as lists show it: with a final slash, unlike the path of a file."""
     return f"{path}/" if path else "./"
 
 
@@ -268,7 +270,7 @@ _BY_FOLDER = "folder f CROSS JOIN entry e ON e.folder = f.id"
 _NOTED = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
 _RACY = "entry e INDEXED BY entry_racy CROSS JOIN folder f ON e.folder = f.id"
 _BY_INO = "entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
-# Repeats the condition of the index literally, so that SQLite uses it.
+# Repeats the condition of the index literally, so that SQLite uses the index.
 _IS_NOTED = "e.status IN (1, 2, 3, 4)"
 _MISSED = (
     "FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
@@ -406,7 +408,7 @@ class Entries:
 
     def forget_first_misses(self, mirror: int) -> None:
         """Discard the times of first checks, because a new process has to make both checks itself."""
-        # Check pending files again, regardless of their stamp: missed files start no work.
+        # Check pending files again, regardless of their stamp: files that a check missed start no work.
         self._db.execute(
             "UPDATE entry INDEXED BY entry_missing SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
             " size = iif(status = ?, -1, size) WHERE presence = 1"
@@ -424,7 +426,7 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """Let the first check that missed a file count from `now`."""
+        """Treat the first check that missed a file as if it had taken place at `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
@@ -450,7 +452,7 @@ class Entries:
         return None if row is None else row[0]
 
     def waiting(self, mirror: int, limit: int) -> list[FileRow]:
-        """Return pending or indexing files, those with the longest wait first."""
+        """Return pending or indexing files, starting with the longest wait."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
         where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
         return list(self._select(source, where, (mirror,), limit))
@@ -549,7 +551,7 @@ class Entries:
     def _select(
         self, source: str, where: str, values: tuple[object, ...], limit: int = -1
     ) -> Iterator[FileRow]:
-        """Yield at most `limit` rows; -1: all."""
+        """Yield at most `limit` rows, or all rows if `limit` is -1."""
         sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
         rows = self._db.execute(sql, (*values, limit))
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
@@ -569,7 +571,8 @@ class Entries:
         """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite
         returns them.
         """
-        # Skip deleted files: if one comes back, even unchanged with its mount, that is a change.
+        # Skip deleted files: if a file comes back, even unchanged when its disk is mounted again, that is a
+        # change.
         return self._db.execute(
             "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
@@ -583,7 +586,7 @@ class Entries:
         return digest
 
     def record_digest(self, mirror: int, folder: str) -> None:
-        """Record the digest of `rows`. The schema removes it when one of them changes."""
+        """Record the digest of `rows`. When a row changes, a trigger removes the digest."""
         sql = "UPDATE folder SET files_digest = ? WHERE mirror = ? AND path = ?"
         self._db.execute(sql, (digest_of(self.rows(mirror, folder)), mirror, bind(folder)))
 

@@ -1,7 +1,7 @@
 """Documents that forgotten mirrors left behind in their knowledge bases.
 
-The state keeps only ids and bases, which prove that kbsync may still delete these documents (promise 6). They
-don't contain file names.
+The state keeps only ids and bases, which prove that kbsync may still delete these documents (promise 6). It
+doesn't keep file names.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Forgotten(Table):
         ]
 
     def documents(self, base: int, after: str = "", limit: int = 500) -> list[str]:
-        """Return a page of ids above `after`, in order."""
+        """Return a page of ids above `after`, in ascending order."""
         rows = self._db.execute(
             "SELECT d.remote_id FROM forgotten_document d JOIN forgotten f ON f.id = d.forgotten"  # noqa: S608
             f" WHERE f.id = ? AND d.remote_id > ? AND {_UNCLAIMED} ORDER BY d.remote_id LIMIT ?",

@@ -1,5 +1,5 @@
-"""The history of each mirror's documents: what kbsync did, without their text, limited in age and number of
-entries.
+"""The history of each mirror's documents: what kbsync did with them, but not their text. The age and the
+number of entries are limited.
 
 Each entry is written in the same transaction as its change, so a crash can neither lose nor add one.
 """

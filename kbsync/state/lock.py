@@ -49,7 +49,7 @@ class Holder:
     only: tuple[str, ...] = ()
 
     def serves(self, mirror: str) -> bool:
-        """Return whether the process works on this mirror from its config."""
+        """Return whether the process runs this mirror, which is in its config."""
         return not self.only or mirror in self.only
 
 
@@ -134,7 +134,8 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
     except OSError:
         return None
     for *_, process, inode, _, _ in locks:
-        # Btrfs reports different devices for files and for the kernel's locks, so inode and process decide.
+        # Btrfs reports different devices for files and for the kernel's locks, so compare only the inode and
+        # the process.
         if inode in note.kernel_ids or (process == note.process and inode.endswith(f":{note.number}")):
             return Holder(int(process), note.since, keeps_running=not note.is_task, only=note.only)
     # `/proc/locks` omits locks held in another container; on the host it lists all.
@@ -191,7 +192,7 @@ def _has_ended(note: _Note) -> bool:
 
 
 def _namespace() -> str:
-    """Return the namespace of the processes visible to this one, or '' if it has no number."""
+    """Return the number of the namespace of the processes visible to this one, or '' if unknown."""
     with contextlib.suppress(OSError):
         return str(NAMESPACE.stat().st_ino)
     return ""
@@ -242,20 +243,18 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def fault_of(state_dir: Path, path: Path) -> str:
-    """Return why the user of the directory can't use the `path` in it."""
+    """Return why the directory's user can't use `path`, which is in the directory."""
     owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
 def fix_for(state_dir: Path, path: Path) -> str:
-    """Return the command that lets the user of the directory use the `path` in it, and everything else
-    there.
-    """
+    """Return the command that lets the directory's user use `path` and everything else in the directory."""
     user, where = user_of(state_dir), shell_word(str(state_dir))
     is_theirs = user_name(path.lstat().st_uid) == user
     return f"chmod -R u+rwX {where}" if is_theirs else f"sudo chown -R {user} {where}"
 
 
 def refusal(state_dir: Path, path: Path) -> ForeignError:
-    """Return the error for a `path` in the directory that the current user can't use."""
+    """Return the error for `path`, which is in the directory but can't be used by the current user."""
     return ForeignError(f"{printable(fault_of(state_dir, path))}; run: {fix_for(state_dir, path)}")

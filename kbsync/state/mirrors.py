@@ -19,7 +19,9 @@ from kbsync.state.db import Table, bind, unbind
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a mirror is halted: the reason as in the contract, a sentence, and a command that may fix it."""
+    """Why a mirror is halted: the reason as defined in the contract, a sentence, and a command that may fix
+    it.
+    """
 
     reason: str
     detail: str
@@ -253,15 +255,15 @@ class Mirrors(Table):
 class MirrorFact(StrEnum):
     """Facts about a mirror."""
 
-    AUDIT = "audit"  # findings of the last one
-    AUDIT_REQUEST = "audit-request"  # the message that requests the next one
+    AUDIT = "audit"  # findings of the last audit
+    AUDIT_REQUEST = "audit-request"  # the message that requests the next audit
     BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
     DECISION_TERMS = "terms"  # the terms under which its files were decided
     PAUSE = "pause"  # see `Pauses`
     RESUMED = "resumed"  # when a user last ended a pause, if that was in quiet hours
-    SCANS = "scans"  # "yes" if scanned pages were read when it last ran
-    NOTE = "note"  # its target's last notice while work continues
-    SETTINGS = "settings"  # the part of the terms that a person sets
+    SCANS = "scans"  # "yes" if scanned pages were read when the mirror last ran
+    NOTE = "note"  # the target's last notice that didn't halt the mirror
+    SETTINGS = "settings"  # the part of the terms that the user sets
 
 
 DAEMON = 0
@@ -271,16 +273,16 @@ DAEMON = 0
 class DaemonFact(StrEnum):
     """Facts about the daemon that uses the state."""
 
-    REFUSED_CONFIG = "refused"  # why it refused the current config
+    REFUSED_CONFIG = "refused"  # why the daemon refused the current config
 
 
 class BindingFact(StrEnum):
     """Facts about a binding."""
 
-    LAG = "lag"  # the lag of its list
-    REVISION = "revision"  # the highest known revision of its base
-    TIMES = "times"  # whether its times agree with the clock
-    WRITER = "writer"  # the states that wrote there last
+    LAG = "lag"  # the lag of the base's list
+    REVISION = "revision"  # the highest known revision of the base
+    TIMES = "times"  # whether the base's times agree with the clock
+    WRITER = "writer"  # the states that last wrote to the base
 
 
 class Meta(Table):
@@ -313,8 +315,7 @@ MAX_PAUSE = 366 * 86400.0
 class Pause:
     """A pause of a mirror, with the times when it began and when it ends by itself, in epoch seconds.
 
-    `until` is None if only a user can end it. `is_quiet`: whether it was begun by quiet hours and not by a
-    user.
+    `until` is None if only a user can end it. `is_quiet`: whether quiet hours began it, rather than a user.
     """
 
     since: float

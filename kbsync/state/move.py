@@ -36,7 +36,7 @@ def obstacle(source: Path, state: Path, name: str) -> str:
     """Return why the mirror in the state `source` can't move into `state` under the name `name`, or '' if it
     can.
 
-    The caller holds the locks of both. Raises `StateError`.
+    The caller holds the locks of both states. Raises `StateError`.
     """
     with _both(source, state) as connection:
         conflict = connection.execute(
@@ -62,7 +62,8 @@ def is_moved(source: Path, state: Path) -> bool:
 def move_mirror(source: Path, state: Path, name: str) -> None:
     """Copy all rows of the state `source`, which has one mirror, into `state` under the name `name`.
 
-    `state` has no such mirror (see `obstacle`). The caller holds the locks of both. Raises `StateError`.
+    `state` has no such mirror (see `obstacle`). The caller holds the locks of both states. Raises
+    `StateError`.
     """
     with _both(source, state) as connection:
         highest = {
@@ -79,7 +80,7 @@ def move_mirror(source: Path, state: Path, name: str) -> None:
 
 @contextmanager
 def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
-    """Yield one connection to both states. The state `source` is attached under that name."""
+    """Yield one connection to both states. The state `source` is attached as the database `source`."""
     for path in (source, state):
         StateStore(path).close()  # upgrades both to the current tables
     with state_errors(state), closing(open_writer(state)) as connection:

@@ -56,7 +56,7 @@ class SnapshotReader(Protocol):
 def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
     """Return the result of `work`, which runs on a consistent snapshot.
 
-    If it raises, its writes are undone.
+    If `work` raises an exception, its writes are undone.
     """
     with transaction(connection):
         return work(Tx(connection))
@@ -126,7 +126,7 @@ class ReadOnlyState:
 
         False for a copy, and for a restored file once it is in use.
         """
-        # A restored file is read as one that nobody writes to.
+        # A restored file is opened as one that nobody writes to.
         is_unchanged = not self.is_restored or schema.is_restored(self.path)
         return self._identity is not None and identity(self.path) == self._identity and is_unchanged
 

@@ -214,7 +214,7 @@ def migrate(connection: apsw.Connection) -> None:
     while (version := version_of(connection)) < VERSION:
         with transaction(connection, "BEGIN IMMEDIATE"):
             if version_of(connection) != version:
-                continue  # another process took this step meanwhile
+                continue  # another process did this step meanwhile
             if version:
                 connection.execute(MIGRATIONS[version - OLDEST])
                 connection.pragma("user_version", version + 1)
@@ -226,7 +226,8 @@ def migrate(connection: apsw.Connection) -> None:
 
 def choose_next_upload(connection: apsw.Connection) -> None:
     """Make the upload ids of each state start at a random number."""
-    # Upload ids are marks at a target, so other documents must never get the ids of a lost state (promise 6).
+    # Upload ids mark our documents at a target, so no other document may ever get an id from a lost state
+    # (promise 6).
     import secrets
 
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
@@ -257,10 +258,10 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
     """Raise `DamagedError` for a foreign file or missing tables, or `UsageError` for a file from a newer
     kbsync version.
     """
-    with transaction(connection):  # one snapshot: the file may be under creation
+    with transaction(connection):  # one snapshot: another process may be creating the file
         version = version_of(connection)
         existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    # In other schemas only these three are certain.
+    # In other schemas, only these three tables are certain to exist.
     required = _CREATED_NAMES if version == VERSION else {"meta", "mirror", "upload"} if version else set()
     if 0 < version < OLDEST:
         raise DamagedError(f"{path} was written by kbsync before its first release")
@@ -275,7 +276,7 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
     """Raise `DamagedError` if the file is damaged, before kbsync uses it."""
     if path.stat().st_size > CHECK_UP_TO:
-        return  # SQLite detects damage when it reads
+        return  # SQLite detects damage when it reads the file
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
@@ -290,7 +291,7 @@ def is_restored(path: Path) -> bool:
 
 def catch_up(connection: apsw.Connection) -> None:
     """Prepare a restored file, which lacks the changes since it was written."""
-    # Adopt the bases' documents again, and give no upload a number used since.
+    # Adopt the bases' documents again, and don't reuse the id of an upload that was created since then.
     with transaction(connection):
         connection.execute("UPDATE binding SET adopted = 0")
         choose_next_upload(connection)

@@ -1,9 +1,9 @@
 """The rest of the program's interface to the state file: `write` and `read`, without SQLite's details.
 
 One thread makes all writes. Writes that arrive close together share one commit, each in its own savepoint,
-and `write` returns only after its commit is on disk: then the caller may act on it (promise 3). Reads run on
-another connection in another thread, so they wait neither for a writer nor for threads blocked by a slow
-disk.
+and `write` returns only after its commit is on disk, so that the caller may then act on it (promise 3). Reads
+run on another connection in another thread, so they wait neither for a writer nor for threads blocked by a
+slow disk.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class StateStore:
         return await asyncio.wrap_future(self.submit(work))
 
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
-        """Do the same as `write`, but for threads. The future completes after the commit."""
+        """Like `write`, but for callers in other threads. The future completes after the commit."""
         future: Future[T] = Future()
         with self._submit_lock:  # don't queue a job after the last commit: it would never run
             if not self._is_closed:
@@ -123,7 +123,7 @@ class StateStore:
         return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
-        """Do the same as `read`, but for threads. The result must not be a lazy iterator."""
+        """Like `read`, but for callers in other threads. The result must not be a lazy iterator."""
         with self._read_lock, self.state_errors():
             if self._is_closed:
                 raise self._closed()
@@ -161,7 +161,7 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Do the same as `aclose`, but for threads. Safe to call more than once.
+        """Like `aclose`, but for callers in other threads. Safe to call more than once.
 
         The holder of the lock erases deleted data from the WAL.
         """
@@ -169,10 +169,10 @@ class StateStore:
             self._is_closed = True
         self._writes.shutdown()
         self.readers.shutdown(wait=False, cancel_futures=True)
-        with self._read_lock:  # a read whose caller was cancelled may still run
+        with self._read_lock:  # a read whose caller was canceled may still be running
             self._reader.close()
         if self._holds_lock:
-            with suppress(apsw.Error):  # a damaged file, or one that is closed
+            with suppress(apsw.Error):  # the file is damaged or already closed
                 empty_wal(self._writer)
         self._writer.close()
 
@@ -182,7 +182,7 @@ class StateStore:
         This is called once for each write, so an earlier call may already have done its work.
         """
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        # Skip a write whose caller was cancelled while it waited; from here on, it can't be cancelled.
+        # Skip a write whose caller was canceled while it waited. From here on, the write can't be canceled.
         jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]
         if jobs:
             self._commit_group(jobs)

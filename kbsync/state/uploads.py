@@ -154,7 +154,7 @@ class Uploads(Table):
         limit: int,
         ranks: tuple[float, float] = (0.0, math.inf),
     ) -> list[Upload]:
-        """Return the rows in a state that are due, with the smallest rank first.
+        """Return the rows in a state that are due, lowest rank first.
 
         `ranks`: the lower bound and the exclusive upper bound.
         """
@@ -177,9 +177,9 @@ class Uploads(Table):
     ) -> DueWork:
         """Return all rows that are due at `now` (wall seconds) and not being worked on.
 
-        `requests`: how many documents of a lane fit. `polls`: how many seconds to look ahead for polls, or
-        None if no poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads
-        that are being worked on.
+        `requests`: the maximum number of documents per lane. `polls`: how many seconds to look ahead for
+        polls, or None if no poll may start now. `lists`: whether a check for lost uploads may start. `busy`:
+        uploads that are being worked on.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -191,15 +191,15 @@ class Uploads(Table):
 
         unsure_or_lost: list[Upload] = []
         if lists and due(UploadState.UNSURE, 1):
-            # One list covers all, so if one unsure upload is due, check for every other one too.
+            # One list covers all uploads, so if one unsure upload is due, check for all the others too.
             unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=UNSURE_BATCH)
             unsure_or_lost = [row for row in unsure if row.id not in busy]
         elif lists:
-            # Every check covers all that were lost or deleted long ago anyway.
+            # Every check covers all uploads that were lost or deleted long ago anyway.
             unsure_or_lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
         indexing: list[Upload] = []
         if polls is not None and due(UploadState.INDEXING, 1):
-            # One request can cover many: also ask about those that will soon be due.
+            # One request can cover many documents, so also ask about those that will soon be due.
             indexing = due(UploadState.INDEXING, POLL_BATCH, ahead=polls)
         sends = {lane: due(UploadState.INTENDED, requests, lane=lane) for lane in SENDS}
         return DueWork(
@@ -232,7 +232,7 @@ class Uploads(Table):
         times = (
             None if lost is None else max(lost, earliest_list),
             None if polls is None else max(polls, earliest_poll),
-            # Uploads given up or deleted cause no wake-up, because other checks cover them.
+            # Uploads that were given up or deleted cause no wake-up, because other checks cover them.
             first(*TO_BE_DONE),
         )
         return min((time for time in times if time is not None), default=None)
@@ -270,7 +270,7 @@ class Uploads(Table):
         self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
 
     def retry_now(self, mirror: int, binding: int, now: float) -> None:
-        """Make uploads due now that the target couldn't accept during an earlier run.
+        """Make uploads due now if the target couldn't accept them during an earlier run.
 
         Pauses after a lost response or a refusal continue.
         """
@@ -288,7 +288,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def unanswered(self, mirror: int, binding: int) -> set[int]:
-        """Return sent uploads that the target is or may be still working on."""
+        """Return the sent uploads that the target is, or may still be, working on."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state {_in(IN_FLIGHT)} AND phase NOT IN (?, ?)"
@@ -352,7 +352,7 @@ class Uploads(Table):
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int) -> dict[int, int]:
-        """Return, by binding, how many documents of a mirror are provably ours according to the rows."""
+        """Return how many of a mirror's documents are provably ours according to the rows, by binding."""
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
             f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(PROVEN)} GROUP BY binding"
@@ -445,7 +445,7 @@ class Uploads(Table):
     # ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """Record that no document at the target has the right name any more, and drop intended uploads."""
+        """Record that no document at the target has the right name anymore, and drop intended uploads."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))
@@ -505,13 +505,13 @@ class Uploads(Table):
         return True
 
     def lose(self, mirror: int, binding: int) -> None:
-        """Record that the base of this binding no longer exists, and neither do its documents."""
+        """Record that this binding's base and its documents no longer exist."""
         self._db.execute(
             "UPDATE upload SET state = 12, due_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
             (mirror, binding),
         )
-        # If it comes back, from a backup or with its disk, its documents are adopted.
+        # If the base comes back, from a backup or with its disk, its documents are adopted.
         self._db.execute("UPDATE binding SET adopted = 0 WHERE id = ?", (binding,))
 
     def prune(self, before: float) -> None:
