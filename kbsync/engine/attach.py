@@ -195,7 +195,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
                 continue
             tx.uploads.add(adopting(binding, claim, journal.timing.now))
 
-    # A crash in the middle costs a second listing: documents that have a row are not new.
+    # After a crash in the middle, the list is read again. Documents that already have a row aren't new then.
     async for claims in read_list(binding, target, store.read):
         listed_ids.update(claim.remote_id for claim in claims)
         changed = [claim for claim in claims if claim.is_new or claim.is_overtaken or claim.moved_to]
@@ -205,8 +205,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
 
     def end(tx: Tx) -> None:
         tx.mirrors.set_adopted(binding.id)
-        # Recorded only now: after being killed, kbsync must notice again that an older copy replaced the
-        # base.
+        # Record the revision only now: if kbsync is killed before this, it must notice again that an older
+        # copy replaced the base.
         _note_revision(tx, binding.id, target)
         mark_undecided(tx, binding.mirror)
 
@@ -244,7 +244,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
-    """Return a new ADOPTING row for a document in the base that is possibly ours."""
+    """Return a new ADOPTING row for a document in the base that may be ours."""
     listed, path = claim.listed, claim.path
     is_signed = binding.limits.marks and listed.upload_id is not None
     is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.OURS_UNNEEDED
@@ -439,8 +439,8 @@ async def _count_documents(
 
     If its own document count suggests that many documents are missing, use the number in its list instead.
     """
-    # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base keeps
-    # counting as emptied until its list says otherwise: our documents in the list exist.
+    # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base that
+    # seems emptied keeps counting as emptied until its list shows that our documents exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
     if binding is None or target.limits.embedded:
@@ -494,7 +494,7 @@ def _rebind(
             tx.uploads.lose(record.id, former.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
-    is_explained = is_repaired or is_older  # nobody deleted what an older copy never had
+    is_explained = is_repaired or is_older  # an older copy never had these documents
     if base.documents is not None and is_emptied(serving, base.documents) and not is_explained:
         raise base_emptied(settings.name, serving, serving - base.documents)
     note_left_behind(tx, record.id, binding)
@@ -532,7 +532,7 @@ def _take_over_rows(
     if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
         tx.mirrors.set_adopted(binding, adopted=False)
     if base.writer:
-        # If nothing is written after this opening, the next one still reports the earlier writer, so keep
+        # If nothing is written to the base this time, it still reports the earlier writer next time, so keep
         # both.
         tx.meta.set(BindingFact.WRITER, binding, "\n".join((base.last_writer, base.writer)))
 
@@ -546,7 +546,7 @@ def _note_revision(tx: Tx, binding: int, target: Target) -> None:
 def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
     """Return whether the base has had fewer changes than this state has recorded."""
     recorded = tx.meta.get(BindingFact.REVISION, binding)
-    # A base that is ahead is the one that the state knows: kbsync was killed before it recorded a change.
+    # A base with more changes is still the same base: kbsync was killed before it recorded a change.
     return bool(recorded) and base.revision is not None and base.revision < int(recorded)
 
 

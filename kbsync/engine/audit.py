@@ -174,7 +174,7 @@ class Audit:
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
-        """Return whether the list lacks one of our documents or has one too many."""
+        """Return whether the list lacks one of our documents or contains strays."""
         async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)
@@ -328,7 +328,8 @@ class Repairs:
         """
         binding, timing = self._journal.binding, self._journal.timing
         if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
-            # Work continued since it was listed: it may serve by now (promise 2).
+            # Work has continued since the document was listed, so the document may serve its path by now
+            # (promise 2).
             if any(row.state.serves or row.state.in_flight for row in rows):
                 return False
             if rows[0].state is not UploadState.RETIRING:
@@ -347,7 +348,7 @@ class Repairs:
         is_replaced = by_name and serving(self._journal.uploads(tx, stray.path)) is not None
         if not (binding.limits.embedded or is_orphan or is_replaced or self._original(tx, stray)):
             return False
-        # Without a recipe it cannot be mistaken for a document that a file needs.
+        # Without a recipe, this row can't be mistaken for the row of a document that a file needs.
         adopted = adopting(binding, replace(stray, listed=replace(stray.listed, recipe="")), timing.now)
         tx.uploads.add(lifecycle.retire(adopted, timing))
         tx.forgotten.claim(binding.id, stray.remote_id)
@@ -440,7 +441,7 @@ class RegularAudit:
         return mirror.has_compared and mirror.halt is None and not mirror.is_paused
 
     async def keep(self) -> None:
-        """Run an audit whenever one is due, until cancelled."""
+        """Run an audit whenever one is due, until canceled."""
         while True:
             try:
                 seconds = await self._until_due()
@@ -498,7 +499,7 @@ class RegularAudit:
         audit = Audit(binding, target, self._store.read, MAX_STRAYS)
         await audit.read_list()
         if await audit.has_doubts(started):
-            # The list may lag: wait that long, then query by id the documents that it lacks.
+            # The list may lag, so wait that long, then query the missing documents by their ids.
             await self._clock.sleep(self._journal.timing.horizon)
         self._check_halt()
         await self._refuse_emptied(audit, started)
@@ -511,7 +512,7 @@ class RegularAudit:
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
 
         def retire(kind: str, stray: Claim | None, tx: Tx) -> bool:
-            # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
+            # Delete only documents that this state uploaded. A user decides about lookalikes (promise 6).
             if stray is None or stray.row is None or stray.whose is not Whose.OURS_UNNEEDED:
                 return False
             row = tx.uploads.get(stray.row.id, UploadState.TOMBSTONE)

@@ -79,9 +79,9 @@ _closing: set[asyncio.Future[None]] = set()
 
 
 async def wait_until_open(opening: Awaitable[T], close: Callable[[T], Awaitable[None]]) -> T:
-    """Return the result of `opening`, which continues even if this call is cancelled.
+    """Return the result of `opening`, which continues even if this call is canceled.
 
-    A result that arrives after the cancellation is closed, because it may hold a lock that others need.
+    If the result arrives after the cancellation, close it, because it may hold a lock that others need.
     """
     task = asyncio.ensure_future(opening)
 
@@ -110,7 +110,7 @@ def bug_in_words(error: Exception) -> str:
 
 def log_bug(event: str, error: Exception, **log_fields: Any) -> str:
     """Log a bug in kbsync with its traceback, or a lack of memory with its reason. Return `bug_in_words`."""
-    # Imported here: a search doesn't need it.
+    # Imported late, because a search doesn't need it.
     import structlog
 
     log, words = structlog.get_logger("kbsync"), bug_in_words(error)

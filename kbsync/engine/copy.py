@@ -97,9 +97,9 @@ def _announce(
         same = next((here for here in rows_here if here.version == row.version), None)
         if same is not None and same.state in SEARCHABLE:
             present_count += 1
-        # Left to the next pass: it resolves unsure uploads and reports failed ones, and indexes documents
-        # from their files if the config now asks for other vectors or passages. An old version would replace
-        # a newer one that serves or is being sent.
+        # Leave these documents to the next pass. It resolves unsure uploads, reports failed ones, and indexes
+        # documents from their files if the config now asks for other vectors or passages. Copying an old
+        # version would replace a newer one that serves or is being sent.
         elif (
             (same is not None and same.state is not UploadState.INTENDED)
             or row.recipe != binding.recipe(row.path)
@@ -146,8 +146,8 @@ async def _send(
                 copied.remaining += 1
             case TargetError():
                 failed = outcome
-        # Not awaited, so that the next document is sent meanwhile. After a kill, kbsync searches for any
-        # document that wasn't recorded.
+        # Don't wait for this write, so that the next document is sent meanwhile. After a kill, kbsync
+        # searches for any document that wasn't recorded.
         recording.append(store.submit(partial(journal.record_put, number=new.id, outcome=outcome)))
         if failed is not None:
             break

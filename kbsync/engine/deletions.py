@@ -110,8 +110,8 @@ class Deletions:
         while rows := await self.store.read(
             lambda tx: tx.entries.missed_before(self._mirror, missed_by, PAGE)
         ):
-            # A moved file can be recognized by its inode once changing files elsewhere are read. Wait no
-            # longer than for a changing file, which may keep changing.
+            # A moved file can be recognized by its inode once the changing files elsewhere have been read.
+            # Limit the wait as for any changing file, because such a file may keep changing.
             now, changing_inodes = self.clock.steady(), self.changing_inodes()
             missed = {path: self._may_have_moved.pop(path, missed_at) for path, _, missed_at in rows}
             recent = now - settings.settle - settings.settle_longest
@@ -214,8 +214,8 @@ class Deletions:
     async def decide(self, *, now: bool = False) -> int:
         """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
 
-        They are all decided in one short transaction, but take effect in batches, even after a crash. Return
-        how many newly need approval.
+        One short transaction decides them all. They take effect in batches, even after a crash. Return how
+        many newly need approval.
         """
         n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours
@@ -345,10 +345,10 @@ class Deletions:
                     continue
                 desired = self.journal.desired(entry)
                 if desired.presence is Presence.GONE and path not in paths_without_file:
-                    desired = replace(desired, presence=Presence.PRESENT)  # it is back, or cannot be accessed
+                    desired = replace(desired, presence=Presence.PRESENT)  # it is back or inaccessible
                 if removal_cause(desired) and not desired.keeps:
                     self._release(tx, removal, upload)
-                elif desired.presence is not Presence.MISSING:  # its second check is pending
+                elif desired.presence is not Presence.MISSING:  # the second check is pending
                     tx.entries.doubt(self._mirror, path)  # the next scan checks it again
 
         if not await self.store.read(approved):
@@ -370,11 +370,11 @@ class Deletions:
 async def find_returned(
     store: StateStore, journal: Journal, rows: Sequence[Upload], identity: RootIdentity | None
 ) -> Mapping[int, bool]:
-    """Return the ids of rows whose missing file is back (True) or may be (False).
+    """Return the ids of the rows whose missing file is back (True) or may be back (False).
 
     Days may pass between the decision and the deletion, while the target is down or kbsync isn't running.
-    `identity`: the root's. If another folder is now at the root's path, no file counts as missing (promise
-    1).
+    `identity`: the root's identity. If another folder is now at the root's path, no file counts as missing
+    (promise 1).
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:

@@ -337,7 +337,7 @@ def _add_state(
         return
     evidence.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-    # Uploads in the base of the last pass; with a different target or prefix they do not count.
+    # Use the uploads in the base of the last pass, unless the target or the prefix has changed since then.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
         evidence.uploads = tx.uploads.at_path(record.id, binding.id, path)
     if (removal := tx.removals.get(record.id, path)) is not None:
@@ -349,7 +349,7 @@ def _add_state(
         evidence.similar_path = _find_similar(tx, record.id, path)
     evidence.halt = _halt(tx, settings, record, root, context)
     pause = tx.pauses.current(record.id, now)
-    # A single pass runs in quiet hours, too.
+    # A single pass runs even in quiet hours.
     evidence.pause = None if pause is not None and pause.is_quiet and not context.at_work else pause
     for folder_path in () if evidence.folder_problem else (path, *ancestors(path)):
         folder = tx.folders.get(record.id, folder_path)
@@ -414,7 +414,7 @@ def _halt(
     root: RootIdentity | RootError,
     context: CommandContext,
 ) -> Halt | None:
-    # The current root counts: it may have appeared or vanished since the last pass.
+    # Use the current root, because it may have appeared or vanished since the last pass.
     if isinstance(root, RootError):
         return as_halt(attach.root_missing(root), settings.name, context.command_line)
     difference, is_lost = attach.difference_from(record.root, root)

@@ -67,11 +67,11 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
-    """Return whether this is the base that the target opens, `actual`.
+    """Return whether this base is `actual`, the base that the target opens.
 
     Ids are valid only in their own base.
     """
-    # The id identifies a base that kbsync made, even if it moved since the last pass.
+    # The id identifies a base that kbsync created, even if the base has moved since the last pass.
     return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
 
 

@@ -125,7 +125,7 @@ class HaltState:
         """
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
-            # One more refusal is enough: a check costs one document, not five again.
+            # One more refusal is enough, so that a check costs one document, not five again.
             self.refused_labels = [""] * max(0, len(self.refused_labels) - 1)
             self._forget_problems()
             self.work = Work.FREE if self.halted.halt == BASE_MISSING else Work.TRYING
@@ -156,7 +156,7 @@ class HaltState:
             self.rounds += of_round
             self.jobs += not of_round
             self.failure = bug_in_words(error)
-            # The longest that a document which always fails can delay the others (promise 9).
+            # A document that always fails can delay the others for at most this long (promise 9).
             pause = pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
             self.not_before = now + pause
         return self.not_before - now
@@ -306,7 +306,7 @@ class Halts(HaltState):
         self.stored, self.write_error = halt, ""
 
     async def halt(self, error: Halted) -> None:
-        """Halt until a user acts, because the work can't continue without that."""
+        """Halt until a user acts, because the work can't continue otherwise."""
         self.stop(error)
         await self.show(self._describe(error))
 
@@ -319,7 +319,7 @@ class Halts(HaltState):
         await self.show(None)
 
     async def end_if_over(self) -> None:
-        """Remove the displayed halt if nothing stops the work any more."""
+        """Remove the displayed halt if nothing stops the work anymore."""
         if self.work is Work.FREE and self.stored is not None and not self.is_about(*PASSING):
             await self.show(None)
 

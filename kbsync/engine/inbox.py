@@ -192,8 +192,8 @@ class Inbox:
         def failed_before(after: int, tx: Tx) -> list[Upload]:
             return tx.uploads.failed_before(binding.mirror, binding.id, after, PAGE)
 
-        # Documents in progress get their tries back: they may have had the same problem, and would fail as
-        # soon as it is over.
+        # Documents in progress get their tries back, too. They may have had the same problem, and could
+        # otherwise fail as soon as the problem is over.
         for find, change in ((failed, release), (failed_before, forgive)):
             after, last = 0, await self._store.read(lambda tx: tx.uploads.highest())
             while after < last and (rows := await self._store.read(partial(find, after))):

@@ -134,7 +134,7 @@ class DocumentEvent:
 
     @property
     def replaced(self) -> bool:
-        """Whether it replaced an older version."""
+        """Whether the document replaced an older version."""
         return self.phases is not None and self.upload.predecessor is not None
 
 
@@ -150,7 +150,7 @@ class Remedy(enum.Enum):
     AWAITED = enum.auto()  # the account is full: wait until there is space
     NOT_OFFERED = enum.auto()  # the target doesn't support the request
     LATER = enum.auto()  # the request wasn't possible now, or it isn't this document's turn
-    QUEUED = enum.auto()  # it hasn't failed: the target is still finishing others from the same time
+    QUEUED = enum.auto()  # not a failure: the target is still finishing other documents from the same time
     ORPHAN = enum.auto()  # the target has a document with its text that no longer belongs to a file
 
 
@@ -350,7 +350,8 @@ class Journal:
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
         """Record that the file exists but is no longer selected."""
         stored = tx.entries.get(self.binding.mirror, path)
-        # Under an equal verdict it was deselected before: by an upgrade, for example, which deletes nothing.
+        # If the verdict is equal, the file was deselected before, for example by an upgrade, which deletes
+        # nothing.
         if stored is not None and stored.verdict != verdict:
             tx.entries.put(self.binding.mirror, replace(stored, verdict=verdict, by_person=by_person))
             self.decide(tx, path)
@@ -508,7 +509,7 @@ class Journal:
             case _:
                 return False  # already scheduled
         tx.uploads.save(changed)
-        rows[changed.id] = changed  # the start of the next action of this decision
+        rows[changed.id] = changed  # the next action of this decision starts from this row
         return True
 
     def intend(
@@ -579,7 +580,7 @@ class Journal:
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
                 if entry is not None and removal_cause(self.desired(entry)):
-                    # The predecessor's deletion needed approval, so the new document's does now.
+                    # The predecessor's deletion needed approval, so the new document's deletion does now.
                     tx.removals.inherit(old.id, upload.id)
                     upload = lifecycle.hold(upload)
                 tx.removals.release(old.id)
@@ -605,7 +606,7 @@ class Journal:
                 continue
             address, reason = addresses.get(number), ""
             if address is not None and tx.uploads.is_in_doubt(address):
-                # One after the other: if both responses were lost, their documents would be
+                # Send them one after the other: if both responses were lost, their documents would be
                 # indistinguishable.
                 reason = "waiting for another document with the same address"
             elif self.binding.texts_once:
@@ -630,7 +631,7 @@ class Journal:
         waiting_for_deletion = "waiting for another document with the same text to be deleted"
         if tx.uploads.is_retiring(mirror, binding, upload.digest):
             return waiting_for_deletion
-        # This reads many rows, so only after a refusal has shown that there is another document.
+        # This reads many rows, so do it only after a refusal has shown that there is another document.
         first = tx.uploads.find_serving(mirror, binding, upload.digest) if upload.repairs else None
         if first is None or first.path == upload.path:
             return ""
@@ -692,7 +693,8 @@ class Journal:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
                 if outcome.replaced:
-                    # The predecessor was deleted: despite any changes meanwhile, this one serves (promise 2).
+                    # The predecessor was deleted, so this document serves despite any changes in the meantime
+                    # (promise 2).
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
                 # The target may have given it a different name.
@@ -747,7 +749,7 @@ class Journal:
         else:
             tx.uploads.save(upload)
         self.decide(tx, upload.path)
-        # A document that we never requested was adopted, which is no event.
+        # A document that we never requested was adopted, which isn't an event.
         if upload.state is not UploadState.SERVING or upload.sent_at is None:
             return None
         event = self._make_event(upload)
@@ -759,7 +761,7 @@ class Journal:
         """Record that the file's old document was removed first.
 
         Until the new document is ready, searches find no version of the file. If the new document can't be
-        indexed, they never do.
+        indexed, they never will.
         """
         for old in self.uploads(tx, upload.path):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
@@ -806,7 +808,7 @@ class Journal:
                     reason=status.reason if status.pause else "",
                 )
                 tx.uploads.save(changed)
-                return None  # it changes nothing
+                return None  # the report changes nothing
         self._save_and_decide(tx, changed)
         return None
 
@@ -932,7 +934,8 @@ class Journal:
                 return None
         self._save_and_decide(tx, changed)
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
-            # It is resent. The count of losses continues, and too many of them fail the upload (promise 9).
+            # The document is resent. The count of losses continues, and too many losses fail the upload
+            # (promise 9).
             for row in self.uploads(tx, changed.path):
                 if row.state is UploadState.INTENDED and row.version == changed.version:
                     fresh = lifecycle.send_after_loss(row, changed, self.timing)
@@ -943,7 +946,8 @@ class Journal:
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> DocumentEvent | None:
         """Fail a web page whose response was lost, because an unproven document could be that page."""
-        # If sent again, it may exist twice; if adopted, it may be foreign (promise 6). So a user decides.
+        # If the page is sent again, it may exist twice; if the document is adopted, it may be foreign
+        # (promise 6). So a user decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))
             return None

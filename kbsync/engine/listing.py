@@ -54,7 +54,7 @@ class Whose(enum.Enum):
     (promise 6).
     """
 
-    ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
+    ROW = enum.auto()  # ours: an upload of this mirror that needs the document has its id
     OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is awaited
     OURS_UNNEEDED = enum.auto()  # ours, but not needed; proven by id, mark, lost upload's name or base
     PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror
@@ -283,7 +283,7 @@ def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> b
 def _fit_page(
     binding: Binding, address: str, listed: Listed, after: float | None, trusts_times: bool
 ) -> bool | None:
-    """Do the same as `_fit` for a link file's web page, created `after` seconds after the request.
+    """Like `_fit`, but for a link file's web page, created `after` seconds after the request.
 
     A list doesn't have our names for web pages. The proof is the page's address, if the list has it, and a
     creation time between the request and a while after it. Without both, the page stays in doubt: it may be
@@ -390,7 +390,7 @@ async def unlisted(
     `before`.
     """
     async for rows in uploads_in(binding, read, SERVING):
-        # Documents made while the list was read may be missing from it.
+        # Documents that were created while the list was being read may be missing from it.
         old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
         if unlisted_rows := [row for row in old if row.remote_id not in listed]:
             yield unlisted_rows

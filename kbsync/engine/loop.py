@@ -147,11 +147,11 @@ class MirrorLoop:
             # Pause before the next start; a new message ends the pause.
             until = self.mirror.clock.steady() + wait
             while not self.stop.is_set() and (remaining := until - self.mirror.clock.steady()) > 0:
-                self.mirror.wake.clear()  # a message or the end of the last run; the state shows which
+                self.mirror.wake.clear()  # set by a message or by the end of the last run
                 await self._rest_unwatched(min(CHECK_EVERY / 2, remaining))
                 if await self._newest_message() > newest_message:
                     break
-            # The config may be fixed by now; a new message comes from a user.
+            # A new message comes from a user, who may have fixed the config by now.
             if self.mirror.halt is not None and await self._newest_message() > newest_message:
                 await self._reload(ReloadScope.CONFIG)
             elif self.mirror.halts.is_about(CREDENTIALS):
@@ -245,7 +245,7 @@ class MirrorLoop:
         clock, name = self.mirror.clock, self.mirror.settings.name
         is_check_due = clock.steady() >= self._next_check
         if is_check_due:
-            # All mirrors at the same time, so that an idle daemon wakes up once.
+            # Check all mirrors at the same time, so that an idle daemon wakes up only once.
             self._next_check = (clock.steady() // CHECK_EVERY + 1) * CHECK_EVERY
         # A command may have been killed before it could wake this process.
         may_pause = bound.worker.is_paused or self.mirror.quiet_period() is not None
@@ -333,7 +333,7 @@ class MirrorLoop:
     async def _rest_unwatched(self, seconds: float) -> None:
         """Wait like `_rest`, then check for messages from commands, because no watcher reports those.
 
-        The first check always finds one.
+        The first check always reports a message.
         """
         await self._rest(seconds)
         self._wake_file.check()

@@ -77,7 +77,7 @@ async def _find_by_name(
     try:
         listed = [document for row in rows for document in await target.find(row.name)]
     except TargetError:
-        return None  # the query by name failed: the whole list decides, or reports the error
+        return None  # read the whole list instead, which may report the error
     matches = await _assign(binding, target, rows, await store.read(partial(identify_all, binding, listed)))
     return matches if all(match.listed is not None for match in matches) else None
 

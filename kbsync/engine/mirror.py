@@ -249,7 +249,7 @@ class BoundMirror:
             on_work=self._rows_written,
             keep=self.bodies.keep,
             report=self._count_events,
-            page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # only a daemon waits for turns
+            page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # in a daemon, turns wait for a batch
         )
         self.awaited = AwaitedFiles(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
@@ -285,7 +285,7 @@ class BoundMirror:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this call is cancelled. Safe to call more than once.
+        """Stop the parts, even if this call is canceled. Safe to call more than once.
 
         Requests in flight are in the journal.
         """
@@ -358,8 +358,7 @@ class BoundMirror:
             return False
         return await self.worker.is_idle(PATIENCE)
 
-    # -- scans, in parallel with the turns
-    # -------------------------------------------------------------------------
+    # -- scans, in parallel with the turns ------------------------------------------------------------
 
     def request_turn(self) -> None:
         """Have the daemon take a turn now."""
@@ -367,9 +366,9 @@ class BoundMirror:
         self.mirror.wake.set()
 
     def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
-        """Start a scan unless one is already running.
+        """Start a scan unless one with this `name` is already running.
 
-        `scan` returns the number of seconds until the whole folder is due.
+        `scan`: returns the number of seconds until the whole folder is due.
         """
         if name not in self.scanning:
             self.scanning.add(name)
@@ -398,7 +397,7 @@ class BoundMirror:
             self._scan_error = error
         finally:
             self.scanning.remove(name)
-            self._may_hold_all = True  # it may have found that a disk was mounted or unmounted
+            self._may_hold_all = True  # the scan may have found that a disk was mounted or unmounted
             if self._must_scan_again and not self.scanning:
                 pause, self._must_scan_again = 0.0, False
             self.next_scan = min(self.next_scan, self.mirror.clock.steady() + pause)
@@ -571,9 +570,10 @@ class Mirror:
         However this ends, the work is stopped and the target is closed, because an embedded base that stays
         open would stay locked.
         """
-        # In this mirror's own thread: on a dead mount this never returns, while other mirrors continue.
+        # Use this mirror's own thread: on a dead mount, this call never returns, while other mirrors
+        # continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
-        # First, because `status` needs the mirror's row to show later errors.
+        # Do this first, because `status` needs the mirror's row to show later errors.
         await self._enroll()
         async with AsyncExitStack() as stack:
             try:

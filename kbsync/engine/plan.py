@@ -325,7 +325,7 @@ class PrivatePass:
             except Halted:
                 raise
             except TargetError:
-                return  # the plan leaves them out
+                return  # the plan omits them
             ready = [id_ for id_, status in statuses.items() if status.state is DocState.READY]
             await self._copy.write(partial(record, [adopted[id_] for id_ in ready if id_ in adopted]))
 
@@ -354,7 +354,7 @@ class PrivatePass:
         await reconciler.scan()
         await reconciler.recheck_racy()
         await reconciler.check(inbox_result.recheck)
-        # Wait for files with timestamps in the future, or that changed while they were read.
+        # Wait for files whose timestamps are in the future, or that changed while they were read.
         await clock.sleep(EMPTY_FACTOR * self._settings.settle)
         settling = reconciler.settling
         for _ in range(2 * len(settling.paths())):  # a file that reads differently each time is always due
@@ -364,7 +364,7 @@ class PrivatePass:
         # A file that changed again is being written now.
         stamps = {path: settling.stamp(path) for path in settling.paths()}
         self._busy = {path: stamp.size for path, stamp in stamps.items() if stamp is not None}
-        # A file that was missed once is checked a second time, one settle later (promise 1).
+        # A file that was missed once is checked a second time, `settle` seconds later (promise 1).
         await clock.sleep(self._settings.settle)
         await reconciler.check(await deletions.check_again())
         await deletions.decide(now=True)
@@ -457,7 +457,7 @@ class PrivatePass:
             return
         fitting = {row.state: row for row in rows if row.version == (desired.digest, desired.recipe)}
         if UploadState.INDEXING in fitting:
-            return  # it only has to wait
+            return  # the document only has to wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
             # a document in the base whose bytes are not read yet: assume they are the file's
             plan.unchanged += 1
@@ -506,8 +506,8 @@ class PrivatePass:
     def _is_lost(self, row: Upload) -> bool:
         """Return whether the response to this upload was lost.
 
-        In the copy, as after a restart, every upload that was being sent is unsure. Another process at work
-        may still be sending it, so the original state decides.
+        In the copy, as after a restart, every upload that was being sent is unsure. But another process may
+        still be sending it, so the original state decides.
         """
         if row.state is UploadState.INTENDED:
             return False

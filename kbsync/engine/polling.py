@@ -78,8 +78,8 @@ class Poller:
     ) -> tuple[Sequence[DocumentEvent | None], Halted | None]:
         """Poll these documents and record the results.
 
-        `tries`: how many documents may be retried that failed because the account was full (None: all).
-        Raises `Halted` if only a user can help, or `TargetError` if there was no result.
+        `tries`: how many of the documents that failed because the account was full may be retried (None:
+        all). Raises `Halted` if only a user can help, or `TargetError` if there was no result.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -90,7 +90,7 @@ class Poller:
         done = [row for row in polled if statuses.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
         turn = _Turn(math.inf if tries is None else tries, gets_done=bool(done))
         if turn.gets_done:
-            # The target works, so overdue documents are to blame themselves.
+            # The target works, so it isn't to blame for overdue documents.
             self._overdue.clear()
             self._last_done = self._journal.timing.now
             self._first_accepted = min(row.accepted_at or 0.0 for row in done)

@@ -224,7 +224,7 @@ class Reconciler:
         self._stopping = False
         self._numbers = itertools.count(1)
         self._scanning: set[int] = set()
-        self._missing_to: set[int] = set()  # scans that missed files which are not counted yet
+        self._missing_to: set[int] = set()  # scans that missed files, which don't count as missed yet
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
@@ -258,7 +258,7 @@ class Reconciler:
             # Start the second checks of files missed by finished scans: this one and any whose end could not
             # be recorded.
             ended, now = self._missing_to - self._scanning, self._clock.steady()
-            if ended and not self._stopping:  # a new process makes both checks itself
+            if ended and not self._stopping:  # otherwise, the next process makes both checks itself
                 await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
                 self._missing_to -= ended
                 self._on_work()
@@ -391,9 +391,10 @@ class Reconciler:
             ]
             if not readable_paths:
                 return
-            # Each only once: an unreadable file must not keep this loop running.
+            # Try each path only once, because an unreadable file must not keep this loop running.
             tried_paths.update(readable_paths)
-            # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
+            # Don't treat them as quiet, because an old timestamp says nothing about current writers (promise
+            # 8).
             while readable_paths and not self._stopping:
                 readable_paths = [*await self._check_and_take(readable_paths[:PAGE]), *readable_paths[PAGE:]]
 
@@ -608,7 +609,7 @@ class Reconciler:
                 file = replace(file, quiet=True)
             elif due[path].is_overdue:
                 if len(forced) == MAX_FORCED_READS:
-                    continue  # it is checked later
+                    continue  # checked later
                 forced.add(path)
                 file = replace(file, forced=True, sample=self._samples.get(path))
             files.append(file)
@@ -618,7 +619,7 @@ class Reconciler:
         forced &= {file.path for file in batch[: len(batch) - len(remaining)]}
         await self._note_others(checked)
         for path in forced:
-            if path in self.settling:  # for example, it vanished while it was read
+            if path in self.settling:  # for example, it vanished while being read
                 self.settling.restart(path, self._clock.steady())
         return forced
 

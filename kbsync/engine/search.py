@@ -113,7 +113,7 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
     for group in groups.values():
         queries = [anchored(mirror.folder, query) for mirror in group]
         if any(narrowed.own for narrowed in queries):
-            # A path on this machine: each mirror has its own pattern, and others' documents have none.
+            # For a path on this machine, each mirror has its own pattern, and others' documents have none.
             requests += [([mirror], replace(q, own=True)) for mirror, q in zip(group, queries, strict=True)]
         else:
             requests.append((group, queries[0]))
@@ -143,7 +143,7 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
 
 async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
     """Search like `search_mirrors`, but raise `Unavailable` if there is no response within `PATIENCE`."""
-    import asyncio  # imported here: a search command doesn't need it
+    import asyncio  # imported late: a search command doesn't need it
 
     try:
         async with asyncio.timeout(PATIENCE):
@@ -215,7 +215,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
                 located.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
         return located
 
-    # While a file is replaced both its versions may be found (promise 2): keep the better one.
+    # While a file is being replaced, a search may find both versions (promise 2). Keep the better hit.
     best: dict[str, Hit] = {}
     for path, hit in await mirror.read(read_paths):
         if selects(path, hit.modified) and (path not in best or hit.score > best[path].score):
@@ -229,7 +229,7 @@ def _locate_hit(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> Found
     if origin is None or origin.is_own:
         return FoundDocument(searched.name, searched.folder, path, hit, searched.name)
     for mirror in mirrors:
-        # Compare the names stored in the base, since the machine may have been renamed since it last worked.
+        # Compare the names stored in the base, because the machine may have been renamed since its last pass.
         is_its = origin.owner is not None and origin.owner == mirror.target.owner
         if is_its or (origin.is_here and origin.folder == mirror.folder):
             return FoundDocument(mirror.name, mirror.folder, path, hit, searched.name)

@@ -147,7 +147,7 @@ class Binding:
 
 
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
-    """Return those abilities of the target that the config allows."""
+    """Return the target's abilities, as far as the config allows them."""
     return Abilities(
         renames=isinstance(target, SupportsRename),
         updates=target.updates_in_place,

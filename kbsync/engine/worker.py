@@ -118,9 +118,9 @@ class Bodies:
                 def release(_: asyncio.Future[Batch]) -> None:
                     stack.close()
                     if not _.cancelled():
-                        _.exception()  # nothing waits for it any more
+                        _.exception()  # nothing waits for it anymore
 
-                # This task is cancelled, but the thread continues; the files it opens are closed when it
+                # This task is canceled, but the thread continues. The files that it opens are closed when it
                 # ends.
                 reading.add_done_callback(release)
 
@@ -186,11 +186,11 @@ class Worker:
         self._next_poll = self._next_list = 0.0
         self._is_listing = False
         self._polling = 0
-        self._note: str | None = None  # as the state has it
-        self._revision = target.revision  # likewise
+        self._note: str | None = None  # the target's note, as recorded in the state
+        self._revision = target.revision  # as recorded in the state
         self._ahead = clock.wall() - clock.steady()
         self._started = 0  # tasks
-        self._lost = self._recovered = 0  # tasks that could not record the outcome of their rows
+        self._lost = self._recovered = 0  # tasks that couldn't record their outcomes
         self._wake = asyncio.Event()
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[bool]] = set()
@@ -219,13 +219,13 @@ class Worker:
             await wait_for_any(self._clock, seconds, self._wake)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop starting requests. Those in flight get `grace` seconds and are then cancelled."""
+        """Stop starting requests. Those in flight get `grace` seconds and are then canceled."""
         self._stopping = True
         self.wake()
         try:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=grace)
-        finally:  # also if this call is cancelled: no request may outlive its target
+        finally:  # even if this call is canceled: no request may outlive its target
             cut = list(self._tasks)
             await end_tasks(cut)
         if cut:
@@ -315,7 +315,7 @@ class Worker:
             self._halts.is_full |= full
             tries = (0 if is_trying else 1) if self._halts.is_full else None
         self._has_read = True
-        # One list at a time; uploads lost meanwhile share the next.
+        # Read one list at a time. Uploads lost in the meantime share the next one.
         is_listing = self._start(due.unsure, self._list_lost)
         self._is_listing = self._is_listing or is_listing
         is_polling = may_poll and self._slots > 0 and self._start(due.polls, partial(self._poll, tries=tries))
@@ -437,11 +437,11 @@ class Worker:
                 share = min(share, tries)
                 tries -= share
             rows = remaining[lane][:share]
-            # A document sent several times without a response goes alone, because it may make the others
-            # fail.
+            # A document that was sent several times without a response is sent alone, because it may make the
+            # others fail.
             suspect = next((i for i, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
             rows = rows[: max(1, suspect)]
-            if limits.batch_bytes is not None:  # as much as one request may have, but at least one document
+            if limits.batch_bytes is not None:  # as much as fits into one request, but at least one document
                 sums = itertools.accumulate(row.size for row in rows)
                 rows = rows[: max(1, sum(total <= limits.batch_bytes for total in sums))]
             remaining[lane] = remaining[lane][len(rows) :]
