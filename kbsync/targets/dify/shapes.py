@@ -104,7 +104,7 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
 def is_deleted(response: HttpResponse) -> bool:
     """Return whether the response confirms a deletion.
 
-    It does with 204 or, in older versions, with 200 and the number 204 or the word success.
+    A confirmation is a 204 or, in older versions, a 200 with the number 204 or the word success.
     """
     return 204 in (response.status, response.body) or response.fields.get("result") == "success"
 

@@ -72,7 +72,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
         self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
-        self._metadata: dict[str, Mapping[str, str]] = {}  # of uploaded documents, to be sent
+        self._metadata: dict[str, Mapping[str, str]] = {}  # of uploaded documents, still to be sent
         self._metadata_turn, self._no_metadata_until = asyncio.Lock(), -math.inf
 
     async def base(self) -> Base:
@@ -130,7 +130,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Accepted(stored.id, name=stored.name, created=stored.created)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Poll new documents soon, and all at once, because metadata can be sent only after the upload."""
+        """Read the states, then send the queued metadata, which is possible only after the upload."""
         states = await super()._states(ids)
         await self._send_metadata()
         return states
@@ -142,7 +142,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return shapes.document_of(response.body)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete a document, and drop its metadata if that hasn't been sent."""
+        """Delete a document, and drop its metadata if it hasn't been sent yet."""
         # Dify refuses a metadata request that names a missing document.
         self._metadata.pop(remote_id, None)
         response = await self._client.request("delete", "DELETE", self._path(remote_id))
@@ -214,7 +214,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             entries = [
                 {"id": fields[name], "name": name, "value": value}
                 for name, value in values.items()
-                if fields[name]  # somebody may have created the field as a number
+                if fields[name]  # someone may have created the field as a number
             ]
             if entries:  # a partial update keeps the values that users have set
                 operation = {"document_id": remote_id, "metadata_list": entries, "partial_update": True}
@@ -229,7 +229,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             response = await self._client.post("create-field", f"{self._root}/metadata", json=body)
             return require_shape("create-field", response.fields.id("id"))
         except Rejected as error:
-            # Another mirror may have created it a moment ago.
+            # Another mirror may have created the field a moment ago.
             known = {} if error.code == shapes.LIMITED else ((await self._read_dataset()).fields or {})
             if name not in known:
                 raise

@@ -153,7 +153,7 @@ class Lookup:
                 high = min(high, number - 1)
             else:
                 low = max(low, number + 1)
-        # It is probably near the page that had it before; otherwise bisect.
+        # The document is probably near the page that had it before. Without such a page, bisect.
         middle = (low + high + 1) // 2 if known is None else known
         unread = (number for number in range(low, high + 1) if number not in times)
         return min(unread, key=lambda number: abs(number - middle), default=None)

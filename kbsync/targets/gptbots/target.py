@@ -109,7 +109,7 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
     for item in batch:
         if not matches[item.index]:
             bare = results_named(item.file_name.rpartition(".")[0])
-            # A result of the only document is about it, whatever its name.
+            # If only one document was sent, the result is about that document, whatever its name.
             matches[item.index] = rest if len(batch) == 1 else [result for result in bare if result in rest]
     holders = Counter(doc_id for some in matches.values() for doc_id in _stored_ids(some))
     return {item.index: _outcome(item, matches[item.index], holders) for item in batch}
@@ -125,8 +125,8 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Counter[s
     if is_failed and not ids:
         # The service often accepts the same document a moment later.
         return Rejected("the service refused the document and gave no reason", code=FAILED, may_pass=True)
-    # If the response has one id for two documents, trust it for neither: one of them would be missing from
-    # searches without any error (promise 10).
+    # If the response has the same id for two documents, don't trust the id for either of them. Otherwise, one
+    # of them would be missing from searches without any error (promise 10).
     if is_failed or len(ids) > 1 or any(doc_id and holders[doc_id] > 1 for doc_id in ids):
         return Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
     if not ids:
@@ -323,7 +323,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         except Rejected as error:
             return await self._retry_refused(batch, error)
         except TargetError as error:
-            if isinstance(error, Unsure) and len(batch) > api.MAX_FILES:  # the number may be to blame
+            if isinstance(error, Unsure) and len(batch) > api.MAX_FILES:  # there may be too many
                 self._record_refused(batch)
             return {item.index: error for item in batch}
         outcomes = outcomes_of(results, batch)
@@ -373,7 +373,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     async def _read_details(self, ids: Iterable[str]) -> dict[str, MarkedRow | TargetError | None]:
         """Return the states of the versions that were last sent.
 
-        A document without a status that isn't in the list, either, gets None.
+        A document that has no status and isn't in the list gets None.
         """
         details: dict[str, MarkedRow | TargetError | None] = {}
         words: dict[str, str | None] = {}

@@ -80,7 +80,7 @@ DATE_RESOLUTION = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
-_MIN_SECRET_LENGTH, _MIN_OTHER_LENGTH = 8, 4  # a word may contain a shorter one
+_MIN_SECRET_LENGTH, _MIN_OTHER_LENGTH = 8, 4  # a shorter one may occur in ordinary words
 
 HANGING_SHARE = 0.5
 """Share of the available time after which a request without a response counts against the target."""
@@ -267,7 +267,7 @@ class Client:
         waiting.
 
         Raises `Unavailable` after that time, or at once if the target requests a longer pause. A request
-        cancelled by the limit counts as a failure of the target; otherwise, each search would wait for a
+        canceled by the limit counts as a failure of the target; otherwise, each search would wait for a
         hanging target.
         """
         if (rest := self.gate.rest) > seconds:
@@ -429,7 +429,7 @@ class Client:
             raise Unavailable(reason, retry_after=rest, untried=True)
 
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, sent_at: float) -> None:
-        """Record a request that was cancelled or that failed in our own code.
+        """Record a request that was canceled or that failed in our own code.
 
         It counts against the target only if the time was spent waiting for the target.
         """
@@ -473,14 +473,15 @@ class Client:
         try:
             async with asyncio.timeout(self._timeouts.whole) as deadline:
                 if call.body is not None:
-                    # Create the body only now, so that a request waiting at the gate keeps no file open.
+                    # Create the body only now, so that a request that waits at the gate doesn't keep a file
+                    # open.
                     body = call.body()
                     _extend(deadline, body.size / SLOW_LINE)
                     body.start(partial(self._wait_to_send, deadline), self._upload_pace.chunk(CHUNK))
                 response = await self._fetch(call, self._build_request(call, headers, body, trace))
         except TRANSPORT_ERRORS as error:
-            # The outcome of an upload that may have arrived is unsure: the engine looks for it instead of
-            # sending it again (promise 3).
+            # The outcome of an upload that may have arrived is unsure: the engine looks for the document
+            # instead of sending it again (promise 3).
             may_have_arrived = not call.is_repeatable and trace.may_have_arrived(error)
             outcome = self._failed_request(call, error, may_have_arrived=may_have_arrived)
         finally:

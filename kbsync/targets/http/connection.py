@@ -208,7 +208,7 @@ class _Connections(httpx.AsyncBaseTransport):
 
     The gate limits their number (limits.py). A shared httpcore pool checks every connection several times per
     request: a small upload took 1.5 ms of CPU instead of 0.9 with 4 at a time, 2.5 instead of 1.4 with 16. It
-    also loses a slot if a request is cancelled at a bad moment (encode/httpcore#1093, 1.0.9); here the
+    also loses a slot if a request is canceled at a bad moment (encode/httpcore#1093, 1.0.9); here, the
     connection is dropped.
     """
 

@@ -150,7 +150,7 @@ class Sign(enum.Enum):
 
     UP = "up"
     DOWN = "down"
-    BUSY = "busy"  # it asks for fewer requests
+    BUSY = "busy"  # the target asks for fewer requests
     NONE = "none"
 
 

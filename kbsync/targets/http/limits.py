@@ -116,7 +116,7 @@ class MissingCalls:
 
     def __init__(self, steady: Callable[[], float]) -> None:
         self._steady = steady
-        self._doubted: dict[str, float] = {}  # the first time that the call was missing since it last worked
+        self._doubted: dict[str, float] = {}  # when the call was first missing since it last worked
         self._missing: dict[str, tuple[float, NotOffered]] = {}
 
     @contextmanager
@@ -229,7 +229,7 @@ class Gate:
 
     async def enter(self) -> int:
         """Wait for a slot, which `leave` frees. Return the number of the caller's burst."""
-        async with self._turnstile:  # fair: its holder is the first in line
+        async with self._turnstile:  # fair: its holder is next in line
             # Both may change during either wait, so check both again.
             while self.in_flight >= self.limit or self.rest > 0:
                 if self.in_flight >= self.limit:

@@ -342,7 +342,7 @@ async def find_on_pages(fetch_page: FetchPage[R], ids: Collection[str]) -> tuple
 class ListSweep(Generic[T]):
     """Reads the whole list repeatedly until the result is reliable, at most `SWEEPS` times.
 
-    Only the ids are kept in memory. `shown` is the number of them.
+    Only the ids are kept in memory. `shown` is the number of ids.
     """
 
     def __init__(self, fetch_page: FetchPage[T]) -> None:

@@ -206,7 +206,7 @@ class ServiceTarget(Target, Generic[Row]):
             concurrency=config.concurrency,
             requests_per_minute=config.requests_per_minute,
             upload_bytes_per_second=config.upload_bytes_per_second,
-            is_first=context.read_only,  # it is an interactive command
+            is_first=context.read_only,  # an interactive command
             ca_file=config.ca_file,
             proxy=config.proxy.reveal() if config.proxy else None,
         )
@@ -416,7 +416,7 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete at most `most_ids` documents. Return True if the response proves it for each.
+        """Delete at most `most_ids` documents. Return True if the response proves each deletion.
 
         Required with `most_ids` or `deletes_in_turn`, unless `_remove_batch` is overridden.
         """

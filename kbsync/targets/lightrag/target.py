@@ -168,7 +168,8 @@ class LightragTarget(ServiceTarget[Row]):
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """Delete a batch.
 
-        Return whether the server reports success, or its list no longer contains any of it.
+        Return whether the server reports success, or whether its list no longer contains any of the
+        documents.
         """
         if await self._delete_rows([*map(document_id, ids)]):
             return True

@@ -64,7 +64,7 @@ class Unmade(LocalTarget):
 
     @property
     def revision(self) -> None:
-        """Return None: nothing counts changes yet."""
+        """Return None, because nothing counts changes yet."""
 
     async def base(self) -> Base:
         """Return a base without an id."""

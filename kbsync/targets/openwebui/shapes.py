@@ -242,7 +242,7 @@ _RIGHTS = "check the permissions of the user that api_key belongs to"
 def _may_be_rights(case: ErrorCase) -> bool:
     """Return whether a refusal may mean that the key lacks permission.
 
-    For that, it must be the server's own message, not a firewall's page, and must not be about money.
+    Such a refusal is the server's own message, not a firewall's page, and isn't about money.
     """
     return case.is_error and rules.ACCOUNT.search(case.matched_text) is None
 

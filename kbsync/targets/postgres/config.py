@@ -39,7 +39,9 @@ class PostgresTargetConfig(IndexedTargetConfig):
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, context: TargetContext) -> Target:
-        """Return the knowledge base without connecting or creating anything. For reading, it must exist."""
+        """Return the knowledge base without creating anything. Connects only with `context.read_only`, for
+        which the knowledge base must exist.
+        """
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, context, has_to_be=context.read_only)

@@ -67,7 +67,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response. Return None on success."""
-    if rules.is_completion(response):  # it has no envelope
+    if rules.is_completion(response):  # this response has no envelope
         return None
     code = response.fields.integer("code")
     case = case_of(
@@ -107,7 +107,7 @@ def _status(row: Fields) -> DocStatus:
         case "DONE" | "3" if row.id("status") == "0":
             words = "it is disabled in RAGFlow; retry it to have it uploaded again"
             return rules.failed(words, "disabled", is_final=True)
-        case "DONE" | "3" if row.count("chunk_count") == 0:  # without an error, but searches never find it
+        case "DONE" | "3" if row.count("chunk_count") == 0:  # no error, but never found
             words = f"RAGFlow found no text in it: {_last_words(row.get('progress_msg'))}"
             return rules.failed(words, "no-chunks")
         case "DONE" | "3":

@@ -170,7 +170,7 @@ class ServiceClassifier:
     def __call__(self, response: HttpResponse) -> TargetError | None:
         """Return the error in a response, or None on success."""
         body = response.body
-        if isinstance(body, list) and body:  # an error of Gemini's is the only item of a list
+        if isinstance(body, list) and body:  # Gemini returns an error as the only item of a list
             body = body[0]
         codes, message = _error_in(object_of(body))
         param = object_of(body).object("error").text("param")

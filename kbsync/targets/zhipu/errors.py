@@ -379,7 +379,7 @@ def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
 def skew_sentence(offset: float) -> str:
     """Return the end of the message about a refused token.
 
-    It mentions the clocks if they differ, because tokens contain times; otherwise, it is "".
+    If the clocks differ, the text mentions that, because tokens contain times. Otherwise, it is empty.
     """
     if abs(offset) <= ALARMING_OFFSET:
         return ""

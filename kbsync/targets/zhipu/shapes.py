@@ -302,7 +302,7 @@ USUAL = ZhipuSearchConfig()
 
 
 def words_in(name: str) -> str:
-    """Return the words in a document's name, without the tag and the extension, to search for."""
+    """Return the words of a document's name to search for, without its tag and extension."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"

@@ -344,7 +344,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
         Raises `NotOffered` if the service has no search.
         """
-        # With the default search settings instead of the config's, because any hit proves that it is
+        # Use the default search settings instead of the config's, because any hit proves that the document is
         # searchable.
         try:
             hits = await self._retrieve(shapes.words_in(name), 1, (remote_id,), shapes.USUAL)
