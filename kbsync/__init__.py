@@ -33,7 +33,7 @@ def install_command(*packages: str, reinstall: bool = False) -> str:
 
     try:
         required = metadata.requires("kbsync") or []
-    except metadata.PackageNotFoundError:  # it runs from source
+    except metadata.PackageNotFoundError:  # kbsync runs from source
         required = []
     known = {
         re.split(r"[\[<>=!~; ]", requirement)[0]: requirement.partition(";")[0].strip()

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        # While modules are imported; later the command line handles it.
+        # Handles Ctrl+C while modules are imported. Later, the command line does that.
         return 130
 
 
@@ -34,8 +34,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
         return 2
     if arguments is None and sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
-        # The state and the targets know files by names in UTF-8. In a locale with another encoding, all other
-        # names would change. Messages keep the locale's encoding.
+        # The state and the targets store file names in UTF-8. In a locale with a different encoding, all
+        # names that aren't ASCII would change. Messages keep the locale's encoding.
         import locale
 
         os.environ.setdefault("PYTHONIOENCODING", locale.getencoding())
@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         keep_memory_private()
         if "OPENBLAS_NUM_THREADS" not in os.environ:
             # kbsync doesn't use BLAS, but numpy would start its threads, which takes 30 ms of a search.
-            # Commands that kbsync starts get `os.environ`, which this leaves alone.
+            # Commands that kbsync starts get `os.environ`, which this doesn't change.
             os.putenv("OPENBLAS_NUM_THREADS", "1")
         # By default, Python collects garbage 45 times while the modules of a command load, and finds none.
         gc.set_threshold(100_000)

@@ -179,7 +179,7 @@ class Daemon:
         """Work on a state file until stopped, or until the file becomes unusable."""
         self._state_lost.clear()
         # At startup, a bad config is refused; a daemon that is already running continues with the old one.
-        on_refused = None if is_start else lambda _error: self._hangup.set()  # reports it
+        on_refused = None if is_start else lambda _error: self._hangup.set()  # the reload reports the error
         opened = open_state(self._installation, log_damage, keeps_running=True, on_refused=on_refused)
         with opened as (installation, store):
             is_changed = installation is not self._installation
@@ -212,7 +212,7 @@ class Daemon:
             for task in waiting:
                 task.cancel()
             self._woken.clear()
-            # Somebody may have deleted or replaced the state, so that writes to the old file would be lost.
+            # Someone may have deleted or replaced the state, so that writes to the old file would be lost.
             if not store.is_there and not self._state_lost.is_set():
                 detail = f"{store.path} was removed or replaced; restarting with the file that is there now"
                 log.error("state.lost", detail=detail)
@@ -278,7 +278,7 @@ class Daemon:
         if tasks:
             try:
                 await asyncio.wait(tasks, timeout=STOP_SECONDS + (grace or 0.0))
-            finally:  # also if this call is cancelled: the mirrors must not outlive it
+            finally:  # even if this call is canceled: the mirrors must not outlive it
                 await end_tasks(tasks)
 
     def _finished(self, mirror: str, event: DocumentEvent) -> None:
@@ -313,8 +313,8 @@ class Daemon:
                 await self._read_secrets(store, [request.mirror for request in requests])
             for request in requests:
                 request.done.set()
-        # Not earlier: while a message is there, messages for mirrors that are in no config yet are kept. A
-        # command that changes the config during the reload sends another one.
+        # Remove the messages only now. Until then, messages for mirrors that aren't in any config yet are
+        # kept. A command that changes the config during the reload sends another message.
         if messages:
             with contextlib.suppress(StateError):
                 await store.write(lambda tx: tx.inbox.done(*messages))

@@ -1,10 +1,10 @@
 """A faster `dataclasses.dataclass` for a program that starts often: it creates a class in a tenth of the
 time.
 
-The standard one compiles six methods for each class, which takes 0.4 ms, and a command loads a hundred
-classes but instantiates few, and most of them only a few times. Here all classes share five of these methods,
-and `__init__` is compiled, which takes 0.2 ms, once a class has had a few instances. Fields, `replace`,
-`asdict`, pickling and errors work as in the standard library.
+The standard one compiles six methods for each class, which takes 0.4 ms. A command loads a hundred classes
+but instantiates few, most of them only a few times. Here, all classes share five of these methods, and
+`__init__` is compiled, which takes 0.2 ms, once a class has had a few instances. Fields, `replace`, `asdict`,
+pickling and errors work as in the standard library.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
 
         def make(cls):
             written = set(vars(cls))
-            cls.__doc__ = cls.__doc__ or cls.__name__  # otherwise the standard one looks for a signature
+            cls.__doc__ = cls.__doc__ or cls.__name__  # otherwise `dataclass` looks for a signature
             built = dataclasses.dataclass(cls, init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)
             methods = {"__init__": _compiling_init(built, frozen)}
             if repr:
@@ -68,7 +68,7 @@ else:
     def _assign(self, cls, args, kwargs):
         """Do what the compiled `__init__` does.
 
-        Return False for arguments that don't fit, so that the compiled one raises the error.
+        Return False for arguments that don't fit, so that the compiled `__init__` raises the error.
         """
         fields = dataclasses.fields(cls)
         positional = [field.name for field in fields if field.init and not field.kw_only]

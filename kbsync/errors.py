@@ -46,7 +46,7 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Something is missing that only a pass creates. The caller adds the command that runs a pass."""
+    """Something that only a pass creates is missing. The caller adds the command that runs a pass."""
 
 
 class LockedError(KbsyncError):

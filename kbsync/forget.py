@@ -79,8 +79,8 @@ def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | N
 def _locate(installation: Installation, name: str, base: BindingRecord) -> BindingRecord:
     """Return the base at its current location.
 
-    If the state directory was moved, a built-in base is no longer where the state recorded it. If it was
-    copied, the base at the recorded location belongs to the original state (promise 6).
+    If the state directory was moved, a built-in base is no longer where the state recorded it. If the
+    directory was copied, the base at the recorded location belongs to the original state (promise 6).
     """
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.store import SqliteStore
@@ -97,7 +97,7 @@ def _locate(installation: Installation, name: str, base: BindingRecord) -> Bindi
         except UnmadeError:
             is_here = False
         except KbsyncError:
-            is_here = True  # it is damaged, and nothing may be deleted elsewhere
+            is_here = True  # the base here is damaged, and nothing may be deleted elsewhere
         if is_here:
             return dataclasses.replace(base, address=(folder / FILE).absolute().as_uri())
     return base
@@ -160,7 +160,7 @@ async def forget_mirror(
     folders = folders if deleting is not None else set()
 
     def find_used_folders(tx: Tx) -> set[Path | None]:
-        # Of the built-in knowledge bases that mirrors use or left documents in.
+        # These are the folders of the built-in knowledge bases that mirrors use or left documents in.
         numbers = [record.binding for record in tx.mirrors.all() if record.binding is not None]
         bindings = [*map(tx.mirrors.binding, numbers), *(base.base for base in tx.forgotten.bases())]
         return {binding.folder for binding in bindings if binding is not None}

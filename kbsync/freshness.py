@@ -125,7 +125,7 @@ class Freshness:
     def describe_unattended(self, fix: str = "") -> str:
         """Return why no kbsync process is working on the mirror, and what to do.
 
-        `fix`: the fix if none is running.
+        `fix`: what to do if kbsync isn't running at all.
         """
         if self.is_left_out:
             name = self.status.name
@@ -196,7 +196,7 @@ class Freshness:
             yield Note(f"paused; {changes}; to resume: {command_line(f'resume {self.status.name}')}")
             return
         if halt is not None:
-            # While something is held, the mirror works on.
+            # While something is held, the rest of the mirror keeps working.
             text = halt_sentence(halt) if self.is_held else f"halted: {in_words(halt)}"
             yield Note(text, is_minor=self.is_held and not has_held_hits)
         if self.root_problem:
@@ -281,7 +281,7 @@ def find_root_problem(folder: Path) -> str:
         except RootError as error:
             problems.append(str(error))
         except KbsyncError:
-            pass  # it isn't about the folder
+            pass  # the error isn't about the folder
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
@@ -319,7 +319,7 @@ def status_in(
             unwritten=unwritten or disk_halt(installation.state_dir),
         )
     status = replace(status, unkept=mirror.target.unkept)
-    # The state may have been moved since the last pass, with the base below it.
+    # The state may have been moved since the last pass, together with the base below it.
     base = installation.embedded_base(mirror)
     if record is not None and record.binding is not None and base is not None:
         index_bytes = _size_of(base, "index.", "scans.")

@@ -75,7 +75,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
                 # An empty base replaced a damaged one: upload everything.
                 may_repeat, deadline = False, mirror.clock.steady() + budget
                 continue
-        await mirror.halts.end_problem()  # earlier notes of a daemon are checked again
+        await mirror.halts.end_problem()  # problems that a daemon noted earlier are checked again
         if mirror.halt is not None or mirror.clock.steady() + wait > deadline:
             end = PassEnd(False, mirror.halts.down_reason, TARGET_DOWN if mirror.halts.down_reason else "")
             break
@@ -95,7 +95,7 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
         return end
     await bound.compared()
     await mirror.first_pass_over()
-    # Last, when the base is idle. Documents that it sends again are part of this pass.
+    # The audit comes last, when the base is idle. Documents that it sends again are part of this pass.
     await bound.audits.run_due()
     if (end := await _finish(bound, budget)) is not None:
         return end
@@ -195,7 +195,7 @@ async def once(
                 progress.cancel()
                 await asyncio.gather(progress, return_exceptions=True)
         if not signalled.done() and not store.is_there:
-            # Otherwise the report would come from the file now there, which has none of this pass.
+            # Otherwise, the report would come from the new file, which contains nothing about this pass.
             raise StateError(
                 f"{store.path} was removed or replaced during the pass; "
                 f"to adopt its documents: {installation.command_line('--once')}"
@@ -344,7 +344,7 @@ def open_state(
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:
-            # Requests to reload the config, which is read after this.
+            # These messages request a reload of the config, which is read after this.
             with contextlib.suppress(StateError):
                 if numbers := store.read_now(lambda tx: tx.inbox.reloads()):
                     store.submit(lambda tx: tx.inbox.done(*numbers)).result()
@@ -375,7 +375,7 @@ def log_damage(message: str) -> None:
 def _empty_spool(state_dir: Path, spool: Path) -> None:
     """Remove a killed run's scratch files. Raises `ForeignError` if they belong to another user."""
     with contextlib.suppress(OSError):
-        spool.rmdir()  # it is usually empty, and may be even if it can't be listed
+        spool.rmdir()  # usually empty, and perhaps even if it can't be listed
     if spool.is_dir():
         import shutil  # imported late: it takes 3 ms of each start
 

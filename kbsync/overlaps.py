@@ -1,6 +1,6 @@
 """Finds mirrors that have the same files as another folder.
 
-They do if one folder contains the other, or if the mirror's folder was moved there.
+That is the case if one folder contains the other, or if the mirror's folder was moved to the other location.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool
             with suppress(OSError):
                 rules = rules_in(root / above, rules, relative)
     except RulesUnknown:
-        # The mirror stops there.
+        # The mirror doesn't scan a folder with unknown rules.
         return False
     return True
 

@@ -32,7 +32,7 @@ def keep_memory_private() -> None:
     try:
         open(_PROBE, "rb").close()
     except PermissionError:
-        # Kernels before 5.14 do not show such a process through which mount it opened a file.
+        # Kernels before 5.14 don't tell such a process through which mount it opened a file.
         prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
     except OSError:
         pass  # no such descriptor, or no /proc
@@ -53,7 +53,7 @@ def make_private_folder(path: Path) -> None:
 
 def make_passing_folder(prefix: str, folder: Path) -> Path:
     """Create a folder with a unique name in `folder`, with mode 0700. Raises OSError."""
-    import tempfile  # imported here: few commands need it
+    import tempfile  # imported late: few commands need it
 
     created = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     _hand_over_folder(created)
@@ -106,7 +106,7 @@ def naming(path: Path) -> Iterator[None]:
 def hand_over(descriptor: int, folder: Path) -> None:
     """As root, give a file or folder that was just created in `folder` to that folder's owner.
 
-    In a container, root may lack the permission to do that. If so, the file keeps belonging to root.
+    In a container, root may lack the permission to do that. In that case, the file keeps belonging to root.
     """
     if os.geteuid() != 0:
         return
@@ -118,7 +118,8 @@ def hand_over(descriptor: int, folder: Path) -> None:
 
 def _hand_over_folder(folder: Path) -> None:
     if os.geteuid() == 0:
-        # Use its descriptor, because another user may have replaced it with a link meanwhile.
+        # Use the file's descriptor, because another user may have replaced the file with a link in the
+        # meantime.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             hand_over(descriptor, folder.parent)

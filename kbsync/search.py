@@ -105,11 +105,11 @@ async def search(
     """Find the best documents in the mirrors named `only`, or in all mirrors. The text of `query` may contain
     operators (`parse_query`).
 
-    `images`: whether to include the pictures in the passages, if the target has them. `soon`: whether to
-    leave out mirrors that don't respond in time. Raises `UsageError` for an invalid query, or `StateError`.
+    `images`: whether to include the pictures in the passages, if the target has them. `soon`: whether to omit
+    mirrors that don't respond in time. Raises `UsageError` for an invalid query, or `StateError`.
     """
     typed, query = query, parse_query(query)
-    selector(query)  # raises for a path that isn't a valid pattern
+    selector(query)  # raises an error for a path that isn't a valid pattern
     installation = opened.installation
     mirrors = [mirror for mirror in installation.mirrors if not only or mirror.name in only]
     documents, errors, answered, unknown, notes = await _find(
@@ -125,7 +125,7 @@ async def search(
     is_known = query.own or not any(mirror.target.searches_all for mirror in mirrors)
     folders = {mirror.name: mirror.folder for mirror in mirrors}
 
-    # A mirror without a record was only searched if its base has documents: the state was lost.
+    # A mirror without a record was searched only because its base has documents, so the state was lost.
     own_bases = {mirror.name for mirror in mirrors if not mirror.target.searches_all}
 
     def read_state(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched, set[str]]:
@@ -494,7 +494,7 @@ def find_passage(passage: str, text: str) -> tuple[int, int] | None:
     Only the words and their order matter, because a passage may be shown without its markup.
     """
     words = _SPOKEN.findall(passage)[:100]
-    # Between other words there may be a link's address, which the shown passage lacks.
+    # Between the other words there may be a link's address, which the shown passage lacks.
     few = (words[at : at + _FEW_WORDS] for at in range(0, len(words), _FEW_WORDS))
     for row in (words[:_FIRST_WORDS], *few) if words else ():
         first = re.search(_in_a_row(row), text)

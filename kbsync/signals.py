@@ -122,7 +122,7 @@ class HardEnd:
             os._exit(self._code)
 
     def __enter__(self) -> HardEnd:
-        # Start the thread now: when memory or processes have run out, `arm` could not start one.
+        # Start the thread now, because `arm` couldn't start one after memory or processes have run out.
         threading.Thread(target=self._wait, name="kbsync-end", daemon=True).start()
         return self
 
@@ -163,10 +163,11 @@ class Signals:
             signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         )
         for number in self._numbers:
-            # The handler does nothing: the wake-up descriptor already has the signal.
+            # The handler does nothing, because the wake-up descriptor already has the signal.
             before = signal.signal(number, lambda _number, _frame: None)
             self._undo.callback(signal.signal, number, before)
-        # kbsync's processes start with these blocked; one that arrived meanwhile is delivered here.
+        # kbsync's processes start with these signals blocked. A signal that arrived in the meantime is
+        # delivered here.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGHUP})
         return self
 

@@ -35,7 +35,7 @@ class ServiceManager:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         name = environ.get("NOTIFY_SOCKET", "")
-        # With `@` it is a name in the abstract namespace (unix(7)).
+        # With a leading `@`, the path is a name in the abstract namespace (unix(7)).
         self._address = "\0" + name[1:] if name.startswith("@") else name if name.startswith("/") else ""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
         self.watchdog: float | None = None
@@ -121,7 +121,7 @@ class ServiceReports:
                 self.manager.send("READY=1")
 
     def stopping(self) -> None:
-        """Send STOPPING; nothing is sent after it."""
+        """Send STOPPING. After that, send nothing."""
         if not self.is_stopping:
             self.is_stopping = True
             self.manager.send("STOPPING=1", "STATUS=stopping")

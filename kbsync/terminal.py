@@ -6,7 +6,7 @@ import os
 
 
 def is_styled() -> bool:
-    """Return whether the terminal supports colours and NO_COLOR isn't set (see no-color.org)."""
+    """Return whether the terminal supports colors and NO_COLOR isn't set (see no-color.org)."""
     return not os.environ.get("NO_COLOR") and can_move_cursor()
 
 

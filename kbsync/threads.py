@@ -114,7 +114,7 @@ class LoopThread:
         return self.begin(work).result()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start `work`. Cancelling the future ends it."""
+        """Start `work` and return its future. Canceling the future ends the work."""
         import asyncio
 
         with self._starting:
