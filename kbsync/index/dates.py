@@ -1,4 +1,5 @@
-"""Finds dates in a text, however they are written, and gives each a form that is the same for all spellings.
+"""Finds dates in a text, however they are written, and converts each to a form that is the same for all
+notations.
 
 Pure.
 """
@@ -53,9 +54,9 @@ def _after_year() -> re.Pattern[str]:
 
 @functools.cache
 def _before_year() -> re.Pattern[str]:
-    """Return a pattern that matches the text before a year backwards.
+    """Return a pattern for the part of a date before its year, in reversed text.
 
-    On reversed text, it has to be tried at only one position.
+    In reversed text, the pattern has to be tried at only one position.
     """
     name = "[A-Za-zäéûç]{3,10}"
     day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
@@ -123,7 +124,9 @@ def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
 
 
 def _dates_before(match: re.Match[str]) -> tuple[int, Sequence[_Date]]:
-    """Return the length of the date before a year, and the months that it may refer to, each with its day."""
+    """Return the length of the part of a date before its year, and the months that it may refer to, each with
+    its day.
+    """
     kind = match.lastgroup
     if kind == "month":
         return match.end(), [(int(match["month"][::-1]), None)]
@@ -133,7 +136,7 @@ def _dates_before(match: re.Match[str]) -> tuple[int, Sequence[_Date]]:
         return match.end(), dates[:1] if match["mark"] == "." or first == second else dates
     name = (match["name"] or match["named"])[::-1].translate(_ACCENTS).lower()
     day = match["before"] or match["after"]
-    if match.end() > _BEFORE:  # so far away only a day
+    if match.end() > _BEFORE:  # at this distance, the day isn't part of the date
         return match.end("name"), [(_months().get(name, 0), None)]
     return match.end(), [(_months().get(name, 0), int(day[::-1]) if day else None)]
 

@@ -510,7 +510,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How to use a model the way it was trained, in those respects that its graph doesn't show."""
+    """How to use a model correctly where its graph doesn't specify it: the pooling and the prompts."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -566,7 +566,7 @@ def onnx_name(folder: Path) -> str:
     digest = hashlib.sha256()
     try:
         graph, tokenizer = _onnx_files(folder)
-        # The weights may be in files next to the graph, which it names.
+        # The weights may be in files next to the graph, which names them.
         weights = {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
         if graph.stat().st_size:
             with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

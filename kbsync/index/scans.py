@@ -118,7 +118,7 @@ class Scans:
         self._file, self._root, self._spool_dir = folder / FILE, root, spool_dir
         self._recognize, self._finish, self._is_idle = recognize, finish, is_idle
         self._connection: apsw.Connection | None = None
-        self._base = ""  # its index, if it may be changed
+        self._base = ""  # the id of its index, if the file may be changed
         self._using = threading.RLock()
         self.changing = threading.RLock()
         """A lock held while a document is finished or deleted, so that a deleted one doesn't reappear."""
@@ -128,12 +128,12 @@ class Scans:
 
     @property
     def can_recognize(self) -> bool:
-        """Whether scanned pages are read."""
+        """Whether scanned pages can be recognized."""
         return self._recognize is not None
 
     @property
     def is_reading(self) -> bool:
-        """Whether pages are waiting for their turn."""
+        """Whether pages are waiting to be read."""
         return self._thread is not None
 
     def open(

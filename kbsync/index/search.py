@@ -313,7 +313,7 @@ def _merged(
 def _with_codes(
     snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], code_shares: Mapping[str, float]
 ) -> Sequence[CandidateChunk]:
-    """Add the question's codes to the words of the chunks that contain them as written."""
+    """Add points for the question's codes to the word scores of the chunks that contain them as written."""
     tests = {code: (code_test(code), share) for code, share in code_shares.items() if share}
     if not tests:
         return candidates
@@ -342,8 +342,8 @@ def _code_shares(question: str) -> dict[str, float]:
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
     """Return the codes in the question that no document contains.
 
-    A code isn't returned if a document contains it with misspelt words corrected, or as a date in a different
-    notation.
+    A code isn't returned if a document contains it with misspelled words corrected, or as a date in a
+    different notation.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)

@@ -183,7 +183,7 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 def _terms(query: str) -> frozenset[str]:
     """Return the stems of the words in `query`, plus character bigrams for text in scripts without spaces.
 
-    A run of just one such character is returned as it is. Stop words are omitted unless there are no other
+    A run of only one such character is returned as it is. Stop words are omitted unless there are no other
     words.
     """
     text = readable(query)
@@ -197,9 +197,10 @@ def _terms(query: str) -> frozenset[str]:
 
 
 def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return the wanted words in `line`, and the words with one of the beginnings, as (start, end, match).
+    """Return the words in `line` that are in `terms` or start with one of `beginnings`, as (start, end,
+    match).
 
-    They are in order and don't overlap.
+    The words are in order and don't overlap.
     """
     folds = ComparableText(line)
     spans = [

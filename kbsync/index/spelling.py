@@ -51,7 +51,7 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """Return the unknown terms. Of the most similar words that occur, each comes with the most common one."""
+    """Return the unknown terms, each with the most common of the most similar words that occur."""
     finished = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in finished)
@@ -66,7 +66,7 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
         return ""
     if variants := occurring(_stems(variants_of(term.surface))):
         return max(variants, key=lambda stem: (variants[stem], stem))
-    # A misspelt word may be stemmed differently.
+    # A misspelled word may be stemmed differently.
     swapped = _stems(_swaps(term.surface))
     slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()
     similar_stems = occurring((swapped | slipped) - _stems_of_stop_words())
@@ -91,7 +91,9 @@ def _stems(words: Iterable[str]) -> frozenset[str]:
 
 @functools.cache
 def _stems_of_stop_words() -> frozenset[str]:
-    """Return the stems of stop words. If one of these replaced another word, a search would find anything."""
+    """Return the stems of stop words. If one of these replaced another word, a search would find almost
+    anything.
+    """
     return _stems(filter(str.isascii, STOP_WORDS))
 
 
@@ -216,7 +218,7 @@ def variants_of(word: str) -> Iterator[str]:
     """Yield other spellings of a lower-case word. Not all of them exist.
 
     For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
-    vice versa. `mail` also stands for the last word of `e-mail`.
+    vice versa. `mail` counts as the last word of `e-mail`, too.
     """
     if other := _pairs().get(word):
         yield other
@@ -227,7 +229,7 @@ def variants_of(word: str) -> Iterator[str]:
 
 
 def variants_in(words: Iterable[str]) -> dict[str, str]:
-    """Return other spellings of some words, by their stems, as many as a search may look for."""
+    """Return other spellings of some words by their stems, but no more than a search may look for."""
     variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
     terms = stemmed(" ".join(itertools.islice(variants, MAX_VARIANTS))) if variants else ()
     return {term.stem: term.surface for term in terms}

@@ -129,8 +129,8 @@ class WordScores:
     ) -> list[CandidateChunk]:
         """Return chunks with their scores.
 
-        These are all chunks that were found by words, codes or meaning and, of each document that was found
-        only by its name, the best chunk. `found`, `by_name`: the chunks with their documents. `sizes`: the
+        These are all chunks that were found by words, codes or meaning, and the best chunk of each document
+        that was found only by its name. `found`, `by_name`: the chunks with their documents. `sizes`: the
         number of chunks in each document.
         """
 
@@ -203,7 +203,7 @@ class StoreSnapshot(Protocol):
     """
 
     def has_vectors(self, model: str) -> bool:
-        """Return whether any document has vectors from that model."""
+        """Return whether any document has vectors from `model`."""
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
         """Start comparing the question with the passages in the background, if the store can do that.
@@ -229,23 +229,21 @@ class StoreSnapshot(Protocol):
         """
 
     def estimate_least_cosine(self, model: str) -> float:
-        """Return the cosine below which texts are unrelated, estimated from a sample of the vectors from that
-        model.
-        """
+        """Return the cosine below which texts are unrelated, estimated from a sample of the vectors."""
 
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
         """Return the terms that no document contains, and similar ones that some document contains."""
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document contains the words of `phrase` in direct succession, or is the file of
-        that name or path.
+        """Return whether a document contains the words of `phrase` in direct succession, or has them as its
+        file name or path.
 
         Any spelling of the words counts. The script must have spaces between words. Also return True if it
         would take a long time to rule out a match.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Return the chunks that exist and belong to a document."""
+        """Return the passage of each chunk that exists and belongs to a document."""
 
 
 class Store(Protocol):
@@ -288,7 +286,7 @@ class Store(Protocol):
         """
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist.
+        """Remove these documents if they exist.
 
         Return False if `purge` still has to erase the last traces of them.
         """

@@ -121,7 +121,7 @@ class TextProcess(Parser):
                 self._starter = threading.Thread(target=self._warm_up, name="kbsync-texts", daemon=True)
                 try:
                     self._starter.start()
-                except RuntimeError as error:  # the limit of threads
+                except RuntimeError as error:  # too many threads
                     self._give_up(error)
             return not self._is_starting() and bool(self.pids())
 
@@ -148,7 +148,7 @@ class TextProcess(Parser):
                     contents.append(stream.read())
             paths = [entry.path for entry, _ in documents]
             return unpack(self._read_or_try_again(TEXTS, Content(pack(paths, contents))).text, len(paths))
-        except Exception as error:  # kbsync can do without the process, whatever it lacks
+        except Exception as error:  # whatever the process lacks, kbsync can split the texts itself
             self._refuse_if_closed()
             self._give_up(error)
             return [None] * len(documents)
@@ -194,7 +194,7 @@ def splitter() -> Callable[[bytes], Parsed]:
 def _to_json(cut: Cut) -> list[Any]:
     """Return the chunks of a document in a form for JSON.
 
-    Each text to embed is sent without the chunk's own text.
+    Each `embed_text` is sent without the chunk's text at its end.
     """
     return [
         cut.title,

@@ -81,7 +81,7 @@ it.
 
 
 class KilledWorkers(Exception):
-    """Dask gave up a task because every worker that ran it died. `str()` says how many did."""
+    """Dask gave up on a task because every worker that ran it died. `str()` says how many did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,7 @@ class DaskCluster:
         """Return pending vectors, computed by the encoder that a worker creates from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
-        # Ranked among current puts only: earlier work of a mirror gives it no precedence.
+        # Ranked only among the current puts: a mirror gets no precedence for earlier work.
         rank = sum(item < number for item in list(self._puts))
         return self._begin(self._vectors(recipe, model, texts, -1 - rank))
 
@@ -337,8 +337,8 @@ class DaskCluster:
             response = await request
         except KilledWorkers as error:
             await self._check_harmless(error, "cut", worker.cut, self._versions, _HARMLESS)
-            # The workers may have died for another reason: send it again, a bounded number of times (promise
-            # 9).
+            # The workers may have died for another reason, so the document is sent again a limited number of
+            # times (promise 9).
             reason = f"{error} while reading it; see the logs of the cluster's workers"
             return Rejected(reason, code="workers-killed", may_pass=True)
         outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (from our own worker)
@@ -358,7 +358,7 @@ class DaskCluster:
                 await self._check_harmless(error, "embed", worker.embed, versions, harmless)
                 reason = f"{error} while computing its vectors; see the logs of the cluster's workers"
                 return {texts[0][0]: Rejected(reason, code="workers-killed", may_pass=True)}
-        # One of them may be to blame: separate requests show which.
+        # One of the texts may be to blame: separate requests show which.
         middle = len(texts) // 2
         head = await self._vectors(recipe, model, texts[:middle], priority)
         return {**head, **await self._vectors(recipe, model, texts[middle:], priority)}
@@ -388,7 +388,8 @@ class DaskCluster:
         versions: worker.Versions,
         arguments: object,
         # Reading is short and provides work for vectors, so it goes first. Vectors of an earlier put go
-        # before those of a later one: puts then finish one after another, and the next is read meanwhile.
+        # before those of a later one, so puts finish one after another, and the next one is read in the
+        # meantime.
         priority: int = 0,
         wanted: asyncio.Event | None = None,
     ) -> Any:
@@ -520,7 +521,7 @@ class DaskCluster:
         return versions
 
     async def _explain_missing(self, session: _Session, error: Exception) -> TargetError:
-        """Return the error for a worker on which kbsync or one of these functions is missing.
+        """Return the error for a worker that lacks kbsync or one of its functions.
 
         The error names the worker.
         """
@@ -629,7 +630,7 @@ class _VectorsOrHere(Future[Vectors]):
     def result(self, timeout: float | None = None) -> Vectors:
         """Return the vectors.
 
-        If this host has to compute them, this takes a long time and blocks the calling thread.
+        If this host has to compute them, the call takes a long time and blocks the calling thread.
         """
         try:
             return self._remote.result(timeout)
@@ -664,7 +665,7 @@ async def _client(address: str, within: float) -> Client:
     client = distributed.Client(
         address, asynchronous=True, set_as_default=False, timeout=within, name="kbsync"
     )
-    # These are about Dask's dependencies; each task compares the versions that matter to kbsync.
+    # These warnings are about Dask's dependencies; each task compares the versions that matter to kbsync.
     warnings.filterwarnings("ignore", category=distributed.versions.VersionMismatchWarning)
     try:
         await client

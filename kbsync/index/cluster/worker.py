@@ -1,7 +1,7 @@
 """The part of a mirror's work that runs on a Dask worker: it reads and splits documents, and embeds passages.
 
-It keeps only models and parsers, and has no mirror or target. Messages are `bytes`, sent together with the
-host's versions; a worker with other versions doesn't unpickle them.
+It keeps only models and parsers, and knows no mirror or target. Messages are `bytes`, sent together with the
+host's versions; a worker with different versions doesn't unpickle them.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _cut(document: Sent) -> Cut | TargetError | None:
 def embed(host_versions: Versions, payload: bytes) -> Answer:
     """Return the `Vectors` of the texts, computed by the encoder that the recipe creates.
 
-    The texts come with their keys.
+    Each text comes with its key.
     """
     own_versions = versions()
     if own_versions == {name: host_versions[name] for name in host_versions if name != "model"}:

@@ -47,7 +47,7 @@ TEXTS = "texts.json"
 
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
-# Limits a reason, a title or a tag (characters), and the number of tags: a stranger's file may dictate them.
+# Limits the characters of a reason, a title or a tag, and the number of tags: an untrusted file may set them.
 _MAX_TEXT_LENGTH = 500
 
 
@@ -231,7 +231,7 @@ def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[],
         answer, end_of_child = os.pipe()
         try:
             child = os.fork()
-        except OSError as error:  # the limit of processes, or memory
+        except OSError as error:  # too many processes, or not enough memory
             sys.exit(f"{NO_FORK}: {error.strerror}")
         if not child:
             sandbox.die_with(us)
@@ -287,7 +287,7 @@ def outcome(
         reason, code = "cannot be read: it is nested too deeply", "damaged"
     except MemoryError:
         raise
-    except Exception as error:  # a stranger's file may raise anything in a parser; that is the file's fault
+    except Exception as error:  # whatever a parser raises, the file is to blame
         reason = f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}"
         code = "damaged"
     return {"refused": {"reason": reason, "code": code}}, ""

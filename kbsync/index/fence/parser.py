@@ -125,7 +125,7 @@ class ParserProcess:
         environment |= {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-        # As the parent's, in its order: finds the same kbsync first.
+        # The parent's import paths, in the same order, so that the same kbsync comes first.
         paths = json.dumps([str(Path(path).resolve()) for path in sys.path if path])
         limits = [str(os.getpid()), str(bounds.memory_bytes), str(bounds.seconds)]
         try:
@@ -376,7 +376,7 @@ class Parser:
                 self._home = None
 
     def _read(self, name: str, body: Body, page: int | None) -> Parsed:
-        """Return the process's result for the document with that name. Raises `Ended`."""
+        """Return the process's result for the document named `name`. Raises `Ended`."""
         with self._in_use:
             self._refuse_if_closed()
             if self._timer is not None:
@@ -413,7 +413,7 @@ class Parser:
                 self._timer.name, self._timer.daemon = "parser-idle", True
                 try:
                     self._timer.start()
-                except RuntimeError:  # the limit of threads: nothing would end the process when it is idle
+                except RuntimeError:  # too many threads: nothing would end the process when it is idle
                     self._end()
         if lacks_memory:
             raise Ended("MemoryError", by_memory=True)

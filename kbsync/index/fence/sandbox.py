@@ -269,8 +269,8 @@ def limit_cpu(seconds: float) -> None:
 def raise_fences(*, forks: bool = False) -> tuple[str, ...]:
     """Isolate this process from the network, other processes, and all files except its code and its home.
 
-    `forks`: whether it may fork children, which must not be able to look into it. Return which of
-    "namespace", "landlock", "seccomp" and "python" are in force.
+    `forks`: whether it may fork children, which must not be able to inspect it. Return which of "namespace",
+    "landlock", "seccomp" and "python" are in force.
     """
     fences = []
     if _IS_LINUX and _prctl(_PR_SET_NO_NEW_PRIVS, 1):

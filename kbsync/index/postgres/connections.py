@@ -109,7 +109,7 @@ class Connections:
             began.nextset()
             *_, home, is_open, extension, is_made = began.fetchone() or (None,) * 4
             self._require_extension(extension)
-            if not is_open:  # its types would be unknown, even if the user may do everything else
+            if not is_open:  # the extension's types would be unknown, even if the user may do everything else
                 user, home = self.database.user or "kbsync", identifier(home)
                 reason = (
                     f"{user} isn't allowed to use the schema {home} of {self.database}, which contains the "

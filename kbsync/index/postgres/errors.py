@@ -23,7 +23,7 @@ _RIGHTS = ("42501", "28000", "28P01")
 _READ_ONLY = ("25006",)
 CANCELED = "57014"
 _NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
-_UNSTORABLE = ("22", "54")  # classes: a value with a wrong form, and one beyond a limit
+_UNSTORABLE = ("22", "54")  # SQLSTATE classes: malformed values, and exceeded limits
 
 # libpq has no code for an error during connect, so kbsync reads the message. If the server uses a different
 # language, kbsync tries again and shows the message.

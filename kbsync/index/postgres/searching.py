@@ -120,14 +120,14 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """A consistent snapshot of all owners' documents or, if the query asks for that, of the mirror's own."""
+    """A consistent snapshot of the documents of all owners or, if the query says so, of the mirror alone."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
         """Store the connection, which must be in a `REPEATABLE READ` transaction."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:
-        """Return whether any document has vectors from that model."""
+        """Return whether any document has vectors from `model`."""
         return self._model(model) is not None
 
     def start(self, model: str, vector: Vector | None, better: BetterQuestion | None = None) -> None:
@@ -210,7 +210,7 @@ class PostgresSnapshot:
         return [Unknown(term.surface, "") for term in finished if not frequencies[term].documents]
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document contains the phrase or is the file of that name or path.
+        """Return whether a document contains the phrase or has it as its file name or path.
 
         Also return True if more than `MAX_CODE_CANDIDATES` passages or names contain all its words.
         """
@@ -218,7 +218,7 @@ class PostgresSnapshot:
         return any(True for _ in occurrences) or bool(self._named(phrase, _Scope("", "", {}, 0)))
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Return the passages of those chunks that exist and belong to a document."""
+        """Return the passage of each chunk that exists and belongs to a document."""
         rows = self._connection.execute(
             "SELECT p.id, o.id, token::text, host, mirror, folder, extract(epoch FROM seen)::float8,"
             " d.id, path, title, modified, text, headings, page, line"
@@ -384,7 +384,7 @@ class PostgresSnapshot:
         passages in `near`, and add to the scores of passages that other words find. The passages in `coded`
         are scored, too.
         """
-        # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
+        # The index can't look up prefixes, so an unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
         finished = [term for term in terms if not term.goes_on]
         frequencies, documents, chunks, length = self._frequencies(finished)
@@ -569,12 +569,12 @@ LEFT JOIN LATERAL (
 ) counted ON true
 """
 
-# REPEATABLE: two searches rank alike.
+# REPEATABLE, so that two searches rank alike.
 _AVERAGE_LENGTH = """
 SELECT avg(words::float8 / passages) FROM document TABLESAMPLE SYSTEM (%s) REPEATABLE (0) WHERE passages > 0
 """
 
-# Term by term, because checking all terms in each passage that has any takes four times as long.
+# Term by term, because checking all terms in each passage that has any of them takes four times as long.
 _OCCURRENCES = f"""
   SELECT passage, length, term, idf, most,
     {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
@@ -688,7 +688,7 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
     """Return the distinct sets of terms that a passage with the phrase may contain, one for each spelling.
 
-    Also return whether that spelling is a single word.
+    For each set, also return whether its spelling is a single word.
     """
     stemmer = Tokeniser()
     of_each = (

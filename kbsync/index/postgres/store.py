@@ -141,7 +141,7 @@ class PostgresStore:
     def revision(self) -> int | None:
         """Return the generation of the claim.
 
-        It stands in for a count of all changes, which would be one more row to lock.
+        A count of all changes would be one more row to lock.
         """
         return None if self._claim is None else self._claim.generation
 
@@ -153,11 +153,11 @@ class PostgresStore:
         with self._transaction(SNAPSHOT) as (connection, is_made):
             base = self._find_base(connection) if is_made else None
             if self._read_only and base is not None:
-                self._claimable_rows(connection)  # raises what the next pass would
+                self._claimable_rows(connection)  # raises the error that the next pass would raise
         if self._read_only:
             if base is not None and base.row is not None:
                 self._record_former(base.row)
-            return ("", 0) if base is None else (base.uuid, base.documents)  # "": unknown to every state
+            return ("", 0) if base is None else (base.uuid, base.documents)  # no state has the id ""
         claim = self._claim
         if claim is None or base is None or base.uuid != claim.uuid or base.row is None or self._is_gone:
             claim = self._make_claim(claim)
@@ -165,7 +165,7 @@ class PostgresStore:
         if base.row.token != self._owner.token:
             raise self._superseded(base.row)
         if base.is_seen_outdated:
-            # For readers, which show how old its documents are.
+            # Update the time that readers show as the age of the documents.
             with self._repeatable(), self._transaction() as (connection, is_made):
                 if is_made:
                     connection.execute(_SEEN, (self._owner.token, claim.generation))
@@ -189,7 +189,7 @@ class PostgresStore:
         return outcomes
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist and are ours."""
+        """Remove these documents if they exist and are ours."""
         with self._repeatable(), self._writing() as writing:
             writing.delete(documents)
         return True
@@ -221,7 +221,7 @@ class PostgresStore:
         return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """Return the documents that exist and are ours."""
+        """Return which of these documents exist and are ours."""
         self._settle()
         rows = self._rows(
             f"SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND {WHOLE}",  # noqa: S608
@@ -482,8 +482,8 @@ class PostgresStore:
         """
         rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
         for row in rows:
-            # Two rows: our own under a different prefix, and one under this. Then host and folder prove
-            # nothing, because both may have documents.
+            # With two rows, our own has a different prefix, and the other one has this prefix. Host and
+            # folder then prove nothing, because both rows may have documents.
             is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
             if row.token != self._owner.token and not is_open:
                 raise self._prefix_taken(row)

@@ -77,7 +77,8 @@ class Writing:
             content = old_documents[0].content
             # Passages with older words don't match current ones, so they are stored again.
             if old_documents[0].tokeniser == TOKENISER:
-                # Only searchable ones, with equal ones from the last to the first.
+                # Only searchable passages, in reverse order, so that `pop` takes the first of several equal
+                # ones.
                 rows = self._connection.execute(
                     "SELECT digest, p.id, place, page, line FROM passage p"
                     " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
@@ -119,7 +120,7 @@ class Writing:
         return self._show(entry, content, earlier, old_documents, label)
 
     def delete(self, documents: Sequence[int]) -> None:
-        """Delete the documents that exist and are ours, along with everything that belongs to them."""
+        """Delete these documents if they exist and are ours, along with everything that belongs to them."""
         deleted_counts = self._connection.execute(
             "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
@@ -195,7 +196,7 @@ class Writing:
         return len(passages)
 
     def count(self) -> None:
-        """Update the owner's numbers of documents, passages and words, which BM25 and `check` need."""
+        """Update the owner's counts of documents, passages and words, which BM25 and `check` need."""
         self._connection.execute(
             "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
             " seen = now() WHERE id = %s",
@@ -400,7 +401,7 @@ class Writing:
             copy.write(_BINARY_END)
 
     def _model(self, name: str, dimensions: int | None) -> int:
-        """Return the model with that name, creating it if it is new.
+        """Return the model with this name, creating it if it is new.
 
         Raises `Halted` for vectors of a different length.
         """

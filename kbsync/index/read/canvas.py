@@ -45,7 +45,7 @@ def read_canvas(raw: bytes) -> Parsed:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Node:
-    """A card or a group. They are sorted from top to bottom, then from left to right."""
+    """A card or a group. Nodes are sorted from top to bottom, then from left to right."""
 
     y: float
     x: float

@@ -133,7 +133,7 @@ _SIGN_IN_PLACE = re.compile(
 """Non-ASCII symbols in English text; in other encodings, the same bytes are letters within words, such as Š,
 Ł and ą.
 """
-_BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
+_BETWEEN_LETTERS = re.compile(  # except Catalan l·l and a dash between two names
     r"(?<=[^\W\d_])(?!(?<=[lL])·[lL]|(?<=[a-zA-Z])–[a-zA-Z])[^\w\s\x00-\x7f’\u0e31-\u0e4e]+(?=[^\W\d_])"
 )
 _ASTRAY = re.compile(  # above or below no letter, in Thai and Hebrew
@@ -177,10 +177,10 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
     alphabets: list[str] = list(_LETTERS_OF["alphabets"][first].values())
     is_latin, is_western = alphabets[0][0] < "\u0250", first == "cp1252"
     tables, least = list[dict[str, float]](), 0.6 if is_latin else 0.2
-    for letters in alphabets:  # from 1 for the commonest letter down to `least`
+    for letters in alphabets:  # from 1 for the most common letter down to `least`
         falling = ((1.0 - rank / len(letters)) ** 1.5 for rank in range(len(letters)))
         weights = {c: least + (1.0 - least) * share for c, share in zip(letters, falling, strict=True)}
-        # A capital counts less, so that KOI8 is not taken for Windows.
+        # A capital counts less, so that KOI8 isn't mistaken for the Windows encoding.
         capitals = {c.upper(): weight * 0.75 for c, weight in weights.items() if len(c.upper()) == 1}
         tables.append(capitals | weights)
     if is_western:  # western names occur together in one text; those of other languages seldom do
@@ -207,11 +207,11 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
         fitting = (best + marks - 2 * _faults(text)) / total - handicap
         if not is_latin:
             return fitting
-        if not is_western:  # western is likelier: much so for one word, or among English
+        if not is_western:  # western is likelier, especially for one word or next to English
             words = {word for word in _LETTERS.findall(text) if not word.isascii()}
             return fitting - (0.2 / max(1, len(words)) ** 2 + (0.3 if _ENGLISH.search(text) else 0.0))
         fitting -= 2 * sum(map(len, _UNWESTERN.findall(text))) / total
-        # a stray accent in ASCII, as of half a character at the end: western rather than UTF-16
+        # a stray accent in ASCII, such as half a character at the end: western rather than UTF-16
         return max(fitting, 0.15) if total < 3 and total * 3 < len(text) else fitting
 
     return score

@@ -87,7 +87,7 @@ class _Book:
             self._contents.add(part)
         elif item.get("media-type") != _CONTENTS:
             return
-        with suppress(Rejected):  # a book is readable without one
+        with suppress(Rejected):  # a book is readable without a table of contents
             for entry in self.archive.xml(part).iter("a" if is_new else "navPoint"):
                 link = entry if is_new else entry.find("content")
                 address = None if link is None else link.get("href" if is_new else "src")

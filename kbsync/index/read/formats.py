@@ -2,8 +2,8 @@
 
 A text format needs a line in `_FLAVOURS`. A document format needs a reader, which is a function of the
 document's bytes in a module in this folder, and a line in `READERS`. Increase the reader's version,
-`MARKDOWN` or `TEXTS`, whenever files are read differently: the version is part of only these files' recipes,
-and they are then reread.
+`MARKDOWN` or `TEXTS`, whenever files are read differently. The version is part of these files' recipes only,
+so kbsync rereads only these files.
 
 Pictures are documents too, searchable by their content if a service embeds them.
 """
@@ -148,7 +148,7 @@ def is_picture(path: str) -> bool:
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return the only chunk of a picture, which is shown by the picture's name.
+    """Return a picture's only chunk. It is shown as the picture's name.
 
     Raises `Rejected` if the file isn't a picture or is too large.
     """

@@ -130,8 +130,8 @@ class _Page(HTMLParser):
         self._unseen = unseen
         self._open: list[str] = []  # containers, outermost first
         self._count = Counter[str]()  # of each kind in `_open`
-        self._around = Counter[str]()  # the same, outside of the unseen one
-        self._hidden: int | None = None  # index of the outermost unseen one in `_open`
+        self._around = Counter[str]()  # the same, outside the unseen container
+        self._hidden: int | None = None  # index of the outermost unseen container in `_open`
         self._in_title = False
         # The page, then the open cells. A block that begins with a newline continues the list above it.
         self._sinks: list[list[str]] = [[]]
@@ -316,7 +316,7 @@ class _Page(HTMLParser):
                 self._inline.append(" ")
 
     def _end_link(self) -> None:
-        """End a link, or drop one that only leads to its own heading."""
+        """End a link, or drop it if it only leads to its own heading."""
         if not self._links:
             return
         target, start = self._links.pop()
@@ -325,7 +325,7 @@ class _Page(HTMLParser):
             del self._inline[start:]
         elif text and is_absolute(target):
             self._inline[start:] = [linked(text, target)]
-        elif "#" in target:  # books raise such links by their style
+        elif "#" in target:  # books style such links as superscripts
             self._separate_mark(start, is_link=False)
 
     def _separate_mark(self, start: int, is_link: bool) -> None:
@@ -356,7 +356,7 @@ class _Page(HTMLParser):
 
 
 def _whole_number(value: str | None, usual: int) -> int:
-    """Return an attribute's integer value, or `usual` if it has none."""
+    """Return an attribute's value as an integer, or `usual` if it isn't a number."""
     value = (value or "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 

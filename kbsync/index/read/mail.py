@@ -43,7 +43,7 @@ MAX_SECONDS = 20.0
 
 @dataclass(slots=True)
 class _Allowance:
-    """What is left of the limits for all attachments of a file together."""
+    """What remains of the limits shared by all attachments of a file."""
 
     characters: int = _MAX_CHARACTERS
     attachments: int = _MAX_ATTACHMENTS
@@ -61,7 +61,7 @@ class _Allowance:
 
         This only works in the main thread.
         """
-        if self.is_timed:  # in a message inside another
+        if self.is_timed:  # already running, for the message around this one
             yield
             return
         self.is_timed, started = True, time.process_time()
@@ -126,7 +126,7 @@ def _split(raw: bytes) -> Iterator[Message]:
         _, _, content = piece.partition(b"\n")
         if _begins_mail(content):
             messages.append([content])
-        else:  # a sentence that begins with it
+        else:  # a sentence that begins with "From"
             messages = messages or [[]]
             messages[-1] += [b"\n\nFrom ", piece]
     for lines in messages:
@@ -158,7 +158,7 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
         if is_read or not allowance.allows(len(content)):
             continue
         text = ""
-        # A stranger's file may raise any exception; the message is complete without it.
+        # An untrusted file may cause any exception; the message is complete without it.
         with suppress(Exception), allowance.timer():
             if extension_of(name) not in ("eml", "mbox"):
                 text = inner_text(name, content, level + 1)
@@ -237,7 +237,7 @@ def _decoded(child: Message, part: Message) -> Message:
 
 
 def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
-    """Yield the plain version, or the best other version if that says more. Then yield invitations."""
+    """Yield the plain version, or the best other version if it contains more. Then yield invitations."""
     plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
     # mail programs put the best version last
     rich = next((blocks for kind, blocks in reversed(versions) if kind not in _SEPARATE_KINDS), None)

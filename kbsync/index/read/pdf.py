@@ -31,15 +31,15 @@ _T = TypeVar("_T")
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 _MAX_PAGES = 50_000  # a file may claim any number of pages
 _MAX_SCANS = 5_000  # pages of a document to recognize, at a few seconds each
-_SCAN_SHARE = 0.5  # of a page's area that pictures cover at least if it is scanned
-_MAX_OBJECTS = 1_000  # of a page to examine for pictures
+_SCAN_SHARE = 0.5  # minimum share of a scanned page's area that pictures cover
+_MAX_OBJECTS = 1_000  # objects of a page to examine for pictures
 _MAX_HEADING_LENGTH = 200  # characters
-_LARGER = 1.15  # larger than the body's letters: a heading
+_LARGER = 1.15  # times as large as the body's letters: a heading
 _RAISED = 0.1  # letter sizes above the line: a superscript
 _SAME_LINE = 0.6  # letter sizes up or down, and to the right of the text before
 _WORD_GAP = 0.15  # letter sizes between words
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
-_FARTHEST = 1_000  # from a page's number to its position: a file may be one chapter of a book
+_FARTHEST = 1_000  # maximum difference between a page's number and its position: a file may be one chapter
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
 _MAX_NOTES = 1_000  # annotations of a page to read
 _MAX_NOTE_BYTES = 50_000  # bytes
@@ -65,7 +65,7 @@ _LEADER_DOTS = re.compile(r" ?\.(?: {0,3}\.){4,} {0,3}")
 _LEADER = re.compile(
     r"(?<!\.)(?<!\. )(?<!\.  )(?<!\.   )\.(?: {0,3}\.){4,} {0,9}(?:([0-9]{1,5})|[ivxlc]{1,6})$"
 )
-_MIN_ENTRIES = 4  # of a table of contents on one page
+_MIN_ENTRIES = 4  # entries of a table of contents on one page
 _MARK = re.compile("[0-9*†‡][0-9,*†‡–-]{0,9}")  # of a footnote
 _MARKED = re.compile(r"[0-9*†‡](?<=[^\W\d_]{4}.)")
 _NOTE = re.compile(r"(?:[0-9]{1,3}|[*†‡]{1,3})(?=[^\W\d_])")
@@ -332,8 +332,8 @@ class _PageReader:
         return " ".join(word.text for word in ordered), *ends
 
     def _separate_marks(self, text: str, start: int, turn: int) -> tuple[str, bool]:
-        """Return a line, including spaces between words and footnote marks, and whether it begins with such a
-        mark.
+        """Put spaces between the words and the footnote marks of a line. Return the line, and whether it
+        begins with such a mark.
         """
         note = _NOTE.match(text)
         is_note = note is not None and self._is_superscript(start, start + note.end(), turn)

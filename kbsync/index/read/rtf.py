@@ -170,8 +170,8 @@ class _Reader:
         self._main = _Flow()
         self._state = _State(self._main)
         self._stack = list[_State]()
-        self._bytes = bytearray()  # of the text, until it is known to be whole
-        self._skip = 0  # replacement characters for one in Unicode
+        self._bytes = bytearray()  # text that isn't decoded yet, because a character may be incomplete
+        self._skip = 0  # how many replacements of a Unicode character to skip
         self._codec = "cp1252"
         self._fonts = dict[int, str]()
         self._font = -1

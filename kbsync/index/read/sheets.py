@@ -43,7 +43,7 @@ Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
 _MAX_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
-_MAX_GAPS = 100_000  # maximum number of empty cells of a sheet that calamine is left to fill
+_MAX_GAPS = 100_000  # maximum number of empty cells of a sheet that calamine may fill
 _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
@@ -115,7 +115,7 @@ def read_ods(raw: bytes) -> Parsed:
     content, title, tags = opendocument_parts(archive)
     details, has_gaps = dict[str, _Details](), False
     for table in content.iter("table"):
-        comments = list(_comments(table))  # with their cells as a person counts them
+        comments = list(_comments(table))  # before closing gaps changes the numbers of rows and columns
         has_gaps |= _close_gaps(table)
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
         details[table.get(":name", "")] = _Details(comments, displayed)

@@ -65,7 +65,7 @@ def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[s
 
 
 class _Show:
-    """What the slides share: the names of the commenters, and texts repeated on many slides."""
+    """The data that the slides share: the names of the commenters, and texts repeated on many slides."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         self._archive = archive
@@ -197,7 +197,7 @@ def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = 
                 if cache.tag in _NUMBERS_OF_CHARTS:
                     text = _chart_number(text, epoch if is_date else None)
                 if text:
-                    # In several levels, the innermost comes first.
+                    # With several levels, the innermost comes first.
                     points[number] = f"{points[number]} {text}" if number in points else text
     return points
 
@@ -220,12 +220,12 @@ def _chart_number(text: str, epoch: datetime.date | None) -> str:
 
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:
-    """Return the names of the parts of that kind that belong to another part."""
+    """Return the names of all parts of one `kind` that belong to another part."""
     return [name for part_kind, name in archive.related(part).values() if part_kind == kind]
 
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
-    """Yield the parts of that kind that belong to another part."""
+    """Yield all parts of one `kind` that belong to another part."""
     return map(archive.xml, names_of(archive, part, kind))
 
 

@@ -127,7 +127,7 @@ def _compose_tex(letter: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """Return the character with that code.
+    """Return the character with this code.
 
     Return `escape` unchanged if the character has a special meaning in the format or isn't printable.
     """
@@ -375,7 +375,7 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 def first_heading(text: str, flavour: Flavour) -> str | None:
-    """Return the first heading of `text`, or None if it has none or its flavour doesn't have headings."""
+    """Return the first heading of `text`, or None if it has none or its format doesn't have headings."""
     pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
         head = _FENCED.sub("", head)  # a shell script's comment isn't a heading
@@ -534,15 +534,15 @@ _NOTE_SIGNS = frozenset("0123456789*†‡§,;–- ")
 
 
 def note(kind: str, text: str, author: str = "") -> str:
-    """Return a note that belongs to the text, such as a comment, labelled with its kind, or "" if the note is
+    """Return a note that belongs to the text, such as a comment, labeled with its kind, or "" if the note is
     empty.
     """
     return f"**{kind}{f' by {author}' if author else ''}:** {text}" if text else ""
 
 
 def linked(text: str, address: str) -> str:
-    """Return the `text` of a link, with the address if that is absolute, because it may be the answer to a
-    question.
+    """Return the `text` of a link, with the address if it is absolute, because an address may be the answer
+    to a question.
 
     An address within the page or site is just noise.
     """
@@ -606,8 +606,8 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 
 def deepened(text: str, levels: int) -> str:
-    """Return Markdown with its headings moved down by that many levels, so that it can follow a heading of
-    that level.
+    """Return Markdown with its headings moved down by `levels`, so that it can follow a heading of that
+    level.
     """
     parts, end = list[str](), 0
     for block in blocks(text, Flavour.MARKDOWN):
@@ -639,8 +639,8 @@ def inner_text(name: str, content: bytes, level: int = 0) -> str:
 
 
 def tidied(text: str) -> str:
-    """Return the text with `\\n` line endings, without control characters and consecutive blank lines, and
-    stripped.
+    """Return the text stripped, with `\\n` line endings, and without control characters or consecutive blank
+    lines.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _NO_CHARACTER.sub("", separate_controls(text))

@@ -1,6 +1,6 @@
 """Opens documents that are ZIP archives, within limits, and reads their XML without expanding entities.
 
-It doesn't read pictures, audio or video, so these may have any size and don't count towards the limits.
+It doesn't read pictures, audio or video, so these may have any size and don't count toward the limits.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def relations_part(name: str) -> str:
 
 
 def number_of(value: str | None, usual: int) -> int:
-    """Return an attribute's integer value, or `usual` if it has none."""
+    """Return an attribute's value as an integer, or `usual` if it isn't a number."""
     return int(value) if value and value.isdecimal() and len(value) < 10 else usual
 
 
@@ -233,7 +233,5 @@ def parse_xml(raw: bytes) -> Element:
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace, which is all that differs between strict and transitional
-    files.
-    """
+    """Return the name without its namespace. Strict and transitional files differ only in the namespaces."""
     return tag.rpartition("}")[2]

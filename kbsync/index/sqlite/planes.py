@@ -1,14 +1,14 @@
-"""The layout of vectors in a large index: a search reads a part of each vector, and all of only a few.
+"""The layout of vectors in a large index: a search reads part of each vector, but the whole of only a few.
 
-A row of `block` then has the same vectors in planes, each with a part of all vectors:
+In this layout, a row of `block` has the same vectors in planes, each with a part of all vectors:
 
 - the first half of each vector's numbers, as int8
 - the second half of them, as int8
-- what the int8 numbers lack, as int8
+- the quantization errors of the int8 numbers, as int8
 
-A number is (int8 number + what it lacks / 256) × the vector's factor, which is in `planar_segment`; the
-factor of a free slot is 0. Like float16, that takes two bytes a number. It differs from float16 numbers by at
-most 1/32,000 of the vector's largest number.
+A number is (int8 number + error / 256) × the vector's factor, which is in `planar_segment`; the factor of a
+free slot is 0. Like float16, this takes two bytes per number. It differs from float16 numbers by at most
+1/32,000 of the vector's largest number.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ SLOTS = 256
 """Number of vectors in each row."""
 
 FACTOR_BYTES = 4
-_STEPS = 256  # of what an int8 number lacks
+_STEPS = 256  # of the quantization error
 
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """The offset of the planes in a row, for vectors with this many numbers."""
+    """The offsets of the planes in a row, for vectors with `dimensions` numbers."""
 
     dimensions: int
 
     @property
     def first(self) -> int:
-        """The number of numbers in the first half of a vector."""
+        """How many numbers the first half of a vector has."""
         return self.dimensions // 2
 
     @property
     def second(self) -> int:
-        """How many numbers the second half has."""
+        """How many numbers the second half of a vector has."""
         return self.dimensions - self.first
 
     @property
@@ -66,7 +66,7 @@ class Planes:
 def quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Quantize each row.
 
-    Return a factor and integers, which multiplied with each other approximate the row.
+    For each row, return a factor, and integers that approximate the row when multiplied by the factor.
     """
     import numpy as np
 

@@ -251,7 +251,7 @@ class _Layout:
         for offset in self._maps:
             os.posix_fadvise(self._descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
         length = (self._maps.step // self.page - 1) * _ENTRY_BYTES
-        # An entry for each page, from page 2; one of zeros for a page of the map itself.
+        # An entry for each page from page 2 on; for a page of the map itself, it is zero.
         entries = (bytes(_ENTRY_BYTES) + os.pread(self._descriptor, length, offset) for offset in self._maps)
         content = b"".join(entries)
         is_next = content[::_ENTRY_BYTES].translate(_IS_NEXT)

@@ -80,7 +80,7 @@ CREATE TABLE better (
 ) STRICT;
 """
 
-# Apart from the tables, because files of earlier builds lack it.
+# Separate from the tables above, because files of earlier builds lack these two.
 _LATER = """
 CREATE INDEX IF NOT EXISTS document_path ON document(path);
 CREATE TABLE IF NOT EXISTS planar_segment (  -- segments whose vectors are in planes (planes.py)

@@ -172,7 +172,7 @@ class Reader:
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
         self._better_matrix = Matrix(connection, "better", "better")
-        self._data_version = -1  # of the commit that the cached counts belong to: none
+        self._data_version = -1  # the commit that the cached counts are from: none yet
 
     def _forget_after_commit(self) -> None:
         """Drop cached counts after a commit. Between commits, searches share the counts of common words."""
@@ -199,7 +199,7 @@ class Reader:
             self._data_version = version
 
     def has_vectors(self, model: str) -> bool:
-        """Return whether any document has vectors from that model."""
+        """Return whether any document has vectors from `model`."""
         return vectors.find_model(self._connection, model) is not None
 
     def candidates(
@@ -457,7 +457,7 @@ class Reader:
         return self._last_unknown[1]
 
     def has_phrase(self, phrase: str) -> bool:
-        """Return whether a document contains the phrase or is the file of that name or path."""
+        """Return whether a document contains the phrase or has it as its file name or path."""
         self._forget_after_commit()
         # A search calls this once to score its hits, and once to report unknown codes.
         if phrase not in self._has_phrase:
@@ -498,7 +498,7 @@ class Reader:
             yield from self._connection.execute(_ROWS_BEGINNING.replace("@table", table), values)
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Return the passages of those chunks that exist and belong to a document."""
+        """Return the passage of each chunk that exists and belongs to a document."""
         by_chunk = dict[int, StoredPassage]()
         for chunk in chunks:
             for document, path, title, modified, text, headings, page, line in self._connection.execute(
@@ -986,7 +986,7 @@ class SqliteStore:
             return outcomes
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist."""
+        """Remove these documents if they exist."""
         with self._target_errors():
             return self._current_writer().delete(documents)
 
@@ -1008,7 +1008,7 @@ class SqliteStore:
             return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """Return the documents that exist."""
+        """Return which of these documents exist."""
         with self._open_snapshot() as connection:
             find = f"SELECT id FROM document WHERE id = ? AND {WHOLE}"  # noqa: S608
             return {
@@ -1052,8 +1052,8 @@ class SqliteStore:
             return texts
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors from the model `better` for those passages that still exist, by the key of their
-        vector from `model`."""
+        """Store vectors from the model `better` for the passages that still exist, by the key of their vector
+        from `model`."""
         with self._target_errors():
             self._current_writer().put_better(model, better, new_vectors)
 

@@ -69,13 +69,13 @@ class Model:
 
 
 def find_model(connection: apsw.Connection, name: str) -> Model | None:
-    """Return the model with that name, if the index has vectors from it."""
+    """Return the model with this name, if the index has vectors from it."""
     row = connection.execute("SELECT id, dimensions FROM model WHERE name = ?", (name,)).get
     return Model(*row) if row else None
 
 
 def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Model:
-    """Return the model with that name, creating it if it is new. Call this inside a transaction.
+    """Return the model with this name, creating it if it is new. Call this inside a transaction.
 
     Raises `Halted` if the model's earlier vectors have a different length.
     """
@@ -161,7 +161,7 @@ def estimate_least_cosine(connection: apsw.Connection, model: Model) -> float:
 
 
 def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
-    """Zero those of the `slots` that no chunk uses any longer, then drop segments without vectors.
+    """Zero each of the `slots` that no chunk uses any longer, then drop segments without vectors.
 
     Call this inside a transaction.
     """
@@ -217,7 +217,7 @@ def find_without_better(
 def fill_better(
     connection: apsw.Connection, model: Model, better: Model, vectors: Mapping[bytes, bytes], version: int
 ) -> None:
-    """Store vectors from `better` for those keys that still have a slot of `model`. Call this inside a
+    """Store vectors from `better` for the keys that still have a slot of `model`. Call this inside a
     transaction.
 
     Vectors from other models in the same blocks are dropped.
@@ -435,7 +435,7 @@ class Cosines:
         return dict(zip(positions, values.tolist(), strict=True))
 
     def _complete(self) -> NDArray[np.float32] | array[float]:
-        """Return the values, from whole vectors."""
+        """Return the values, computed from both halves of every vector."""
         if self._rest is not None and not isinstance(self._values, array):
             self._values += self._rest(slice(None))
             self._rest = self._near = None

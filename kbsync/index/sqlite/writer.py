@@ -229,7 +229,9 @@ class Writer:
             self._index_name(document, row[0], json.loads(row[1]), path)
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist. Return False if `scrub` still has to remove text from the WAL."""
+        """Remove these documents if they exist. Return False if `scrub` still has to remove text from the
+        WAL.
+        """
         with self._transaction() as version:
             obsolete = [run.first for document in documents for run in self._runs_of(document)]
             self._remove(documents)
@@ -240,8 +242,8 @@ class Writer:
         return self.scrub() and is_clear
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors from the model `better` for those passages that still exist, by the key of their
-        vector from `model`."""
+        """Store vectors from the model `better` for the passages that still exist, by the key of their vector
+        from `model`."""
         with self._transaction() as version:
             first = vectors.find_model(self._connection, model)
             if first is not None and new_vectors:
@@ -339,7 +341,7 @@ class Writer:
                     self._connection.execute("REPLACE INTO meta VALUES ('writer', ?)", (self.name,))
             self._is_named, self.revision = True, version
 
-    # Putting in
+    # Storing
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
         """Store short documents in one transaction, or a long document in as many as needed."""
@@ -378,7 +380,7 @@ class Writer:
         the same content in the replaced version are reused.
         """
         entry = document.entry
-        # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
+        # Left by an earlier attempt at the same upload. The upload id alone doesn't prove that, because a new
         # state file may reuse the ids. A document of a former state with the same upload id keeps its place
         # and loses the id.
         earlier: int | None = self._connection.execute(
@@ -389,7 +391,8 @@ class Writer:
         if not document.ready:
             self._check_complete(bind(entry.path), replaced)
         old_runs = [run for number in replaced for run in self._runs_of(number)]
-        # Runs with older words match others, so they are not kept; the digest covers the model.
+        # Runs with words of an earlier version would match differently, so they aren't kept; the digest
+        # covers the model.
         keepable = dict[bytes, list[Run]]()
         for run in reversed(old_runs):
             if run.tokeniser == TOKENISER:
@@ -521,8 +524,8 @@ class Writer:
         self._connection.execute("REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, named))
 
     def _reword_step(self) -> bool:
-        """Update the words of `STEP` stored chunks, of one document or several. Returns whether there were
-        any."""
+        """Update the outdated words of up to `STEP` stored chunks, of one document or several. Return whether
+        any were outdated."""
         stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
         if not stale:
             return False
@@ -628,7 +631,7 @@ class Writer:
         vectors.release(self._connection, slots, version)
 
     def _convert_step(self) -> bool:
-        """Store a few vectors of a large index in planes. Returns whether there were any."""
+        """Store a few vectors of a large index in planes. Return whether there were any to convert."""
         segments = vectors.find_convertible(self._connection)
         if segments:
             with self._transaction():
@@ -650,14 +653,14 @@ class Writer:
     def _merge(self) -> bool:
         """Do one step of erasing words that are only marked as deleted.
 
-        Return whether there was one to do.
+        Return whether there was anything to do.
         """
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
             is_stale = self._connection.execute(_STALE, (TOKENISER, 1)).get is not None
             if is_stale or (not self._is_merging and self._find_ownerless()):
-                return False  # removing or rewording those continues this, too
+                return False  # the steps that reword or remove these continue the merge, too
             with self._transaction():
                 if not self._is_merging:
                     self._connection.execute(
@@ -692,7 +695,7 @@ _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 def _words_of(
     run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]
 ) -> Iterator[tuple[int, str, str, str]]:
-    """Return (rowid, name, headings, body) for chunks (rowid, headings, text), to add or remove them.
+    """Return (rowid, name, headings, body) for chunks (rowid, headings, text), to index or unindex them.
 
     The other forms of words go into `name`.
     """
