@@ -61,7 +61,7 @@ def resolve(
         ]
         if existing:
             return existing
-    # An existing file outside of all mirrors is what the user means, not a missing one in the mirror.
+    # The user means an existing file outside all mirrors rather than a missing file in the mirror.
     is_outside = not from_cwd and os.path.lexists(absolute)
     return from_cwd or (from_roots if len(roots) == 1 and not is_outside else [])
 
@@ -153,7 +153,7 @@ def _find_former_names(installation: Installation) -> Mapping[str, str]:
             records = state.read(lambda tx: find_records(tx, every))
         return {name: record.name for name, record in records if record.name != name}
     except (KbsyncError, OSError):
-        # The command itself reports its problem.
+        # The command itself reports the error when it opens the state.
         return {}
 
 
@@ -273,7 +273,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(choices: Choices, here: bool) -> str:
-    """Return the places that were searched, and the command to run instead."""
+    """Return an error message with the places that were searched and the command to run instead."""
     searched = ", ".join(
         f"{path} (not readable)" if places.is_unreadable_system_config(path) else str(path)
         for path in places.config_places(os.environ)
@@ -527,11 +527,12 @@ def post(installation: Installation, messages: Sequence[Message]) -> None:
     import time
 
     def leave(tx: Tx) -> None:
-        # In one transaction, so that no request is sent in part.
+        # In one transaction, so that no request is sent without the others.
         for verb, mirror, arguments in messages:
             name = mirror
             if mirror is not None and tx.mirrors.named(mirror) is None:
-                # A running kbsync may still have the old config, and the next pass renames the message.
+                # Use the former name: a running kbsync may still have the old config, and the next pass
+                # renames the message.
                 name = installation.former_names.get(mirror, mirror)
             tx.inbox.post(verb, name, arguments, time.time())
 
@@ -622,7 +623,7 @@ def request_reload(
                 wake(installation.state_dir)
         holder = lock.find_holder(installation.state_dir)
     except (KbsyncError, OSError) as error:
-        # The config is changed already.
+        # The config has already been changed.
         return f"can't ask the running kbsync to reload the config ({error}); restart it"
     if holder is None or not holder.keeps_running:
         return otherwise

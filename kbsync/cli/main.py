@@ -255,7 +255,8 @@ def run_cli(arguments: Sequence[str]) -> int:
         return _run(arguments)
     finally:
         for stream in (sys.stdout, sys.stderr):
-            # What can't be written was reported. Drop it, or Python would try again at exit.
+            # The error was already reported. Drop unwritten output, or Python would try to write it again at
+            # exit.
             with contextlib.suppress(OSError), ignore_closed_pipe(stream):
                 stream.flush()
         route_messages(None)
@@ -290,8 +291,8 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
 
 
 def _split_query(command: click.Command, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return a command's options (except -q), with their values, and its other arguments, including misspelt
-    options.
+    """Return a command's options (except -q), with their values, and its other arguments, including
+    misspelled options.
     """
     takes_value = {
         name: not option.is_flag

@@ -88,5 +88,5 @@ def _is_mirrored(
     except PermissionError:
         return None
     except (KbsyncError, OSError):
-        # The command itself reports its problem.
+        # The command itself reports the error when it opens the state.
         return True

@@ -64,8 +64,7 @@ class Choices:
 class PathArgument(click.Path):
     """The type of an option or argument that takes a path.
 
-    An empty path, for example from an unset variable, is an error. It doesn't stand for the working
-    directory.
+    An empty path, for example from an unset variable, is an error. It doesn't mean the working directory.
     """
 
     def __init__(self, *, is_folder: bool) -> None:
@@ -114,7 +113,7 @@ def as_typed(
 ) -> tuple[str, ...]:
     """Return the words of a query.
 
-    Python decodes all arguments as UTF-8, but these come from a terminal that uses the locale's encoding.
+    Python decodes all arguments as UTF-8, but a terminal encodes them in the locale's encoding.
     """
     try:
         "".join(words).encode()

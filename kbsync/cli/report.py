@@ -287,7 +287,7 @@ def name_some(paths: Sequence[str], number: int | None = None, every: str = "") 
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Explain in lines of text why whole mirrors are waiting, the worst first."""
+    """Yield lines that explain why whole mirrors are waiting, the worst first."""
     for report in worst_first(reports):
         yield from (problem.line for problem in mirror_problems(installation, report) if problem.line)
 

@@ -73,7 +73,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     is_new = not os.path.lexists(config_path)
     _check_target(choices, target, directory, config_path, is_new=is_new)
     if is_new:
-        # Another `add` may write it meanwhile.
+        # Another `add` may write the config in the meantime.
         with suppress(ConfigExists):
             remembered = _remembered(folder, state_dir_of(config_path, choices), target)
             kind, name = remembered.target or DEFAULT_TARGET, folder_name(folder) if name is None else name
@@ -96,7 +96,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
         if after is not None:
             from kbsync.cli.folder_contents import describe_vaults, limits_of, scan_mirror
 
-            # The config is changed already, and the next pass reports an unreadable folder.
+            # The config has already been changed, and the next pass reports an unreadable folder.
             with suppress(OSError, KbsyncError):
                 mirror = after.mirror(name)
                 contents = scan_mirror(mirror, limits_of(after, mirror))
@@ -176,7 +176,7 @@ def _add_to(
                 settings=settings,
             )
         except AlreadyMirrored:
-            # Perhaps an earlier command was killed before this.
+            # An earlier command may have been killed before it could do this.
             request_reload(before, "")
             raise
         after = replace(before, config=config)
@@ -184,7 +184,7 @@ def _add_to(
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
     paused, otherwise = "", f"to mirror it: {after.command_line('--once')}"
-    # The config is changed already, and the next pass reports an unreadable state.
+    # The config has already been changed, and the next pass reports an unreadable state.
     with suppress(OSError, KbsyncError):
         if find_paused(after.narrow(name)):
             paused = f"{describe_paused([name])}; to resume: {after.command_line(f'resume {name}')}"

@@ -51,7 +51,7 @@ class HeldDocuments:
 def command(choices: Choices, mirror: str | None, yes: bool) -> None:
     """Show the documents held in MIRROR, or in all mirrors, and approve them if you confirm.
 
-    That includes deletions, and documents to reindex with new settings. Later holds need another approval. If
+    These include deletions, and documents to reindex with new settings. Later holds need another approval. If
     a mirror's folder was replaced by another one, or a disk in it is no longer mounted, approve accepts the
     folder as it is.
     """

@@ -246,7 +246,7 @@ class Asker:
             alone = self._installation.narrow(self._mirror.name)
             for note in await asyncio.to_thread(search_notes, alone):
                 print_message(note)
-        # Mapped by the state, so other people's documents aren't cited (promise 6).
+        # The state maps the hits to files, so other people's documents aren't cited (promise 6).
         hits = sources.hits if sources is not None and sources.hits is not None else ()
         cited = await locate([self._searched], hits, Query(""))
         if output is None:

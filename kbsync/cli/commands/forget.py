@@ -86,8 +86,8 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
     """Return the installation whose state has the mirror.
 
-    That is the one selected by the options or, without any, a known one. Raises `UsageError` if no state has
-    the mirror, or if several do.
+    This is the installation that the options select or, without any options, a known one. Raises `UsageError`
+    if no state has the mirror, or if several do.
     """
     from kbsync.forget import read_holdings
 

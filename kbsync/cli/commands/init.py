@@ -530,8 +530,8 @@ def _query_account(
 def _base(
     kind: str, key: KeySource, settings: dict[str, str], create: str | None, setting: str, about: str
 ) -> str:
-    """Return the id of a knowledge base: a new one, one chosen from the account's list, or a typed id if they
-    can't be listed.
+    """Return the id of a knowledge base: a new one, one chosen from the account's list or, if the bases can't
+    be listed, a typed id.
 
     `setting`: the config key for the id, with its description.
     """

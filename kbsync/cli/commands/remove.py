@@ -69,7 +69,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         if not sys.stdin.isatty():
             raise UsageError(f"not a terminal; pass --keep or --delete to remove {name}")
         if documents:
-            # An empty answer keeps them.
+            # An empty answer keeps the documents.
             count = format_count(documents, "document")
             question = f"{name} has {count} in its knowledge base; keep or delete them?"
             while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):

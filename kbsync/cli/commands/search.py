@@ -123,7 +123,7 @@ def command(
 
 
 def _refuse_without_words(choices: Choices, query: Query) -> None:
-    """Raise `UsageError` for an empty query and for a query of nothing but filters."""
+    """Raise `UsageError` for a query that is empty or has only filters."""
     try:
         parse_query(query)
         if query.text:

@@ -105,8 +105,8 @@ def command(
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     """Return the exit code that a pass would have.
 
-    A mirror without any pass so far counts as a failure. Waiting files count as one only if they are older
-    than `max_age`. Given the same `max_age`, `report.late` prints the reasons.
+    A mirror that never had a pass counts as failed. Waiting files count only if they are older than
+    `max_age`. Given the same `max_age`, `report.late` prints the reasons.
     """
     from kbsync.engine.status import is_fresh
 
@@ -119,7 +119,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> Code:
-    """Print the contract's JSON in pieces, because there may be a very large number of documents.
+    """Print the status as JSON in pieces, because there may be a very large number of documents.
 
     Return the worst exit code of its errors. If a mirror's state fails halfway, the mirror gets an `error`,
     and the JSON stays valid. With several installations, each mirror says whether kbsync is running for it.

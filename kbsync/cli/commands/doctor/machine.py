@@ -194,7 +194,7 @@ def _documents_in(
 def _is_surely_gone(record: MirrorRecord) -> bool:
     """Return whether the mirror's folder is permanently gone.
 
-    That is assumed if its parent is readable and no disk is unmounted.
+    kbsync assumes this if the folder's parent is readable and no disk is unmounted.
     """
     parent, root = Path(record.folder).parent, record.root
     if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):

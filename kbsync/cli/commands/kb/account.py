@@ -164,7 +164,7 @@ def only_remote(installation: Installation) -> MirrorConfig:
 def only_one(mirrors: Iterable[MirrorConfig], target: str) -> MirrorConfig | None:
     """Return the only one of these mirrors, or None if the list is empty.
 
-    Raises `UsageError` if there are several. `target`: what they use, for the error message.
+    Raises `UsageError` if there are several. `target`: what the mirrors use, for the error message.
     """
     several = list(mirrors)
     if len(several) > 1:

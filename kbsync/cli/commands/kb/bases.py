@@ -189,7 +189,7 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
 def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     """Have the service retry all failed documents.
 
-    That includes documents that kbsync didn't upload; for one mirror's documents, use `kbsync retry`. You
+    This includes documents that kbsync didn't upload; for one mirror's documents, use `kbsync retry`. You
     have to type the name of the knowledge base to confirm.
     """
     with open_account(choices, needs_own=True) as account:

@@ -87,7 +87,7 @@ class Library:
     # -- search -------------------------------------------------------------------------------------------
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
-        """Return the best documents of one mirror or of all, with notes on results that may be missing."""
+        """Return the best documents of one or all mirrors, with notes on results that may be missing."""
         only = [named.name for named in self.open_mirrors.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):

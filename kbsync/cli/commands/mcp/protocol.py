@@ -377,7 +377,7 @@ class _Handlers:
             notes.append(f"no mirrored file matches {options}")
         hits = [hit_json(shortened(hit, MAX_PASSAGE_LENGTH)) for hit in reply.hits]
         for hit in hits:
-            # Copies of the best passage: every word costs tokens.
+            # Repetitions of the best passage: every word costs tokens.
             del hit["text"], hit["headings"], hit["page"]
         response = {"hits": hits, "notes": notes + wait_notes}
         several = len(self._library.open_mirrors.installation.mirrors) > 1
@@ -433,9 +433,9 @@ class _Handlers:
         return response, "\n".join(lines)
 
     async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
-        """Wait as long as the client requests, reporting the progress if the client asked for that.
+        """Wait as long as the client requests, and report the progress if the client asked for it.
 
-        Return notes.
+        Return notes on gaps in the response.
         """
 
         client_loop = asyncio.get_running_loop()

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the only mirror's folder differs from the recorded state, either in its list of files or
-    in their contents.
+    """Return whether the folder of the installation's only mirror differs from the recorded state, in its
+    list of files or in their contents.
 
     This reads the disk, and stops at the first difference. Return True if `is_given_up` becomes true.
     """
