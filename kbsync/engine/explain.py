@@ -235,7 +235,9 @@ class PathExplanation:
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
     """Return the explanation for a path that isn't in any mirrored folder."""
     folders = ", ".join(map(str, roots)) or "none"
-    answer = f"It is not searchable because no mirrored folder contains it; mirrored folders: {folders}."
+    answer = (
+        f"Searches don't find this path because no mirrored folder contains it; mirrored folders: {folders}."
+    )
     return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
 
 
@@ -397,7 +399,7 @@ def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat
     except RulesUnknown as error:
         return Selection(SELECTED, problem=str(error))
     except OSError as error:
-        problem = f"a directory above it cannot be entered: {error_words(error)}"
+        problem = f"a parent directory cannot be entered: {error_words(error)}"
         return Selection(SELECTED, problem=problem)
     if entered.choice is not FileChoice.SELECTED:
         above = reversed(list(ancestors(path)))
@@ -446,7 +448,7 @@ def clause(reason: str) -> str:
 def _why(selection: Selection) -> str:
     """Return why the file is excluded, including the rule."""
     reason = selection.verdict.reason
-    why = f"a directory above it is not scanned: {reason}" if selection.closed else clause(reason)
+    why = f"a parent directory is not scanned: {reason}" if selection.closed else clause(reason)
     return f"{why}{_decided_by(selection)}"
 
 
@@ -471,7 +473,7 @@ def _undo(selection: Selection) -> str:
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for the file to `include`"
         case FileChoice.EXCLUDED if rule == IGNORE_FILE:
-            return "no rule can include it"
+            return "no rule can include this file"
         case FileChoice.EXCLUDED if rule == "--exclude":
             return "run the next pass with different --exclude patterns, or with --exclude '' for none"
         case FileChoice.EXCLUDED if rule.startswith("include["):
@@ -485,7 +487,7 @@ def _undo(selection: Selection) -> str:
         case FileChoice.REFUSED:
             return "convert the file to a format that the target accepts, or exclude it"
         case _:
-            return "nothing needs to be done unless you want to search it"
+            return "nothing needs to be done unless you want to search the file"
 
 
 # -- sentences -----------------------------------------------------------------------------------------
@@ -528,19 +530,21 @@ class _Sentences:
             return self._describe_folder()
         if server is None:
             why = self._why_absent()
-            return f"It is not searchable because {why}{'' if why.endswith('?') else '.'}"
+            return f"The file is not searchable because {why}{'' if why.endswith('?') else '.'}"
         if evidence.is_lost:
             repair = self._run(f"verify --repair --mirror {self.settings.name}")
-            return f"It is not searchable because the knowledge base no longer has its document; {repair}."
+            return (
+                f"The file is not searchable because the knowledge base no longer has its document; {repair}."
+            )
         if self._is_folder_lost():
             halted = self._halt_with_command()
-            return f"It is still searchable, as of the last time the folder was readable: {halted}."
+            return f"The file is still searchable, as of the last time the folder was readable: {halted}."
         if stat.presence is Presence.UNKNOWN:
-            return f"It is still searchable, as of the last time the file was readable: {stat.problem}."
+            return f"The file is still searchable, as of the last time the file was readable: {stat.problem}."
         if stat.presence is Presence.MISSING:
-            return f"It is still searchable although the file is gone: {self._why_still_searchable()}."
+            return f"The file is still searchable although the file is gone: {self._why_still_searchable()}."
         if selection is not None and selection.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
-            return f"It is still searchable although {_why(selection)}: {self._why_still_searchable()}."
+            return f"The file is still searchable although {_why(selection)}: {self._why_still_searchable()}."
         entry = evidence.entry
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
@@ -549,13 +553,13 @@ class _Sentences:
                 f"new ones, {approve}."
             )
         if (reason := self._why_outdated()) == "":
-            return "It is searchable."
+            return "The file is searchable."
         if entry is not None and is_unread(entry):
-            return f"It is still searchable, as of the last time the file was readable: {reason}."
+            return f"The file is still searchable, as of the last time the file was readable: {reason}."
         older = "in an older version"
         if entry is not None and keeps_old_name(entry, server):
             older = f"under its old name, {server.label},"
-        return f"It is searchable {older} because {reason}."
+        return f"The file is searchable {older} because {reason}."
 
     def _describe_folder(self) -> str:
         """Describe a directory by the state of the files in it, because it isn't a document itself."""
@@ -569,7 +573,7 @@ class _Sentences:
         if below is None or not self.evidence.was_scanned:
             return f"This is a directory whose files are waiting for the first pass; {self._next_pass()}."
         is_gone = self.evidence.stat.presence is Presence.MISSING
-        subject = "This directory no longer exists" if is_gone else "It is a directory"
+        subject = "This directory no longer exists" if is_gone else "This is a directory"
         number = sum(below.values())
         if not number:
             return f"{subject}; none of its files are mirrored."
@@ -590,7 +594,7 @@ class _Sentences:
             return self._why_halted()
         if stat.presence is Presence.MISSING:
             similar = self.evidence.similar_path
-            return f"there is no such file; {f'did you mean {similar}?' if similar else 'check the path'}"
+            return f"it does not exist; {f'did you mean {similar}?' if similar else 'check the path'}"
         if selection is None:
             return f"it cannot be accessed: {stat.problem}"
         if selection.problem:
@@ -603,14 +607,14 @@ class _Sentences:
         """Return why searches still find a file that is missing or excluded."""
         evidence = self.evidence
         if self.settings.deletions.never:
-            return "its document is kept because the config says `deletions: never`"
+            return "the document is kept because the config says `deletions: never`"
         if evidence.held_for and not evidence.is_approved:
-            return f"its deletion is waiting for your approval; {self._run(f'approve {self.settings.name}')}"
+            return f"the deletion is waiting for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
-            return "a kbsync upgrade excluded it, and upgrades never delete documents"
+            return "a kbsync upgrade excluded the file, and upgrades never delete documents"
         if (reason := self._why_halted() or evidence.folder_problem) != "":
             return reason
-        deletion = "the next pass will delete its document, unless too many would be deleted at once"
+        deletion = "the next pass will delete the document, unless too many would be deleted at once"
         return deletion if self.evidence.pause is None else f"{deletion}; {self._next_pass()}"
 
     def _why_outdated(self) -> str:
@@ -658,11 +662,11 @@ class _Sentences:
         words = refusal(self.settings.root / self.evidence.path, self.evidence.uploads)
         if entry.status is Status.SKIPPED:
             return f"it is skipped: {words}"
-        how = "edit it or exclude it in .kbsyncignore"
+        how = "edit the file or exclude it in .kbsyncignore"
         if may_succeed(entry, self.evidence.uploads):
             retry = self._run(f"retry {shlex.quote(path_argument(self.evidence.path))}")
-            how = f"edit it, exclude it in .kbsyncignore, or {retry}"
-        return f"the target refused it ({words}); {how}"
+            how = f"edit the file, exclude it in .kbsyncignore, or {retry}"
+        return f"the target refused the document ({words}); {how}"
 
     def _progress(self) -> str:
         """Return how far indexing has progressed."""
@@ -674,12 +678,13 @@ class _Sentences:
             if status is not None and status.state is DocState.READY:
                 # While paused, a running kbsync still waits for what was sent.
                 wait = TAKES_CARE if self.context.at_work else self._wait()
-                return f"the knowledge base has indexed it; {wait}"
+                return f"the knowledge base has indexed the document; {wait}"
             [*_, row] = (upload for upload in uploads if upload.state is UploadState.INDEXING)
             since = row.accepted_at
-            sentence = "the knowledge base is still indexing it"
+            sentence = "the knowledge base is still indexing the document"
             if since is not None and since <= self.now:
-                sentence = f"the knowledge base has been indexing it for {format_duration(self.now - since)}"
+                elapsed = format_duration(self.now - since)
+                sentence = f"the knowledge base has been indexing the document for {elapsed}"
             if status is not None and status.pause and status.reason:
                 sentence = f"{sentence}: {status.reason}"
             if not self.context.at_work:
@@ -691,8 +696,8 @@ class _Sentences:
         if not is_sending and not states.isdisjoint(OUTCOME_OPEN):
             return f"{LOST}; {self._wait()}"
         if not states.isdisjoint(TO_BE_SENT):
-            return f"it is waiting to be sent; {self._wait()}"
-        return f"no pass has picked it up yet; {self._wait()}"
+            return f"the document is waiting to be sent; {self._wait()}"
+        return f"no pass has picked up the file yet; {self._wait()}"
 
     def _settling(self) -> str:
         """Return how much longer the file must stay unchanged, or '' if it is ready or the mirror is
@@ -702,9 +707,9 @@ class _Sentences:
         if age is None or not remaining or not self.evidence.is_changed or self.evidence.pause is not None:
             return ""
         if age < 0:
-            return "its modification time is in the future, so kbsync waits before mirroring it"
-        then = f"kbsync will mirror it after another {remaining:.1f} s without changes"
-        return f"it changed {age:.1f} s ago; {then}"
+            return "the file's modification time is in the future, so kbsync waits before mirroring it"
+        then = f"kbsync will mirror the file after another {remaining:.1f} s without changes"
+        return f"the file changed {age:.1f} s ago; {then}"
 
     # -- evidence ------------------------------------------------------------------------------
 
@@ -724,11 +729,11 @@ class _Sentences:
         if evidence.folder_problem:
             yield f"At the last scan, {evidence.folder_problem}."
         if (selection := evidence.selection) is not None and selection.problem:
-            yield f"The rules of its directory are unknown: {selection.problem}."
+            yield f"The rules of the file's directory are unknown: {selection.problem}."
         elif selection is not None and selection.verdict == SELECTED:
-            yield "It is selected: nothing excludes it, and the target accepts its format."
+            yield "The file is selected: nothing excludes it, and the target accepts its format."
         elif selection is not None:
-            subject = "A directory above it is" if selection.closed else "It is"
+            subject = "A parent directory is" if selection.closed else "The file is"
             choice, reason = selection.verdict.choice.name.lower(), selection.verdict.reason
             yield f"{subject} {choice}: {reason}{_decided_by(selection)}."
         if evidence.below is not None:
@@ -748,7 +753,7 @@ class _Sentences:
                 yield f"{digest}."
             if evidence.held_for:
                 decision = "approved" if evidence.is_approved else "held for approval"
-                yield f"Its deletion ({evidence.held_for}) is {decision}."
+                yield f"The deletion ({evidence.held_for}) is {decision}."
         for upload in evidence.uploads:
             yield self._describe_upload(upload)
         if evidence.target_problem:
@@ -757,7 +762,8 @@ class _Sentences:
             words = f" ({status.reason})" if status.reason else ""
             yield f"The knowledge base says that the document is {status.state.value}{words}."
         if evidence.chunks is not None:
-            yield f"It was split into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
+            chunks = "chunk" if evidence.chunks == 1 else "chunks"
+            yield f"The document was split into {evidence.chunks} {chunks}."
 
     def _describe_upload(self, upload: Upload) -> str:
         details = [
@@ -775,18 +781,22 @@ class _Sentences:
 
 
 _UPLOADS = {
-    UploadState.INTENDED: "kbsync will send it to the knowledge base",
-    UploadState.SENDING: "kbsync is sending it to the knowledge base",
-    UploadState.UNSURE: "kbsync sent it but got no response, so it is looking for it in the knowledge base",
-    UploadState.PRESUMED_LOST: "kbsync sent it once, but the knowledge base doesn't list it",
-    UploadState.INDEXING: "The knowledge base is indexing it",
-    UploadState.SERVING: "Searches find it in the knowledge base",
-    UploadState.HELD: "Searches find it in the knowledge base; its deletion is waiting for your approval",
-    UploadState.RETIRING: "kbsync is deleting an earlier document for it from the knowledge base",
-    UploadState.TOMBSTONE: "kbsync deleted an earlier document for it from the knowledge base",
+    UploadState.INTENDED: "kbsync will send the file to the knowledge base",
+    UploadState.SENDING: "kbsync is sending the file to the knowledge base",
+    UploadState.UNSURE: (
+        "kbsync sent the file but got no response, so it is looking for the document in the knowledge base"
+    ),
+    UploadState.PRESUMED_LOST: "kbsync sent the file once, but the knowledge base doesn't list it",
+    UploadState.INDEXING: "The knowledge base is indexing the document",
+    UploadState.SERVING: "Searches find the document in the knowledge base",
+    UploadState.HELD: (
+        "Searches find the document in the knowledge base; its deletion is waiting for your approval"
+    ),
+    UploadState.RETIRING: "kbsync is deleting an earlier document for this file from the knowledge base",
+    UploadState.TOMBSTONE: "kbsync deleted an earlier document for this file from the knowledge base",
     UploadState.FAILED: "An upload to the knowledge base failed",
     UploadState.ADOPTING: "kbsync is checking whether a document in the knowledge base is this file",
     UploadState.DROPPED: "An upload never reached the knowledge base",
-    UploadState.GONE: "An earlier document for it is no longer in the knowledge base",
+    UploadState.GONE: "An earlier document for this file is no longer in the knowledge base",
 }
 """What each upload state means, as a clause for users."""

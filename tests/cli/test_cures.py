@@ -450,7 +450,7 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
     zhipu.write("new.md", "new")
     once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before that, the file is too fresh
     assert paste(zhipu, once).code == 0
-    assert "It is searchable" in explained(zhipu, "new.md", flags)[0]
+    assert "The file is searchable" in explained(zhipu, "new.md", flags)[0]
 
     zhipu.service.take_away(zhipu.service.document("0.md")["id"])
     lost, repair = explained(zhipu, "0.md", flags)
@@ -458,7 +458,7 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
     repaired = paste(zhipu, repair)
     assert (repaired.code, "the next pass will do this" in repaired.out + repaired.err) == (1, True)
     assert zhipu.run("--once", *flags).code == 0
-    assert "It is searchable" in explained(zhipu, "0.md", flags)[0]
+    assert "The file is searchable" in explained(zhipu, "0.md", flags)[0]
 
     remove(zhipu, 8)
     assert zhipu.run("--once", *flags).code == 3

@@ -167,11 +167,11 @@ def test_similar_path_is_suggested_for_an_unknown_one(sandbox: Sandbox) -> None:
     }
     for typed, meant in suggestions.items():
         ran = sandbox.run("explain", typed)
-        says = f"It is not searchable because there is no such file; did you mean {meant}?"
+        says = f"The file is not searchable because it does not exist; did you mean {meant}?"
         assert (ran.code, ran.out.splitlines()[1]) == (2, says)
     for typed in ("quarterly-report.pdf", "handbook/gone"):
         ran = sandbox.run("explain", typed)
-        assert (ran.code, "no such file; check the path." in ran.out) == (2, True)
+        assert (ran.code, "it does not exist; check the path." in ran.out) == (2, True)
     (sandbox.docs / "handbook/vacation.md").unlink()
     ran = sandbox.run("explain", "handbook/vacation.md")
     assert (ran.code, "did you mean" in ran.out) == (0, False)

@@ -134,6 +134,6 @@ def test_with_a_config_explain_names_the_command_for_a_folder_mirror(nested: San
         assert f"{nested.docs} is mirrored with `--folder`, but the config has different folders" in ran.out
         [command] = re.findall(r"`(kbsync explain [^`]*)`", ran.out)
         pasted = paste(nested, command)
-        assert (pasted.code, pasted.out.splitlines()[:2]) == (0, [f"docs: {path}", "It is searchable."])
+        assert (pasted.code, pasted.out.splitlines()[:2]) == (0, [f"docs: {path}", "The file is searchable."])
     ran = nested.run("explain", nested.root / "nowhere.md")
     assert "no mirrored folder contains it" in ran.out

@@ -87,7 +87,7 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     assert (await planned(world)).to_json()["keep"] == ["f1.md"]
     answer = await explained(world, "f1.md")
     assert (
-        answer.is_found and "its document is kept because the config says `deletions: never`" in answer.answer
+        answer.is_found and "the document is kept because the config says `deletions: never`" in answer.answer
     )
     assert world.base.effects_of("delete") == []
 

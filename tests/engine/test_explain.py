@@ -54,10 +54,11 @@ async def test_explain_json_has_answer_and_evidence(world: World) -> None:
     await world.mirrored({"a.md": "hello"})
     explanation = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
     document_id = explanation["document"]["document_id"]
-    assert f"Searches find it in the knowledge base (document {document_id})." in explanation["sentences"]
+    found = f"Searches find the document in the knowledge base (document {document_id})."
+    assert found in explanation["sentences"]
     assert (
         explanation["found"] is True
-        and explanation["answer"] == "It is searchable."
+        and explanation["answer"] == "The file is searchable."
         and explanation["mirror"] == "docs"
     )
     assert explanation["file"]["kind"] == "file" and explanation["file"]["size"] == 5
@@ -71,14 +72,14 @@ NONSENSE = {"sub/.kbsyncignore": "[[:nonsense:]]\n", "sub/a.md": "x"}
 
 
 SECRET = {"sub/.kbsyncignore": "# comment\n\nsecret*.md\n", "sub/secret1.md": "x"}
-WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncignore:3)"
+WHY = "The file is not searchable because it is excluded by secret*.md (sub/.kbsyncignore:3)"
 
 
 @pytest.mark.parametrize(
     ("files", "path", "words"),
     [
         (SECRET, "sub/secret1.md", [WHY, "change sub/.kbsyncignore:3"]),
-        ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["directory above it is not scanned", "exclude[0]"]),
+        ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["a parent directory is not scanned", "exclude[0]"]),
         ({"notes~": "x"}, "notes~", ["negated pattern in `exclude` or .kbsyncignore, such as `!*~`"]),
         ({"a.sync-conflict-1.md": "x"}, "a.sync-conflict-1.md", ["such as `!*.sync-conflict-*`"]),
         ({".wiki/a.md": "x"}, ".wiki/a.md", ["hidden", "such as `!.wiki/`"]),
@@ -86,12 +87,12 @@ WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncign
         ({".a/.b/a.md": "x", ".kbsyncignore": "!.a/\n"}, ".a/.b/a.md", ["such as `!.b/`"]),
         ({".[a].md": "x"}, ".[a].md", ["hidden", r"such as `!.\[a].md`"]),
         ({"a.txt": "x"}, "a.txt", ["add a pattern for the file to `include`"]),
-        (SECRET, "sub/.kbsyncignore", ["kbsync and isn't mirrored; no rule can include it."]),
+        (SECRET, "sub/.kbsyncignore", ["kbsync and isn't mirrored; no rule can include this file."]),
         ({"draft.md": "x"}, "draft.md", ["!draft.md (include[2]); change include[2], or add a pattern"]),
         ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
-        ({}, "nothing.md", ["there is no such file"]),
+        ({}, "nothing.md", ["it does not exist"]),
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
-        ({"a.md": "x"}, "a.md", ["no pass has picked it up yet", "kbsync --once --folder docs"]),
+        ({"a.md": "x"}, "a.md", ["no pass has picked up the file yet", "kbsync --once --folder docs"]),
         ({"sub/a.md": "x"}, "sub", ["This is a directory whose files"]),
         ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable because"]),
     ],
@@ -112,7 +113,7 @@ Change = Callable[[World], object]
 @pytest.mark.parametrize(
     ("change", "is_found", "words"),
     [
-        (lambda w: w.write("a.md", "newer"), True, "It is searchable in an older version because"),
+        (lambda w: w.write("a.md", "newer"), True, "The file is searchable in an older version because"),
         (
             lambda w: w.write(".kbsyncignore", "a.md\n"),
             True,
@@ -134,7 +135,7 @@ async def test_a_touched_file_is_not_called_outdated(world: World) -> None:
     await world.mirrored({"a.md": "old"})
     os.utime(world.root / "a.md", (1, 1))
     explanation = await explained(world, "a.md")
-    assert (explanation.answer, explanation.is_changed) == ("It is searchable.", False)
+    assert (explanation.answer, explanation.is_changed) == ("The file is searchable.", False)
 
 
 async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None:
@@ -171,17 +172,17 @@ def refuse_a_change(world: World) -> None:
         (
             refuse,
             None,
-            ["the target refused it (too ugly)", "kbsync retry 'a b.md' --folder docs"],
+            ["the target refused the document (too ugly)", "kbsync retry 'a b.md' --folder docs"],
             ["An upload to the knowledge base failed", "code 42"],
         ),
-        (delay, None, ["it is waiting to be sent"], ["busy", "next check in", "attempts"]),
+        (delay, None, ["the document is waiting to be sent"], ["busy", "next check in", "attempts"]),
         (
             lose_the_response,
             None,
             ["its upload got no response; kbsync will look for it"],
             ["connection reset"],
         ),
-        (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
+        (None, refuse_a_change, ["older version because the target refused the document (no can do)"], []),
     ],
 )
 async def test_rejected_file_shows_the_targets_words_and_a_hint(
@@ -212,7 +213,7 @@ async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
     world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
     explanation = await explained(world, "a.md")
     assert (
-        explanation.answer == "It is searchable."
+        explanation.answer == "The file is searchable."
         and "Could not query the knowledge base: no route" in full_text(explanation)
     )
     assert explanation.to_json()["document"]["trouble"] == "no route"
@@ -228,22 +229,22 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
     await world.mirrored({ignore_file: "[\n"})
     problem = f"{ignore_file}:1: a bracket that is not closed in '['; correct that line"
     explanation = await explained(world, path)
-    assert explanation.answer == "It is searchable."
+    assert explanation.answer == "The file is searchable."
     assert f"At the last scan, {problem}." in explanation.sentences
     answer = (await explained(world, folder)).answer
     unread = f"This directory cannot be read: {problem}"
     assert answer == f"{unread}; the documents for its files are kept."
     world.write(path, "newer")
     answer = (await explained(world, path)).answer
-    assert answer == f"It is searchable in an older version because {problem}."
+    assert answer == f"The file is searchable in an older version because {problem}."
     world.delete(path)
     await world.once()
     answer = (await explained(world, path)).answer
-    assert answer == f"It is still searchable although the file is gone: {problem}."
+    assert answer == f"The file is still searchable although the file is gone: {problem}."
     world.write(path, "newer")
     world.delete(ignore_file)
     await world.once()
-    assert (await explained(world, path)).answer == "It is searchable."
+    assert (await explained(world, path)).answer == "The file is searchable."
     assert "; the 1 file in it is searchable." in (await explained(world, folder)).answer
 
 
@@ -253,7 +254,7 @@ async def test_directory_that_could_not_be_listed_is_named_once(world: World) ->
     problem = "sub cannot be listed: broken disk"
     for path in ("sub", "sub/deep"):
         assert f"directory cannot be read: {problem}; the" in (await explained(world, path)).answer
-    assert (await explained(world, "sub/deep/a.md")).answer == "It is searchable."
+    assert (await explained(world, "sub/deep/a.md")).answer == "The file is searchable."
     assert "cannot be listed" not in full_text(await explained(world, ""))
 
 
@@ -261,7 +262,7 @@ async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None
     await world.mirrored({"a.md": "old"})
     world.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money"), times=99))
     await world.mirrored({"b.md": "hello"})
-    assert (await explained(world, "a.md")).answer == "It is searchable."
+    assert (await explained(world, "a.md")).answer == "The file is searchable."
     world.write("a.md", "newer")
     explanation = await explained(world, "a.md")
     assert (
@@ -284,7 +285,7 @@ async def explained_while_paused(
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
-        (lambda w: w.write("b.md"), "b.md", "no pass has picked it up yet; "),
+        (lambda w: w.write("b.md"), "b.md", "no pass has picked up the file yet; "),
         (lambda w: w.write("a.md", "newer"), "a.md", "no pass has noticed the change yet; "),
         (lambda w: w.delete("a.md"), "a.md", "too many would be deleted at once; "),
         (lambda w: w.write(".kbsyncignore", "a.md"), "a.md", "too many would be deleted at once; "),
@@ -324,9 +325,9 @@ async def test_pause_does_not_hide_other_reasons(world: World) -> None:
     refuse(world)
     await world.once()
     pause = Pause(world.clock.wall())
-    assert (await explained_while_paused(world, "a.md", pause)).answer == "It is searchable."
+    assert (await explained_while_paused(world, "a.md", pause)).answer == "The file is searchable."
     refused = (await explained_while_paused(world, "a b.md", pause)).answer
-    assert "refused it (too ugly)" in refused and "paused" not in refused
+    assert "refused the document (too ugly)" in refused and "paused" not in refused
     world.root.rename(world.root.parent / "away")
     missing = (await explained_while_paused(world, "a.md", pause)).answer
     assert "the folder is missing" in missing and "run `kbsync resume docs`" in missing
@@ -341,7 +342,7 @@ async def test_missing_folder_is_the_reason(world: World, is_halted: bool) -> No
     explanation = await explained(world, "a.md")
     assert explanation.is_found
     assert explanation.answer.startswith(
-        "It is still searchable, as of the last time the folder was readable: "
+        "The file is still searchable, as of the last time the folder was readable: "
     )
     assert (
         "the folder is missing" in explanation.answer and "kbsync --once --mirror docs" in explanation.answer
@@ -353,7 +354,7 @@ async def test_missing_folder_is_the_reason(world: World, is_halted: bool) -> No
         and "is missing" in explanation.answer
     )
     away.rename(world.root)
-    assert (await explained(world, "a.md")).answer == "It is searchable."
+    assert (await explained(world, "a.md")).answer == "The file is searchable."
 
 
 async def test_missing_mount_is_the_reason(world: World) -> None:
@@ -364,7 +365,7 @@ async def test_missing_mount_is_the_reason(world: World) -> None:
     world.delete("a.md")
     explanation = await explained(world, "a.md")
     assert explanation.answer.startswith(
-        "It is still searchable, as of the last time the folder was readable: "
+        "The file is still searchable, as of the last time the folder was readable: "
     )
     assert (
         "it is no longer a mount point" in explanation.answer and "kbsync approve docs" in explanation.answer
@@ -453,7 +454,7 @@ async def test_verify_plan_and_explain_agree_on_a_refused_rename(renamed: World)
     [stale] = (await verified(renamed)).stale
     assert stale.path == NEW and f"renamed from {OLD}" in stale.why and "too large" in stale.why
     assert (
-        f"searchable under its old name, {OLD}, because the target refused it (too large)"
+        f"searchable under its old name, {OLD}, because the target refused the document (too large)"
         in (await explained(renamed, NEW)).answer
     )
     plan = await planned(renamed)

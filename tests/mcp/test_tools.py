@@ -161,7 +161,7 @@ async def test_status_answers_about_the_path_first_and_names_the_mirror_of_each_
     client: Client,
 ) -> None:
     text = text_of(await client.call_tool("status", {"path": "torn.pdf"}))
-    assert text.startswith("torn.pdf: It is not searchable")
+    assert text.startswith("torn.pdf: The file is not searchable")
     assert "Note: docs: 1 file failed; listed below" in text
     assert "\ndocs: failed: torn.pdf: " in text
 
@@ -294,14 +294,14 @@ async def test_reading_beyond_the_end_of_a_document_returns_nothing(client: Clie
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("nope.md", "there is no such file"),
+        ("nope.md", "it does not exist"),
         ("torn.pdf", "torn.pdf has no document"),
         ("empty.md", "empty.md has no document"),
         ("guides", "guides has no document"),
         ("/etc/passwd", "no mirrored folder contains it"),
         ("../home/.config", "no mirrored folder contains it"),
         ("guides/../../../etc/passwd", "no mirrored folder contains it"),
-        ("~/x", "there is no such file"),
+        ("~/x", "it does not exist"),
     ],
 )
 async def test_path_without_a_document_is_explained(client: Client, path: str, why: str) -> None:
@@ -460,7 +460,11 @@ async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
 async def test_status_explains_a_path_like_the_command(client: Client, library: Sandbox) -> None:
     answer = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
     ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
-    assert (answer["answer"], answer["found"]) == (ran["answer"], ran["found"]) == ("It is searchable.", True)
+    assert (
+        (answer["answer"], answer["found"])
+        == (ran["answer"], ran["found"])
+        == ("The file is searchable.", True)
+    )
     outside = (await run_tool(client, "status", path="/etc/passwd"))["explanation"]
     assert not outside["found"] and "no mirrored folder" in outside["answer"]
 

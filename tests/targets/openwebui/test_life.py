@@ -436,7 +436,7 @@ async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_take
     )
     assert world.statuses() == {"ready": 1, "indexing": 1}
     assert re.search(
-        r"indexing it for \d+ s: .*repeat it in 1\d min; run `kbsync --once",
+        r"indexing the document for \d+ s: .*repeat it in 1\d min; run `kbsync --once",
         await explained(world, "b.md"),
     )
     world.clock.now += 15 * 60
