@@ -165,10 +165,10 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float]]] = DEFAULT_SHEETS)
         for y, row in enumerate(rows, 1):
             body += f'<row r="{y}">'
             for x, value in enumerate(row):
-                kind, shown = "", f"<v>{value}</v>"
+                kind, content = "", f"<v>{value}</v>"
                 if isinstance(value, str):
-                    kind, shown = ' t="inlineStr"', f"<is><t>{value}</t></is>"
-                body += f'<c r="{chr(65 + x)}{y}"{kind}>{shown}</c>'
+                    kind, content = ' t="inlineStr"', f"<is><t>{value}</t></is>"
+                body += f'<c r="{chr(65 + x)}{y}"{kind}>{content}</c>'
             body += "</row>"
         parts[f"xl/worksheets/sheet{n}.xml"] = worksheet(body)
         listed += f'<sheet name="{name}" sheetId="{n}" r:id="rId{n}"/>'
@@ -326,8 +326,8 @@ def page_content(lines: Sequence[str]) -> bytes:
     for n, line in enumerate(lines):
         size = 20 if n == 0 else 11
         if line.isascii():
-            shown = line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)").encode()
-            out.append(b"/F1 %d Tf 1 0 0 1 60 %d Tm (%b) Tj" % (size, y, shown))
+            escaped = line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)").encode()
+            out.append(b"/F1 %d Tf 1 0 0 1 60 %d Tm (%b) Tj" % (size, y, escaped))
         else:
             out.append(
                 b"/F2 %d Tf 1 0 0 1 60 %d Tm <%b> Tj" % (size, y, line.encode("utf-16-be").hex().encode())
@@ -340,8 +340,8 @@ def placed(
     *texts: tuple[float, float, str], font: str = "F1", matrix: str = "1 0 0 1", size: int = 11
 ) -> bytes:
     """Return text operators for (x, y, text)."""
-    shown = (f"{matrix} {x} {y} Tm ({text}) Tj" for x, y, text in texts)
-    return f"BT /{font} {size} Tf {' '.join(shown)} ET\n".encode("cp1252")
+    operators = (f"{matrix} {x} {y} Tm ({text}) Tj" for x, y, text in texts)
+    return f"BT /{font} {size} Tf {' '.join(operators)} ET\n".encode("cp1252")
 
 
 def pdf(

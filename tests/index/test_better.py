@@ -166,10 +166,10 @@ def test_cosines_of_a_translation_count_less_beside_better_ones() -> None:
     better = np.zeros(SLOTS, np.float32)
     better[:count] = values[:count]
     changed = dict[float, Cosines]()
-    for others in (1.0, 0.5):
-        changed[others] = Cosines({0: 0}, values.copy())
-        changed[others].replace_by_better(Cosines({0: 0}, better.copy()), 1.0, 0.0, others)
-    full, half = (list(changed[others].of(range(2 * count)).values()) for others in (1.0, 0.5))
+    for weight in (1.0, 0.5):
+        changed[weight] = Cosines({0: 0}, values.copy())
+        changed[weight].replace_by_better(Cosines({0: 0}, better.copy()), 1.0, 0.0, weight)
+    full, half = (list(changed[weight].of(range(2 * count)).values()) for weight in (1.0, 0.5))
     assert half[:count] == pytest.approx(full[:count])
     assert half[count:] == pytest.approx([value / 2 for value in full[count:]])
 
@@ -177,15 +177,15 @@ def test_cosines_of_a_translation_count_less_beside_better_ones() -> None:
 async def test_equal_passages_share_a_vector_deleted_with_the_last_of_them(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
-    one, other, _ = await put(target, document(1, "a loaf"), document(2, "a loaf"), document(3, "a lamp"))
+    first, second, _ = await put(target, document(1, "a loaf"), document(2, "a loaf"), document(3, "a lamp"))
     await wait_until_filled(tmp_path, model, 2)
     assert sorted(model.embedded) == ["a lamp", "a loaf"]
-    await target.delete([one])
+    await target.delete([first])
     assert await search(target, "Brot") == ["folder/2.md"]
-    await target.delete([other])
+    await target.delete([second])
     assert counted(tmp_path, model) == (1, 1)
     assert await asyncio.to_thread(target._store.purge)
-    stored_bytes = [each.read_bytes() for each in (tmp_path / "kb").iterdir() if each.is_file()]
+    stored_bytes = [file.read_bytes() for file in (tmp_path / "kb").iterdir() if file.is_file()]
     assert not any(vector_of("a loaf") in content for content in stored_bytes)
     assert any(vector_of("a lamp") in content for content in stored_bytes)
 
@@ -206,7 +206,7 @@ async def test_passage_deleted_while_its_vector_is_computed_gets_none(
 
 def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_path: Path) -> None:
     (folder := tmp_path / "kb").mkdir()
-    copies, texts = list[Path](), [f"text {at}" for at in range(6)]
+    copies, texts = list[Path](), [f"text {number}" for number in range(6)]
     with closing(Stepping(folder)) as index:
         stored(index, 1, texts)
         index.between = lambda: copies.append(shutil.copytree(folder, tmp_path / f"killed-{len(copies)}"))
@@ -250,7 +250,7 @@ async def test_restart_continues_with_the_remaining_vectors(
     first = FakeModel()
     target = open_target(tmp_path, first)
     first.gate.clear()
-    await put(target, *(document(at, f"text {at}") for at in range(1, 6)))
+    await put(target, *(document(number, f"text {number}") for number in range(1, 6)))
     first.gate.set()
     async with asyncio.timeout(SECONDS):
         while counted(tmp_path, first)[0] < 2:
@@ -403,7 +403,7 @@ def test_process_that_does_not_start_is_retried(monkeypatch: pytest.MonkeyPatch)
 def cosines(values: np.ndarray) -> Cosines:  # type: ignore[type-arg]
     full = np.zeros(-(-len(values) // SLOTS) * SLOTS, np.float32)
     full[: len(values)] = values
-    return Cosines({at + 1: at for at in range(len(full) // SLOTS)}, full)
+    return Cosines({number + 1: number for number in range(len(full) // SLOTS)}, full)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])

@@ -85,7 +85,7 @@ def test_different_spellings_of_a_word_find_each_other(tmp_path: Path, text: str
 
 
 @pytest.mark.parametrize(
-    ("texts", "question", "found"),
+    ("texts", "question", "expected"),
     [
         (["कल का दिन छुट्टी का है।", "दान देने वाले दुकान पर दान दें।"], '"दिन"', [0]),
         (["कल का दिन छुट्टी का है।", "दान देने वाले दुकान पर दान दें।"], "-दिन दान", [1]),
@@ -100,11 +100,11 @@ def test_different_spellings_of_a_word_find_each_other(tmp_path: Path, text: str
     ],
 )
 def test_marks_are_part_of_their_word(
-    tmp_path: Path, texts: list[str], question: str, found: list[int]
+    tmp_path: Path, texts: list[str], question: str, expected: list[int]
 ) -> None:
     with searching(tmp_path, [(f"{number}.md", text) for number, text in enumerate(texts)]) as (search, _):
         hits = search.search(parse_query(Query(question)))
-        assert paths(hits) == [f"{number}.md" for number in found]
+        assert paths(hits) == [f"{number}.md" for number in expected]
 
 
 def test_every_letter_and_vowel_sign_of_common_scripts_stays_in_its_word() -> None:
@@ -154,7 +154,7 @@ def test_page_starts_stay_correct_when_preceding_text_shrinks() -> None:
     pages = ["か\u3099" * 300 + "\n\n", "second " * 60 + "\n\n", "o\ufb03ce " * 200]
     starts = (0, len(pages[0]), len(pages[0]) + len(pages[1]))
     chunks = chunk(Parsed("".join(pages), page_starts=starts, has_lines=False))
-    assert {each.text.split()[0]: each.page for each in chunks}["second"] == 2
+    assert {piece.text.split()[0]: piece.page for piece in chunks}["second"] == 2
     assert chunks[-1].page == 3
 
 

@@ -30,8 +30,8 @@ def chinese(rng: random.Random, tokens: int) -> str:
 
 
 def new_share(before: list[Chunk], after: list[Chunk]) -> float:
-    old = {each.key for each in before}
-    return len({each.key for each in after} - old) / len(after)
+    old = {piece.key for piece in before}
+    return len({piece.key for piece in after} - old) / len(after)
 
 
 @long
@@ -48,14 +48,14 @@ def test_edited_paragraph_changes_at_most_a_fiftieth(
 
         def document(parts: list[str]) -> str:
             lines = [
-                (f"## Part {at}\n\n" if headings and at % 9 == 0 else "") + part
-                for at, part in enumerate(parts)
+                (f"## Part {number}\n\n" if headings and number % 9 == 0 else "") + part
+                for number, part in enumerate(parts)
             ]
             return "\n\n".join(lines)
 
         edited = list(paragraphs)
-        at = rng.randrange(200)
-        edited[at] = edited[at][:30] + " changed 改了 " + edited[at][31:]
+        position = rng.randrange(200)
+        edited[position] = edited[position][:30] + " changed 改了 " + edited[position][31:]
         shares.append(new_share(cut(document(paragraphs)), cut(document(edited))))
     assert max(shares) <= 0.02
 
@@ -69,35 +69,35 @@ def test_paragraph_inserted_at_the_top_leaves_the_rest_unchanged() -> None:
 def test_text_without_any_break_is_split() -> None:
     for text in ("x" * 40_000, "字" * 10_000, "word " * 10_000, "一句话说完了。" * 3_000):
         chunks = cut(text)
-        assert "".join("".join(each.text.split()) for each in chunks) == "".join(text.split())
-        assert max(weight(each.text) for each in chunks) <= 2 * LONGEST
+        assert "".join("".join(piece.text.split()) for piece in chunks) == "".join(text.split())
+        assert max(weight(piece.text) for piece in chunks) <= 2 * LONGEST
 
 
 def test_long_chinese_text_is_split_at_sentence_marks() -> None:
     rng = random.Random(3)
     chunks = cut(chinese(rng, 5_000))
     assert len(chunks) > 8
-    assert all(each.text.endswith("。") for each in chunks)
+    assert all(piece.text.endswith("。") for piece in chunks)
 
 
 def test_heading_never_ends_a_chunk() -> None:
     rng = random.Random(5)
-    text = "\n\n".join(f"## Heading {at}\n\n{english(rng, rng.randint(5, 300))}" for at in range(100))
-    assert not [each for each in cut(text) if each.text.splitlines()[-1].startswith("#")]
+    text = "\n\n".join(f"## Heading {number}\n\n{english(rng, rng.randint(5, 300))}" for number in range(100))
+    assert not [piece for piece in cut(text) if piece.text.splitlines()[-1].startswith("#")]
 
 
 def test_heading_trail_and_line_are_those_of_the_first_words() -> None:
     filler = english(random.Random(1), 200)
     text = f"# Guide\n\n{filler}\n\n## Leave\n\n### Abroad\n\n{filler}\n\n## Pay\n\n{filler}"
     chunks = cut(text, line_offset=4)
-    assert [(each.headings, each.line) for each in chunks] == [
+    assert [(piece.headings, piece.line) for piece in chunks] == [
         (("Guide",), 5),
         (("Guide", "Leave", "Abroad"), 9),
         (("Guide", "Pay"), 15),
     ]
-    for each in chunks:
-        assert each.line is not None
-        assert text.splitlines()[each.line - 5] == each.text.splitlines()[0]
+    for piece in chunks:
+        assert piece.line is not None
+        assert text.splitlines()[piece.line - 5] == piece.text.splitlines()[0]
 
 
 def test_chunk_page_is_the_one_where_it_starts() -> None:
@@ -105,7 +105,7 @@ def test_chunk_page_is_the_one_where_it_starts() -> None:
     text = f"{filler}\n\n{filler}\n\n{filler}"
     starts = (0, len(filler) + 2, len(filler) + 2, 2 * len(filler) + 4)  # page 2 is empty
     chunks = cut(text, Flavour.PLAIN, page_starts=starts, has_lines=False)
-    assert [(each.page, each.line) for each in chunks] == [(1, None), (3, None), (4, None)]
+    assert [(piece.page, piece.line) for piece in chunks] == [(1, None), (3, None), (4, None)]
 
 
 @pytest.mark.parametrize("flavour", [Flavour.PLAIN, Flavour.MARKDOWN])
@@ -115,8 +115,8 @@ def test_no_chunk_has_text_of_a_short_page_and_of_another(flavour: Flavour) -> N
     slides[7] += f"\n\n{english(random.Random(1), 500)}"
     starts = tuple(sum(len(slide) + 2 for slide in slides[:number]) for number in range(8))
     chunks = cut("\n\n".join(slides), flavour, page_starts=starts, has_lines=False)
-    assert [(each.page, each.text) for each in chunks[:7]] == list(enumerate(slides[:7], 1))
-    assert {each.page for each in chunks[7:]} == {8}
+    assert [(piece.page, piece.text) for piece in chunks[:7]] == list(enumerate(slides[:7], 1))
+    assert {piece.page for piece in chunks[7:]} == {8}
 
 
 def test_end_of_a_long_page_changes_no_chunk() -> None:
@@ -125,7 +125,7 @@ def test_end_of_a_long_page_changes_no_chunk() -> None:
     starts = tuple(sum(len(page) + 2 for page in pages[:number]) for number in range(8))
     text = "\n\n".join(pages)
     chunks = cut(text, Flavour.PLAIN, page_starts=starts)
-    assert [each.text for each in chunks] == [each.text for each in cut(text, Flavour.PLAIN)]
+    assert [piece.text for piece in chunks] == [piece.text for piece in cut(text, Flavour.PLAIN)]
 
 
 def test_vector_covers_title_and_headings_and_its_key_ignores_the_path() -> None:
@@ -134,33 +134,36 @@ def test_vector_covers_title_and_headings_and_its_key_ignores_the_path() -> None
     first, second = chunk(parsed)
     assert first.embed_text == f"Handbook\n{first.text}"
     assert second.embed_text == f"A\n{second.text}"
-    assert [each.key for each in chunk(parsed)] == [first.key, second.key]
+    assert [piece.key for piece in chunk(parsed)] == [first.key, second.key]
     renamed = chunk(dataclasses.replace(parsed, title="Manual"))
-    assert [each.key == old.key for each, old in zip(renamed, (first, second), strict=True)] == [False, True]
+    assert [piece.key == old.key for piece, old in zip(renamed, (first, second), strict=True)] == [
+        False,
+        True,
+    ]
 
 
 def test_code_fence_that_fits_is_whole_and_its_comments_are_not_headings() -> None:
     fence = "```sh\n# not a heading\n\n\nls\n```"
     chunks = cut(f"{english(random.Random(1), 90)}\n\n{fence}\n\n{english(random.Random(2), 90)}")
-    assert sum(fence in each.text for each in chunks) == 1
-    assert not any(each.headings for each in chunks)
+    assert sum(fence in piece.text for piece in chunks) == 1
+    assert not any(piece.headings for piece in chunks)
 
 
 def test_long_table_repeats_its_header() -> None:
     head = "| name | days |\n|---|---|"
-    chunks = cut(head + "\n" + "\n".join(f"| person number {at} | {at} |" for at in range(500)))
+    chunks = cut(head + "\n" + "\n".join(f"| person number {number} | {number} |" for number in range(500)))
     assert len(chunks) > 5
-    assert all(each.text.startswith(head) for each in chunks)
-    assert [each.text.count("| name |") for each in chunks] == [1] * len(chunks)
+    assert all(piece.text.startswith(head) for piece in chunks)
+    assert [piece.text.count("| name |") for piece in chunks] == [1] * len(chunks)
 
 
 @pytest.mark.parametrize("has_header", [False, True])
 def test_rows_repeat_their_columns(has_header: bool) -> None:
-    rows = "\n".join(f"{at},person {at},Berlin" for at in range(1_000))
+    rows = "\n".join(f"{number},person {number},Berlin" for number in range(1_000))
     chunks = cut(("id,name,city\n" if has_header else "") + rows, Flavour.ROWS, columns="id,name,city")
     assert len(chunks) > 5
-    assert all(each.text.startswith("id,name,city\n") for each in chunks)
-    assert sum(each.text.count("id,name,city") for each in chunks) == len(chunks)
+    assert all(piece.text.startswith("id,name,city\n") for piece in chunks)
+    assert sum(piece.text.count("id,name,city") for piece in chunks) == len(chunks)
     assert chunks[0].line == 1
 
 
@@ -177,7 +180,7 @@ HEADINGS = {
 @pytest.mark.parametrize("flavour", HEADINGS)
 def test_headings_of_each_markup(flavour: Flavour) -> None:
     matching = [block for block in blocks(HEADINGS[flavour], flavour) if block.shape is Shape.HEADING]
-    assert [(each.level, each.title) for each in matching] == [(1, "One"), (2, "Two"), (3, "Three")]
+    assert [(heading.level, heading.title) for heading in matching] == [(1, "One"), (2, "Two"), (3, "Three")]
 
 
 @pytest.mark.parametrize(

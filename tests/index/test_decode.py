@@ -23,8 +23,8 @@ ENCODINGS = {
 LEGACY = [
     *(
         (encoding, text)
-        for script, each in ENCODINGS.items()
-        for encoding in each
+        for script, encodings in ENCODINGS.items()
+        for encoding in encodings
         for text in SCRIPTS[script]
     ),
     *(("latin-1", text) for text in LATIN if not set("’€") & set(text)),
@@ -51,8 +51,8 @@ def damaged(raw: bytes, position: int) -> dict[str, bytes]:
 
 def share_of(text: str, decoded: str) -> float:
     """Return how much of `text`, in pairs of characters, the decoded text contains."""
-    pairs, there = (Counter(map("".join, itertools.pairwise(each))) for each in (text, decoded))
-    return (pairs & there).total() / pairs.total()
+    pairs, decoded_pairs = (Counter(map("".join, itertools.pairwise(version))) for version in (text, decoded))
+    return (pairs & decoded_pairs).total() / pairs.total()
 
 
 LONG_ENOUGH = [(encoding, text) for _, encoding, text in SAMPLES if len(text) > 400] + [
@@ -138,7 +138,7 @@ def test_utf16_needs_no_bom(encoding):
         assert decode(text.encode(encoding)) == text
 
 
-@pytest.mark.parametrize("text", [*UNICODE, *(text for each in SCRIPTS.values() for text in each)])
+@pytest.mark.parametrize("text", [*UNICODE, *(text for samples in SCRIPTS.values() for text in samples)])
 def test_utf8_is_read_unchanged(text):
     assert decode(text.encode()) == text
 
@@ -159,7 +159,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "text"), ODD, ids=lambda each: repr(each)[:30])
+@pytest.mark.parametrize(("raw", "text"), ODD, ids=lambda value: repr(value)[:30])
 def test_boms_line_ends_and_stray_bytes_are_accepted(raw, text):
     assert decode(raw) == text
 

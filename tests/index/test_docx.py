@@ -99,8 +99,8 @@ def test_link_keeps_its_address(parser):
 
 
 def test_unterminated_field_hides_no_other_paragraph(parser):
-    begun = '<w:p><w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p>'
-    assert text_of(parser, docx(begun + paragraph("read"))) == "read"
+    field_start = '<w:p><w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p>'
+    assert text_of(parser, docx(field_start + paragraph("read"))) == "read"
 
 
 STYLES = """

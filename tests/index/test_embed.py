@@ -49,9 +49,9 @@ def builtin() -> BuiltinEmbedder:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     source = embed.wordllama_folder()
-    for each in (WEIGHTS, TOKENIZER):
-        (tmp_path / each).parent.mkdir()
-        shutil.copy(source / each, tmp_path / each)
+    for name in (WEIGHTS, TOKENIZER):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(source / name, tmp_path / name)
     return tmp_path
 
 
@@ -307,17 +307,17 @@ def with_input(model: bytes, name: str, kind: int = 7) -> bytes:
     tensor = bytes((0x08, kind, 0x12, len(shape) * 2)) + shape * 2
     typed = b"\x0a" + length(len(tensor)) + tensor
     value = b"\x0a" + length(len(name)) + name.encode() + b"\x12" + length(len(typed)) + typed
-    at = 0
-    while model[at] != 0x3A:  # each other field of the model is short, or a number of one byte
-        at += 2 + (model[at + 1] if model[at] & 7 == 2 else 0)
-    size, start = 0, at + 1
+    position = 0
+    while model[position] != 0x3A:  # each other field of the model is short, or a number of one byte
+        position += 2 + (model[position + 1] if model[position] & 7 == 2 else 0)
+    size, start = 0, position + 1
     for shift in range(5):
         byte, start = model[start], start + 1
         size |= (byte & 127) << 7 * shift
         if byte < 128:
             break
     graph = model[start : start + size] + b"\x5a" + length(len(value)) + value
-    return model[:at] + b"\x3a" + length(len(graph)) + graph + model[start + size :]
+    return model[:position] + b"\x3a" + length(len(graph)) + graph + model[start + size :]
 
 
 @pytest.mark.parametrize("name", ["position_ids", "token_type_ids", "task_id"])

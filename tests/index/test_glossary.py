@@ -198,9 +198,7 @@ def test_query_finds_text_in_the_other_language(question: str, first: str, tmp_p
         hits, without = searcher.search(Query(question)), plain.search(Query(question))
         assert paths(hits)[0] == first
         if first in ("animal.md", "port.md"):
-            assert hits[0].score > 1.1 * max(
-                [each.score for each in without if each.path == first], default=0
-            )
+            assert hits[0].score > 1.1 * max([hit.score for hit in without if hit.path == first], default=0)
         else:
             assert {"leave.md", "vacation.md"} <= set(paths(hits))  # both languages, the question's first
 

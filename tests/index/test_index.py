@@ -140,10 +140,10 @@ def test_unstorable_document_keeps_its_old_version_and_the_others(index: Writer,
 
 
 def test_free_slot_is_reused(index: Writer) -> None:
-    index.put([entry(1, *(f"text {at}" for at in range(SLOTS)))], Numbers())
+    index.put([entry(1, *(f"text {number}" for number in range(SLOTS)))], Numbers())
     index.put([entry(2, "more")], Numbers())
     index.delete([1])
-    index.put([entry(3, *(f"other {at}" for at in range(SLOTS - 1)))], Numbers())
+    index.put([entry(3, *(f"other {number}" for number in range(SLOTS - 1)))], Numbers())
     assert index._connection.execute("SELECT count(*) FROM block").get == 1
     assert slots_in_use(index) == SLOTS
 
@@ -165,17 +165,17 @@ def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Pa
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(1_000)]
     secrets = [f"zq{''.join(rng.choices('klmnoprstuv', k=9))}" for _ in range(40)] + ["机密文件在此"]
     texts = [" ".join(rng.choices(common, k=60)) for _ in range(100)]
-    index.put([entry(at, text) for at, text in enumerate(texts[:50], 1)], Numbers())
-    secret = [f"{' '.join(rng.choices(common, k=9))} {each} {each}x" for each in secrets]
+    index.put([entry(number, text) for number, text in enumerate(texts[:50], 1)], Numbers())
+    secret = [f"{' '.join(rng.choices(common, k=9))} {word} {word}x" for word in secrets]
     (document,) = index.put([entry(500, *secret, title="zqtitle", path="x/zqfile.md")], Numbers())
-    index.put([entry(at, text) for at, text in enumerate(texts[50:], 51)], Numbers())
-    searched = [*(each[:8] for each in secrets[:40]), "机密", "密文", "zqtitle", "zqfile"]
+    index.put([entry(number, text) for number, text in enumerate(texts[50:], 51)], Numbers())
+    searched = [*(word[:8] for word in secrets[:40]), "机密", "密文", "zqtitle", "zqfile"]
     assert len(traces(folder, *searched)) >= 44
     assert isinstance(document, int)
     assert index.delete([document])
     assert traces(folder, *searched) == []
     vector = Numbers().vector(piece(secret[0]).key)
-    assert not [each.name for each in folder.iterdir() if vector in each.read_bytes()]
+    assert not [file.name for file in folder.iterdir() if vector in file.read_bytes()]
 
 
 @pytest.mark.parametrize("damage", ["junk", "foreign", "torn", "older layout", "older words"])
@@ -183,7 +183,7 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = Writer(folder)
-    index.put([entry(at, f"alpha {at} " * 50) for at in range(1, 20)], Numbers())
+    index.put([entry(number, f"alpha {number} " * 50) for number in range(1, 20)], Numbers())
     with closing(SqliteStore(folder, writer=None)) as store:
         first, _ = store.check()
     index.close()
@@ -302,18 +302,18 @@ def test_changed_chunk_is_removed_with_its_run_only(index: Writer, folder: Path)
 
 def edited(rng: random.Random, parts: Sequence[str]) -> list[str]:
     """Return the parts with words inserted, removed, changed, moved or repeated."""
-    new, at = list(parts), rng.randrange(len(parts))
+    new, position = list(parts), rng.randrange(len(parts))
     match rng.randrange(5):
         case 0:
-            new[at:at] = [f"蓝色的 word{rng.randrange(9)}" for _ in range(rng.randrange(4))]
+            new[position:position] = [f"蓝色的 word{rng.randrange(9)}" for _ in range(rng.randrange(4))]
         case 1 if len(new) > 9:
-            del new[at : at + 3]
+            del new[position : position + 3]
         case 2:
-            new[at] = f"word{rng.randrange(9)}"
+            new[position] = f"word{rng.randrange(9)}"
         case 3:
-            new = new[at:] + new[:at]
+            new = new[position:] + new[:position]
         case _:
-            new.append(new[at])
+            new.append(new[position])
     return new
 
 
@@ -342,10 +342,10 @@ def test_any_sequence_of_changes_leaves_the_last_version_and_then_nothing(index:
 
 def test_chunks_know_their_new_lines(index: Writer) -> None:
     first = entry(1, "one", "two", "three", path="a.md")
-    moved = [replace(each, line=at * 10) for at, each in enumerate(first.chunks, 1)]
+    moved = [replace(chunk, line=number * 10) for number, chunk in enumerate(first.chunks, 1)]
     index.put([replace(first, chunks=tuple(moved))], Numbers())
-    again = [replace(moved[0]), replace(moved[1], line=25), replace(moved[2], line=35, page=2)]
-    index.put([replace(first, upload_id=2, chunks=tuple(again), replaces=1)], Numbers())
+    moved_again = [replace(moved[0]), replace(moved[1], line=25), replace(moved[2], line=35, page=2)]
+    index.put([replace(first, upload_id=2, chunks=tuple(moved_again), replaces=1)], Numbers())
     rows = index._connection.execute(
         "SELECT text, line + lines, page FROM run JOIN chunk ON id BETWEEN first AND first + chunks - 1"
         " WHERE document = 2 ORDER BY place, id"
@@ -373,19 +373,19 @@ def test_reader_sees_either_the_complete_old_or_new_text(index: Stepping, folder
     is_sound(index)
 
 
-def check_version(folder: Path, *versions: list[str], gone: str) -> None:
+def check_version(folder: Path, *versions: list[str], removed: str) -> None:
     """Assert that one of the versions exists, and nothing else after the next start has tidied up."""
-    assert read_all(folder) in [[each] if each else [] for each in versions]
+    assert read_all(folder) in [[version] if version else [] for version in versions]
     reopened = Writer(folder)
     while reopened.tidy():
         pass
     reopened.scrub()
-    assert read_all(folder) in [[each] if each else [] for each in versions]
+    assert read_all(folder) in [[version] if version else [] for version in versions]
     is_sound(reopened)
     text = (read_all(folder) or [[]])[0]
     assert slots_in_use(reopened) == len(text)
-    if not any(gone in part for part in text):
-        assert traces(folder, gone) == []
+    if not any(removed in part for part in text):
+        assert traces(folder, removed) == []
     reopened.close()
 
 
@@ -404,7 +404,7 @@ def test_kill_between_two_steps_leaves_one_version(index: Stepping, folder: Path
         index.delete([1])
     index.between = lambda: None
     for folder in created:
-        check_version(folder, old, new, gone="zqsecret")
+        check_version(folder, old, new, removed="zqsecret")
 
 
 def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> None:
@@ -497,14 +497,14 @@ def test_closing_waits_for_one_step_only(index: Stepping, folder: Path) -> None:
         stored(index, 2, texts("beta", STEP * 9), 1)
     assert next(calls) < 6
     index.close()
-    check_version(folder, texts("alpha"), gone="beta")
+    check_version(folder, texts("alpha"), removed="beta")
 
 
 @long
 def test_free_space_returns_to_the_file_system(index: Writer, folder: Path) -> None:
     rng = random.Random(3)
     parts = [" ".join(rng.choices("abcdefghijkl", k=4_000)) for _ in range(STEP * 2)]
-    stored(index, 1, [f"{at} {text}" for at, text in enumerate(parts)])
+    stored(index, 1, [f"{number} {text}" for number, text in enumerate(parts)])
     stored(index, 2, ["other"])
     index.scrub()
     full = (folder / "index.db").stat().st_size
@@ -528,12 +528,14 @@ def test_words_of_an_older_version_are_replaced_in_killable_steps(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, fake, created = (
-        [texts("alpha"), *(["beta", f"text {at}, S.S.O."] for at in range(300))],
+        [texts("alpha"), *(["beta", f"text {number}, S.S.O."] for number in range(300))],
         Numbers(),
         list[Path](),
     )
     with older_words(4, monkeypatch), closing(Writer(folder)) as index:
-        put = index.put([entry(at, *each, path=f"name{at}.md") for at, each in enumerate(parts, 1)], fake)
+        put = index.put(
+            [entry(number, *part, path=f"name{number}.md") for number, part in enumerate(parts, 1)], fake
+        )
         ids = [number for number in put if isinstance(number, int)]
     count = len(fake.embedded)
 
@@ -542,7 +544,7 @@ def test_words_of_an_older_version_are_replaced_in_killable_steps(
         with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as snapshot:
             for word, position in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
                 candidates = snapshot.candidates(terms_of(word), "numbers", None, Query(word))
-                assert {each.document for each in candidates} == {ids[position]}, word
+                assert {candidate.document for candidate in candidates} == {ids[position]}, word
         created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
     def finish(index: Writer) -> None:

@@ -98,7 +98,7 @@ async def test_each_document_has_its_own_outcome(
 ) -> None:
     texts = ["fine words", "rejected", " \n", "bug", "x" * 10_001, "torn", "full", "good words"]
     with caplog.at_level(logging.CRITICAL):
-        outcomes = await target.put([document(at, text) for at, text in enumerate(texts, 1)])
+        outcomes = await target.put([document(number, text) for number, text in enumerate(texts, 1)])
     assert [type(outcome) for outcome in outcomes] == [
         *(Accepted, Rejected, Rejected, Rejected, Rejected, Unavailable, Halted, Accepted)
     ]
@@ -127,7 +127,7 @@ async def test_leftovers_of_a_killed_process_are_removed_by_the_next(
 
 
 async def test_damaged_index_is_set_aside_and_recreated(target: LocalTarget, tmp_path: Path) -> None:
-    await put(target, *(document(at, f"alpha {at} " * 200) for at in range(1, 30)))
+    await put(target, *(document(number, f"alpha {number} " * 200) for number in range(1, 30)))
     first = await target.base()
     assert isinstance(target._store, SqliteStore) and target._store._writer is not None
     target._store.purge()
@@ -137,8 +137,8 @@ async def test_damaged_index_is_set_aside_and_recreated(target: LocalTarget, tmp
         stream.write(os.urandom(file.stat().st_size - 8192))
     target._store._writer._connection.release_memory()
     with pytest.raises(Unavailable, match="damaged"):
-        for at in range(1, 30):
-            await target.put([document(100 + at, f"beta {at}", replaces=str(at))])
+        for number in range(1, 30):
+            await target.put([document(100 + number, f"beta {number}", replaces=str(number))])
     assert (await target.base()).id != first.id
     await put(target, document(1, "alpha"))
     assert (tmp_path / "kb" / "index.db.damaged-1").exists()
@@ -218,7 +218,7 @@ async def test_documents_of_an_earlier_batch_are_stored_and_reported(
     first, second, third = await target.put([document(number, f"walrus {number}") for number in (1, 2, 3)])
     assert isinstance(first, Accepted) and second is failed
     assert isinstance(third, Unavailable) and third.untried and third.retry_after == 3.0
-    assert [each.remote_id async for each in target.list()] == [first.remote_id]
+    assert [listed.remote_id async for listed in target.list()] == [first.remote_id]
 
 
 @pytest.fixture
@@ -295,9 +295,9 @@ async def test_reread_document_with_equal_text_is_not_reembedded(
 ) -> None:
     [old] = await put(reading, document(1, LONG, "a.md"))
     monkeypatch.setattr(reading._encoder, "begin", lambda chunks: pytest.fail(str(chunks)))
-    again = dataclasses.replace(document(2, LONG, "a.md", replaces=old), recipe="of another reader")
-    await put(reading, again)
-    assert [each.recipe async for each in reading.list()] == ["of another reader"]
+    reread = dataclasses.replace(document(2, LONG, "a.md", replaces=old), recipe="of another reader")
+    await put(reading, reread)
+    assert [listed.recipe async for listed in reading.list()] == ["of another reader"]
 
 
 async def test_passage_line_follows_insertions_above(reading: LocalTarget) -> None:

@@ -351,7 +351,7 @@ def test_cell_beside_several_rows_belongs_to_each(parser, rows, text):
     ],
 )
 def test_spans_that_add_too_many_cells_have_no_effect(span, rows):
-    texts = [read_html(f"<table>{rows.replace('{}', each)}</table>").text for each in (span, "")]
+    texts = [read_html(f"<table>{rows.replace('{}', attributes)}</table>").text for attributes in (span, "")]
     assert texts[0] == texts[1]
 
 
@@ -377,9 +377,9 @@ def test_long_list_is_read_in_linear_time() -> None:
 def test_mail_is_read_in_any_charset(parser, charset, as_html):
     text = "会議は金曜日です" if charset == "iso-2022-jp" else "星期五開會"
     kind = "html" if as_html else "plain"
-    shown = f"<p>{text}</p>" if as_html else text
+    body = f"<p>{text}</p>" if as_html else text
     head = f"From: a@b.c\nSubject: x\nContent-Type: text/{kind}; charset={charset}\n\n".encode()
-    assert text in text_of(parser, "eml", head + shown.encode(charset))
+    assert text in text_of(parser, "eml", head + body.encode(charset))
 
 
 def test_mail_with_two_alternatives_is_read_once(parser):
@@ -477,8 +477,8 @@ def test_reason_why_a_mail_was_not_delivered_is_read(parser):
     body = "".join(f"--B\nContent-Type: {part}\n" for part in parts)
     raw = f"Subject: x\nContent-Type: multipart/report; boundary=B\n\n{body}--B--\n"
     status = "Final-Recipient: rfc822; ada@x.example\nDiagnostic-Code: smtp; 550 no such user"
-    wanted = f"# x\n\nNot delivered.\n\nReporting-MTA: dns; mx.example\n\n{status}\n\n## Lamp oil"
-    assert text_of(parser, "eml", raw.encode()) == f"{wanted}\n\nTwo barrels, please."
+    expected = f"# x\n\nNot delivered.\n\nReporting-MTA: dns; mx.example\n\n{status}\n\n## Lamp oil"
+    assert text_of(parser, "eml", raw.encode()) == f"{expected}\n\nTwo barrels, please."
 
 
 def test_message_inside_another_is_read_even_if_encoded_as_a_whole(parser):

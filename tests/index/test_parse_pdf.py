@@ -115,8 +115,8 @@ def test_page_number_at_the_other_end_of_the_header_is_dropped(parser):
 
 
 def test_chinese_page_number_is_dropped(parser):
-    shown = (f"\u822a\u6d77\u65e5\u5fd7 \u7b2c{n}\u9875".encode("utf-16-be").hex() for n in (1, 2, 3))
-    pages = [b"BT /F2 9 Tf 60 810 Td <%b> Tj ET\n" % line.encode() + lines(*BODY) for line in shown]
+    headers = (f"\u822a\u6d77\u65e5\u5fd7 \u7b2c{n}\u9875".encode("utf-16-be").hex() for n in (1, 2, 3))
+    pages = [b"BT /F2 9 Tf 60 810 Td <%b> Tj ET\n" % line.encode() + lines(*BODY) for line in headers]
     text = read(parser, *pages).text
     assert text.count("\u822a\u6d77\u65e5\u5fd7") == 1
 
@@ -210,8 +210,8 @@ def spelled(x: float, word: str) -> bytes:
     places = enumerate(reversed(word))
     letters = ((x + 10 * n, f"<FEFF{ord(letter):04X}>") for n, letter in places)
     return b"".join(
-        f"/Span << /ActualText {text} >> BDC\n".encode() + placed((at, 600, "m")) + b"EMC\n"
-        for at, text in letters
+        f"/Span << /ActualText {text} >> BDC\n".encode() + placed((left, 600, "m")) + b"EMC\n"
+        for left, text in letters
     )
 
 
@@ -253,11 +253,11 @@ def test_chinese_lines_are_joined_without_a_space(parser):
     assert read(parser, page).text == "看守人在黄昏时点亮了灯。"
 
 
-def annotated(parser: Parser, *notes: str, look: str = "") -> str:
+def annotated(parser: Parser, *notes: str, appearance: str = "") -> str:
     """Return the text of a page with annotations, of which each may use `look`, object 10, as appearance."""
     annotations = "".join(f"<< /Type /Annot /Rect [160 695 360 715] {note} >>" for note in notes)
     entries = b"/Type /XObject /Subtype /Form /BBox [0 0 200 20] /Resources << /Font << /F1 3 0 R >> >>"
-    parts = [pdf_stream(placed((2, 5, look)), entries)]
+    parts = [pdf_stream(placed((2, 5, appearance)), entries)]
     page = placed((60, 700, "Name of keeper:")) + lines(*BODY, y=600)
     return read(parser, page, more=f"/Annots [{annotations}]".encode(), parts=parts).text
 
@@ -267,7 +267,7 @@ BODY_TEXT = " ".join(BODY)
 
 
 def test_filled_form_field_is_read_where_it_is_shown(parser):
-    text = annotated(parser, f"{FIELD} /AP << /N 10 0 R >> /F 4", look="Wilhelmina")
+    text = annotated(parser, f"{FIELD} /AP << /N 10 0 R >> /F 4", appearance="Wilhelmina")
     assert text == f"Name of keeper:\n\nWilhelmina\n\n{BODY_TEXT}"
 
 
@@ -279,7 +279,7 @@ def test_form_field_that_viewers_draw_is_read_after_the_page(parser):
     "field", ["/Subtype /Widget /FT /Btn /V /Yes", f"{FIELD} /AP << /N 10 0 R >> /F 2", f"{FIELD} /F 2"]
 )
 def test_hidden_field_and_state_of_a_button_are_not_text(parser, field):
-    assert annotated(parser, field, look="Wilhelmina") == f"Name of keeper:\n\n{BODY_TEXT}"
+    assert annotated(parser, field, appearance="Wilhelmina") == f"Name of keeper:\n\n{BODY_TEXT}"
 
 
 @pytest.mark.parametrize("kind", ["Text", "FreeText", "Highlight", "StrikeOut"])
@@ -307,16 +307,16 @@ def test_page_with_only_a_comment_is_read(parser):
 
 def marked(text: str, y: int = 700) -> bytes:
     """Return text operators for a line with {superscripts} and [subscripts]."""
-    shown = f"({text}) Tj"
+    operators = f"({text}) Tj"
     for mark, rise in (("{", 4), ("[", -2)):
-        shown = shown.replace(mark, f") Tj /F1 7 Tf {rise} Ts (")
+        operators = operators.replace(mark, f") Tj /F1 7 Tf {rise} Ts (")
     for mark in "}]":
-        shown = shown.replace(mark, ") Tj /F1 11 Tf 0 Ts (")
-    return f"BT /F1 11 Tf 60 {y} Td {shown} ET\n".encode("cp1252")
+        operators = operators.replace(mark, ") Tj /F1 11 Tf 0 Ts (")
+    return f"BT /F1 11 Tf 60 {y} Td {operators} ET\n".encode("cp1252")
 
 
 @pytest.mark.parametrize(
-    ("shown", "text"),
+    ("line", "text"),
     [
         ("The theory of Zplanck{1} is old.", "The theory of Zplanck 1 is old."),
         ("The theory of Zplanck{2,3}, and Schmidt{4}", "The theory of Zplanck 2,3, and Schmidt 4"),
@@ -327,8 +327,8 @@ def marked(text: str, y: int = 700) -> bytes:
         ("The vector theta[1] is short.", "The vector theta1 is short."),
     ],
 )
-def test_footnote_mark_is_apart_from_its_word(parser, shown, text):
-    assert read(parser, marked(shown)).text == text
+def test_footnote_mark_is_apart_from_its_word(parser, line, text):
+    assert read(parser, marked(line)).text == text
 
 
 def test_footnotes_are_separate_paragraphs(parser):
@@ -364,8 +364,8 @@ def test_title_that_programs_set_for_untitled_documents_is_left_out(parser):
 
 
 def test_damaged_page_affects_no_other_page(parser):
-    whole = pdf([lines("one"), lines("two"), lines("three")])
-    raw = whole.replace(b"/Kids [8 0 R 10 0 R", b"/Kids [8 0 R 99 0 R")
+    sound = pdf([lines("one"), lines("two"), lines("three")])
+    raw = sound.replace(b"/Kids [8 0 R 10 0 R", b"/Kids [8 0 R 99 0 R")
     parsed = parser.parse("x.pdf", BytesBody(raw))
     assert (parsed.text, parsed.page_starts) == ("one\n\nthree", (0, 5, 5))
 

@@ -43,10 +43,10 @@ LONG = {
 def test_long_text_is_parsed_in_the_sandbox_with_the_same_result(tmp_path, monkeypatch):
     short, fenced = Parser(tmp_path / "short"), Parser(tmp_path / "long")
     documents = {path: BytesBody((begin + "Ada,Rome\n" * 50).encode()) for path, begin in LONG.items()}
-    wanted = {path: short.parse(path, body) for path, body in documents.items()}
+    expected = {path: short.parse(path, body) for path, body in documents.items()}
     monkeypatch.setattr(parse, "SHORT_TEXT", 10)
     try:
-        assert {path: fenced.parse(path, body) for path, body in documents.items()} == wanted
+        assert {path: fenced.parse(path, body) for path, body in documents.items()} == expected
         with pytest.raises(Rejected, match="binary"):
             fenced.parse("a.txt", BytesBody(bytes(range(256)) * 9))
         assert (short.pids(), len(fenced.pids())) == ([], 1)
@@ -127,7 +127,7 @@ def test_yaml_front_matter_values_keep_their_line(matter, kept_lines):
     for line in (*kept_lines, "# Heading", "text"):
         assert raw.split("\n")[parsed.line_offset + lines.index(line)] == line
     chunks = chunk(parsed)
-    assert [each.line for each in chunks] == [
+    assert [piece.line for piece in chunks] == [
         raw.split("\n").index(kept_lines[0] if kept_lines else "# Heading") + 1
     ]
 
@@ -171,15 +171,15 @@ def test_toml_front_matter_values_are_kept():
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.yaml", "a.properties"])
 def test_character_escapes_are_decoded(name):
     text = r'{"a": "\u5907\u4efd \ud83d\ude00 caf\u00e9", "b": "\\u5907 \u0022 \u000a \ud800 \u200b x"}'
-    wanted = r'{"a": "备份 😀 café", "b": "\\u5907 \u0022 \u000a \ud800 \u200b x"}'
-    assert parse_text(name, text.encode()).text == wanted
+    expected = r'{"a": "备份 😀 café", "b": "\\u5907 \u0022 \u000a \ud800 \u200b x"}'
+    assert parse_text(name, text.encode()).text == expected
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.ndjson", "a.properties"])
 def test_escaped_white_space_separates_words(name):
     text = r'{"a": "one\ntwo\tthree\r\nfour", "b": "C:\\new\\table", "c": "https:\/\/x.example\/y \"z\""}'
-    wanted = r'{"a": "one two three  four", "b": "C:\\new\\table", "c": "https://x.example/y \"z\""}'
-    assert parse_text(name, text.encode()).text == wanted
+    expected = r'{"a": "one two three  four", "b": "C:\\new\\table", "c": "https://x.example/y \"z\""}'
+    assert parse_text(name, text.encode()).text == expected
 
 
 def test_unquoted_backslashes_in_yaml_are_kept():

@@ -40,8 +40,8 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
         return created[-1]
 
     yield begin
-    for each in created:
-        each.close()
+    for opened in created:
+        opened.close()
     assert not (tmp_path / "spool").exists() or list((tmp_path / "spool").iterdir()) == []
 
 
@@ -58,15 +58,15 @@ def test_temporary_folder_mistaken_for_a_dead_parsers_is_recreated(
     opens: list[Path] = []
 
     def make_and_lose(prefix: str, folder: Path) -> Path:
-        made = make(prefix, folder)
+        created = make(prefix, folder)
         if not opens:
-            opens.append(made)
+            opens.append(created)
             if moment == "made":
-                made.rmdir()
+                created.rmdir()
             if moment == "being removed":
-                removing.append(opening(made, os.O_RDONLY))
+                removing.append(opening(created, os.O_RDONLY))
                 fcntl.flock(removing[0], fcntl.LOCK_EX)
-        return made
+        return created
 
     def open_and_lose(path: Any, flags: int, *more: Any, **options: Any) -> int:
         descriptor = opening(path, flags, *more, **options)
@@ -220,7 +220,7 @@ def test_worn_or_grown_process_for_pages_is_replaced(begin, monkeypatch, documen
 def test_idle_parsers_exit_automatically(begin):
     parser = begin(idle_seconds=0.0)
     run_program(parser, "x")
-    for ending in [each for each in threading.enumerate() if each.name == "parser-idle"]:
+    for ending in [thread for thread in threading.enumerate() if thread.name == "parser-idle"]:
         ending.join()
     assert parser.pids() == []
     assert run_program(parser, "again") == "again"
@@ -323,9 +323,9 @@ def test_parsers_die_with_a_killed_parent_and_the_next_run_cleans_up(begin, tmp_
     assert select.select([ended], [], [], 10)[0], "a pidfd becomes readable when its process ends"
     os.close(ended)
     (remaining_item,) = (tmp_path / "spool").iterdir()
-    one, other = begin(), begin()
-    for each in (one, other):  # a running program's files are left alone
-        run_program(each, "x")
+    first, second = begin(), begin()
+    for running in (first, second):  # a running program's files are left alone
+        run_program(running, "x")
     homes = set((tmp_path / "spool").iterdir())
     assert remaining_item not in homes and len(homes) == 2
     for folder in (tmp_path / "spool").rglob("*"):

@@ -47,7 +47,7 @@ class EncoderService:
 
     @property
     def sizes(self) -> list[int]:
-        return [len(each.texts) for each in self.batches]
+        return [len(batch.texts) for batch in self.batches]
 
 
 def preparation(service: EncoderService, **parts: Any) -> Pipeline:
@@ -80,7 +80,7 @@ def test_service_is_called_while_documents_are_still_being_split() -> None:
     (batch,) = preparation(service, parse=parse).batches(documents(5))
     assert observed == [[], [], [2], [2], [2, 2]]
     assert service.sizes == [2, 2, 1]
-    vectors = [each.vectors for each in batch if isinstance(each, Entry)]
+    vectors = [entry.vectors for entry in batch if isinstance(entry, Entry)]
     assert [list(vector.values()) for vector in vectors] == [[VECTOR]] * 5
 
 
@@ -96,14 +96,14 @@ def test_each_missing_vector_is_requested_once() -> None:
         documents(6)
     )
     assert len(requests) == len(set(requests)) == 4
-    assert sorted(text for each in service.batches for text in each.texts) == ["b", "d"]
-    assert all(isinstance(each, Entry) for each in batch)
+    assert sorted(text for request in service.batches for text in request.texts) == ["b", "d"]
+    assert all(isinstance(entry, Entry) for entry in batch)
 
 
 def test_refused_text_fails_every_document_containing_it() -> None:
     texts = iter(["fine", "poison", "good", "poison"])
-    made = preparation(EncoderService("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
-    assert [isinstance(each, Rejected) for each in next(made)] == [False, True, False, True]
+    batches = preparation(EncoderService("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
+    assert [isinstance(outcome, Rejected) for outcome in next(batches)] == [False, True, False, True]
 
 
 def test_remaining_work_is_abandoned_when_the_rest_is_unavailable() -> None:
@@ -117,4 +117,4 @@ def test_remaining_work_is_abandoned_when_the_rest_is_unavailable() -> None:
 
     with pytest.raises(StateError):
         list(preparation(service, find_embedded=find_embedded).batches(documents(4)))
-    assert [each.cancelled() for each in service.batches] == [True]
+    assert [batch.cancelled() for batch in service.batches] == [True]

@@ -32,9 +32,10 @@ from tests.index.test_vectors import AtOnce
 from tests.share import long
 
 WORDS = sorted(set(re.findall("[a-z]{4,}", Path(sqlite_store.__file__).read_text(encoding="utf-8"))))
-QUESTIONS = [" ".join(random.Random(at).sample(WORDS[1::2], 4)) for at in range(12)]
+QUESTIONS = [" ".join(random.Random(number).sample(WORDS[1::2], 4)) for number in range(12)]
 DOCUMENTS = [
-    (at, f"{at}.md", " ".join(random.Random(-at).sample(WORDS[::2], 6))) for at in range(1, 5 * SLOTS + 60)
+    (number, f"{number}.md", " ".join(random.Random(-number).sample(WORDS[::2], 6)))
+    for number in range(1, 5 * SLOTS + 60)
 ]
 OTHER_DIMENSIONS = 8
 
@@ -49,7 +50,9 @@ def any_index_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(writer: Writer, documents: Sequence[tuple[int, str, str]]) -> list[int]:
     return [
-        each for each in writer.put([entry(*each) for each in documents], ENCODER) if isinstance(each, int)
+        outcome
+        for outcome in writer.put([entry(*document) for document in documents], ENCODER)
+        if isinstance(outcome, int)
     ]
 
 
@@ -57,13 +60,13 @@ def fill(writer: Writer) -> list[int]:
     """Store documents and better vectors for some of them; delete a few, which leaves free slots."""
     documents = put(writer, DOCUMENTS)
     with closing(SqliteStore(writer._folder, writer=None)) as store:
-        found = store.find_without_better(ENCODER.model, "better/1", SLOTS)
+        keys = store.find_without_better(ENCODER.model, "better/1", SLOTS)
     drawn = random.Random(3)
-    made = {
+    better_vectors = {
         key: np.array([drawn.uniform(-1, 1) for _ in range(OTHER_DIMENSIONS)], np.float16).tobytes()
-        for key in found
+        for key in keys
     }
-    writer.put_better(ENCODER.model, "better/1", made)
+    writer.put_better(ENCODER.model, "better/1", better_vectors)
     writer.delete(documents[: 3 * SLOTS : 7])
     return documents
 
@@ -76,18 +79,18 @@ def convert(writer: Writer) -> None:
 def hits(folder: Path, *, is_cached: bool = False) -> Hits:
     """Return the hits of all questions: those of the first search of a process, or of later ones."""
     with closing(SqliteStore(folder, writer=None)) as store:
-        found = Hits()
+        hit_list = Hits()
         for question in QUESTIONS:
             if not is_cached and store._finder is not None:
                 store._finder._matrix._scans = 0
                 store._finder._matrix._drop()
-            found.append([(hit.path, hit.score) for hit in Search(store, ENCODER).search(Query(question))])
-        return found
+            hit_list.append([(hit.path, hit.score) for hit in Search(store, ENCODER).search(Query(question))])
+        return hit_list
 
 
 def same(first: Hits, second: Hits) -> bool:
-    scores, other_scores = ([score for hits in each for _, score in hits] for each in (first, second))
-    paths, other_paths = ([path for hits in each for path, _ in hits] for each in (first, second))
+    scores, other_scores = ([score for hits in results for _, score in hits] for results in (first, second))
+    paths, other_paths = ([path for hits in results for path, _ in hits] for results in (first, second))
     return paths == other_paths and scores == pytest.approx(other_scores, abs=1e-5)
 
 
@@ -109,7 +112,7 @@ def test_file_of_an_earlier_version_is_converted_with_the_same_hits_whenever_it_
         # An earlier version doesn't create this table.
         writer._connection.execute("DROP TABLE planar_segment")
         expected, before = hits(folder), stored_vectors(writer._connection)
-    assert any(path for each in expected for path, _ in each)
+    assert any(path for results in expected for path, _ in results)
     size = (folder / FILE).stat().st_size
     with closing(SqliteStore(folder, writer=None)) as reader, closing(Stepping(folder)) as writer:
         assert writer._connection.pragma("user_version") == 5
@@ -133,7 +136,7 @@ def test_file_of_an_earlier_version_is_converted_with_the_same_hits_whenever_it_
             assert after.keys() == before.keys()
             for slot, vector in after.items():
                 old, new = (
-                    np.frombuffer(each, np.float16).astype(np.float32) for each in (before[slot], vector)
+                    np.frombuffer(stored, np.float16).astype(np.float32) for stored in (before[slot], vector)
                 )
                 assert abs(old - new).max() <= 2e-4 * abs(old).max()
             counts = vectors.count_better(reopened._connection, ENCODER.model, "better/1")
@@ -151,12 +154,12 @@ def test_released_vector_is_zeroed_in_all_planes_and_its_place_used_again(tmp_pa
         slots = [connection.execute(find, (document,)).get for document in (documents[1], documents[-1])]
 
         def pieces(slot: int) -> list[bytes]:
-            segment, place = divmod(slot, SLOTS)
+            segment, position = divmod(slot, SLOTS)
             with connection.blob_open("main", "block", "vectors", segment, False) as blob:
                 row = blob.read()
             factors = connection.execute("SELECT factors FROM planar_segment WHERE id = ?", (segment,)).get
-            parts = [row[offset : offset + size] for offset, size in Planes(256).pieces(place)]
-            return [factors[4 * place : 4 * place + 4], *parts]
+            parts = [row[offset : offset + size] for offset, size in Planes(256).pieces(position)]
+            return [factors[4 * position : 4 * position + 4], *parts]
 
         removed = [piece for slot in slots for piece in pieces(slot)]
         assert all(any(piece) for piece in removed)
@@ -168,10 +171,13 @@ def test_released_vector_is_zeroed_in_all_planes_and_its_place_used_again(tmp_pa
         put(writer, [(9_001, "new.md", "quince marmalade with ginger")])
         assert connection.execute("SELECT count(*) FROM segment").get == 0
         with closing(SqliteStore(tmp_path, writer=None)) as store:
-            found = Search(store, ENCODER).search(Query("quince marmalade with ginger"))
-        assert found[0].path == "new.md"
+            hit_list = Search(store, ENCODER).search(Query("quince marmalade with ginger"))
+        assert hit_list[0].path == "new.md"
 
-        put(writer, [(at + 10_000, f"more/{path}", f"{text} {at}") for at, path, text in DOCUMENTS[:600]])
+        put(
+            writer,
+            [(number + 10_000, f"more/{path}", f"{text} {number}") for number, path, text in DOCUMENTS[:600]],
+        )
         assert connection.execute("SELECT count(*) FROM segment").get == 0, "new segments are planar"
         writer.delete([row[0] for row in connection.execute("SELECT id FROM document").fetchall()])
         for table in ("planar_segment", "block", "slot", "better"):
@@ -242,7 +248,10 @@ def test_only_the_pages_that_a_first_search_needs_are_read_ahead(
 
     with closing(Writer(tmp_path)) as writer:
         fill(writer)
-        put(writer, [(at + 10_000, f"more/{path}", f"{text} {at}") for at, path, text in DOCUMENTS])
+        put(
+            writer,
+            [(number + 10_000, f"more/{path}", f"{text} {number}") for number, path, text in DOCUMENTS],
+        )
         convert(writer)
         assert writer.scrub()
         expected = hits(tmp_path)
@@ -277,4 +286,4 @@ def test_only_the_pages_that_a_first_search_needs_are_read_ahead(
 
 
 def pages_of(advised: Sequence[tuple[int, int]]) -> set[int]:
-    return {start // 4_096 + at for start, length in advised for at in range(1, length // 4_096 + 1)}
+    return {start // 4_096 + number for start, length in advised for number in range(1, length // 4_096 + 1)}

@@ -136,7 +136,7 @@ TEXTS = {
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
     folder = tmp_path_factory.mktemp("syntax")
     writer = Writer(folder)
-    writer.put([entry(at, path, text) for at, (path, text) in enumerate(TEXTS.items(), 1)], ENCODER)
+    writer.put([entry(number, path, text) for number, (path, text) in enumerate(TEXTS.items(), 1)], ENCODER)
     with closing(writer), closing(SqliteStore(folder, writer=None)) as store:
         yield Search(store, ENCODER)
 

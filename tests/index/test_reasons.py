@@ -40,8 +40,10 @@ class Dictionary(Glossary):
 @contextmanager
 def explaining(folder: Path, texts: dict[str, str]) -> Iterator[Search]:
     with closing(Writer(folder)) as index:
-        entries = [entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts.items(), 1)]
-        index.put([replace(each, title=None) for each in entries], ENCODER)
+        entries = [
+            entry(number, path, text, float(number)) for number, (path, text) in enumerate(texts.items(), 1)
+        ]
+        index.put([replace(plain, title=None) for plain in entries], ENCODER)
         with closing(SqliteStore(folder, writer=None)) as store:
             yield Search(store, ENCODER, glossary=Dictionary(folder))
 
@@ -152,7 +154,7 @@ def test_typo_is_named_with_the_word_that_was_found(searcher: Search) -> None:
 def test_inflected_form_is_named(
     searcher: Search, question: str, path: str, words: set[tuple[str, str]]
 ) -> None:
-    assert {(each.word, each.written) for each in reasons(searcher, question, path).in_text} == words
+    assert {(match.word, match.written) for match in reasons(searcher, question, path).in_text} == words
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_matching_words_are_named_as_written(
 ) -> None:
     with explaining(tmp_path, {"a.txt": text, "b.txt": "Nothing."}) as search:
         matched = reasons(search, question, "a.txt").in_text
-        assert {(each.word, each.written) for each in matched} == words
+        assert {(match.word, match.written) for match in matched} == words
 
 
 def test_word_being_typed_is_named_once(searcher: Search) -> None:
@@ -179,7 +181,7 @@ def test_word_being_typed_is_named_once(searcher: Search) -> None:
         hits = searcher.search(Query(typed, explain=True, unfinished=True))
         check_sums(hits)
         assert hits[0].reasons is not None
-        assert [(each.word, each.written) for each in hits[0].reasons.in_text] == [(typed, written)]
+        assert [(match.word, match.written) for match in hits[0].reasons.in_text] == [(typed, written)]
 
 
 def test_translated_hit_names_the_translated_words(searcher: Search) -> None:
@@ -199,7 +201,7 @@ class Reversing:
     most_texts = 10
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        return [(at, (at + 1) / 10) for at in reversed(range(len(texts)))]
+        return [(number, (number + 1) / 10) for number in reversed(range(len(texts)))]
 
 
 def test_ranking_model_score_is_shown_with_the_previous_one(searcher: Search) -> None:
@@ -218,10 +220,10 @@ def test_code_as_written_counts_in_addition_to_its_parts(tmp_path: Path) -> None
     with explaining(tmp_path, texts) as searcher:
         hits = searcher.search(Query("since 2026-03-14", explain=True))
     check_sums(hits)
-    found = [hit.reasons.in_text for hit in hits if hit.reasons]
-    codes = [[(word.word, word.written) for word in words if "-" in word.word] for words in found]
+    matches = [hit.reasons.in_text for hit in hits if hit.reasons]
+    codes = [[(word.word, word.written) for word in words if "-" in word.word] for words in matches]
     assert codes == [[("2026-03-14", "")], [("2026-03-14", "2026-03-15")]]
-    right, other = ([word.points for word in words if "-" in word.word] for words in found)
+    right, other = ([word.points for word in words if "-" in word.word] for words in matches)
     assert right[0] > 3 * other[0]
 
 

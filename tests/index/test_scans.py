@@ -126,10 +126,10 @@ async def test_old_version_is_searchable_until_the_scanned_one_is_read(scanned: 
     scanned.recognizer.gate.clear()
     new = await scanned.put(scanned.document(2, "", replaces=old.remote_id))
     assert (new.ready, new.replaced) == (False, False)
-    assert [each for each, _ in await scanned.hits("walnut")] == [old.remote_id]
+    assert [remote_id for remote_id, _ in await scanned.hits("walnut")] == [old.remote_id]
     scanned.recognizer.gate.set()
     assert await scanned.wait_until_indexed(new.remote_id) is DocState.READY
-    assert [each for each, _ in await scanned.hits("quokka")] == [new.remote_id]
+    assert [remote_id for remote_id, _ in await scanned.hits("quokka")] == [new.remote_id]
     assert await scanned.hits("walnut") == []
 
 
@@ -170,7 +170,7 @@ async def test_scans_are_refused_until_the_ocr_extra_is_installed(scanned: Scann
     assert (scanned.target.reads_scans, await scanned.target.partly_read()) == (True, [mixed.remote_id])
     new = await scanned.put(scanned.document(4, "walnut", "", replaces=mixed.remote_id))
     assert await scanned.wait_until_indexed(new.remote_id) is DocState.READY
-    assert [each for each, _ in await scanned.hits("walnut quokka")] == [new.remote_id]
+    assert [remote_id for remote_id, _ in await scanned.hits("walnut quokka")] == [new.remote_id]
     assert await scanned.target.partly_read() == []
     await scanned.target.aclose()
     await scanned.open(None)
@@ -199,10 +199,10 @@ async def test_recognized_text_is_deleted_with_its_document(scanned: ScannedFold
 async def test_recognized_pages_stay_while_another_document_has_the_same_bytes(
     scanned: ScannedFolder,
 ) -> None:
-    one = await scanned.put(scanned.document(1, ""))
-    assert await scanned.wait_until_indexed(one.remote_id) is DocState.READY
+    first = await scanned.put(scanned.document(1, ""))
+    assert await scanned.wait_until_indexed(first.remote_id) is DocState.READY
     two = await scanned.put(scanned.document(2, "", path="b.pdf"))
-    await scanned.target.delete([one.remote_id])
+    await scanned.target.delete([first.remote_id])
     assert (await scanned.put(scanned.document(3, "", path="c.pdf"))).ready
     assert (two.ready, scanned.recognizer.read) == (True, [1])
 
@@ -235,9 +235,9 @@ async def test_other_documents_have_priority(scanned: ScannedFolder) -> None:
 
 def test_recognized_text_is_placed_on_its_page() -> None:
     parsed = Parsed("one\n\nthree", page_starts=(0, 5, 5))
-    whole = with_pages(parsed, {2: "two", 4: "four", 5: ""})
-    assert whole.text == "one\n\ntwo\n\nthree\n\nfour"
-    assert [whole.text[start:].split("\n")[0] for start in whole.page_starts[:4]] == [
+    completed = with_pages(parsed, {2: "two", 4: "four", 5: ""})
+    assert completed.text == "one\n\ntwo\n\nthree\n\nfour"
+    assert [completed.text[start:].split("\n")[0] for start in completed.page_starts[:4]] == [
         "one",
         "two",
         "three",

@@ -60,7 +60,9 @@ def searching(
 ) -> Iterator[tuple[Search, Writer]]:
     """A reader and a writer of an index of these texts."""
     index = Writer(folder)
-    index.put([entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)], ENCODER)
+    index.put(
+        [entry(number, path, text, float(number)) for number, (path, text) in enumerate(texts, 1)], ENCODER
+    )
     with closing(index), closing(SqliteStore(folder, writer=None)) as store:
         yield Search(store, encoder), index
 
@@ -121,8 +123,8 @@ def test_whole_word_ranks_before_longer_ones(tmp_path: Path) -> None:
 
 def test_snippet_highlights_words_starting_with_the_last_word() -> None:
     text = "The printer prints. Sprint! Printing salaries"
-    begun = ["printer", "prints", "Printing"]
-    for unfinished, marked in ((True, [*begun, "salaries"]), (False, ["salaries"])):
+    beginning = ["printer", "prints", "Printing"]
+    for unfinished, marked in ((True, [*beginning, "salaries"]), (False, ["salaries"])):
         result = snippet(text, "salary prin", 90, unfinished=unfinished)
         assert [result.text[start:end] for start, end in result.spans] == marked
 
@@ -171,7 +173,10 @@ snow sledge mitten | spider web silk | spoon bowl porridge | storm thunder hail 
 sword knight castle | tent campfire hiking | thief alarm police | tiger zoo cage | tobacco pipe smoke
 tractor plough wheat | tunnel miner coal | umbrella rain puddle | wallet coin bank | watch clock pendulum
 """
-MANY = [(f"{at}.txt", each.strip()) for at, each in enumerate(NOUNS.strip().replace("\n", "|").split("|"))]
+MANY = [
+    (f"{number}.txt", nouns.strip())
+    for number, nouns in enumerate(NOUNS.strip().replace("\n", "|").split("|"))
+]
 
 
 class HighCosines(LocalEncoder):
@@ -221,12 +226,12 @@ def test_similarity_of_unrelated_texts_is_estimated_for_other_models(
 
     with closing(SqliteStore(tmp_path)) as store:
         searcher = Search(store, HIGH_COSINES)
-        few, others = MANY[:3], MANY[3:]
-        store.put([high_entry(at, *each) for at, each in enumerate(few, 1)], HIGH_COSINES)
+        few, rest = MANY[:3], MANY[3:]
+        store.put([high_entry(number, *fields) for number, fields in enumerate(few, 1)], HIGH_COSINES)
         assert len(searcher.search(Query("nobody knows"))) == 3
         assert searcher.search(Query("automobile mechanic repair"))[0].passages[0].text == MANY[0][1]
-        store.put([high_entry(at, *each) for at, each in enumerate(others, 4)], HIGH_COSINES)
-        assert [len(searcher.search(Query(each))) for each in UNRELATED] == [0, 0, 0]
+        store.put([high_entry(number, *fields) for number, fields in enumerate(rest, 4)], HIGH_COSINES)
+        assert [len(searcher.search(Query(query))) for query in UNRELATED] == [0, 0, 0]
         with store.snapshot() as snapshot:
             estimate = snapshot.estimate_least_cosine(HIGH_COSINES.model)
         similarity = mean(
@@ -237,7 +242,7 @@ def test_similarity_of_unrelated_texts_is_estimated_for_other_models(
         for question, text in SYNONYMS.items():
             assert searcher.search(Query(question))[0].passages[0].text == text
         monkeypatch.setattr(HighCosines, "least_cosine", 0.0)
-        assert [len(searcher.search(Query(each))) for each in UNRELATED] == [10, 10, 10]
+        assert [len(searcher.search(Query(query))) for query in UNRELATED] == [10, 10, 10]
 
 
 def test_merely_similar_documents_are_excluded_when_one_has_the_exact_word(searcher: Search) -> None:
@@ -247,20 +252,20 @@ def test_merely_similar_documents_are_excluded_when_one_has_the_exact_word(searc
 
 @long
 def test_filter_leaves_all_remaining_hits(tmp_path: Path) -> None:
-    noise = [(f"noise/{at}.md", f"the budget of team {at} " * 3) for at in range(700)]
-    wanted = [
-        (f"kept/{at}.md", f"a long and winding text that names the budget once, number {at}")
-        for at in range(12)
+    noise = [(f"noise/{number}.md", f"the budget of team {number} " * 3) for number in range(700)]
+    matching = [
+        (f"kept/{number}.md", f"a long and winding text that names the budget once, number {number}")
+        for number in range(12)
     ]
-    with searching(tmp_path, noise + wanted) as (searcher, _):
+    with searching(tmp_path, noise + matching) as (searcher, _):
         for text in ("budget", "budgets of a team by number"):
             hits = searcher.search(Query(text, top_k=12, paths=("kept/",)))
-            assert {hit.path for hit in hits} == {path for path, _ in wanted}
+            assert {hit.path for hit in hits} == {path for path, _ in matching}
 
 
 def test_large_document_does_not_crowd_out_others(tmp_path: Path) -> None:
-    large = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
-    texts = [("large.md", large), *((f"{at}.md", f"budget {at}") for at in range(9))]
+    large = "\n\n".join(f"## Part {number}\n\n" + f"budget plan {number} " * 20 for number in range(400))
+    texts = [("large.md", large), *((f"{number}.md", f"budget {number}") for number in range(9))]
     with searching(tmp_path, texts) as (searcher, _):
         hits = searcher.search(Query("budget", top_k=10))
     assert len(hits) == 10
@@ -269,12 +274,15 @@ def test_large_document_does_not_crowd_out_others(tmp_path: Path) -> None:
 
 FRUITS = ("apple", "pear", "plum", "quince", "medlar", "cherry", "grape", "lemon", "olive", "peach")
 FILES_BESIDE_A_LOG = [
-    (f"papers/paper {at}.txt", f"On the {fruit} of {FRUITS[at % 10 - 1]} farms and their keeping in winter.")
-    for at, fruit in enumerate(FRUITS * 6)
+    (
+        f"papers/paper {number}.txt",
+        f"On the {fruit} of {FRUITS[number % 10 - 1]} farms and their keeping in winter.",
+    )
+    for number, fruit in enumerate(FRUITS * 6)
 ]
 QUESTIONS_BESIDE_A_LOG = [
-    *(f"paper {at}" for at in range(60)),
-    *(f"the paper {at} {FRUITS[at % 10]}" for at in range(60)),
+    *(f"paper {number}" for number in range(60)),
+    *(f"the paper {number} {FRUITS[number % 10]}" for number in range(60)),
     *FRUITS,
     *(f"keeping of {fruit} in winter" for fruit in FRUITS),
 ]
@@ -284,9 +292,8 @@ def log_entry(count: int) -> Entry:
     """A log of `count` passages: every name and every word of the other files is somewhere in it, often
     together and repeated."""
     return log_of(
-        f"2026-03-{at % 28:02} paper {at % 60} report {at % 9}: {FRUITS[at % 10]} {FRUITS[at % 7]} winter "
-        * 3
-        for at in range(count)
+        f"2026-03-{n % 28:02} paper {n % 60} report {n % 9}: {FRUITS[n % 10]} {FRUITS[n % 7]} winter " * 3
+        for n in range(count)
     )
 
 
@@ -300,9 +307,9 @@ def log_of(lines: Iterable[str]) -> Entry:
 @long
 def test_large_log_changes_no_rank(tmp_path: Path) -> None:
     with searching(tmp_path, FILES_BESIDE_A_LOG) as (searcher, writer):
-        before = [paths(searcher.search(Query(each))) for each in QUESTIONS_BESIDE_A_LOG]
+        before = [paths(searcher.search(Query(query))) for query in QUESTIONS_BESIDE_A_LOG]
         writer.put([log_entry(4_000)], ENCODER)
-        after = [paths(searcher.search(Query(each))) for each in QUESTIONS_BESIDE_A_LOG]
+        after = [paths(searcher.search(Query(query))) for query in QUESTIONS_BESIDE_A_LOG]
         assert paths(searcher.search(Query("report 7 quince medlar")))[0] == "logs/server.log"
     for question, its_before, its_after in zip(QUESTIONS_BESIDE_A_LOG, before, after, strict=True):
         assert its_after[0] == its_before[0], question
@@ -311,9 +318,9 @@ def test_large_log_changes_no_rank(tmp_path: Path) -> None:
 @pytest.mark.parametrize("question", ["quasarfault", "error quasarfault", "farm error quasarfault"])
 def test_word_that_only_a_large_log_has_is_found_first(tmp_path: Path, question: str) -> None:
     """Such a match is no coincidence, however large the log and however long the line."""
-    notes = [(f"{at}.md", f"Fault and error handling {at}: the farm failed.") for at in range(30)]
+    notes = [(f"{number}.md", f"Fault and error handling {number}: the farm failed.") for number in range(30)]
     filler = "line after line of other words that make this passage a good deal longer than the notes "
-    lines = [f"tick {at} {filler}" for at in range(1_500)]
+    lines = [f"tick {number} {filler}" for number in range(1_500)]
     lines[700] += "farm error quasarfault"
     with searching(tmp_path, notes) as (searcher, writer):
         writer.put([log_of(lines)], ENCODER)
@@ -339,7 +346,7 @@ def test_words_in_one_sentence_rank_before_scattered_ones(tmp_path: Path, questi
         ("c.md", "The valve."),
         ("d.md", "A cellar."),
     ]
-    texts += [(f"{at}.md", f"Note {at} on the boiler.") for at in range(20)]
+    texts += [(f"{number}.md", f"Note {number} on the boiler.") for number in range(20)]
     with searching(tmp_path, texts) as (searcher, _):
         hits = searcher.search(Query(question, explain=True))
     assert paths(hits)[:2] == ["b.md", "a.md"]
@@ -355,8 +362,11 @@ REPEATED_WORD = [
         "Oxygen is in a bottle. Breakfast is served on deck, with tea and bread. "
         "The captain left the cabin at noon.",
     ),
-    *((f"{at}.md", f"Note {at} on {'cabin' if at % 2 else 'oxygen'} and other things.") for at in range(8)),
-    *((f"{at}.md", f"Note {at} on other things.") for at in range(50, 70)),
+    *(
+        (f"{number}.md", f"Note {number} on {'cabin' if number % 2 else 'oxygen'} and other things.")
+        for number in range(8)
+    ),
+    *((f"{number}.md", f"Note {number} on other things.") for number in range(50, 70)),
 ]
 
 
@@ -367,7 +377,7 @@ def test_text_with_all_words_ranks_before_one_that_repeats_one_of_them(tmp_path:
 
 def test_file_asked_for_by_its_name_ranks_before_sentences(tmp_path: Path) -> None:
     texts = [("paper 2.md", "On medicine."), ("wiki.md", "A file is a stream. The file was sent.")]
-    texts += [(f"paper {at}.md", f"Number {at} of a series.") for at in range(3, 30)]
+    texts += [(f"paper {number}.md", f"Number {number} of a series.") for number in range(3, 30)]
     with searching(tmp_path, texts) as (searcher, _):
         assert paths(searcher.search(Query("the paper 2 file")))[0] == "paper 2.md"
 
@@ -387,7 +397,7 @@ def test_file_asked_for_by_its_name_ranks_before_sentences(tmp_path: Path) -> No
 def test_share_of_a_question_in_one_sentence(
     sentences: list[set[str]], around: set[str], share: float
 ) -> None:
-    assert share_together({Term(each, each): 2.0 for each in "ab"}, sentences, around) == share
+    assert share_together({Term(letter, letter): 2.0 for letter in "ab"}, sentences, around) == share
     unfinished = {Term("a", "a"): 2.0, Term("b", "b"): 2.0, Term("b", "b", goes_on=True): 2.0}
     assert share_together(unfinished, sentences, around) == share
 
@@ -441,7 +451,7 @@ def test_code_precedes_texts_that_only_have_its_parts(tmp_path: Path, code: str,
 
 def test_extension_in_a_file_name_may_follow_a_space(tmp_path: Path) -> None:
     text = "Upload the customers as csv. A csv file of customers has customers, csv has rows."
-    texts = [("data/customers.csv", "id,name"), *((f"{at}.md", text) for at in range(5))]
+    texts = [("data/customers.csv", "id,name"), *((f"{number}.md", text) for number in range(5))]
     with searching(tmp_path, texts) as (searcher, _):
         for question in ("customers csv", "Customers CSV", "data/customers csv"):
             assert paths(searcher.search(Query(question)))[0] == "data/customers.csv"
@@ -484,7 +494,9 @@ def test_variants_are_only_other_spellings() -> None:
 
 @pytest.mark.parametrize(("question", "text"), [("V.P.N. client", "The VPN"), ("VPN", "The V.P.N.")])
 def test_acronym_is_found_with_and_without_dots(tmp_path: Path, question: str, text: str) -> None:
-    noise = [(f"{at}.md", "Client V, point P: the client of N. v p n V.P. client P.N.") for at in range(5)]
+    noise = [
+        (f"{number}.md", "Client V, point P: the client of N. v p n V.P. client P.N.") for number in range(5)
+    ]
     with searching(tmp_path, [("right.md", f"{text} is slow."), *noise]) as (searcher, _):
         assert paths(searcher.search(Query(question)))[0] == "right.md"
 
@@ -499,11 +511,11 @@ SPELLINGS_OF_A_DAY = (
 @pytest.mark.parametrize("question", SPELLINGS_OF_A_DAY)
 def test_date_is_found_however_it_is_written(tmp_path: Path, question: str) -> None:
     """It precedes dates that share its parts, and its month precedes other months."""
-    others = [
+    other_days = [
         "14.3.2025", "14 March 2025", "2026-04-14", "4/14/2026", "15 March 2025, 14 people", "2025年3月14日",
         "3 items on 14 pages, 2026 copies", "26.1.2014", "April 14, 2026", "14. April 2026", "13 March 2024",
     ]  # fmt: skip
-    texts = [(f"{at}.md", f"The meeting on {day} was long.") for at, day in enumerate(others)]
+    texts = [(f"{number}.md", f"The meeting on {day} was long.") for number, day in enumerate(other_days)]
     for written in ("2026-03-14", "14.3.2026", "14 March 2026", "2026年3月14日"):
         with searching(
             tmp_path / written.replace("/", "."), [*texts, ("right.md", f"We met. It was {written}.")]
@@ -517,7 +529,7 @@ def test_date_is_found_however_it_is_written(tmp_path: Path, question: str) -> N
 @pytest.mark.parametrize("question", ["March 2026", "2026-03", "3/2026", "2026年3月", "März 2026"])
 def test_month_is_found_by_its_days(tmp_path: Path, question: str) -> None:
     days = ["14.4.2026", "3.5.2026", "14.3.2025", "2026-12-03", "2 April 2026", "March 2024"]
-    texts = [(f"{at}.md", f"The meeting was on {day}.") for at, day in enumerate(days)]
+    texts = [(f"{number}.md", f"The meeting was on {day}.") for number, day in enumerate(days)]
     with searching(tmp_path, [*texts, ("minutes 20.3.2026.md", "Bread.")]) as (searcher, _):
         assert paths(searcher.search(Query(question)))[0] == "minutes 20.3.2026.md"
 
@@ -545,8 +557,8 @@ def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:
 def test_code_is_found_among_many_passages_with_its_words(tmp_path: Path) -> None:
     """However many passages have the words, and in the passage that has the code, however long its file."""
     often = "user settings: get the user, get settings, settings of the user. "
-    noise = [(f"{at}.md", often * 3) for at in range(DEPTH + 50)]
-    long_text = "\n\n".join(f"## Part {at}\n\n{often * 4}" for at in range(20))
+    noise = [(f"{number}.md", often * 3) for number in range(DEPTH + 50)]
+    long_text = "\n\n".join(f"## Part {number}\n\n{often * 4}" for number in range(20))
     right = f"{long_text}\n\n## Last\n\n{'A line of other words. ' * 40} get_user_settings(path)"
     with searching(tmp_path, [*noise, ("right.md", right)]) as (searcher, _):
         for question in ("get_user_settings", "where is get_user_settings called"):
@@ -560,7 +572,7 @@ NAMES_WITH_SYMBOLS = ("C++", "C#", ".NET", "AT&T", "R&D")
 @pytest.mark.parametrize("name", NAMES_WITH_SYMBOLS)
 def test_name_with_symbols_is_found_among_texts_with_its_letters(tmp_path: Path, name: str) -> None:
     letters = "The net result at point C: see appendix C, part D, section T and R."
-    texts = [(f"{at}.md", f"Note {at}. {letters}\n\n# C\n\nNet R, D, C.") for at in range(60)]
+    texts = [(f"{number}.md", f"Note {number}. {letters}\n\n# C\n\nNet R, D, C.") for number in range(60)]
     texts.insert(30, ("errors.md", f"A list of errors of all kinds. {', '.join(NAMES_WITH_SYMBOLS)}. More."))
     with searching(tmp_path, texts) as (search, _):
         for question in (name, f"errors in {name}?", f"关于{name}的问题"):
@@ -602,11 +614,16 @@ def test_code_is_found_with_other_separators_and_not_within_longer_numbers() -> 
 
 @long
 def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path) -> None:
-    others = [(f"{at}.txt", f"The file on {fruit} farms.") for at, fruit in enumerate(FRUITS)]
-    files = [*FILES_BESIDE_A_LOG, *others, ("notes/2026-03-14.md", "Bread.")]
+    fruit_files = [(f"{number}.txt", f"The file on {fruit} farms.") for number, fruit in enumerate(FRUITS)]
+    files = [*FILES_BESIDE_A_LOG, *fruit_files, ("notes/2026-03-14.md", "Bread.")]
     with searching(tmp_path, files) as (searcher, writer):
         writer.put(
-            [log_of(f"{at} 2026-03-14 paper {at % 60} file in winter, and more" for at in range(2_000))],
+            [
+                log_of(
+                    f"{number} 2026-03-14 paper {number % 60} file in winter, and more"
+                    for number in range(2_000)
+                )
+            ],
             ENCODER,
         )
         named = {"the paper 15 file": "papers/paper 15.txt", "file 2026-03-14.md": "notes/2026-03-14.md"}
@@ -616,32 +633,34 @@ def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path)
 
 def test_name_in_a_query_has_several_ordered_words() -> None:
     has_name = whole_name_test("Where is Paper 15 of May?")
-    wanted = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md")
-    assert all(map(has_name, wanted))
+    matching = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md")
+    assert all(map(has_name, matching))
     assert not any(map(has_name, ("15 paper.txt", "paper 1.txt", "15.txt", "paper", "paper 15 of June.txt")))
 
 
 def test_log_of_short_lines_does_not_change_word_weights_of_long_texts(tmp_path: Path) -> None:
     """The average length is that of documents: else every long text would count as full of other words."""
     files = [
-        (f"{at}.txt", f"The {each} of these farms. {'Word after word. ' * 40}")
-        for at, each in enumerate(FRUITS)
+        (f"{number}.txt", f"The {fruit} of these farms. {'Word after word. ' * 40}")
+        for number, fruit in enumerate(FRUITS)
     ]
     with searching(tmp_path, files) as (searcher, writer):
         before = searcher.search(Query("quince farms"))[0]
-        writer.put([log_of(f"tick {at}" for at in range(400))], ENCODER)
+        writer.put([log_of(f"tick {number}" for number in range(400))], ENCODER)
         after = searcher.search(Query("quince farms"))[0]
     assert after.score == pytest.approx(before.score, rel=0.1)
 
 
-FEW = [("large.md", 1_200), *((f"far/{at}.md", 1) for at in range(9))]
+FEW = [("large.md", 1_200), *((f"far/{number}.md", 1) for number in range(9))]
 
 
 @pytest.fixture(scope="module")
 def large_and_far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
     """One document of many passages that are all nearer to a question about budgets than the others."""
     folder = tmp_path_factory.mktemp("few")
-    texts = [(path, [f"budget plan number {path} {at}" for at in range(count)]) for path, count in FEW]
+    texts = [
+        (path, [f"budget plan number {path} {position}" for position in range(count)]) for path, count in FEW
+    ]
     texts[1:] = [(path, [f"the budget, and a long tale of cheese and wine of {path}"]) for path, _ in FEW[1:]]
     with closing(Writer(folder)) as index:
         for number, (path, parts) in enumerate(texts, 1):
@@ -670,7 +689,7 @@ def test_few_documents_are_all_found_without_scanning_every_passage(
     terms, vector = terms_of(query.text), ENCODER.query(query.text)
     with large_and_far.snapshot() as snapshot:
         candidates = snapshot.candidates(terms, ENCODER.model, vector, query, ENCODER.least_cosine)
-        assert len({each.document for each in candidates}) == documents
+        assert len({candidate.document for candidate in candidates}) == documents
         assert len(candidates) <= 2 * DEPTH + PASSAGES * documents
     steps = 0
 
@@ -687,7 +706,7 @@ def test_few_documents_are_all_found_without_scanning_every_passage(
 
 
 def test_topic_weight_does_not_depend_on_a_long_text_named_after_it(tmp_path: Path) -> None:
-    long = "\n\n".join(f"## Part {at}\n\n" + f"heron nest number {at} " * 20 for at in range(100))
+    long = "\n\n".join(f"## Part {number}\n\n" + f"heron nest number {number} " * 20 for number in range(100))
     scores = dict[str, float]()
     for name in ("kestrel.md", "heron.md"):
         with searching(tmp_path / name, [(name, long), ("b.md", "A kestrel flies.")]) as (searcher, _):
@@ -696,7 +715,7 @@ def test_topic_weight_does_not_depend_on_a_long_text_named_after_it(tmp_path: Pa
 
 
 def test_document_found_by_name_shows_the_passage_that_answers(tmp_path: Path) -> None:
-    long = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
+    long = "\n\n".join(f"## Part {number}\n\n" + f"budget plan {number} " * 20 for number in range(400))
     texts = [("kestrel.md", f"{long}\n\n## Nests\n\nIt breeds in towers."), ("b.md", "A nest of herons.")]
     with searching(tmp_path, texts) as (searcher, _):
         hit = searcher.search(Query("Where does the kestrel breed?"))[0]
@@ -744,7 +763,9 @@ def test_warm_searcher_sees_every_change(tmp_path: Path) -> None:
         assert [first(drinks) for _ in range(3)] == [["a.md"]] * 3
         index.put([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
         assert first(drinks) == ["c.md"]
-        index.put([entry(9 + at, f"{at}.md", f"filler {at}") for at in range(SLOTS * 2)], ENCODER)
+        index.put(
+            [entry(9 + number, f"{number}.md", f"filler {number}") for number in range(SLOTS * 2)], ENCODER
+        )
         index.delete([3])
         assert first(drinks) == ["a.md"]
         index.delete(list(range(4, 4 + SLOTS * 2)))
@@ -762,7 +783,7 @@ def test_no_hit_mixes_two_documents(tmp_path: Path) -> None:
         def order(self, _question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
             index.delete([2])
             index.put([entry(3, "c.md", "the weather in Holland")], ENCODER)
-            return [(at, 0.9 - at / 10) for at in reversed(range(len(texts)))]
+            return [(number, 0.9 - number / 10) for number in reversed(range(len(texts)))]
 
     texts = [("a.md", "red wine from France"), ("b.md", "white wine from Spain")]
     with searching(tmp_path, texts) as (_, index), closing(SqliteStore(tmp_path, writer=None)) as store:
@@ -774,7 +795,7 @@ def test_cold_and_warm_scans_agree(tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS.items()) as (searcher, _):
         cold, warm = searcher.search(Query("holidays")), searcher.search(Query("holidays"))
     assert paths(cold) == paths(warm)
-    assert [each.score for each in cold] == pytest.approx([each.score for each in warm], abs=1e-5)
+    assert [hit.score for hit in cold] == pytest.approx([hit.score for hit in warm], abs=1e-5)
 
 
 def test_documents_without_model_vectors_are_found_by_words(tmp_path: Path) -> None:
@@ -828,7 +849,7 @@ def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "heading", "shown"),
+    ("path", "heading", "expected"),
     [
         ("a.md", "Class: `Bell` and [docs](https://x.example)", "Class: Bell and docs"),
         ("a.md", "**Lamps** <a id='x'></a> ![built](badge.svg)", "Lamps built"),
@@ -838,8 +859,8 @@ def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
         ("a.txt", "*run*", "*run*"),
     ],
 )
-def test_heading_is_shown_without_markup(path: str, heading: str, shown: str) -> None:
-    assert plain_heading(heading, path) == shown
+def test_heading_is_shown_without_markup(path: str, heading: str, expected: str) -> None:
+    assert plain_heading(heading, path) == expected
 
 
 @pytest.mark.parametrize(
@@ -948,7 +969,7 @@ def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, pa
     with searching(tmp_path, texts) as (search, index):
         assert search.search(Query(question))[0].path == path
         assert path not in paths(search.search(Query(question, paths=("c*",))))
-        number = [each for each, _ in texts].index(path) + 1
+        number = [file_name for file_name, _ in texts].index(path) + 1
         index.rename(number, "other.md", "other.md", 1.0)
         assert search.search(Query(question))[0].path != "other.md"
         assert search.search(Query("other"))[0].path == "other.md"
@@ -980,7 +1001,9 @@ def test_file_whose_path_is_the_query_comes_first(tmp_path: Path, question: str,
         assert path not in paths(search.search(Query(question, paths=("c*",))))
 
 
-SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
+SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(
+    lambda scores: sorted(scores, reverse=True)
+)
 
 
 @long
@@ -1000,7 +1023,7 @@ def test_unranked_hits_keep_their_place_and_no_score_rises() -> None:
 
 
 @long
-@given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda each: sorted(each, reverse=True)))
+@given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda scores: sorted(scores, reverse=True)))
 def test_unranked_hits_stay_behind_in_their_order(scores: list[float]) -> None:
     rest = behind(scores, 0.3)
     assert rest == sorted(rest, reverse=True)

@@ -50,12 +50,12 @@ def test_first_footer_is_read_and_changing_dates_never():
 
 def test_layout_and_master_texts_are_read_once():
     part = "<p:sldLayout {}><p:cSld><p:spTree>{}</p:spTree></p:cSld></p:sldLayout>"
-    own = shape(9, "Example Ltd").replace('<p:ph type="body"/>', "")
+    layout_text = shape(9, "Example Ltd").replace('<p:ph type="body"/>', "")
     parts = {
         f"ppt/slides/_rels/slide{n}.xml.rels": relations(("r1", "slideLayout", "../slideLayouts/l.xml"))
         for n in (1, 2)
     }
-    parts["ppt/slideLayouts/l.xml"] = part.format(NAMES, own + shape(8, "Click to edit", "title"))
+    parts["ppt/slideLayouts/l.xml"] = part.format(NAMES, layout_text + shape(8, "Click to edit", "title"))
     raw = with_parts(pptx([(shape(2, "One", "title"), ""), (shape(2, "Two", "title"), "")]), parts)
     assert text_of(raw) == "## One\n\nExample Ltd\n\n## Two"
 
@@ -95,12 +95,12 @@ def test_comments_and_replies_name_their_authors():
     raw = pptx([(shape(2, "One", "title"), "")])
     listed = samples.parts_of(raw)["ppt/_rels/presentation.xml.rels"].decode()
     rows = relations(("r8", "commentAuthors", "old.xml"), ("r9", "authors", "new.xml"))
-    whole = listed.replace("</Relationships>", rows.partition(">")[2])
+    complete = listed.replace("</Relationships>", rows.partition(">")[2])
     text = text_of(
         with_parts(
             raw,
             {
-                "ppt/_rels/presentation.xml.rels": whole,
+                "ppt/_rels/presentation.xml.rels": complete,
                 "ppt/old.xml": f'<p:l {NAMES}><p:cmAuthor id="0" name="Grace"/></p:l>',
                 "ppt/new.xml": '<l><author id="{A}" name="Ada"/><author id="{B}" name="Alan"/></l>',
                 RELATIONS: relations(("r1", "comments", "../c1.xml"), ("r2", "comments", "../c2.xml")),

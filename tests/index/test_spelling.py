@@ -27,13 +27,13 @@ TEXTS = [
 
 
 def vocabulary(*words: str) -> dict[str, int]:
-    return {each.stem: count for count, word in enumerate(words, 1) for each in stemmed(word)}
+    return {token.stem: count for count, word in enumerate(words, 1) for token in stemmed(word)}
 
 
 def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: bool = False) -> list[Unknown]:
     def beginning(letters: str, shortest: int, longest: int) -> Iterable[tuple[str, int]]:
         some = [item for item in vocabulary_counts.items() if item[0].startswith(letters)]
-        return [each for each in some if shortest <= len(each[0]) <= longest]
+        return [item for item in some if shortest <= len(item[0]) <= longest]
 
     def occurring(stems: Iterable[str]) -> dict[str, int]:
         return {stem: vocabulary_counts[stem] for stem in stems if stem in vocabulary_counts}
@@ -59,9 +59,11 @@ def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: boo
     ],
 )
 def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, intended: str) -> None:
-    known = vocabulary("temperature", "registered", "boiler", "пирогов", "meaning", "wifi", "bicycle")
+    vocabulary_counts = vocabulary(
+        "temperature", "registered", "boiler", "пирогов", "meaning", "wifi", "bicycle"
+    )
     [stem] = vocabulary(intended)
-    assert unknown(f"the {typed} meaning", known) == [Unknown(typed, stem)]
+    assert unknown(f"the {typed} meaning", vocabulary_counts) == [Unknown(typed, stem)]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,9 @@ def test_letter_missing_from_a_word_of_any_alphabet_is_supplied(typed: str, inte
     ],
 )
 def test_dissimilar_words_stay_unknown(typed: str) -> None:
-    known = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both", "on", "this")
-    assert all(each.stem == "" for each in unknown(typed, known))
-    assert unknown(typed, known)
+    vocabulary_counts = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both", "on", "this")
+    assert all(correction.stem == "" for correction in unknown(typed, vocabulary_counts))
+    assert unknown(typed, vocabulary_counts)
 
 
 def test_correction_prefers_the_same_beginning_and_then_the_commonest() -> None:
@@ -119,16 +121,16 @@ def test_correction_prefers_swapped_letters_to_other_typos() -> None:
 def test_few_words_of_a_pasted_text_are_corrected() -> None:
     slipped = [f"boile{letter}" for letter in "abcdefghijkl"]
     corrections = unknown(" ".join(slipped), vocabulary("boiler"))
-    assert [each.word for each in corrections] == slipped
-    assert [each.stem for each in corrections] == ["boiler"] * MAX_GUESSED_WORDS + [""] * 4
+    assert [correction.word for correction in corrections] == slipped
+    assert [correction.stem for correction in corrections] == ["boiler"] * MAX_GUESSED_WORDS + [""] * 4
     endless = "x" * 3_000
     assert unknown(endless, {"x" * 2_999: 1}) == [Unknown(endless, "")]
 
 
 def test_word_being_typed_is_not_corrected() -> None:
-    known = vocabulary("temperature")
-    assert unknown("tempera", known, unfinished=True) == []
-    assert unknown("boilr tempera", known, unfinished=True) == [Unknown("boilr", "")]
+    vocabulary_counts = vocabulary("temperature")
+    assert unknown("tempera", vocabulary_counts, unfinished=True) == []
+    assert unknown("boilr tempera", vocabulary_counts, unfinished=True) == [Unknown("boilr", "")]
 
 
 @long
@@ -157,7 +159,7 @@ def test_search_finds_the_intended_word_and_says_so(tmp_path: Path, question: st
 def test_existing_word_outranks_a_corrected_one(tmp_path: Path) -> None:
     texts = [("a.md", "the temperature of the valve"), ("b.md", "the kestrel of the valve")]
     with searching(tmp_path, [*texts, ("c.md", "nothing"), ("d.md", "of that")]) as (search, _):
-        assert [each.path for each in search.search(Query("temprature kestrel"))][:2] == ["b.md", "a.md"]
+        assert [hit.path for hit in search.search(Query("temprature kestrel"))][:2] == ["b.md", "a.md"]
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,8 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., TextProcess]]:
         return created[-1]
 
     yield begin
-    for each in created:
-        each.close()
+    for process in created:
+        process.close()
     assert not (tmp_path / "spool").exists() or list((tmp_path / "spool").iterdir()) == []
 
 
@@ -104,7 +104,7 @@ def index(
 
 
 def comparable(outcomes: Sequence[Entry | TargetError]) -> list[object]:
-    return [repr(each) if isinstance(each, TargetError) else each for each in outcomes]
+    return [repr(outcome) if isinstance(outcome, TargetError) else outcome for outcome in outcomes]
 
 
 @long

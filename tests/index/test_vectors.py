@@ -43,15 +43,18 @@ def test_cached_vectors_give_the_same_hits_as_stored_ones_through_changes(
 ) -> None:
     def document(number: int, path: str, count: int) -> object:
         texts = [
-            f"{FRUITS[at % 10]} and {FRUITS[at // 10 % 10]} number {at} of {path}" for at in range(count)
+            f"{FRUITS[position % 10]} and {FRUITS[position // 10 % 10]} number {position} of {path}"
+            for position in range(count)
         ]
         chunks = tuple(Chunk(text, text, hashlib.sha256(text.encode()).hexdigest()) for text in texts)
-        made = entry(number, path, "x")
-        return replace(made, chunks=chunks, vectors=ENCODER.begin(chunks).result())  # type: ignore[arg-type]
+        base = entry(number, path, "x")
+        return replace(base, chunks=chunks, vectors=ENCODER.begin(chunks).result())  # type: ignore[arg-type]
 
     questions = [Query(f"{fruit} with {other}") for fruit in FRUITS for other in FRUITS[:3]]
     with closing(Writer(tmp_path)) as writer:
-        large, *_ = writer.put([document(at, f"{at}.md", 300 * at) for at in range(1, 5)], ENCODER)  # type: ignore[misc]
+        large, *_ = writer.put(
+            [document(number, f"{number}.md", 300 * number) for number in range(1, 5)], ENCODER
+        )  # type: ignore[misc]
         assert isinstance(large, int)
         with (
             closing(SqliteStore(tmp_path, writer=None)) as stored,
@@ -68,31 +71,31 @@ def test_cached_vectors_give_the_same_hits_as_stored_ones_through_changes(
                     expected = Search(stored, ENCODER).search(query)
                     monkeypatch.setattr(vectors, "_MAX_BYTES", 2**29)
                     hits = Search(cached, ENCODER).search(query)
-                    assert [hit.path for hit in hits] == [each.path for each in expected]
+                    assert [hit.path for hit in hits] == [hit.path for hit in expected]
                     assert [hit.score for hit in hits] == pytest.approx(
-                        [each.score for each in expected], abs=1e-6
+                        [hit.score for hit in expected], abs=1e-6
                     )
             assert cached._finder is not None and cached._finder._matrix._cached
 
 
 @long
-@pytest.mark.parametrize(("many", "near"), [(2**30, 16_384), (0, 2_048)])
+@pytest.mark.parametrize(("many", "nearest_count"), [(2**30, 16_384), (0, 2_048)])
 def test_cached_vectors_find_the_nearest_passages_through_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, near: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, nearest_count: int
 ) -> None:
     monkeypatch.setattr(vectors, "_MANY_ROWS", many)
-    monkeypatch.setattr(vectors, "_NEAR", near)
+    monkeypatch.setattr(vectors, "_NEAR", nearest_count)
     monkeypatch.setattr(vectors, "_MIN_PART_ROWS", 256)  # for two threads
     drawn = random.Random(3)
     words = sorted(set(re.findall("[a-z]{4,}", Path(vectors.__file__).read_text(encoding="utf-8"))))
     texts = [" ".join(drawn.sample(words[::2], 6)) for _ in range(6_000)]
-    chunks = [Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in texts]
-    made = ENCODER.begin(chunks).result()
+    chunks = [Chunk(sentence, sentence, hashlib.sha256(sentence.encode()).hexdigest()) for sentence in texts]
+    vectors_by_key = ENCODER.begin(chunks).result()
     documents = list[Entry]()
-    for at in range(600):
-        part = tuple(chunks[10 * at : 10 * at + 10])
-        of_part = {chunk.key: made[chunk.key] for chunk in part}
-        documents.append(replace(entry(at + 1, f"{at}.md", "x"), chunks=part, vectors=of_part))
+    for number in range(600):
+        part = tuple(chunks[10 * number : 10 * number + 10])
+        of_part = {chunk.key: vectors_by_key[chunk.key] for chunk in part}
+        documents.append(replace(entry(number + 1, f"{number}.md", "x"), chunks=part, vectors=of_part))
     questions = [" ".join(drawn.sample(words[1::2], 4)) for _ in range(30)]  # mostly found by meaning
 
     def nearest(store: SqliteStore, text: str, top_k: int, memory: int) -> dict[int, float]:
@@ -112,21 +115,21 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
         ):
             for change in (
                 lambda: None,
-                lambda: writer.delete([each for each in removed if isinstance(each, int)]),
+                lambda: writer.delete([outcome for outcome in removed if isinstance(outcome, int)]),
                 lambda: writer.put([replace(documents[0], upload_id=700, path="again.md")], ENCODER),
             ):
                 change()
                 for depth in (10, 300):
-                    found = 0
+                    common_count = 0
                     for text in questions:
                         expected = nearest(stored, text, depth, 0)
                         hits = nearest(cached, text, depth, 2**29)
-                        found += len(set(islice(expected, depth)) & set(islice(hits, depth)))
+                        common_count += len(set(islice(expected, depth)) & set(islice(hits, depth)))
                         both = expected.keys() & hits.keys()
                         assert [hits[chunk] for chunk in both] == pytest.approx(
                             [expected[chunk] for chunk in both], abs=0.004
                         )
-                    assert found >= 0.99 * depth * len(questions)
+                    assert common_count >= 0.99 * depth * len(questions)
 
 
 def test_a_search_fails_if_its_vectors_cannot_be_compared_and_the_next_one_finds_everything(
@@ -135,7 +138,7 @@ def test_a_search_fails_if_its_vectors_cannot_be_compared_and_the_next_one_finds
     monkeypatch.setattr(vectors, "_MANY_ROWS", 0)
     with closing(Writer(tmp_path)) as writer:
         texts = enumerate((f"{fruit} in a basket" for fruit in FRUITS), 1)
-        writer.put([entry(at, f"{at}.md", text) for at, text in texts], ENCODER)
+        writer.put([entry(number, f"{number}.md", text) for number, text in texts], ENCODER)
     with closing(SqliteStore(tmp_path, writer=None)) as store:
         search = Search(store, ENCODER)
         expected = [hit.path for hit in search.search(Query("apple and pear"))]
@@ -168,11 +171,14 @@ def test_first_search_has_vectors_read_ahead_unless_they_are_in_the_page_cache(
         raise BlockingIOError
 
     with closing(Writer(tmp_path)) as writer:
-        texts = [(at, f"{at}.md", f"{at} {FRUITS[at % 10]} in a basket") for at in range(1, 600)]
-        first, *_ = writer.put([entry(*each) for each in texts[:400]], ENCODER)
+        texts = [
+            (number, f"{number}.md", f"{number} {FRUITS[number % 10]} in a basket")
+            for number in range(1, 600)
+        ]
+        first, *_ = writer.put([entry(*fields) for fields in texts[:400]], ENCODER)
         assert isinstance(first, int)
         writer.delete(range(first, first + 300, 7))  # the pages of later vectors are scattered
-        writer.put([entry(*each) for each in texts[400:]], ENCODER)
+        writer.put([entry(*fields) for fields in texts[400:]], ENCODER)
         assert writer.scrub()
         with closing(SqliteStore(tmp_path, writer=None)) as store:
             expected = Search(store, ENCODER).search(Query("apple and pear"))
@@ -185,7 +191,7 @@ def test_first_search_has_vectors_read_ahead_unless_they_are_in_the_page_cache(
     if is_cached:
         assert not advised
         return
-    pages = {start // 4_096 + at for start, length in advised for at in range(1, length // 4_096 + 1)}
+    pages = {start // 4_096 + number for start, length in advised for number in range(1, length // 4_096 + 1)}
     with closing(apsw.Connection(str(tmp_path / FILE))) as connection:
         find = "SELECT pageno FROM dbstat WHERE name = 'block' AND pagetype = 'overflow'"
         of_vectors = {page for (page,) in connection.execute(find)}
@@ -205,8 +211,8 @@ def test_searches_can_go_on_for_years(tmp_path: Path, monkeypatch: pytest.Monkey
         search.search(Query("apple"))
         gc.collect()
         before = sys.getrefcount(None)
-        for at in range(80):
-            search.search(Query(f"apple {at}"))
+        for number in range(80):
+            search.search(Query(f"apple {number}"))
         assert sys.getrefcount(None) > before - 40
 
 
@@ -251,20 +257,20 @@ def test_earlier_questions_and_how_common_words_are_read_change_no_score(
     monkeypatch.setattr(weights, "MAX_ROWS", 200)
     drawn = random.Random(4)
     documents = list[Entry]()
-    for at in range(1, 901):  # more than what is counted exactly
-        words = [fruit for place, fruit in enumerate(FRUITS) if drawn.random() < 1 - place / 10]
-        text = " ".join([*words, f"of{at % 40}"])
-        documents.append(entry(at, f"{at}.md", text))
+    for number in range(1, 901):  # more than what is counted exactly
+        words = [fruit for rank, fruit in enumerate(FRUITS) if drawn.random() < 1 - rank / 10]
+        text = " ".join([*words, f"of{number % 40}"])
+        documents.append(entry(number, f"{number}.md", text))
     with closing(Writer(tmp_path)) as writer:
         writer.put(documents, ENCODER)
-    questions = [Query(f"{' '.join(drawn.sample(FRUITS, 4))} of{at}") for at in range(12)]
+    questions = [Query(f"{' '.join(drawn.sample(FRUITS, 4))} of{number}") for number in range(12)]
 
     def hits(store: SqliteStore, query: Query) -> list[tuple[str | None, float]]:
         return [(hit.path, hit.score) for hit in Search(store, ENCODER).search(query)]
 
     with closing(SqliteStore(tmp_path, writer=None)) as used:
         for query in questions:
-            found = hits(used, query)
+            expected = hits(used, query)
             with closing(SqliteStore(tmp_path, writer=None)) as fresh, monkeypatch.context() as patch:
                 patch.setattr(sqlite_store, "_READ_FOR_EACH", 0)
-                assert found == hits(fresh, query) != []
+                assert expected == hits(fresh, query) != []

@@ -19,5 +19,5 @@ TEXTS = st.lists(st.tuples(PIECES, SEPARATORS).map("".join), max_size=8).map("".
 
 @given(TEXTS | st.text("aAbBvVnNeEtT019 .-+#&_é\n,µ文", max_size=16))
 def test_skipping_ordinary_words_misses_no_other_form(text: str) -> None:
-    found = [match.span() for match in _forms().finditer(text) if match.lastgroup != "plain"]
-    assert found == [match.span() for match in re.finditer(_FORMS, text)]
+    spans = [match.span() for match in _forms().finditer(text) if match.lastgroup != "plain"]
+    assert spans == [match.span() for match in re.finditer(_FORMS, text)]
