@@ -46,10 +46,10 @@ def paths(verification: Verification) -> dict[str, list[str]]:
 
 def held_by_another_mirror(tx: Tx, remote_id: str) -> None:
     """Give this document to a mirror that shares the base of `docs` under its own prefix."""
-    mine = tx.mirrors.named("docs")
-    assert mine is not None and mine.binding is not None
-    base, row = tx.mirrors.binding(mine.binding), tx.uploads.at_path(mine.id, mine.binding, "f0.md")[0]
+    docs = tx.mirrors.named("docs")
+    assert docs is not None and docs.binding is not None
+    base, row = tx.mirrors.binding(docs.binding), tx.uploads.at_path(docs.id, docs.binding, "f0.md")[0]
     assert base is not None
-    there = tx.mirrors.add("other", "/srv/other", "memory").id
-    binding = tx.mirrors.bind_to(there, base.target, base.address, base.base, "other/")
-    tx.uploads.add(replace(row, mirror=there, binding=binding, path="x.md", remote_id=remote_id))
+    other_mirror = tx.mirrors.add("other", "/srv/other", "memory").id
+    binding = tx.mirrors.bind_to(other_mirror, base.target, base.address, base.base, "other/")
+    tx.uploads.add(replace(row, mirror=other_mirror, binding=binding, path="x.md", remote_id=remote_id))

@@ -274,10 +274,10 @@ class MirrorMachine(RuleBasedStateMachine):
         self.oracle.moved(old, new, is_followed=followed)
         self.removed.pop(new, None)
 
-    @rule(one=NUMBERS, other=NUMBERS)
-    def swap(self, one: int, other: int) -> None:
-        self.note("swap", one, other)
-        a, b = self.pick(one), self.pick(other)
+    @rule(first=NUMBERS, second=NUMBERS)
+    def swap(self, first: int, second: int) -> None:
+        self.note("swap", first, second)
+        a, b = self.pick(first), self.pick(second)
         if a is None or b is None or a == b:
             return
         beside = self.root / "swapping"
@@ -312,13 +312,13 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule(sparing=st.integers(0, 2))
     def delete_many(self, sparing: int) -> None:
         self.note("delete_many", sparing)
-        there = {
-            one.search_result[0]
-            for one in self.bench.ours()
-            if one.search_result and one.id not in self.oracle.leftovers
+        searchable = {
+            document.search_result[0]
+            for document in self.bench.ours()
+            if document.search_result and document.id not in self.oracle.leftovers
         }
         paths = self.present()[sparing:]
-        going = [p for p in paths if p in there and self.oracle.is_wanted(p) and self.oracle.was_seen(p)]
+        going = [p for p in paths if p in searchable and self.oracle.is_wanted(p) and self.oracle.was_seen(p)]
         for path in paths:
             self.remove(path)
         going = [path for path in going if not self.oracle.is_carried_off(path)]
@@ -440,7 +440,8 @@ class MirrorMachine(RuleBasedStateMachine):
             file.unlink() if file.is_file() else shutil.rmtree(file)
         ours = self.bench.ours()
         self.oracle.lost_state(
-            {one.id: one.search_result for one in ours}, {one.path for one in ours if one.failed}
+            {document.id: document.search_result for document in ours},
+            {document.path for document in ours if document.failed},
         )
 
     @rule(
@@ -580,11 +581,11 @@ class MirrorMachine(RuleBasedStateMachine):
     def check_equal(self, findings: Verification) -> None:
         message = "\n".join(self.trace)
         ours = self.bench.ours()
-        leftovers = self.oracle.left_among({one.id: one.search_result for one in ours})
+        leftovers = self.oracle.left_among({document.id: document.search_result for document in ours})
         expected = sorted(self.oracle.wanted_files().items())
         ids_by_result: dict[tuple[str, str] | None, list[str]] = {}
-        for one in ours:
-            ids_by_result.setdefault(one.search_result, []).append(one.id)
+        for document in ours:
+            ids_by_result.setdefault(document.search_result, []).append(document.id)
         story = f"{ids_by_result}\n{findings}\n{self.rows()}\n{message}"
         assert [pair for pair in expected if pair not in ids_by_result] == [], f"not there: {story}"
         surplus = [n for pair, ids in ids_by_result.items() if pair not in expected for n in ids]
@@ -595,7 +596,9 @@ class MirrorMachine(RuleBasedStateMachine):
         assert twins == [], f"twice: {twins}\n{story}"
         more_than_wanted = {*surplus, *(n for ids in ids_by_result.values() if len(ids) > 1 for n in ids)}
         self.oracle.leftovers = {
-            one.id: one.search_result for one in ours if one.id in leftovers & more_than_wanted
+            document.id: document.search_result
+            for document in ours
+            if document.id in leftovers & more_than_wanted
         }
 
     def rows(self) -> str:

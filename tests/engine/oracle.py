@@ -84,14 +84,14 @@ class Oracle:
             self.serving[new] = claim | {old, origin, new}
             self._moved[new] = origin
 
-    def swapped(self, one: str, other: str) -> None:
+    def swapped(self, first: str, second: str) -> None:
         """Record that two files changed places. Equal files differ only in their inodes, which name the
         other's old path.
         """
-        texts = self.files[one], self.files[other]
-        self.wrote(one, texts[1])
-        self.wrote(other, texts[0])
-        self._remade |= {one, other}
+        texts = self.files[first], self.files[second]
+        self.wrote(first, texts[1])
+        self.wrote(second, texts[0])
+        self._remade |= {first, second}
 
     def hid(self, path: str) -> None:
         """Record an unreadable path: a rename that no pass saw becomes a file missing from its old path."""
@@ -198,13 +198,13 @@ class Oracle:
         If the list lags, its documents are sent again. If that response is lost, the search for the document
         finds either of the two, and after another change of the file only that one can be proven ours.
         """
-        left = ids.keys() & self.leftovers.keys()
-        replaced = [shown for remote_id, shown in self.leftovers.items() if remote_id not in ids]
-        for remote_id, shown in ids.items():
-            if remote_id not in left and shown in replaced:
-                replaced.remove(shown)
-                left.add(remote_id)
-        return left
+        left_ids = ids.keys() & self.leftovers.keys()
+        replaced = [result for remote_id, result in self.leftovers.items() if remote_id not in ids]
+        for remote_id, search_result in ids.items():
+            if remote_id not in left_ids and search_result in replaced:
+                replaced.remove(search_result)
+                left_ids.add(remote_id)
+        return left_ids
 
     def expect_recreation(self, paths: Iterable[str]) -> None:
         """Record that documents are deleted before others are created: no search has to succeed until these
@@ -328,7 +328,7 @@ class Oracle:
                 self.serving[path] = {path, self._former.get(path, path), *self._elsewhere(text, texts)}
         for path, origins in list(self.serving.items()):
             texts_before = self._past[path].union(*(self._past[origin] for origin in origins))
-            is_found = any(texts[one] & texts_before for one in origins | {path})
+            is_found = any(texts[origin] & texts_before for origin in origins | {path})
             if not is_found and not self._is_carried(path, texts):
                 del self.serving[path]
                 if self._is_owed(path):

@@ -37,8 +37,8 @@ async def planned(world: World, *, at_work: bool = False) -> MirrorPlan:
 async def explained(world: World, path: str, context: CommandContext = NO_CONTEXT) -> PathExplanation:
     with state_of(world) as state:
 
-        async def read(look: Callable[[Tx], T]) -> T:
-            return state.read(look)
+        async def read(work: Callable[[Tx], T]) -> T:
+            return state.read(work)
 
         return await explain_path(
             world.settings, open_target(world), read, world.clock, path, context=context

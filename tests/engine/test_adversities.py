@@ -78,9 +78,9 @@ async def test_status_that_flickers_twice_loses_no_document(world: World) -> Non
     flicker = {20, 90}
 
     def flickering(remote_id: str) -> Any:
-        for at in list(flicker):
-            if world.clock.now - began > at:
-                flicker.discard(at)
+        for moment in list(flicker):
+            if world.clock.now - began > moment:
+                flicker.discard(moment)
                 return missing
         return poll(remote_id)
 
@@ -240,9 +240,9 @@ async def test_deletion_does_not_wait_for_a_clock_set_back(
     """The program was killed between the decision, made by a clock that ran ahead, and the response."""
     await world.mirrored({"keep.md": "hello", "a.md": "hello"})
     world.delete("a.md")
-    wanted = replace(world.row_of("a.md"), purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
+    retired = replace(world.row_of("a.md"), purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
     in_future = world.clock.wall() + seconds
-    decided = replace(wanted, state=UploadState.RETIRING, due_at=in_future)
+    decided = replace(retired, state=UploadState.RETIRING, due_at=in_future)
     world.change(lambda tx: tx.uploads.save(decided))
     await world.once()
     assert world.searchable_texts().keys() == {"keep.md"}
@@ -283,9 +283,9 @@ def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def record_halt(halts: Halts, halt: Any) -> None:
         await show(halts, halt)
-        word = "" if halts.stored is None else halts.stored.reason
-        if word != (reasons[-1] if reasons else ""):
-            reasons.append(word)
+        reason = "" if halts.stored is None else halts.stored.reason
+        if reason != (reasons[-1] if reasons else ""):
+            reasons.append(reason)
 
     monkeypatch.setattr(Halts, "show", record_halt)
     return reasons

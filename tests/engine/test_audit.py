@@ -284,11 +284,11 @@ async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: Worl
 @in_parts
 @enumerated()
 async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: int) -> None:
-    for at in boundaries(part):
-        (folder := tmp_path / str(at)).mkdir()
+    for boundary in boundaries(part):
+        (folder := tmp_path / str(boundary)).mkdir()
         world = World(folder)
         await lost_one(world)
-        guillotine = Guillotine(stop_at=at)
+        guillotine = Guillotine(stop_at=boundary)
         await world.crash(guillotine)
         if not guillotine.fallen:
             break
@@ -298,7 +298,7 @@ async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: i
         listed = len(lists(world))
         await world.once()
         assert len(lists(world)) == listed, guillotine.passed
-    assert at > 1
+    assert boundary > 1
 
 
 async def test_pass_halts_when_only_the_list_shows_an_emptied_base(world: World) -> None:
@@ -326,9 +326,9 @@ async def test_pass_carries_out_a_requested_audit(world: World) -> None:
 
 @long
 async def test_requested_audit_runs_although_a_pass_was_killed_before_its_end(tmp_path: Path) -> None:
-    for at in itertools.count(1):
-        (folder := tmp_path / str(at)).mkdir()
-        world, guillotine = World(folder), Guillotine(stop_at=at)
+    for boundary in itertools.count(1):
+        (folder := tmp_path / str(boundary)).mkdir()
+        world, guillotine = World(folder), Guillotine(stop_at=boundary)
         await mirrored(world)
         world.base.lose(world.base.searchable("f3.md")[0].remote_id)
         world.post_request("audit")

@@ -62,11 +62,11 @@ async def test_target_is_closed_whichever_write_fails_at_start(world: World) -> 
 
 def fail_write(store: StateStore, number: int) -> None:
     """Fail the store's write of this number, from 1 on, with a full disk."""
-    write, left = store.write, [number]
+    write, remaining = store.write, [number]
 
     async def count_down(work: Callable[..., Any]) -> Any:
-        left[0] -= 1
-        if left[0] == 0:
+        remaining[0] -= 1
+        if remaining[0] == 0:
             raise StateError("the disk is full")
         return await write(work)
 

@@ -110,8 +110,8 @@ async def test_upgrade_reindexes_no_document(world: World) -> None:
     plan = world.settings
     set_to(world, 2)
     world.settings = replace(world.settings, fingerprint=plan.fingerprint)  # the config is unchanged
-    shown = await planned(world)
-    assert shown.reembed == [] and shown.held == [] and shown.unchanged == MANY
+    plan_after = await planned(world)
+    assert plan_after.reembed == [] and plan_after.held == [] and plan_after.unchanged == MANY
     await world.once()
     assert world.statuses() == {"ready": MANY} and world.puts() == MANY
     for path in world.root.iterdir():
@@ -181,7 +181,7 @@ async def test_approval_is_asked_for_changes_made_meanwhile(
         step(world)
     await world.once()
     ready = len(world.on_disk()) - held_count
-    assert world.statuses() == {word: n for word, n in (("ready", ready), ("held", held_count)) if n}
+    assert world.statuses() == {state: n for state, n in (("ready", ready), ("held", held_count)) if n}
     assert made_as(world, 2) == recreated and len(holds(world)) == bool(held_count)
     assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held_count)
 

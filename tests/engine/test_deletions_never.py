@@ -85,9 +85,10 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     assert findings.ok and findings.to_json()["kept"] == ["f1.md"] and repair_request(findings) == {}
     assert findings.kept is not None and findings.kept[0].why == f"{why}; its document is kept"
     assert (await planned(world)).to_json()["keep"] == ["f1.md"]
-    answer = await explained(world, "f1.md")
+    explanation = await explained(world, "f1.md")
     assert (
-        answer.is_found and "the document is kept because the config says `deletions: never`" in answer.answer
+        explanation.is_found
+        and "its document is kept because the config says `deletions: never`" in explanation.answer
     )
     assert world.base.effects_of("delete") == []
 
@@ -171,8 +172,8 @@ async def test_kept_documents_need_approval_when_deletions_are_turned_on(world: 
 async def test_kept_documents_need_approval_wherever_the_config_change_is_interrupted(
     tmp_path: Path, part: int
 ) -> None:
-    for at in boundaries(part):
-        guillotine, folder = Guillotine(at), tmp_path / str(at)
+    for boundary in boundaries(part):
+        guillotine, folder = Guillotine(boundary), tmp_path / str(boundary)
         folder.mkdir()
         world = World(folder)
         world.settings = replace(world.settings, deletions=NEVER)
@@ -189,7 +190,7 @@ async def test_kept_documents_need_approval_wherever_the_config_change_is_interr
         assert world.statuses() == {"ready": 3, "kept": 1}, guillotine.passed
         if not guillotine.fallen:
             break
-    assert at > 8
+    assert boundary > 8
 
 
 async def test_held_deletions_are_kept_from_then_on(world: World) -> None:

@@ -48,8 +48,8 @@ def test_rank_encodes_its_lane_and_orders_within_it() -> None:
     assert lane_of(rank(now, LARGE_BYTES, fresh=True)) is Lane.LARGE
     assert lane_of(rank_again(rank(now, 10, fresh=True))) is Lane.AGAIN
     assert rank(now, 1000, fresh=False) < rank(now, 5_000_000, fresh=False) < rank(now + 900, 10, fresh=False)
-    again = rank_again(rank(now, 10, fresh=False))
-    assert rank_again(again) == again
+    repeated = rank_again(rank(now, 10, fresh=False))
+    assert rank_again(repeated) == repeated
 
 
 class Slots:
@@ -96,13 +96,13 @@ def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, 
     run = Slots(slots, cost.__getitem__)
     seconds = 4000.0
     run.run(seconds, sorted(waiting))
-    whole = slots * seconds
+    total_seconds = slots * seconds
     weights = sum(WEIGHTS[lane] for lane in waiting)
     for lane in waiting & {Lane.FRESH, Lane.BACKLOG}:
-        least = whole * WEIGHTS[lane] / weights - 4 * slots * MAX_COST
+        least = total_seconds * WEIGHTS[lane] / weights - 4 * slots * MAX_COST
         assert run.time[lane] >= least, (lane, dict(run.time))
     for lane in waiting:  # even work that may take long and is limited to one slot gets its turn
-        assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * MAX_COST
+        assert run.time[lane] >= min(seconds, total_seconds * WEIGHTS[lane] / weights) / 3 - 4 * MAX_COST
         assert run.time[lane] > 0
     assert run.most[Lane.LARGE] <= max(1, slots - 1)  # long work never takes the last slot
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)
@@ -112,9 +112,9 @@ def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, 
 def test_idle_lane_accumulates_no_credit() -> None:
     run = Slots(1, lambda _lane: 1.0)
     run.run(10_000.0, [Lane.BACKLOG])
-    begun = len(run.starts)
+    start_count = len(run.starts)
     run.run(120.0, [Lane.FRESH, Lane.BACKLOG])
-    after = Counter(lane for _, lane in run.starts[begun:])
+    after = Counter(lane for _, lane in run.starts[start_count:])
     assert after[Lane.BACKLOG] == pytest.approx(40, abs=4)
 
 
@@ -167,7 +167,7 @@ class BusyWorld(World):
         await bound.reconciler.take_hints([Hint(path, HintKind.FILE)])
 
     def sent_at(self, path: str) -> list[float]:
-        return [at for at, sent in self.sends if sent == path]
+        return [moment for moment, sent in self.sends if sent == path]
 
 
 @long

@@ -36,8 +36,8 @@ def owned_by_docs(world: World) -> Belongings:
         assert record is not None
         return belongings(tx, record)
 
-    found: Belongings = world.look_up(work)
-    return found
+    owned: Belongings = world.look_up(work)
+    return owned
 
 
 def rows_left(world: World) -> dict[str, int]:
@@ -52,20 +52,20 @@ def rows_left(world: World) -> dict[str, int]:
         counted = {t: db.execute(f"SELECT count(*) FROM {t}").get for t in tables.split()}
         return {table: n for table, n in counted.items() if n}
 
-    found: dict[str, int] = world.look_up(work)
-    return found
+    row_counts: dict[str, int] = world.look_up(work)
+    return row_counts
 
 
 async def test_documents_are_counted_apart_from_those_in_a_base_used_before(world: World) -> None:
     world.base.add("theirs.md", b"x")
     await world.mirrored(4)
-    found = owned_by_docs(world)
-    assert (found.documents, found.elsewhere, found.unsure) == (4, [], 0)
+    owned = owned_by_docs(world)
+    assert (owned.documents, owned.elsewhere, owned.unsure) == (4, [], 0)
     world.base.recreate()
     world.delete("f0.md")
     await world.once()
-    found = owned_by_docs(world)
-    assert (found.documents, [number for _, number in found.elsewhere]) == (3, [4])
+    owned = owned_by_docs(world)
+    assert (owned.documents, [number for _, number in owned.elsewhere]) == (3, [4])
 
 
 async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(world: World) -> None:
@@ -121,8 +121,8 @@ async def test_another_mirror_keeps_its_rows_documents_and_facts(world: World) -
 
 async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
     await world.mirrored(5)
-    kept = world.base.searchable("f2.md")[0].remote_id
-    world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
+    kept_id = world.base.searchable("f2.md")[0].remote_id
+    world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept_id, times=99))
     with pytest.raises(StillThere, match=r"1 document could not be deleted: f2\.md \(locked\); 4 were"):
         await forgotten(world)
     assert owned_by_docs(world).documents == 1
@@ -147,10 +147,10 @@ async def test_what_was_deleted_before_a_kill_is_noticed_and_sent_again(tmp_path
         await forgotten(world)
     assert 0 < len(world.base.documents) < 12
     sent = len([request for request in world.base.requests if request.op == "put"])
-    left = len(world.base.documents)
+    left_count = len(world.base.documents)
     world.base.faults.clear()
     await world.ends_equal()
-    assert len([request for request in world.base.requests if request.op == "put"]) - sent <= 12 - left
+    assert len([request for request in world.base.requests if request.op == "put"]) - sent <= 12 - left_count
 
 
 async def test_status_plan_and_summary_are_right_after_a_killed_forget(tmp_path: Path) -> None:
@@ -177,14 +177,14 @@ async def test_killed_deletion_of_left_documents_keeps_what_was_deleted_before(t
         record = await store.read(lambda tx: tx.mirrors.named("docs"))
         assert record is not None
         await forget(store, record)
-        [left] = await store.read(lambda tx: tx.forgotten.bases("docs"))
+        [base] = await store.read(lambda tx: tx.forgotten.bases("docs"))
         # Three rounds of two requests each; nothing is recorded after the second round.
         world.base.faults.append(Fault("delete", error=asyncio.CancelledError, effect=True, nth=4))
         reports: list[int] = []
         with pytest.raises(asyncio.CancelledError):
-            await delete_left(store, left, open_target(world), reports.append)
+            await delete_left(store, base, open_target(world), reports.append)
         [remaining] = await store.read(lambda tx: tx.forgotten.bases("docs"))
-        assert (left.documents, remaining.documents, reports) == (12, 8, [4])
+        assert (base.documents, remaining.documents, reports) == (12, 8, [4])
         world.base.faults.clear()
         await delete_left(store, remaining, open_target(world))
         assert await store.read(lambda tx: tx.forgotten.bases("docs")) == []

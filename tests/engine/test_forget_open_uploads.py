@@ -170,8 +170,8 @@ async def test_documents_of_a_detached_mirrors_lost_answers_are_reported_and_del
     assert theirs < set(world.base.documents) and len(world.base.documents) == 4 + 2
     assert (await verified(world)).detached == {}
     await world.once()
-    found = world.searchable_texts()
-    assert len(world.base.documents) == 4 + 2 and world.on_disk().items() <= found.items()
+    texts = world.searchable_texts()
+    assert len(world.base.documents) == 4 + 2 and world.on_disk().items() <= texts.items()
 
 
 @long

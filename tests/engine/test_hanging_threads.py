@@ -141,14 +141,14 @@ async def test_file_being_read_when_a_send_is_cancelled_is_released(
 ) -> None:
     world.in_threads = True
     world.write("a.md", "text")
-    entered, taken = hold(worker, "copy_stable")
+    entered, released = hold(worker, "copy_stable")
     async with world.start_mirror() as bound:
         await bound.compare()
         await turn_until(entered.is_set)
         ended = asyncio.create_task(bound.stop(grace=0.0))
         await turn_until(ended.done)
         hang.set()
-        await turn_until(lambda: taken and taken[0]._content is None)  # closed
+        await turn_until(lambda: released and released[0]._content is None)  # closed
 
 
 class FileMemory(MemoryTarget):

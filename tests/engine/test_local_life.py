@@ -32,11 +32,11 @@ def sandbox(tmp_path: Path) -> Sandbox:
 
 def count_created(sandbox: Sandbox) -> int:
     """Return the number of documents that a pass creates; all files are searchable after it."""
-    ran = sandbox.run("--once", "--json")
-    [mirror] = ran.json["mirrors"]
-    assert (ran.code, mirror["documents"]["ready"]) == (0, len(list(sandbox.docs.iterdir()))), ran.err
+    result = sandbox.run("--once", "--json")
+    [mirror] = result.json["mirrors"]
+    assert (result.code, mirror["documents"]["ready"]) == (0, len(list(sandbox.docs.iterdir()))), result.err
     assert sandbox.search("number3")[0] == "f3.md"
-    return int(ran.json["uploaded"] + ran.json["replaced"])
+    return int(result.json["uploaded"] + result.json["replaced"])
 
 
 def test_renamed_mirror_uploads_nothing_and_is_searchable_under_its_new_name(sandbox: Sandbox) -> None:
@@ -88,10 +88,10 @@ def test_failed_base_rename_is_reported_and_documents_are_kept(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", refuse)
-        ran = sandbox.run("--once")
-    assert ran.code == 4
+        result = sandbox.run("--once")
+    assert result.code == 4
     base = sandbox.state / "kb" / "handbook"
-    assert f"cannot rename {base} to manual: device or resource busy" in ran.words
+    assert f"cannot rename {base} to manual: device or resource busy" in result.words
     assert [p.name for p in (sandbox.state / "kb").iterdir()] == ["handbook"]
     assert count_created(sandbox) == 0
     assert [p.name for p in (sandbox.state / "kb").iterdir()] == ["manual"]

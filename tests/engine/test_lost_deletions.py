@@ -91,8 +91,8 @@ async def test_document_below_an_excluded_directory_of_a_reused_base_is_deleted(
     if change is not None:
         change(world)
     world.base = former
-    gone = {"d/deep/a.md", "d/deep/b.md", "d/deep/c.md"} | ({"d/a.md"} if change is None else set())
-    assert gone <= {line.path for line in (await planned(world)).delete}
+    deleted_paths = {"d/deep/a.md", "d/deep/b.md", "d/deep/c.md"} | ({"d/a.md"} if change is None else set())
+    assert deleted_paths <= {line.path for line in (await planned(world)).delete}
     assert (await world.once()).complete
     assert world.searchable_texts() == {
         path: text for path, text in world.on_disk().items() if f"/{excluded}" not in f"/{path}"

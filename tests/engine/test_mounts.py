@@ -326,9 +326,9 @@ async def test_changes_on_a_disk_mounted_again_are_followed(tmp_path: Path) -> N
 @long
 async def test_files_hidden_by_a_mount_are_held_although_a_scan_is_killed(tmp_path: Path) -> None:
     """Wherever it is killed, also between the listings of the mount point and of a directory in it."""
-    for at in itertools.count(1):
-        (folder := tmp_path / str(at)).mkdir()
-        world, guillotine = World(folder), Guillotine(at)
+    for boundary in itertools.count(1):
+        (folder := tmp_path / str(boundary)).mkdir()
+        world, guillotine = World(folder), Guillotine(boundary)
         write_notes(world)
         world.write("d1/sub/deep.md", "deep")
         await settle(world)
@@ -340,7 +340,7 @@ async def test_files_hidden_by_a_mount_are_held_although_a_scan_is_killed(tmp_pa
             await world.crash(guillotine)
             for _ in range(2):
                 await settle(world)
-            assert world.statuses() == {"held": 1, "ready": 11}, at
+            assert world.statuses() == {"held": 1, "ready": 11}, boundary
         assert world.base.effects_of("delete") == []
         if not guillotine.fallen:
             return

@@ -304,8 +304,8 @@ async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> No
     """The problem that a user fixed also affected documents in progress: they need no second `retry`."""
     world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=5)])
     world.write_many(1)
-    again = "reembed" if issubclass(world.target_type, SupportsReembed) else "put"
-    await world.crash(Guillotine(upon=[f"{again} start"] * 3))
+    retry_op = "reembed" if issubclass(world.target_type, SupportsReembed) else "put"
+    await world.crash(Guillotine(upon=[f"{retry_op} start"] * 3))
     world.post_request("retry")
     await world.ends_equal()
 

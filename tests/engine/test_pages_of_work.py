@@ -93,17 +93,17 @@ async def test_many_deletions_wait_for_approval_only_together(
 async def killed_while_holding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """Yield ten documents, eight to be held, after a kill at every boundary in turn."""
     monkeypatch.setattr(deletions, "PAGE", 2)
-    for at in itertools.count(1):
-        (folder / str(at)).mkdir()
-        world = World(folder / str(at))
+    for boundary in itertools.count(1):
+        (folder / str(boundary)).mkdir()
+        world = World(folder / str(boundary))
         await world.mirrored(10)
         world.delete_many(8)
-        guillotine = Guillotine(at)
+        guillotine = Guillotine(boundary)
         await world.crash(guillotine)
         yield world
         if not guillotine.fallen:
             break
-    assert at > 10
+    assert boundary > 10
 
 
 @long

@@ -185,19 +185,19 @@ async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
 
     async def paused_at(number: int) -> bool:
         """Return whether the pass had so many commits."""
-        seen = 0
+        commit_count = 0
 
         def on_commit(moment: str) -> None:
-            nonlocal seen
-            seen += moment == "after"
-            if moment == "after" and seen == number and world.store is not None:
+            nonlocal commit_count
+            commit_count += moment == "after"
+            if moment == "after" and commit_count == number and world.store is not None:
                 now = world.clock.wall()
                 world.store.submit(lambda tx: tx.pauses.begin(MIRROR, Pause(now)))
 
         world.on_commit = on_commit
         await world.once()
         world.on_commit = None
-        return seen >= number
+        return commit_count >= number
 
     while await paused_at(commits := commits + 1):
         states = [row.state.name for row in rows_of(world)]

@@ -268,8 +268,8 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
     renamed = sorted(e.path for e in effects_made if e.op == "rename")
     assert sorted(p.path for p in plan.rename if not p.sends) == renamed
     after = world.searchable_texts()
-    left = {p.source for p in plan.rename}
-    assert set(before) - set(after) == {*paths(plan.delete), *left} - set(after)
+    old_paths = {p.source for p in plan.rename}
+    assert set(before) - set(after) == {*paths(plan.delete), *old_paths} - set(after)
     assert set(after) - set(before) == {*paths(plan.upload), *paths(plan.rename)} - set(before)
     assert set(paths(plan.held)) <= set(after)
     statuses = world.statuses()

@@ -172,11 +172,11 @@ async def test_pass_ends_whatever_the_rhythm_of_short_lived_files(
     for number in range(4):
         write_again(f"busy{number}.md")
     async with world.running() as store:
-        at = 0.0
-        while at < 200.0:
-            at += 0.25 if seed == 0 else chance.choice([0.05, 0.25, 0.35, 1.1])
+        moment = 0.0
+        while moment < 200.0:
+            moment += 0.25 if seed == 0 else chance.choice([0.05, 0.25, 0.35, 1.1])
             for number in range(4):
-                world.clock.ring(at, partial(write_again, f"busy{number}.md"))
+                world.clock.ring(moment, partial(write_again, f"busy{number}.md"))
         await run_once(world.make_run(store))
         assert world.clock.now < 10.0 + 30.0
     assert world.breaches == []
@@ -421,8 +421,8 @@ class Churned(World):
             if (self.root / old).exists():
                 self.delete(old)
                 self.see(old)
-            seen, self.events = self.events, []
-            await bound.reconciler.take_hints(seen)
+            hints, self.events = self.events, []
+            await bound.reconciler.take_hints(hints)
             await bound.turn()
             await bound.deletions.next_due()
         return bool(condition())

@@ -70,9 +70,15 @@ async def test_parts_of_status_add_up_to_its_json(world: World) -> None:
     world.write_many(3)
     world.write("link.md").with_name("other.md").symlink_to("nowhere")
     await world.once()
-    whole = status(world)
-    assert [item["path"] for item in whole.pop("items")] == ["f0.md", "f1.md", "f2.md", "link.md", "other.md"]
-    assert whole == status(world, MirrorStatus.to_json)
+    report = status(world)
+    assert [item["path"] for item in report.pop("items")] == [
+        "f0.md",
+        "f1.md",
+        "f2.md",
+        "link.md",
+        "other.md",
+    ]
+    assert report == status(world, MirrorStatus.to_json)
     bare = MirrorStatus("docs", "/srv/docs", "local", DocumentCounts())
     assert read(bare) == bare.to_json()
 
@@ -214,11 +220,11 @@ async def test_edit_under_a_broken_ignore_file_is_not_ready(world: World) -> Non
         world.write("sub/b.md", "edited")
         world.write("sub/new.md", "new")
         await check(bound, "sub/b.md", "sub/c.md", "sub/new.md")
-        shown = items(world)
-        assert (shown["sub/b.md"]["state"], bool(shown["sub/b.md"]["document_id"])) == ("failed", True)
-        assert shown["sub/b.md"]["reason"] == f"{shown['sub/']['reason']}; {AS_LAST_READ}"
-        assert shown["sub/c.md"]["state"] == "ready", "an event without a change"
-        assert "sub/new.md" not in shown
+        listed = items(world)
+        assert (listed["sub/b.md"]["state"], bool(listed["sub/b.md"]["document_id"])) == ("failed", True)
+        assert listed["sub/b.md"]["reason"] == f"{listed['sub/']['reason']}; {AS_LAST_READ}"
+        assert listed["sub/c.md"]["state"] == "ready", "an event without a change"
+        assert "sub/new.md" not in listed
         assert world.searchable_texts() == {"sub/b.md": "old", "sub/c.md": "old"}
         world.delete("sub/.kbsyncignore")
         await check(bound, "sub/.kbsyncignore")
@@ -274,8 +280,8 @@ def test_many_files_need_little_memory(tmp_path: Path) -> None:
         assert record is not None
         tracemalloc.start()
         try:
-            whole = mirror_status(tx, record, now=0.0, documents=True, command_line=format_command)
-            length = sum(len(piece) for piece in whole.json_pieces())
+            report = mirror_status(tx, record, now=0.0, documents=True, command_line=format_command)
+            length = sum(len(piece) for piece in report.json_pieces())
             return length, tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -82,10 +82,10 @@ async def test_old_document_stops_serving_when_the_new_one_is_accepted(world: Wo
 
 def killed_everywhere(folder: Path) -> Iterator[tuple[World, Guillotine]]:
     """Yield a new world for each boundary of a pass, until one isn't reached."""
-    for at in itertools.count(1):
-        (folder / str(at)).mkdir()
-        guillotine = Guillotine(at)
-        yield make_world(folder / str(at)), guillotine
+    for boundary in itertools.count(1):
+        (folder / str(boundary)).mkdir()
+        guillotine = Guillotine(boundary)
+        yield make_world(folder / str(boundary)), guillotine
         if not guillotine.fallen:
             return
 
@@ -322,10 +322,10 @@ async def test_rotated_logs_stay_searchable(world: World) -> None:
     world.move("log.1.md", "log.2.md")
     world.move("log.md", "log.1.md")
     world.write("log.md", "tomorrow")
-    found: list[set[str]] = []
-    world.base.observers.append(lambda base: found.append(set(base.searchable_texts())))
+    observed: list[set[str]] = []
+    world.base.observers.append(lambda base: observed.append(set(base.searchable_texts())))
     await world.once()
-    assert all(paths == {"log.md", "log.1.md", "log.2.md", "note.md"} for paths in found)
+    assert all(paths == {"log.md", "log.1.md", "log.2.md", "note.md"} for paths in observed)
     assert world.statuses() == {"ready": 4}
     assert world.searchable_texts() == world.on_disk()
     assert seeming(world) == []

@@ -20,9 +20,9 @@ async def names() -> list[str]:
 
 
 def test_calls_leave_the_thread_only_inside_an_event_loop() -> None:
-    own = threading.current_thread().name
-    assert run_here(names()) == [own] * 3
-    assert own not in asyncio.run(names())
+    caller = threading.current_thread().name
+    assert run_here(names()) == [caller] * 3
+    assert caller not in asyncio.run(names())
 
 
 def test_errors_reach_the_caller_without_a_loop_and_waiting_is_a_bug() -> None:

@@ -19,10 +19,10 @@ from tests.share import enumerated, long
 
 async def repair(world: World) -> dict[str, Any]:
     """Request the repairs of `verify --repair`, and let a pass carry them out."""
-    wanted = repair_request(await verified(world))
-    world.post_request("repair", **wanted)
+    request = repair_request(await verified(world))
+    world.post_request("repair", **request)
     await world.once()
-    return wanted
+    return request
 
 
 def twin(world: World, path: str, data: bytes) -> str:
@@ -95,8 +95,8 @@ async def test_document_of_a_deleted_file_is_orphaned_and_its_deletion_may_be_he
     world.delete_many(6)
     findings = await verified(world)
     assert paths(findings) == {"orphaned": [f"f{i}.md" for i in range(6)]}
-    wanted = repair_request(findings)
-    assert wanted["strays"] == []  # no searchable document is deleted beyond the limits
+    request = repair_request(findings)
+    assert request["strays"] == []  # no searchable document is deleted beyond the limits
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
     assert (await verified(world)).ok  # held: the user has to approve it
@@ -231,8 +231,8 @@ def serve_another(world: World) -> None:
 
 
 def end_the_row(world: World) -> None:
-    gone = replace(world.row_of("f0.md"), state=UploadState.GONE)
-    world.change(lambda tx: tx.uploads.save(gone))
+    row = replace(world.row_of("f0.md"), state=UploadState.GONE)
+    world.change(lambda tx: tx.uploads.save(row))
 
 
 def lose_the_newest(world: World) -> None:
@@ -321,14 +321,14 @@ async def test_ids_of_a_deleted_base_do_not_match_the_next_one(world: World) -> 
     await world.mirrored(2)
     world.base.lose(world.base.searchable("f0.md")[0].remote_id)
     twin(world, "f1.md", b"text of f1")
-    wanted = repair_request(await verified(world))
+    request = repair_request(await verified(world))
     world.base.recreate()
     await world.once()
     ids = [world.base.searchable(path)[0].remote_id for path in ("f0.md", "f1.md")]
-    wanted["missing"] = ids[:1]  # bases that number their documents begin with 1 again
-    wanted["strays"] = [stray | {"remote_id": ids[1], "upload": None} for stray in wanted["strays"]]
+    request["missing"] = ids[:1]  # bases that number their documents begin with 1 again
+    request["strays"] = [stray | {"remote_id": ids[1], "upload": None} for stray in request["strays"]]
     puts, deletes = world.puts(), world.requests("delete")
-    world.post_request("repair", **wanted)
+    world.post_request("repair", **request)
     await world.once()
     assert (world.puts(), world.requests("delete")) == (puts, deletes)
     assert world.searchable_texts() == world.on_disk()

@@ -94,9 +94,9 @@ class WatchingWorld(World):
         assert self.base.violations == []
 
     def mirrors_disk(self) -> bool:
-        wanted = {path: [text] for path, text in self.on_disk().items()}
+        expected = {path: [text] for path, text in self.on_disk().items()}
         return (
-            self.base.searchable_texts() == wanted
+            self.base.searchable_texts() == expected
         )  # the old and the new version may both exist for a moment
 
     def tally(self) -> dict[str, int]:

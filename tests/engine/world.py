@@ -150,10 +150,10 @@ class Inline(CountingExecutor):
             return done.result()
 
         async def read(work: Callable[[Tx], Any]) -> Any:
-            answer = store.read_now(work)
+            result = store.read_now(work)
             self.clock.stir()
             await asyncio.sleep(0)  # changes that others make now aren't in the response
-            return answer
+            return result
 
         store.submit, store.write, store.read = submit, write, read  # type: ignore[method-assign]
 
@@ -510,9 +510,9 @@ class World:
 
     def searchable_texts(self) -> dict[str, str]:
         """Return path → text of every searchable document; two for one path are a failure."""
-        shown = self.base.searchable_texts()
-        assert all(len(texts) == 1 for texts in shown.values()), shown
-        return {path: texts[0] for path, texts in shown.items()}
+        texts_by_path = self.base.searchable_texts()
+        assert all(len(texts) == 1 for texts in texts_by_path.values()), texts_by_path
+        return {path: texts[0] for path, texts in texts_by_path.items()}
 
     def on_disk(self) -> dict[str, str]:
         return {
