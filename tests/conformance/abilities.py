@@ -78,9 +78,9 @@ def targets() -> Iterator[Mapping[str, Target]]:
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         context = TargetContext("docs", folder, folder)
-        known = {name: sample(name).open(context) for name in TARGETS}
-        yield known
-        asyncio.run(_close(known.values()))
+        instances = {name: sample(name).open(context) for name in TARGETS}
+        yield instances
+        asyncio.run(_close(instances.values()))
 
 
 async def _close(targets: Iterable[Target]) -> None:
@@ -90,19 +90,21 @@ async def _close(targets: Iterable[Target]) -> None:
 
 def table() -> str:
     """Return the table: a row for `Target`, one for each ability, and one for each limit that differs."""
-    counted = {name: len(each) for name, each in rows().items()}
-    with targets() as known:
+    counted = {name: len(methods) for name, methods in rows().items()}
+    with targets() as instances:
         lines = [
-            f"{HEAD} {' | '.join(f'`{name}`' for name in known)} |",
-            "|---|---|---|" + "---|" * len(known),
-            f"| `Target` | {_about(Target)} | {counted['Target']} | {' | '.join('yes' for _ in known)} |",
+            f"{HEAD} {' | '.join(f'`{name}`' for name in instances)} |",
+            "|---|---|---|" + "---|" * len(instances),
+            f"| `Target` | {_about(Target)} | {counted['Target']} | {' | '.join('yes' for _ in instances)} |",
         ]
         for name, ability in abilities().items():
-            cells = " | ".join("yes" if has(target, ability) else "–" for target in known.values())
+            cells = " | ".join("yes" if has(target, ability) else "–" for target in instances.values())
             lines.append(f"| `{name}` | {_about(ability)} | {counted[name]} | {cells} |")
-        in_place = " | ".join("yes" if target.updates_in_place else "–" for target in known.values())
-        batches = " | ".join(f"{target.limits.batch:,}" for target in known.values())
-        marks = " | ".join("path and bytes" if target.limits.marks else "name" for target in known.values())
+        in_place = " | ".join("yes" if target.updates_in_place else "–" for target in instances.values())
+        batches = " | ".join(f"{target.limits.batch:,}" for target in instances.values())
+        marks = " | ".join(
+            "path and bytes" if target.limits.marks else "name" for target in instances.values()
+        )
     lines.append(f"| | Updates a document in place. | | {in_place} |")
     return "\n".join(
         [

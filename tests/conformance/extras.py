@@ -104,8 +104,8 @@ class ExtraSuite:
         target = world.require(SupportsUnknownWords)
         text = "Invoice INV-2026-0042 of 8,999 EUR, version 2.10.3, error E-4471, see os.path.join.\n"
         await world.make_ready(world.document("notes/report-7.md", f"# kestrel\n\n{text}"))
-        known = "INV-2026-0042 8999 2.10.3 E4471 os.path.join report-7 notes/report-7.md kestrel"
-        assert not (await target.unknown_words(Query(known))).codes
+        stored_codes = "INV-2026-0042 8999 2.10.3 E4471 os.path.join report-7 notes/report-7.md kestrel"
+        assert not (await target.unknown_words(Query(stored_codes))).codes
         absent = ["INV-2026-0043", "8,998", "2.10.4", "E-4472", "os.path.split", "notes/report-8.md"]
         unknown = await target.unknown_words(Query(f"kestrel {' '.join(absent)}"))
         assert (unknown.codes, set(absent) - unknown.instead.keys()) == (tuple(absent), set())
@@ -133,28 +133,28 @@ class ExtraSuite:
         answers = world.require(SupportsAnswer)
         [remote_id] = await world.make_ready(world.document("kestrel.md", *texts(["kestrel"])))
         by = await _answerer(world)
-        whole, pieces = [
+        at_once, pieces = [
             [piece async for piece in answers.answer(Question("what is a kestrel", by, streamed=streamed))]
             for streamed in (False, True)
         ]
-        assert _text(pieces) == _text(whole)
-        assert "kestrel" in _text(whole)
+        assert _text(pieces) == _text(at_once)
+        assert "kestrel" in _text(at_once)
         assert [isinstance(piece, Sources) for piece in pieces].index(True) == len(pieces) - 1
         assert isinstance(sources := pieces[-1], Sources)
         assert sources.hits is None or {hit.remote_id for hit in sources.hits} == {remote_id}
 
     async def test_applications_are_created_changed_and_deleted(self, world: SuiteWorld) -> None:
         applications = world.require(SupportsAnswer).applications
-        own = world.require(Bases).own_id
+        own_id = world.require(Bases).own_id
         try:
-            created = await applications.create(ApplicationRequest("helpdesk", "for all", bases=(own,)))
+            created = await applications.create(ApplicationRequest("helpdesk", "for all", bases=(own_id,)))
         except NotOffered:
             pytest.skip("this target has no applications that can be made")
         with pytest.raises(NameTaken):
-            await applications.create(ApplicationRequest("helpdesk", bases=(own,)))
+            await applications.create(ApplicationRequest("helpdesk", bases=(own_id,)))
         await applications.update(created.id, ApplicationRequest(description="for some"))
         changed = await applications.get(created.id)
-        assert (changed.name, changed.description, changed.bases) == ("helpdesk", "for some", (own,))
+        assert (changed.name, changed.description, changed.bases) == ("helpdesk", "for some", (own_id,))
         assert [row.id for row in await applications.list_all()] == [created.id]
         await applications.delete(created.id)
         assert list(await applications.list_all()) == []
@@ -184,9 +184,9 @@ class ExtraSuite:
                 await bases.update(base_id, BaseRequest(name="third", description="another"))
                 changed = await bases.get(base_id)
                 assert (changed.name, changed.description) == ("third", "another")
-        gone = base_id if _changeable(bases) else world.unknown_id
+        missing_id = base_id if _changeable(bases) else world.unknown_id
         with pytest.raises(Halted) as caught:
-            await bases.get(gone)
+            await bases.get(missing_id)
         assert caught.value.halt == "knowledge-base-missing"
         assert list(await world.listed()) == ids
 
@@ -224,14 +224,14 @@ class ExtraSuite:
         assert await callbacks.get() is None
         for _ in range(2):
             await callbacks.set_url(url, {"X-Token": "hush-hush"})
-            known = await callbacks.get()
-            assert known is not None
-            assert (known.url, known.headers) == (url, ("X-Token",))
-            assert "hush-hush" not in repr(known)
+            callback = await callbacks.get()
+            assert callback is not None
+            assert (callback.url, callback.headers) == (url, ("X-Token",))
+            assert "hush-hush" not in repr(callback)
         await callbacks.set_url(url, {})
-        known = await callbacks.get()
-        assert known is not None
-        assert known.headers == ()
+        callback = await callbacks.get()
+        assert callback is not None
+        assert callback.headers == ()
         for _ in range(2):
             await callbacks.remove()
             assert await callbacks.get() is None
@@ -261,13 +261,13 @@ async def _answerer(world: SuiteWorld) -> Answerer:
     """Return the existing application, a new one, or the model of a service without applications."""
     applications = world.require(SupportsAnswer).applications
     try:
-        known = await applications.list_all()
+        existing = await applications.list_all()
     except NotOffered:
         return Answerer(model=world.chat_model)
-    if not known:
-        own = world.require(Bases).own_id
-        known = [await applications.create(ApplicationRequest("helpdesk", bases=(own,)))]
-    return Answerer(application=known[0].id)
+    if not existing:
+        own_id = world.require(Bases).own_id
+        existing = [await applications.create(ApplicationRequest("helpdesk", bases=(own_id,)))]
+    return Answerer(application=existing[0].id)
 
 
 def _text(pieces: list[str | Sources]) -> str:

@@ -90,9 +90,9 @@ class TargetSuite(ExtraSuite):
         words = [f"heron{n}" for n in range(min(world.target.limits.batch, 5))]
         paths = [f"{word}.md" for word in reversed(words)]
         accepted = await world.put(*map(world.document, paths, texts(words)))
-        await world.until(DocState.READY, *(one.remote_id for one in accepted))
-        for word, one in zip(words, accepted, strict=True):
-            assert await world.find(word) == {one.remote_id}
+        await world.until(DocState.READY, *(outcome.remote_id for outcome in accepted))
+        for word, outcome in zip(words, accepted, strict=True):
+            assert await world.find(word) == {outcome.remote_id}
 
     async def test_list_entries_have_the_promised_fields(self, world: SuiteWorld) -> None:
         documents = [world.document(f"deep/er/{w}.md", t) for w, t in _pages("kestrel", "红隼")]
@@ -124,16 +124,16 @@ class TargetSuite(ExtraSuite):
 
     async def test_document_is_found_by_its_listed_name(self, world: SuiteWorld) -> None:
         target = world.require(SupportsFind)
-        one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
-        [one_id, other_id] = await world.make_ready(one, other)
+        first, second = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
+        [first_id, second_id] = await world.make_ready(first, second)
         rows = await world.listed()
-        result = {row.remote_id: row for row in await target.find(rows[one_id].name)}
-        row = rows[one_id]
-        assert (result[one_id].name, result[one_id].size) == (row.name, row.size)
-        assert result.keys() <= {one_id, other_id}
-        await world.target.delete([one_id])
+        result = {row.remote_id: row for row in await target.find(rows[first_id].name)}
+        row = rows[first_id]
+        assert (result[first_id].name, result[first_id].size) == (row.name, row.size)
+        assert result.keys() <= {first_id, second_id}
+        await world.target.delete([first_id])
         await world.pass_time(2 * world.target.limits.list_lag)
-        assert one_id not in {row.remote_id for row in await target.find(row.name)}
+        assert first_id not in {row.remote_id for row in await target.find(row.name)}
 
     async def test_list_gives_the_creation_time(self, world: SuiteWorld) -> None:
         before = world.now()
@@ -149,17 +149,17 @@ class TargetSuite(ExtraSuite):
         [accepted] = await world.bring(world.document("a.md", *texts(["kestrel"])))
         [row] = await world.rows()
         [key] = await world.target.status([accepted.remote_id])
-        seen = [accepted.remote_id, row.remote_id, key]
-        seen += [hit.remote_id for hit in await world.target.search(Query("kestrel"))]
-        assert {type(one) for one in seen} == {str}
-        assert len(set(seen)) == 1
+        ids = [accepted.remote_id, row.remote_id, key]
+        ids += [hit.remote_id for hit in await world.target.search(Query("kestrel"))]
+        assert {type(remote_id) for remote_id in ids} == {str}
+        assert len(set(ids)) == 1
         assert accepted.remote_id
 
     @long
     async def test_status_of_many_ids_answers_all_of_them(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_IDS)
         status = await world.target.status([*ids, world.unknown_id])
-        states = {key: one.state for key, one in status.items()}
+        states = {key: row.state for key, row in status.items()}
         assert states == {**dict.fromkeys(ids, DocState.READY), world.unknown_id: DocState.MISSING}
 
     async def test_impossible_ids_are_unknown(self, world: SuiteWorld) -> None:
@@ -167,7 +167,7 @@ class TargetSuite(ExtraSuite):
             pytest.skip("this target doesn't read the ids it gives")
         ids = list(world.impossible_ids)
         status = await world.target.status(ids)
-        assert {key: one.state for key, one in status.items()} == dict.fromkeys(ids, DocState.MISSING)
+        assert {key: row.state for key, row in status.items()} == dict.fromkeys(ids, DocState.MISSING)
         assert dict(await world.target.delete(ids)) == dict.fromkeys(ids)
         for remote_id in ids:
             with pytest.raises(Rejected, match="has no document"):
@@ -216,7 +216,7 @@ class TargetSuite(ExtraSuite):
         document = world.document("a.md", *texts(["kestrel"]))
         first = await world.make_ready(document)
         await world.reopen()
-        assert [one.remote_id for one in await world.put(document)] == first
+        assert [outcome.remote_id for outcome in await world.put(document)] == first
         await world.until(DocState.READY, *first)
         assert list(await world.listed()) == first
         assert await world.find("kestrel") == set(first)
@@ -265,7 +265,7 @@ class TargetSuite(ExtraSuite):
         words = [f"heron{n}" for n in range(min(world.target.limits.concurrency, 6))]
         documents = [world.document(f"{w}.md", t) for w, t in _pages(*words)]
         outcomes = await asyncio.gather(*(_put(world.target, document) for document in documents))
-        ids = [one.remote_id for one in _accepted(outcomes)]
+        ids = [outcome.remote_id for outcome in _accepted(outcomes)]
         assert len(set(ids)) == len(words)
         await world.until(DocState.READY, *ids)
         for word, remote_id in zip(words, ids, strict=True):
@@ -344,7 +344,7 @@ class TargetSuite(ExtraSuite):
         bad = world.document("bad.md", world.spoiled("bad.md"))
         outcomes = await _put_in_batches(world, [good[0], bad, good[1]])
         assert len(outcomes) == 3
-        ids = [one.remote_id for one in _accepted([outcomes[0], outcomes[2]])]
+        ids = [outcome.remote_id for outcome in _accepted([outcomes[0], outcomes[2]])]
         await world.until(DocState.READY, *ids)
         assert {*await world.find("kestrel"), *await world.find("heron")} == set(ids)
 
@@ -424,7 +424,10 @@ class TargetSuite(ExtraSuite):
         target = world.require(SupportsDigest)
         deleted = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete(deleted)
-        assert [await _digest(target, one) for one in (*deleted, world.unknown_id)] == [None, None]
+        assert [await _digest(target, remote_id) for remote_id in (*deleted, world.unknown_id)] == [
+            None,
+            None,
+        ]
 
     async def test_search_confirms_only_ready_documents(self, world: SuiteWorld) -> None:
         target = world.require(SupportsSearchCheck)
@@ -459,9 +462,9 @@ class TargetSuite(ExtraSuite):
 
     async def test_two_documents_can_swap_their_names(self, world: SuiteWorld) -> None:
         target = world.require(SupportsRename)
-        one, other = (world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron"))
-        first, second = await world.make_ready(one, other)
-        names = [world.name_for("heron.md", one.digest), world.name_for("kestrel.md", other.digest)]
+        kestrel, heron = (world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron"))
+        first, second = await world.make_ready(kestrel, heron)
+        names = [world.name_for("heron.md", kestrel.digest), world.name_for("kestrel.md", heron.digest)]
         await target.rename(first, "heron.md", names[0], 1_700_000_001.0)
         await target.rename(second, "kestrel.md", names[1], 1_700_000_001.0)
         listed = await world.listed()

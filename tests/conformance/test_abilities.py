@@ -21,7 +21,7 @@ def test_every_ability_is_provided_by_a_target_that_passes_the_suite() -> None:
     from tests.memory.base import MemoryBase
     from tests.memory.variants import AbleMemory, ForgetfulMemory
 
-    with abilities.targets() as known:
+    with abilities.targets() as instances:
         memory = [AbleMemory(MemoryBase()), ForgetfulMemory(MemoryBase())]
         for name, ability in abilities.abilities().items():
-            assert any(abilities.has(one, ability) for one in [*known.values(), *memory]), name
+            assert any(abilities.has(target, ability) for target in [*instances.values(), *memory]), name

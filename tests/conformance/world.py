@@ -158,7 +158,7 @@ class SuiteWorld(abc.ABC):
     async def bring(self, *documents: Outgoing) -> list[Accepted]:
         """Put documents, wait until they are searchable, and return their `Accepted` outcomes."""
         accepted = await self.put(*documents)
-        await self.until(DocState.READY, *(one.remote_id for one in accepted))
+        await self.until(DocState.READY, *(outcome.remote_id for outcome in accepted))
         return accepted
 
     async def make_ready(self, *documents: Outgoing) -> list[str]:
