@@ -210,7 +210,7 @@ def words_of(text: str) -> frozenset[str]:
         if run[0] < _FIRST_CJK or len(run) == 1:
             words.add(run)
         else:
-            words.update(run[at : at + 2] for at in range(len(run) - 1))
+            words.update(run[position : position + 2] for position in range(len(run) - 1))
     return frozenset(words)
 
 
@@ -476,9 +476,9 @@ class Application(ABC, Generic[B, S]):
         except Refused as refused:
             if isinstance(refused, Violation):
                 self.record_violation(request, str(refused))
-            answer = refused.response or self.refusal(refused, call)
+            response = refused.response or self.refusal(refused, call)
             after = call.fault.args.get("retry_after")
-            return answer if after is None else answer.having(retry_after=str(after))
+            return response if after is None else response.having(retry_after=str(after))
 
     def record_violation(self, request: Request, sentence: str) -> None:
         """Record how a request breaks the rules."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync_standin.application import words_of
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import Test, are_objects, is_flag, is_object, is_text, share, whole
+from kbsync_standin.rules import Test, are_objects, integer, is_flag, is_object, is_text, share
 
 Json = dict[str, Any]
 
@@ -48,7 +48,7 @@ TESTS: Mapping[str, Test] = {
     "stream": is_flag,
     "temperature": share(0, 1),
     "top_p": share(0, 1),
-    "max_tokens": whole(1, 131_072),
+    "max_tokens": integer(1, 131_072),
 }
 """The request fields that all services have."""
 

@@ -119,7 +119,7 @@ def control(server: Server) -> Asgi:
     }
 
     def answer(method: str, path: str, body: bytes) -> ControlResponse:
-        methods = [known_method for known_method, at in calls if PREFIX + at == path]
+        methods = [known_method for known_method, suffix in calls if PREFIX + suffix == path]
         if not methods:
             paths = ", ".join(PREFIX + suffix for suffix in ROUTES)
             return ControlResponse({"error": f"there is no {path}; there are {paths}"}, 404)

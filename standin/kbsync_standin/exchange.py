@@ -270,22 +270,22 @@ def _changed(response: Response, fault: Fault, now: float) -> Response:
         case "status":
             status, body = args["status"], args["body"]
             if body is None:
-                answer = _page(status, f"{status} {_PHRASES.get(status, '')}".strip())
+                replacement = _page(status, f"{status} {_PHRASES.get(status, '')}".strip())
             elif isinstance(body, str):
-                answer = Response(status, body.encode(), {"content-type": "text/plain; charset=utf-8"})
+                replacement = Response(status, body.encode(), {"content-type": "text/plain; charset=utf-8"})
             else:
-                answer = Response.json(body, status)
+                replacement = Response.json(body, status)
             after = args["retry_after"]
             if after == "date":
                 after = formatdate(now + 30, usegmt=True)
             elif after == "huge":
                 after = 10**9
-            return answer if after is None else answer.having(retry_after=str(after))
+            return replacement if after is None else replacement.having(retry_after=str(after))
         case "redirect":
             return _page(args["status"], _PHRASES[args["status"]]).having(location=args["to"])
         case "truncated-json":
-            whole = response.body if len(response.body) > 1 else b'{"code":'
-            return replace(response, body=whole[: len(whole) // 2])
+            content = response.body if len(response.body) > 1 else b'{"code":'
+            return replace(response, body=content[: len(content) // 2])
         case "html":
             return _page(200, "502 Bad Gateway")
         case "gzip":

@@ -42,14 +42,14 @@ def parse_form(boundary: str, body: bytes) -> list[Part]:
     if not body.startswith(dashes):
         raise Violation("the form does not begin with its boundary")
     parts: list[Part] = []
-    at = len(dashes)
-    while body[at : at + 2] == b"\r\n":
-        end = body.find(b"\r\n" + dashes, at)
+    position = len(dashes)
+    while body[position : position + 2] == b"\r\n":
+        end = body.find(b"\r\n" + dashes, position)
         if end < 0:
             raise Violation("the form ends without its closing boundary")
-        parts.append(_part(body, at + 2, end))
-        at = end + 2 + len(dashes)
-    if body[at : at + 2] != b"--":
+        parts.append(_part(body, position + 2, end))
+        position = end + 2 + len(dashes)
+    if body[position : position + 2] != b"--":
         raise Violation("the form ends without its closing boundary")
     return parts
 

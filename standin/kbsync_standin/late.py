@@ -109,8 +109,8 @@ class Outbox:
         status, body = 0, b""
         try:
             async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
-                answer = await client.post(letter.url, content=content, headers=headers)
-                status, body = answer.status_code, answer.content
+                response = await client.post(letter.url, content=content, headers=headers)
+                status, body = response.status_code, response.content
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             pass
         self.sent.append(SentLetter(letter.about, status, body))

@@ -126,7 +126,7 @@ def is_measure(value: Any) -> bool:
     return is_number and math.isfinite(value) and value >= 0
 
 
-def whole(least: int, most: int) -> Test:
+def integer(least: int, most: int) -> Test:
     """Return a test for integers in a range."""
     return lambda value: is_whole(value) and least <= value <= most
 

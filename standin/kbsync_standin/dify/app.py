@@ -104,8 +104,8 @@ class DifyApplication(Workspace):
     def failure(self, fault: Fault) -> Response:
         """Return the error of a fault; its argument `http` sets another HTTP status than the body's."""
         status, code = int(fault.args.get("status", 400)), str(fault.args.get("code", "invalid_param"))
-        answer = _error(status, code, str(fault.args.get("message", "")))
-        return Response(int(fault.args.get("http", status)), answer.body, answer.headers)
+        error = _error(status, code, str(fault.args.get("message", "")))
+        return Response(int(fault.args.get("http", status)), error.body, error.headers)
 
     # -- knowledge bases (dataset.py)
 
@@ -364,8 +364,8 @@ class DifyApplication(Workspace):
         """Write a result as a response; None becomes 204."""
         if call.plays("shape"):
             return super().respond(value, call)
-        answer = super().respond(value, call) if value is not None else Response(204)
-        return replace(answer, status=201) if call.op == "create-field" else answer
+        response = super().respond(value, call) if value is not None else Response(204)
+        return replace(response, status=201) if call.op == "create-field" else response
 
 
 def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:

@@ -15,13 +15,13 @@ from kbsync_standin.rules import (
     Test,
     Violation,
     are_strings,
+    integer,
     is_flag,
     is_string,
     is_text,
     one_of,
     or_none,
     share,
-    whole,
 )
 
 TEXTS = ("pdf", "txt", "md", "doc", "docx")
@@ -84,7 +84,7 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
     return Delivery(text_of(body, "knowledge_base_id"), sent_files, rules)
 
 
-_TOKENS, _HEADER = whole(1, 1000), whole(1, 5)
+_TOKENS, _HEADER = integer(1, 1000), integer(1, 5)
 _CUTTING_TESTS: Mapping[str, Mapping[str, Test]] = {
     "text": {"chunk_token": _TOKENS, "splitter": is_string},
     "spreadsheet": {"chunk_token": _TOKENS, "header_row": _HEADER},
@@ -158,7 +158,7 @@ RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colb
 _IDS = or_none(are_strings)
 _QUESTION_TESTS: Mapping[str, Test] = {
     "prompt": is_text,
-    "top_k": whole(1, 50),
+    "top_k": integer(1, 50),
     "group_ids": _IDS,
     "data_ids": _IDS,
     "embedding_rate": or_none(share(0, 1)),

@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.lightrag.storage import Storage
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused, Violation, are_texts, is_flag, is_text, one_of, whole
+from kbsync_standin.rules import Refused, Violation, are_texts, integer, is_flag, is_text, one_of
 
 SUPPORTED = (
     ".bat .c .conf .cpp .css .csv .docx .epub .go .h .hpp .htm .html .ini .java .js .json .less .log .md "
@@ -46,14 +46,14 @@ _PIPELINE: Mapping[str, Any] = {
 
 
 _LIST_TESTS = {
-    "page": whole(1, 10**9),
-    "page_size": whole(10, 200),
+    "page": integer(1, 10**9),
+    "page_size": integer(10, 200),
     "sort_field": one_of("created_at", "updated_at", "id", "file_path"),
     "sort_direction": one_of("asc", "desc"),
     "status_filters": lambda value: isinstance(value, list) and all(status in _WORKING for status in value),
 }
 _DELETE_TESTS = {"doc_ids": are_texts, "delete_file": is_flag, "delete_llm_cache": is_flag}
-_SEARCH_TESTS = {"query": is_text, "mode": one_of(*_MODES), "chunk_top_k": whole(1, 1000)}
+_SEARCH_TESTS = {"query": is_text, "mode": one_of(*_MODES), "chunk_top_k": integer(1, 1000)}
 
 
 _LAST = {"role": "user", "content": "the question"}
@@ -105,8 +105,10 @@ class LightragApplication(Storage):
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal; 422 lists what is wrong."""
         errors = [{"type": "value_error", "loc": ["body"], "msg": str(refused), "input": None}]
-        answer = Response.json({"detail": errors if refused.status == 422 else str(refused)}, refused.status)
-        return answer.having(retry_after="30") if refused.status == 429 else answer
+        response = Response.json(
+            {"detail": errors if refused.status == 422 else str(refused)}, refused.status
+        )
+        return response.having(retry_after="30") if refused.status == 429 else response
 
     def nulls(self, value: Any) -> Any:
         """Return a list that contains null."""

@@ -20,7 +20,7 @@ from kbsync_standin.openai.project import (
     UploadedFile,
     VectorStore,
 )
-from kbsync_standin.rules import Refused, Rules, Test, is_object, is_string, is_text, or_none, whole
+from kbsync_standin.rules import Refused, Rules, Test, integer, is_object, is_string, is_text, or_none
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BYTES = 512_000_000
@@ -63,7 +63,7 @@ _CHUNK_TESTS: Mapping[str, Test] = {
     "chunk_metadata": is_object,
     "embedding": lambda value: isinstance(value, list) and all(isinstance(number, float) for number in value),
     "embedding_model": is_text,
-    "embedding_dimension": whole(1, 10_000),
+    "embedding_dimension": integer(1, 10_000),
 }
 
 
@@ -75,7 +75,7 @@ def _are_chunks(value: Any) -> bool:
 
 _SEARCH_TESTS: Mapping[str, Test] = {
     "query": is_text,
-    "max_num_results": whole(1, 50),
+    "max_num_results": integer(1, 50),
     "filters": is_object,
 }
 

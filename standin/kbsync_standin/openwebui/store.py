@@ -191,10 +191,10 @@ class Files(Application[OpenWebuiBehaviour, File]):
                 self._index_first(file)
         while steps := next((scheduled for scheduled in self._going_on if scheduled[0] <= self.now), None):
             self._going_on.remove(steps)
-            at, seconds, work = steps
+            due_at, seconds, work = steps
             with suppress(Refused, StopIteration):  # no client waits for the response
                 next(work)
-                self._going_on.append((at + seconds, seconds, work))
+                self._going_on.append((due_at + seconds, seconds, work))
 
     def continue_later(self, work: Iterator[None], seconds: float) -> None:
         """Begin this work and do each further step `seconds` after the last; 0: never, as after a restart."""

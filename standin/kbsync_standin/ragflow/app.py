@@ -24,12 +24,12 @@ from kbsync_standin.rules import (
     Violation,
     are_strings,
     are_texts,
+    integer,
     is_flag,
     is_object,
     is_string,
     is_text,
     one_of,
-    whole,
 )
 
 METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa"]
@@ -57,7 +57,7 @@ _QUESTION: Mapping[str, Test] = {
     "question": is_string,
     "dataset_ids": are_texts,
     "document_ids": are_strings,
-    "page_size": whole(1, MAX_ROWS),
+    "page_size": integer(1, MAX_ROWS),
 }
 
 

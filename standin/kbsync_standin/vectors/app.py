@@ -135,11 +135,11 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
 
     def route_of(self, request: Request) -> tuple[Route | None, dict[str, str]]:
         """Return the route of a request; each dialect has one route of each kind."""
-        known, ids = super().route_of(request)
-        routes = EMBEDDINGS if known is not None and known.op == "embed" else RANKING
+        matching, ids = super().route_of(request)
+        routes = EMBEDDINGS if matching is not None and matching.op == "embed" else RANKING
         dialect = self.subject(request)
         has_dialect = dialect in routes and request.path.endswith(routes[dialect].route)
-        return (known, ids) if has_dialect else (None, {})
+        return (matching, ids) if has_dialect else (None, {})
 
     def subject(self, request: Request) -> str:
         """Return the dialect."""
@@ -199,19 +199,19 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
     @route("POST", "/.+/embed", "embed")
     def _embed(self, call: Call) -> Response:
         dialect, body, fault = self.subject(call.request), _body(call), call.fault
-        wanted = parse_embedding(dialect, body, self.behaviour.most_items)
-        self._record("embedded", "", dialect, texts=len(wanted.texts))
+        request = parse_embedding(dialect, body, self.behaviour.most_items)
+        self._record("embedded", "", dialect, texts=len(request.texts))
         length = self.behaviour.dimensions
-        if wanted.dimensions and fault.kind != "own-length":
-            length = wanted.dimensions
+        if request.dimensions and fault.kind != "own-length":
+            length = request.dimensions
         rows: list[Row] = [
             {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
-            for index, text in enumerate(wanted.texts)
+            for index, text in enumerate(request.texts)
         ]
         rows = _CHANGES.get(fault.kind, list)(rows)
         if fault.kind == "stutter":
-            rows = self._without_early_vectors(rows, wanted.texts, fault.args)
-        for row in rows if wanted.packed or fault.kind == "as-base64" else ():
+            rows = self._without_early_vectors(rows, request.texts, fault.args)
+        for row in rows if request.packed or fault.kind == "as-base64" else ():
             vector = row["embedding"]
             if isinstance(vector, list) and all(isinstance(number, float) for number in vector):
                 row["embedding"] = packed(vector)

@@ -220,8 +220,8 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         is_stuck, tail = False, []
         match call.fault.kind:
             case "stuck" if call.arg("searchable"):
-                shown = replace(call, fault=Fault("stat", args={"value": 0}))
-                document.distortions.append((math.inf, shown))
+                distorted = replace(call, fault=Fault("stat", args={"value": 0}))
+                document.distortions.append((math.inf, distorted))
             case "stuck":
                 is_stuck = True
             case "fails":
@@ -264,7 +264,9 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> ZhipuDocument:
         """Store another user's document, or the page at `url`."""
-        number = next((number for number, known in LEGAL.items() if kept.extension(name) in known), 1)
+        number = next(
+            (number for number, extensions in LEGAL.items() if kept.extension(name) in extensions), 1
+        )
         document = self.draft(self.bases[HOME_ID], name, content, kept.Slicing(number), "as_sent")
         document.is_foreign, document.address = True, str(args.get("url", ""))
         self.store(document, effect="foreign-stored")

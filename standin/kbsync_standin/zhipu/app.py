@@ -21,8 +21,8 @@ class ZhipuApplication(BaseCalls, AskingCalls):
 
     def subject(self, request: Request) -> str:
         """Return the sent name of a document, else the id of the base, else ""."""
-        known, ids = self.route_of(request)
-        match known.op if known else "":
+        route, ids = self.route_of(request)
+        match route.op if route else "":
             case "upload":
                 return filename_in(request.body)
             case "upload-url":

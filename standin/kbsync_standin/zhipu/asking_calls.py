@@ -15,11 +15,11 @@ from kbsync_standin.rules import (
     Refused,
     Test,
     Violation,
+    integer,
     is_flag,
     is_text,
     is_whole,
     one_of,
-    whole,
 )
 from kbsync_standin.zhipu.account import Match, search
 from kbsync_standin.zhipu.answers import gateway
@@ -90,7 +90,7 @@ _APPLICATION_TESTS: Mapping[str, Test] = {
     "icon_color": one_of(*COLORS),
     "icon_type": one_of(*(f"robot_{kind}" for kind in _TYPES)),
     "param_desc": one_of("strict", "moderate", "flexible", "custom"),
-    "max_token": whole(1, 8192),
+    "max_token": integer(1, 8192),
     "knowledge_info": _is_recall,
 }
 _DEFAULTS = {"prompt": "{{知识}}\n{{用户}}", "top_p": "0.7", "temperature": "0.95", "model": "ChatGLM_pro"}
@@ -303,8 +303,8 @@ class AskingCalls(DocumentCalls):
         """Answer with a completion, whole or as events."""
         body = self.body(call, _CHAT_TESTS, "model", "messages")
         if _MODEL.fullmatch(body["model"]) is None:
-            answer = gateway(1211, 400, "模型不存在，请检查模型代码。")
-            raise Violation(f"the model is {body['model']}", response=answer)
+            refusal = gateway(1211, 400, "模型不存在，请检查模型代码。")
+            raise Violation(f"the model is {body['model']}", response=refusal)
         number = str(self.new_number())
         request_id = body.get("request_id", number)
         head = {"id": number, "created": int(self.now), "model": body["model"], "request_id": request_id}

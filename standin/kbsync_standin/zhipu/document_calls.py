@@ -18,11 +18,11 @@ from kbsync_standin.rules import (
     Test,
     Violation,
     are_texts,
+    integer,
     is_address,
     is_string,
     is_text,
     one_of,
-    whole,
 )
 from kbsync_standin.zhipu.account import Match, passages_of, search
 from kbsync_standin.zhipu.answers import NULL, Answers, Null, gateway, storage
@@ -86,10 +86,10 @@ _RETRIEVE_TESTS: Mapping[str, Test] = {
     "query": lambda value: is_text(value) and len(value) <= 1000,
     "knowledge_ids": are_texts,
     "document_ids": are_texts,
-    "top_k": whole(1, 20),
-    "top_n": whole(1, 100),
+    "top_k": integer(1, 20),
+    "top_n": integer(1, 100),
     "recall_method": one_of("embedding", "keyword", "mixed"),
-    "recall_ratio": whole(0, 100),
+    "recall_ratio": integer(0, 100),
     "rerank_status": one_of(0, 1),
     "rerank_model": one_of("rerank", "rerank-pro"),
     "fractional_threshold": _is_threshold,
@@ -121,8 +121,8 @@ class DocumentCalls(Answers):
             reason = NO_SPACE
         # With `answer` only the response has a wrong name; the list has the right one.
         name = call.word("answer", document.name) if is_misreported else document.name
-        shown = {"fileName": name, "url": self.signed(call, document.id)}
-        return self._receipt([(document, shown, reason)], "fileName", UNSUPPORTED, call)
+        fields = {"fileName": name, "url": self.signed(call, document.id)}
+        return self._receipt([(document, fields, reason)], "fileName", UNSUPPORTED, call)
 
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
@@ -143,7 +143,7 @@ class DocumentCalls(Answers):
         """
         kind, successes, failures = call.fault.kind, list[Json](), list[Json]()
         is_stored = bool(call.arg("stored")) if kind == "failed-info" else call.fault.effect
-        for document, shown, refusal in uploads:
+        for document, fields, refusal in uploads:
             form, base = self.behaviour.equal_names, self.bases[document.base]
             namesakes = [] if form == "allow" else self.namesakes(base, document.name)
             reason = refusal or (NAME_TAKEN if namesakes and form == "refuse" else "")
@@ -152,10 +152,10 @@ class DocumentCalls(Answers):
                     self.delete(older, "replaced")
                 self.store(document, call)
             if not reason and kind not in ("failed-info", "neither-list"):
-                success = {"documentId": self.id_form_of(document.id), **shown}
+                success = {"documentId": self.id_form_of(document.id), **fields}
                 successes.append(self.add_extra_fields(success))
             if reason or kind in ("failed-info", "both-lists"):
-                failures.append({key: shown[key], "failReason": reason or call.word("reason", usual)})
+                failures.append({key: fields[key], "failReason": reason or call.word("reason", usual)})
         stored = None if kind == "success-null" else successes
         return self.add_extra_fields({"successInfos": stored, "failedInfos": failures})
 
@@ -357,10 +357,10 @@ class DocumentCalls(Answers):
         """Return a passage of a document that was deleted, or never existed."""
         deleted_ids = (document.id for document in self.documents.values() if document.is_deleted)
         ident = str(call.arg("id", next(deleted_ids, "1000000000000000000")))
-        known = self.documents.get(ident)
+        document = self.documents.get(ident)
         metadata = {
             "doc_id": self.id_form_of(ident),
-            "doc_name": known.name if known else "gone.txt",
+            "doc_name": document.name if document else "gone.txt",
             "index": 0,
         }
         return {"id": "0" * 32, "text": "gone", "score": 1.0, "medias": [], "metadata": metadata}
