@@ -100,7 +100,9 @@ class Page:
     def note(self, method: str, params: dict[str, Any]) -> None:
         """Record one of the page's events."""
         if method == "Runtime.consoleAPICalled":
-            self.messages.append(" ".join(str(one.get("value", one)) for one in params["args"]))
+            self.messages.append(
+                " ".join(str(argument.get("value", argument)) for argument in params["args"])
+            )
         elif method == "Runtime.exceptionThrown":
             self.messages.append(json.dumps(params["exceptionDetails"]))
         elif method == "Log.entryAdded":

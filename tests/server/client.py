@@ -70,7 +70,7 @@ def send_raw(port: int, request: bytes, *, seconds: float = 20.0) -> bytes:
     """Return a listener's response to these bytes, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         connection.sendall(request)
-        answer = b""
+        received = b""
         while piece := connection.recv(65536):
-            answer += piece
-        return answer
+            received += piece
+        return received

@@ -92,7 +92,7 @@ class Scene:
     ) -> AsyncIterator[Target]:
         """Yield the mirror's open target: searches find these hits, and each document has this text."""
 
-        async def found(query: Query) -> Sequence[Hit]:
+        async def find(query: Query) -> Sequence[Hit]:
             return search(query) if callable(search) else search
 
         async def explained(_remote_id: str) -> Explanation:
@@ -100,7 +100,7 @@ class Scene:
 
         async with self.target() as target:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(target, "search", found)
+                patch.setattr(target, "search", find)
                 patch.setattr(target, "explain", explained, raising=False)
                 yield target
 
@@ -108,9 +108,9 @@ class Scene:
         return await request(self.app, "GET", path, **headers)
 
     async def json(self, path: str) -> Any:
-        answer = await self.get(path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = await self.get(path)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """Send a command with the page's token."""
@@ -120,7 +120,7 @@ class Scene:
 
     def inbox(self) -> list[tuple[str, Any]]:
         waiting = self.world.look_up(lambda tx: tx.inbox.waiting("docs"))
-        return [(one.verb, one.args) for one in waiting]
+        return [(message.verb, message.args) for message in waiting]
 
 
 def samples(text: str) -> dict[str, float]:
@@ -136,12 +136,12 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
         await asyncio.sleep(0.01)
 
 
-async def renewed(one: Scene, n: int = 12, size: int = 2) -> None:
+async def renewed(opened: Scene, n: int = 12, size: int = 2) -> None:
     """Change the chunk size for all `n` documents, which needs approval where it costs money."""
-    await one.mirrored(n)
-    set_to(one.world, size)
-    one.make_run()
-    await one.mirrored()
+    await opened.mirrored(n)
+    set_to(opened.world, size)
+    opened.make_run()
+    await opened.mirrored()
 
 
 def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:

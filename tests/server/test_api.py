@@ -44,11 +44,11 @@ def body(**fields: object) -> bytes:
     return json.dumps({"mirror": "docs"} | fields).encode()
 
 
-async def hold_deletions(one: Scene) -> None:
+async def hold_deletions(opened: Scene) -> None:
     """Delete all files, which needs approval."""
-    await one.mirrored(12)
-    one.world.delete_many(12)
-    await one.mirrored()
+    await opened.mirrored(12)
+    opened.world.delete_many(12)
+    await opened.mirrored()
 
 
 async def test_documents_are_paged_without_omission_or_repetition(open_scene: Scene) -> None:
@@ -57,21 +57,21 @@ async def test_documents_are_paged_without_omission_or_repetition(open_scene: Sc
     open_scene.world.write(LATIN, "latin")
     open_scene.world.write(HOSTILE, "hostile")
     await open_scene.mirrored()
-    whole = (await open_scene.json("/api/status?documents=1"))["mirrors"][0]
-    paths = [item["path"] for item in whole["items"]]
+    all_at_once = (await open_scene.json("/api/status?documents=1"))["mirrors"][0]
+    paths = [item["path"] for item in all_at_once["items"]]
     matching, after = [], ""
     while after is not None:
         page = await open_scene.json(f"/api/status?documents=1&limit=2&after={after}")
-        [answer] = page["mirrors"]
-        assert len(answer["items"]) <= 2
-        matching += [item["path"] for item in answer["items"]]
-        after = answer.get("next")
+        [mirror] = page["mirrors"]
+        assert len(mirror["items"]) <= 2
+        matching += [item["path"] for item in mirror["items"]]
+        after = mirror.get("next")
     assert (
         sorted(matching)
         == sorted(paths)
         == sorted([LATIN, HOSTILE, *(f"d{i % 3}/f{i}.md" for i in range(7))])
     )
-    assert "next" not in whole
+    assert "next" not in all_at_once
 
 
 async def test_documents_in_one_state_are_paged(open_scene: Scene) -> None:
@@ -125,17 +125,17 @@ HUGE = ("0", "51", "00000000199", "9" * 5000, "000000001" + "9" * 5000)
 async def test_malformed_query_is_refused_with_a_message(
     open_scene: Scene, question: str, error: str
 ) -> None:
-    answer = await open_scene.get(f"/api/{question}")
-    assert answer.status_code == (404 if "no mirror" in error else 400)
-    assert error in answer.json()["error"]
+    response = await open_scene.get(f"/api/{question}")
+    assert response.status_code == (404 if "no mirror" in error else 400)
+    assert error in response.json()["error"]
 
 
 async def test_text_that_is_not_unicode_is_refused(open_scene: Scene) -> None:
     await hold_deletions(open_scene)
     for path, fields in (("approve", {"version": "\ud800"}), ("add", {"folder": "/", "name": "\ud800"})):
         assert (await open_scene.post(f"/api/{path}", body(**fields))).status_code == 400
-    answer = await open_scene.post("/api/approve", body(version="\udcff"))
-    assert answer.status_code == 409 and open_scene.inbox() == []
+    response = await open_scene.post("/api/approve", body(version="\udcff"))
+    assert response.status_code == 409 and open_scene.inbox() == []
 
 
 async def test_non_unicode_names_are_shown_everywhere(open_scene: Scene) -> None:
@@ -147,8 +147,8 @@ async def test_non_unicode_names_are_shown_everywhere(open_scene: Scene) -> None
     frame = await open_scene.listener_app.views.frame()
     assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
     assert (await open_scene.get("/readyz")).status_code == 503
-    answer = await open_scene.post("/api/retry", body(paths=[LATIN]))
-    assert answer.status_code == 202
+    response = await open_scene.post("/api/retry", body(paths=[LATIN]))
+    assert response.status_code == 202
     assert open_scene.inbox() == [("retry", {"paths": [LATIN]})]
 
 
@@ -218,8 +218,8 @@ async def test_held_settings_are_shown_and_approved_separately_from_deletions(pa
         *(("renewals", version) for version in ("", "0" * 32, preview["version"], deletions["version"])),
         ("deletions", renewals["version"]),
     ):
-        answer = await paid.post("/api/approve", body(kind=kind, version=version))
-        assert (answer.status_code, paid.inbox()) == (409, [])
+        response = await paid.post("/api/approve", body(kind=kind, version=version))
+        assert (response.status_code, paid.inbox()) == (409, [])
     puts = paid.world.puts()
     approval = body(kind="renewals", version=renewals["version"])
     assert (await paid.post("/api/approve", approval)).status_code == 202
@@ -246,8 +246,8 @@ async def test_changes_since_the_preview_are_shown_again(paid: Scene, kind: str,
         set_to(paid.world, size)
         paid.make_run()
     await paid.mirrored()
-    answer = await paid.post("/api/approve", body(kind=kind, version=preview["version"]))
-    assert (answer.status_code, paid.inbox()) == (409, [])
+    response = await paid.post("/api/approve", body(kind=kind, version=preview["version"]))
+    assert (response.status_code, paid.inbox()) == (409, [])
     assert (await paid.json(f"{HELD}&kind={kind}"))["count"] == 11
 
 
@@ -259,7 +259,9 @@ OF_OTHERS = {
 }
 
 
-@pytest.mark.parametrize("headers", [{name: each} for name in OF_OTHERS for each in OF_OTHERS[name]], ids=str)
+@pytest.mark.parametrize(
+    "headers", [{name: value} for name in OF_OTHERS for value in OF_OTHERS[name]], ids=str
+)
 async def test_cross_site_request_is_refused(open_scene: Scene, headers: dict[str, str]) -> None:
     for path in ("retry", "approve", "verify"):
         assert (await open_scene.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
@@ -299,16 +301,16 @@ async def test_malformed_request_is_refused(open_scene: Scene) -> None:
 
 
 async def test_request_needs_the_token_too(tmp_path: Path) -> None:
-    one = scene(tmp_path, TOKEN)
-    async with one.open():
-        assert (await one.get("/api/status")).status_code == 401
-        one.csrf_token = (await one.get("/api/status", authorization=f"Bearer {TOKEN}")).headers[
+    locked = scene(tmp_path, TOKEN)
+    async with locked.open():
+        assert (await locked.get("/api/status")).status_code == 401
+        locked.csrf_token = (await locked.get("/api/status", authorization=f"Bearer {TOKEN}")).headers[
             "x-kbsync-word"
         ]
-        assert (await one.post("/api/verify", body())).status_code == 401
-        assert one.inbox() == []
+        assert (await locked.post("/api/verify", body())).status_code == 401
+        assert locked.inbox() == []
         headers = {"authorization": f"Bearer {TOKEN}"}
-        assert (await one.post("/api/verify", body(), **headers)).status_code == 202
+        assert (await locked.post("/api/verify", body(), **headers)).status_code == 202
 
 
 async def test_unreadable_state_is_reported(open_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,14 +319,14 @@ async def test_unreadable_state_is_reported(open_scene: Scene, monkeypatch: pyte
 
     monkeypatch.setattr(open_scene.listener_app.state_reader, "_current", broken)
     for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
-        answer = await open_scene.get(path)
-        assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
+        response = await open_scene.get(path)
+        assert (response.status_code, response.json()["error"]) == (503, "the disk failed; look at it")
 
 
 async def test_search_uses_the_open_target(open_scene: Scene) -> None:
-    answer = await open_scene.json("/api/search?q=text")
+    payload = await open_scene.json("/api/search?q=text")
     not_open = "docs: not searched: its knowledge base isn't open; see the mirror's status for the reason"
-    assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
+    assert payload == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
     await open_scene.mirrored(3)
     async with open_scene.target():
         reply = await open_scene.json("/api/search?q=f1&k=1")
@@ -346,19 +348,19 @@ async def test_better_foreign_hits_hide_none_of_a_mirror_in_a_shared_base(tmp_pa
 
 
 async def test_hit_of_another_machine_has_its_host_and_time(open_scene: Scene) -> None:
-    asked = []
+    scopes = []
     away = Origin("base", "files-2", "news", Path("/srv/news"), 12.5, is_own=False, is_here=False)
     here = replace(away, host="here", mirror="docs", is_own=True, is_here=True)
 
     def search(query: Query) -> list[Hit]:
-        asked.append(query.own)
+        scopes.append(query.own)
         return [Hit("1", 0.9, (), "a.md", origin=away), Hit("2", 0.8, (), "f0.md", origin=here)]
 
     await open_scene.mirrored(1)
     async with open_scene.answering(search):
         reply = await open_scene.json("/api/search?q=a")
         await open_scene.json("/api/search?q=a&mirror=docs")
-    assert asked == [False, True]
+    assert scopes == [False, True]
     assert [[hit[key] for key in ("mirror", "path", "host", "as_of", "here")] for hit in reply["hits"]] == [
         ["news", "a.md", "files-2", "1970-01-01T00:00:12Z", False],
         ["docs", "f0.md", "here", "1970-01-01T00:00:12Z", True],
@@ -366,17 +368,17 @@ async def test_hit_of_another_machine_has_its_host_and_time(open_scene: Scene) -
 
 
 async def test_target_is_told_that_a_query_is_being_typed(open_scene: Scene) -> None:
-    asked = []
+    queries = []
 
     def search(query: Query) -> list[Hit]:
-        asked.append((query.text, query.unfinished))
+        queries.append((query.text, query.unfinished))
         return []
 
     await open_scene.mirrored(1)
     async with open_scene.answering(search):
         for end in ("&unfinished=1", "", "&unfinished=0"):
             await open_scene.json(f"/api/search?q=har{end}")
-    assert asked == [("har", True), ("har", False), ("har", False)]
+    assert queries == [("har", True), ("har", False), ("har", False)]
 
 
 @pytest.mark.parametrize("call", ["search", "unknown_words"])
@@ -436,19 +438,19 @@ async def test_document_is_read_in_parts_around_the_passage(open_scene: Scene) -
     open_scene.world.write(".obsidian/app.json", "{}")
     await open_scene.mirrored()
     key = cursor("guide/a b.md")
-    whole = "".join(f"## Step {number}\n\nTurn *valve* {number} slowly.\n\n" for number in range(4000))
-    async with open_scene.answering([], whole):
+    content = "".join(f"## Step {number}\n\nTurn *valve* {number} slowly.\n\n" for number in range(4000))
+    async with open_scene.answering([], content):
         part = await open_scene.json(
             f"/api/document?mirror=docs&key={key}&passage=Turn%20valve%202000%20slowly."
         )
         start, end = part["mark"]
-        assert whole[start:end] == "Turn *valve* 2000 slowly"
+        assert content[start:end] == "Turn *valve* 2000 slowly"
         assert part["offset"] < start and part["text"][start - part["offset"] :].startswith(
             "Turn *valve* 2000"
         )
         rest = await open_scene.json(f"/api/document?mirror=docs&key={key}&offset={part['next']}")
-        assert whole == whole[: part["offset"]] + part["text"] + rest["text"]
-        assert rest["next"] is None and part["total"] == len(whole)
+        assert content == content[: part["offset"]] + part["text"] + rest["text"]
+        assert rest["next"] is None and part["total"] == len(content)
         file = quote(str(open_scene.world.root / "guide/a b.md"))
         vault = f"obsidian://open?path={quote(part['abs_path'], safe='')}"
         assert part["links"] == {"file": f"file://{file}", "obsidian": vault}
@@ -458,8 +460,8 @@ async def test_document_is_read_in_parts_around_the_passage(open_scene: Scene) -
         )
         assert proxied.json()["links"] is None
         for path in ("../state.db", "guide", "b.md", "/etc/passwd", ""):
-            answer = await open_scene.get(f"/api/document?mirror=docs&key={cursor(path)}")
-            assert (answer.status_code, "no such file" in answer.text) == (404, True), path
+            response = await open_scene.get(f"/api/document?mirror=docs&key={cursor(path)}")
+            assert (response.status_code, "no such file" in response.text) == (404, True), path
 
 
 async def test_history_covers_all_or_one_file(open_scene: Scene) -> None:
@@ -500,9 +502,9 @@ async def test_types_are_separated_by_commas_or_spaces(open_scene: Scene, types:
         open_scene.world.write(name, "text")
     await open_scene.mirrored()
     async with open_scene.target():
-        found = await open_scene.json(f"/api/search?q=text&{types}")
-    assert sorted(hit["path"] for hit in found["hits"]) == ["a.md", "b.txt"]
-    assert found["notes"] == []
+        payload = await open_scene.json(f"/api/search?q=text&{types}")
+    assert sorted(hit["path"] for hit in payload["hits"]) == ["a.md", "b.txt"]
+    assert payload["notes"] == []
 
 
 async def test_filter_matching_no_document_is_named(open_scene: Scene) -> None:
@@ -512,8 +514,8 @@ async def test_filter_matching_no_document_is_named(open_scene: Scene) -> None:
             ("q=text&type=xlsx,csv", ["no document matches type xlsx", "no document matches type csv"]),
             ("q=text+path:nowhere/&type=md", ["no document matches path nowhere/"]),
         ):
-            found = await open_scene.json(f"/api/search?{query}")
-            assert (found["hits"], found["notes"]) == ([], notes)
+            payload = await open_scene.json(f"/api/search?{query}")
+            assert (payload["hits"], payload["notes"]) == ([], notes)
 
 
 async def test_failed_files_are_noted_in_the_words_of_the_page(open_scene: Scene) -> None:
@@ -616,8 +618,8 @@ async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tm
     assert removal == {"mirror": "docs", "documents": 2, "unsure": 0, "bases": [base]}
     assert (await open_scene.get("/api/removal?mirror=no")).status_code == 404
     for status, error in ((202, None), (409, "docs is already being removed")):
-        answer = await open_scene.post("/api/remove", body(documents="delete"))
-        assert (answer.status_code, answer.json().get("error")) == (status, error)
+        response = await open_scene.post("/api/remove", body(documents="delete"))
+        assert (response.status_code, response.json().get("error")) == (status, error)
     refused = await open_scene.post("/api/remove", body())
     assert (refused.status_code, "docs" in config.read_text()) == (409, True)
     open_scene.listening._removals.fail("docs", "no route")

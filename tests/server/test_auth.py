@@ -27,11 +27,11 @@ async def test_cross_site_pages_are_refused(token: str, method: str) -> None:
     door = Listened(READY, token=token).door
     headers = {"authorization": f"Bearer {token}"} if token else {}
     for site in ("cross-site", "same-site", "whatever"):
-        answer = await request(door, method, "/api/search?q=a", **headers, **{"sec-fetch-site": site})
-        assert answer.status_code == 403
-        assert method == "HEAD" or "error" in answer.json()
-    for own in ({}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
-        assert (await request(door, method, "/api/search?q=a", **headers, **own)).status_code == 404
+        response = await request(door, method, "/api/search?q=a", **headers, **{"sec-fetch-site": site})
+        assert response.status_code == 403
+        assert method == "HEAD" or "error" in response.json()
+    for same_site in ({}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+        assert (await request(door, method, "/api/search?q=a", **headers, **same_site)).status_code == 404
     elsewhere = await request(door, method, "/healthz", **{"sec-fetch-site": "cross-site"})
     assert elsewhere.status_code == 200
 
@@ -42,9 +42,9 @@ def basic(password: str) -> str:
 
 async def test_valid_token_is_accepted_under_any_host_name() -> None:
     listened = Listened(READY, token=TOKEN)
-    for shown in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
-        answer = await listened.get("/readyz", host="kb.example", authorization=shown)
-        assert answer.status_code == 200
+    for authorization in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
+        response = await listened.get("/readyz", host="kb.example", authorization=authorization)
+        assert response.status_code == 200
     assert (await listened.get("/healthz", host="10.0.0.7")).status_code == 200, "for load balancers"
     listened.token = Secret("another-token-of-the-tests")
     assert (await listened.get("/readyz", authorization=f"Bearer {TOKEN}")).status_code == 401
@@ -57,11 +57,11 @@ async def test_valid_token_is_accepted_under_any_host_name() -> None:
 async def test_request_without_a_token_reveals_nothing(authorization: str) -> None:
     listened = Listened(HALTED, token=TOKEN)
     for path in ("/readyz", "/nothing", "/metrics", "/api/status", "/assets"):
-        answer = await listened.get(path, authorization=authorization)
-        assert answer.status_code == 401
+        response = await listened.get(path, authorization=authorization)
+        assert response.status_code == 401
         asks = "Bearer " if path.startswith("/api/") else "Basic "
-        assert answer.headers["www-authenticate"].startswith(asks)
-        assert "faq" not in answer.text
+        assert response.headers["www-authenticate"].startswith(asks)
+        assert "faq" not in response.text
     assert listened.read_count == 0
 
 

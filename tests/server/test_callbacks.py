@@ -48,8 +48,8 @@ async def test_event_names_its_mirror_and_document_and_its_status_is_not_read(
     status: Any, document: Any
 ) -> None:
     called = Called()
-    answer = await called.post(event(document, status))
-    assert (answer.status_code, answer.json()["code"]) == (200, 200)
+    response = await called.post(event(document, status))
+    assert (response.status_code, response.json()["code"]) == (200, 200)
     assert called.callbacks == [("handbook", ID)]
 
 
@@ -57,7 +57,7 @@ MALFORMED = [
     *(b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 15_000, event()[:40]),
     event(eventId="something_else"),
     *(event(event=value) for value in (None, [ID])),
-    *(event(document=each) for each in (None, True, [ID], "", "9" * 65, "知识")),
+    *(event(document=document) for document in (None, True, [ID], "", "9" * 65, "知识")),
     event() + b" " * callbacks.MAX_BODY_BYTES,
 ]
 
@@ -65,8 +65,8 @@ MALFORMED = [
 @pytest.mark.parametrize("body", MALFORMED, ids=lambda body: repr(body[:30]))
 async def test_non_event_gets_the_same_response_and_is_ignored(body: bytes) -> None:
     called = Called()
-    answer = await called.post(body)
-    assert (answer.status_code, answer.json()["code"]) == (200, 200)
+    response = await called.post(body)
+    assert (response.status_code, response.json()["code"]) == (200, 200)
     assert called.callbacks == []
 
 
@@ -125,10 +125,10 @@ class Rounds:
 
 @pytest.fixture
 async def rounds() -> AsyncIterator[Rounds]:
-    one = Rounds()
-    yield one
+    queue_rounds = Rounds()
+    yield queue_rounds
     for _ in range(3):
-        await one.next()
+        await queue_rounds.next()
 
 
 async def test_flood_of_events_costs_one_round_at_a_time_in_bounded_memory(rounds: Rounds) -> None:

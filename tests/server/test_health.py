@@ -34,23 +34,23 @@ async def test_healthy_only_while_the_loop_runs() -> None:
 
 async def test_ready_when_every_mirror_is_and_names_the_others_with_hints() -> None:
     listened = Listened(READY, MirrorReadiness("faq"))
-    answer = await listened.get("/readyz")
+    response = await listened.get("/readyz")
     ready = [{"name": "handbook", "ready": True}, {"name": "faq", "ready": True}]
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "mirrors": ready})
-    answer = await Listened(READY, HALTED).get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **halt_json(HALT)}]
+    assert (response.status_code, response.json()) == (200, {"ready": True, "mirrors": ready})
+    response = await Listened(READY, HALTED).get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **halt_json(HALT)}]
 
 
 async def test_not_ready_while_no_mirror_runs() -> None:
-    answer = await Listened().get("/readyz")
-    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    response = await Listened().get("/readyz")
+    assert (response.status_code, response.json()["ready"]) == (503, False)
 
 
 async def test_concurrent_health_checks_query_the_mirrors_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     listened = Listened(READY)
     answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
-    assert ({answer.status_code for answer in answers}, listened.read_count) == ({200}, 1)
+    assert ({response.status_code for response in answers}, listened.read_count) == ({200}, 1)
     listened.standings = [HALTED]
     monkeypatch.setattr(health, "FRESH", 0.0)
     assert (await listened.get("/readyz")).status_code == 503
@@ -64,14 +64,14 @@ async def test_unresponsive_mirrors_are_not_waited_for(monkeypatch: pytest.Monke
         await asyncio.Event().wait()
         return ()
 
-    answer = await Listened(read=hang).get("/readyz")
-    assert answer.status_code == 503
-    assert "did not respond" in answer.json()["detail"]
+    response = await Listened(read=hang).get("/readyz")
+    assert response.status_code == 503
+    assert "did not respond" in response.json()["detail"]
 
 
 async def reason(readiness: Readiness) -> str:
-    [one] = await readiness.check()
-    return one.obstacle.reason if one.obstacle else ""
+    [mirror] = await readiness.check()
+    return mirror.obstacle.reason if mirror.obstacle else ""
 
 
 async def test_mirror_is_ready_only_after_its_first_pass(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ async def test_mirror_is_ready_only_after_its_first_pass(tmp_path: Path) -> None
             await bound.compare()
             assert await reason(readiness) == ""
         await run.halts.show(HALT)
-        assert [one.obstacle for one in await readiness.check()] == [HALT]
+        assert [mirror.obstacle for mirror in await readiness.check()] == [HALT]
         await run.halts.show(None)
         assert await reason(readiness) == ""
 
@@ -145,5 +145,5 @@ async def test_unreadable_state_is_reported(tmp_path: Path, monkeypatch: pytest.
 
     async with world.running() as store:
         monkeypatch.setattr(store, "read", broken)
-        [one] = await Readiness({"docs": world.make_run(store)}).check()
-    assert one.obstacle == Halt("failing", "the disk is gone", "")
+        [mirror] = await Readiness({"docs": world.make_run(store)}).check()
+    assert mirror.obstacle == Halt("failing", "the disk is gone", "")

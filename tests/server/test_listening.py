@@ -35,9 +35,9 @@ def config(listen: str | None, token: Secret | None = None) -> Config:
 
 @pytest.fixture
 async def listening() -> AsyncIterator[HttpListener]:
-    one = HttpListener(Installation(config(None), Path()), {})
-    yield one
-    await one.end()
+    started = HttpListener(Installation(config(None), Path()), {})
+    yield started
+    await started.end()
 
 
 async def status(listen: str, path: str = "/metrics", token: str = "") -> int:
@@ -71,8 +71,8 @@ async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
     listen = free_address()
     await listening.switch_to(config(listen))
     assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this loop is blocked now
-    answer = httpx.get(f"http://{listen}/readyz", timeout=30)
-    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    response = httpx.get(f"http://{listen}/readyz", timeout=30)
+    assert (response.status_code, response.json()["ready"]) == (503, False)
     listening.monitor._last -= STALLED_AFTER
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
@@ -93,8 +93,8 @@ async def test_unavailable_address_leaves_the_listener_unchanged(listening: Http
     old = free_address()
     await listening.switch_to(config(old))
     before = listening._thread
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="is in use"):
-        await listening.switch_to(config(f"127.0.0.1:{taken.getsockname()[1]}"))
+    with socket.create_server(("127.0.0.1", 0)) as occupant, pytest.raises(UsageError, match="is in use"):
+        await listening.switch_to(config(f"127.0.0.1:{occupant.getsockname()[1]}"))
     assert listening._thread is before
     assert await status(old) == 200
 
@@ -185,8 +185,8 @@ async def test_callback_reaches_only_its_mirror(monkeypatch: pytest.MonkeyPatch)
     async with httpx.AsyncClient() as client:
         for mirror in mirrors:
             path = f"/callback/{callback_secrets([mirror])[mirror.name].reveal()}"
-            answer = await client.post(f"http://{listen}{path}", json=event, headers={"host": "kb.example"})
-            assert answer.status_code == 200
+            response = await client.post(f"http://{listen}{path}", json=event, headers={"host": "kb.example"})
+            assert response.status_code == 200
         await until(lambda: runs["faq"].hurried and runs["handbook"].hurried)
         assert runs["handbook"].hurried == runs["faq"].hurried == [{"17"}]
         await client.post(f"http://{listen}/callback/{'0' * 40}", json=event)

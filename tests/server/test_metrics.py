@@ -74,32 +74,32 @@ def test_better_vector_metric_exists_only_where_they_are_computed() -> None:
 
 
 async def test_counters_survive_reopening_a_target_and_removing_a_mirror(tmp_path: Path) -> None:
-    one = scene(tmp_path)
-    async with one.open():
-        run = one.runs["docs"]
+    world = scene(tmp_path)
+    async with world.open():
+        run = world.runs["docs"]
         run.closed_requests.answered("list", Outcome.OK, 0.1, 9)
         name = 'kbsync_requests_total{op="list",outcome="ok",target="memory"}'
         for _ in range(2):
-            metrics = samples((await one.get("/metrics")).text)
+            metrics = samples((await world.get("/metrics")).text)
             assert (metrics[name], metrics["kbsync_uploaded_bytes_total"]) == (1, 9)
-            one.runs.clear()
+            world.runs.clear()
 
 
 async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = scene(tmp_path)
-    async with one.open():
-        one.runs["docs"].closed_requests.answered("list", Outcome.OK, 0.1)
-        await one.get("/metrics")
+    world = scene(tmp_path)
+    async with world.open():
+        world.runs["docs"].closed_requests.answered("list", Outcome.OK, 0.1)
+        await world.get("/metrics")
 
         async def hang() -> CounterSnapshot:
             await asyncio.Event().wait()
             return CounterSnapshot()
 
-        monkeypatch.setattr(one.listener_app.views, "_count", hang)
+        monkeypatch.setattr(world.listener_app.views, "_count", hang)
         monkeypatch.setattr(views, "PATIENCE", 0.0)
-        metrics = samples((await one.get("/metrics")).text)
+        metrics = samples((await world.get("/metrics")).text)
     assert metrics['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
     assert metrics["kbsync_loop_silence_seconds"] >= 0
 
@@ -107,10 +107,10 @@ async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
 async def test_halt_that_the_state_cannot_store_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = scene(tmp_path)
-    async with one.open():
-        await one.mirrored(1)
-        run = one.runs["docs"]
+    world = scene(tmp_path)
+    async with world.open():
+        await world.mirrored(1)
+        run = world.runs["docs"]
 
         def fail(_moment: str) -> None:
             raise StateError("the disk is full")
@@ -118,16 +118,16 @@ async def test_halt_that_the_state_cannot_store_is_served(
         monkeypatch.setattr(run.store, "_on_commit", fail)
         with pytest.raises(StateError):
             await run.halts.show(Halt("quota", "no money", ""))
-        assert samples((await one.get("/metrics")).text)[HALTED] == 1
-        [mirror] = (await one.json("/api/status"))["mirrors"]
+        assert samples((await world.get("/metrics")).text)[HALTED] == 1
+        [mirror] = (await world.json("/api/status"))["mirrors"]
         assert mirror["halt"] == {"reason": "failing", "detail": "the disk is full", "cure": ""}
         monkeypatch.undo()
         await run.halts.refresh()
-        assert HALTED not in samples((await one.get("/metrics")).text)
+        assert HALTED not in samples((await world.get("/metrics")).text)
 
 
 async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:
-    one = scene(tmp_path)
-    one.make_app()
-    assert samples((await one.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0
-    one.listener_app.state_reader.close()
+    world = scene(tmp_path)
+    world.make_app()
+    assert samples((await world.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0
+    world.listener_app.state_reader.close()

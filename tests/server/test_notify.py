@@ -84,7 +84,7 @@ def test_notification_has_the_time_of_the_event_not_of_sending() -> None:
     assert (halted.at, recovered.at) == (EPOCH, EPOCH + 10)
     pending.fail(1, 100.0)
     pending.fail(1, 102.0)
-    assert [one.at for one in pending.deliver(100.0 + GATHER)] == [EPOCH + 102]
+    assert [notice.at for notice in pending.deliver(100.0 + GATHER)] == [EPOCH + 102]
 
 
 def test_flapping_is_notified_once_a_minute_with_the_latest_state() -> None:
@@ -122,7 +122,7 @@ def test_failed_notification_is_retried_with_growing_delays() -> None:
     tries = [now for now in range(int(6 * SELDOM)) if pending.deliver(float(now), well=False)]
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
     assert (pauses[0], pauses[-1], pauses) == (2 * EVERY, SELDOM, sorted(pauses))
-    assert [one.event for one in pending.deliver(7 * SELDOM)] == ["halted"]
+    assert [notice.event for notice in pending.deliver(7 * SELDOM)] == ["halted"]
 
 
 def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
@@ -130,9 +130,9 @@ def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     pending.see(QUOTA)
     pending.record_halt("b", QUOTA, EPOCH)
     pending.fail(1, 0.0)
-    assert [one.event for one in pending.deliver(GATHER, on=("quarantined",))] == ["quarantined"]
+    assert [notice.event for notice in pending.deliver(GATHER, on=("quarantined",))] == ["quarantined"]
     pending.keep_only(["b"])
-    assert [one.mirror for one in pending.deliver(GATHER)] == ["b"]
+    assert [notice.mirror for notice in pending.deliver(GATHER)] == ["b"]
 
 
 # ---- delivery
@@ -275,9 +275,9 @@ class Recipient:
 
 @pytest.fixture
 def recipient() -> Iterator[Recipient]:
-    one = Recipient()
-    with serve(Starlette(routes=[Route("/{status:int}", one.take, methods=["POST"])])) as (_, one.port):
-        yield one
+    server = Recipient()
+    with serve(Starlette(routes=[Route("/{status:int}", server.take, methods=["POST"])])) as (_, server.port):
+        yield server
 
 
 @long

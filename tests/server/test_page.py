@@ -323,8 +323,10 @@ async def test_overview_counts_documents_by_what_happens_to_them(
         await view.until(f"document.querySelectorAll('.mirror').length == {len(mirrors)}")
         assert await view.text("#sentence") == sentence
         assert await view.text("#beneath") == beneath
-        kept = [f"{mirror['documents']['kept']} kept" for mirror in mirrors if "kept" in mirror["documents"]]
-        assert re.findall(r"\S+ kept", " ".join((await view.text()).split())) == kept
+        kept_count = [
+            f"{mirror['documents']['kept']} kept" for mirror in mirrors if "kept" in mirror["documents"]
+        ]
+        assert re.findall(r"\S+ kept", " ".join((await view.text()).split())) == kept_count
         if states:
             texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
             until = r"until \d Jan 2026,? \d\d:\d\d"
@@ -535,11 +537,11 @@ async def test_foreign_names_and_texts_are_shown_as_text(view: View) -> None:
         await view.run("document.getElementById('query').dispatchEvent(new Event('input'))")
         is_requested = "entry.name.endsWith('q=harvest&k=10&unfinished=1')"
         await view.until(f"performance.getEntries().some((entry) => {is_requested})")
-        whole = await view.run("document.body.textContent")
+        page_text = await view.run("document.body.textContent")
         for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
-            assert name in whole
-        assert "<video src=x onerror=" in whole and "& bold" in whole  # snippets omit harmless tags
-        assert "\u202e" not in whole
+            assert name in page_text
+        assert "<video src=x onerror=" in page_text and "& bold" in page_text  # snippets omit harmless tags
+        assert "\u202e" not in page_text
         assert await view.count("main img, main video, main script, main b b") == 0
         assert "broken" not in await view.run("document.title")
         hosts = {url.split("/")[2] for url in view._page.requested if url.startswith("http")}
@@ -557,9 +559,9 @@ async def test_hit_of_another_machine_shows_its_host_and_age(view: View) -> None
         await view.search("harvest")
         await view.until("document.querySelectorAll('.hit').length === 2")
         trails = "[...document.querySelectorAll('.trail')].map((each) => each.textContent).join('|')"
-        away, own = (await view.run(trails)).split("|")
+        away, local = (await view.run(trails)).split("|")
     assert re.fullmatch(r"news on <b>files-2, as of \d+ \w+ ago › Herons", away), away
-    assert own == ""
+    assert local == ""
 
 
 async def test_hits_without_query_words_are_called_similar_and_missing_words_are_named(
@@ -679,9 +681,9 @@ async def test_every_text_has_enough_contrast_in_light_and_dark_mode(view: View,
 
 
 def test_page_is_small_and_names_no_other_host() -> None:
-    whole = {name: app.content(name) for name in app.TYPES}
-    assert sum(map(len, whole.values())) < 150_000
-    for name, content in whole.items():
+    assets = {name: app.content(name) for name in app.TYPES}
+    assert sum(map(len, assets.values())) < 150_000
+    for name, content in assets.items():
         text = content.decode().replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text, name
         assert "https://" not in text, name
@@ -693,10 +695,10 @@ async def test_only_page_assets_are_served() -> None:
     listened = Listened(token=TOKEN)
     listened.door._app = Starlette(routes=[Route("/", app.asset), Route("/assets/{name}", app.asset)])
     for path, kind in (("/", "text/html"), ("/assets/page.js", "text/javascript")):
-        answer = await listened.get(path)
-        assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, kind)
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert "unsafe" not in answer.headers["content-security-policy"]
+        response = await listened.get(path)
+        assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, kind)
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "unsafe" not in response.headers["content-security-policy"]
     for path in ("/assets/", "/assets/page.py", "/assets/..%2fdoor.py", "/assets/../door.py"):
         assert (await listened.get(path)).status_code in (401, 404)
 
@@ -716,10 +718,10 @@ async def test_hit_opens_its_document_with_the_passage_highlighted(view: View) -
         )
         assert await view.text("#document-title") == "f0.md"
         for button in ("earlier", "earlier", "later", "later"):
-            shown = await view.run("document.getElementById('text').textContent.length")
+            length = await view.run("document.getElementById('text').textContent.length")
             if await view.run(f"!document.getElementById('{button}').hidden"):
                 await view.run(f"document.getElementById('{button}').click()")
-                await view.until(f"document.getElementById('text').textContent.length > {shown}")
+                await view.until(f"document.getElementById('text').textContent.length > {length}")
         assert await view.run("document.getElementById('text').textContent") == text
         await view.press("Escape")
         await view.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
@@ -734,13 +736,13 @@ async def test_gone_file_is_marked_and_has_no_links_to_open_it(view: View) -> No
     async with view.scene.answering(hits, "Grapes of old."):
         await view.search("grapes")
         await view.until("document.querySelectorAll('.hit').length == 2")
-        gone, present = await view.run(
+        marks, present = await view.run(
             "[...document.querySelectorAll('.hit')].map((hit) => [hit.innerText,"
             " hit.querySelectorAll('a[href^=\"file:\"]').length])"
         )
-        assert "the file is gone; its deletion is waiting for approval" in gone[0]
+        assert "the file is gone; its deletion is waiting for approval" in marks[0]
         assert "is gone" not in present[0]
-        assert (gone[1], present[1]) == (0, 1)
+        assert (marks[1], present[1]) == (0, 1)
         assert "11 of 12 documents would be deleted" in await view.text("#hits")
         await view.run("document.querySelector('.hit a.path').click()")
         await view.wait_for_text("Grapes of old.", "#text")
@@ -1159,10 +1161,10 @@ async def test_more_text_keeps_the_position_and_has_the_focus(view: View) -> Non
         await view.run("scrollTo(0, 0)")
         for name in ("earlier", "later"):
             before = await view.run(mark)
-            shown = await view.run("document.getElementById('text').textContent.length")
+            length = await view.run("document.getElementById('text').textContent.length")
             await view.run(f"document.getElementById('{name}').focus({{ preventScroll: true }})")
             await view.press("Enter")
-            await view.until(f"document.getElementById('text').textContent.length > {shown}")
+            await view.until(f"document.getElementById('text').textContent.length > {length}")
             assert abs(await view.run(mark) - before) <= 1
             assert await view.run("document.activeElement.closest('#text span') != null")
 
@@ -1201,9 +1203,9 @@ async def test_back_returns_to_the_link_that_was_followed(view: View) -> None:
         assert await view.run("scrollY") == top
     await view.open("#/files?mirror=docs")
     await view.until("document.activeElement.id == 'files-title'")
-    for shown in (200, 400):
-        await view.until(f"document.querySelectorAll('#files-list li').length == {shown}")
-        if shown == 200:
+    for count in (200, 400):
+        await view.until(f"document.querySelectorAll('#files-list li').length == {count}")
+        if count == 200:
             await view.run("document.getElementById('more-files').click()")
     await view.run("document.querySelector('#files-list li:nth-child(390) a').focus()")
     top, key = await view.run("[scrollY, document.activeElement.dataset.key]")
@@ -1512,9 +1514,9 @@ async def test_recent_changes_link_only_to_documents_that_exist(
 async def test_document_that_is_gone_says_so_in_its_view(view: View) -> None:
     await view.scene.mirrored(1)
     latin = os.fsdecode(b"caf\xe9.md")
-    for name, shown in (("missing.md", "missing.md"), (latin, printable(latin))):
+    for name, title in (("missing.md", "missing.md"), (latin, printable(latin))):
         await view.open(f"#/document?mirror=docs&key={cursor(name)}")
-        await view.until(f"document.getElementById('document-title').innerText == {json.dumps(shown)}")
+        await view.until(f"document.getElementById('document-title').innerText == {json.dumps(title)}")
         assert "docs has no such file" in await view.text("#document")
         assert await view.run("document.getElementById('text').hidden")
     view._page.messages.clear()  # the browser logs the status 404

@@ -24,15 +24,15 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with serve(Listened().door) as (_, one):
-        yield one
+    with serve(Listened().door) as (_, free_port):
+        yield free_port
 
 
 def test_server_answers_once_and_closes(port: int) -> None:
-    answer = send_raw(port, GET + GET)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b"server:" not in answer.lower()
+    received = send_raw(port, GET + GET)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert b"server:" not in received.lower()
 
 
 def test_endless_request_head_is_refused(port: int) -> None:
@@ -111,5 +111,5 @@ def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> No
         with socket.create_connection(("127.0.0.1", port)):
             thread.stop()
         assert not thread.is_alive
-    for again in bind_sockets("127.0.0.1", port):
-        again.close()
+    for bound in bind_sockets("127.0.0.1", port):
+        bound.close()

@@ -51,9 +51,9 @@ class WatchedMirrors:
         for number in news or (self.number,):
             self.number = number
             waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                if not one.done():
-                    one.set_result(None)
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
             await let_tasks_run()
 
     def join(self) -> OpenPage:
@@ -195,16 +195,16 @@ async def test_every_stream_ends_with_the_listener() -> None:
 async def test_edits_appear_on_a_real_connection_and_the_stream_ends_with_the_listener(
     tmp_path: Path,
 ) -> None:
-    one = scene(tmp_path)
-    async with one.open(), httpx.AsyncClient(timeout=60) as client:
-        with serve(one.app, one.listener_app.hub.end) as (thread, port):
-            async with client.stream("GET", f"http://127.0.0.1:{port}/api/events") as answer:
-                assert answer.headers["content-type"] == "text/event-stream"
-                assert "x-kbsync-word" in answer.headers
-                lines = answer.aiter_lines()
+    world = scene(tmp_path)
+    async with world.open(), httpx.AsyncClient(timeout=60) as client:
+        with serve(world.app, world.listener_app.hub.end) as (thread, port):
+            async with client.stream("GET", f"http://127.0.0.1:{port}/api/events") as response:
+                assert response.headers["content-type"] == "text/event-stream"
+                assert "x-kbsync-word" in response.headers
+                lines = response.aiter_lines()
                 assert await anext(lines) == "event: frame"
-                one.world.write("seen.md", "text")
-                await run_once(one.runs["docs"])
+                world.world.write("seen.md", "text")
+                await run_once(world.runs["docs"])
                 async for line in lines:
                     if "seen.md" in line:
                         break
