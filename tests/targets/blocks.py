@@ -12,7 +12,7 @@ from kbsync.config.target import RemoteTargetConfig, VectorizationConfig
 from kbsync.contract.target import TargetContext
 
 NOWHERE = Path(os.devnull)
-WAITING = {one.name for one in fields(VectorizationConfig)}
+WAITING = {field.name for field in fields(VectorizationConfig)}
 SECRETS = ("api_key", "proxy", "callback_authorization")
 
 Block = TypeVar("Block", bound=RemoteTargetConfig)

@@ -14,10 +14,10 @@ from kbsync_standin.faults import Fault
 
 
 async def test_only_an_explicit_not_found_makes_a_document_missing(served_world: Any) -> None:
-    [one] = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "alpha"))
     served_world.server.faults.add(Fault("error", "detail", args={"code": "invalid_param"}))
-    assert (await served_world.target.status([one]))[one].state is DocState.UNKNOWN
-    assert (await served_world.target.status([one]))[one].state is DocState.READY
+    assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.UNKNOWN
+    assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.READY
 
 
 async def test_empty_list_contradicting_the_base_count_is_not_believed(served_world: Any) -> None:
@@ -30,10 +30,10 @@ async def test_empty_list_contradicting_the_base_count_is_not_believed(served_wo
 @pytest.mark.parametrize("body", [{}, [], {"message": "ok"}, 200], ids=str)
 async def test_only_difys_own_response_confirms_a_deletion(served_world: Any, body: Any) -> None:
     """Others, such as a gateway, may answer 200, too (promise 10)."""
-    [one] = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "alpha"))
     args = {"status": 200, "body": json.dumps(body)}
     served_world.server.faults.add(Fault("status", "delete", effect=False, args=args))
-    assert isinstance((await served_world.target.delete([one]))[one], Unavailable)
+    assert isinstance((await served_world.target.delete([remote_id]))[remote_id], Unavailable)
     for deleted in ("204", "number", "object"):
         served_world.app.set_behaviour({"deleted": deleted})
         [other] = await served_world.make_ready(served_world.document(f"{deleted}.md", "beta"))
@@ -126,8 +126,8 @@ async def test_base_of_another_kind_accepts_no_documents(
 
 @pytest.mark.parametrize("files_url", ["broken", "untold"])
 async def test_invalid_address_proves_no_bytes(served_world: Any, files_url: str) -> None:
-    [one] = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "alpha"))
     served_world.app.set_behaviour({"files_url": files_url})
     served_world.server.requests.clear()
-    assert await served_world.target.digest(one) is None
+    assert await served_world.target.digest(remote_id) is None
     assert dict(served_world.server.requests.by_op) == {"file": 1}

@@ -112,9 +112,9 @@ async def test_document_deleted_meanwhile_breaks_no_metadata_request(served_worl
 async def test_field_created_meanwhile_by_another_mirror_is_used(served_world: Any) -> None:
     await served_world.target.base()
     base = served_world.app.bases[HOME_ID]
-    made = served_world.app.make_field(base, "path", "string")
+    field = served_world.app.make_field(base, "path", "string")
     await served_world.make_ready(served_world.document("a.md", TAGGED))
-    assert base.fields["path"] == (made["id"], "string")
+    assert base.fields["path"] == (field["id"], "string")
     assert stored_metadata(served_world) == [{"path": "a.md", "tags": "red, green"}]
 
 
@@ -125,11 +125,11 @@ async def test_field_of_another_type_is_left_alone(served_world: Any) -> None:
 
 
 async def test_metadata_added_by_a_person_stays(served_world: Any) -> None:
-    [one] = [
+    [remote_id] = [
         done.remote_id for done in await served_world.target.put([served_world.document("a.md", "alpha")])
     ]
-    served_world.app.documents[one].metadata = {"owner": "Ann"}
-    await served_world.target.status([one])
+    served_world.app.documents[remote_id].metadata = {"owner": "Ann"}
+    await served_world.target.status([remote_id])
     assert stored_metadata(served_world) == [{"owner": "Ann", "path": "a.md"}]
 
 
@@ -142,8 +142,8 @@ async def test_version_without_metadata_is_not_asked(served_world: Any) -> None:
 
 async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: Any) -> None:
     sent = [f"id-{number}" for number in range(MAX_WAITING_DOCUMENTS + 5)]
-    for one in sent:
-        served_world.target._keep_metadata(one, served_world.document("a.md", "alpha"))
+    for remote_id in sent:
+        served_world.target._keep_metadata(remote_id, served_world.document("a.md", "alpha"))
     served_world.server.faults.add(Fault("error", "describe", effect=False))
     await served_world.target.base()
     waiting = served_world.target._metadata

@@ -107,15 +107,15 @@ class ExampleService:
     def _row(self, key: str, stored: Stored) -> dict[str, Any]:
         state = stored.state(self.now)
         reason = {"reason": "no text could be made of it"} if state == "failed" else {}
-        seen = {"size": len(stored.content), "created": stored.created, "state": state, "mark": stored.mark}
-        return {"id": key, **seen, **reason}
+        facts = {"size": len(stored.content), "created": stored.created, "state": state, "mark": stored.mark}
+        return {"id": key, **facts, **reason}
 
     def _search(self, query: str, limit: int) -> list[dict[str, Any]]:
         words = set(re.findall(r"\w+", query.lower()))
         texts = {
-            key: one.content.decode("utf-8", "replace")
-            for key, one in self._documents.items()
-            if one.state(self.now) == "ready"
+            key: document.content.decode("utf-8", "replace")
+            for key, document in self._documents.items()
+            if document.state(self.now) == "ready"
         }
         shares = {key: len(words & set(re.findall(r"\w+", text.lower()))) for key, text in texts.items()}
         best = sorted((key for key in texts if shares[key]), key=lambda key: -shares[key])[:limit]

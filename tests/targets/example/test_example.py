@@ -117,5 +117,5 @@ def test_registry_opens_the_configured_target(registered: None, tmp_path: Path) 
 
 
 def test_docs_tables_can_include_a_column_for_it(registered: None) -> None:
-    with abilities.targets() as known:
-        assert isinstance(known["example"], ExampleTarget)
+    with abilities.targets() as instances:
+        assert isinstance(instances["example"], ExampleTarget)

@@ -202,7 +202,7 @@ async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: Gp
     await world.once()
     world.clock.now += 10_000.0
     findings = await world.verify()
-    assert [one.path for one in findings.duplicate] == ["f0.md"]
+    assert [finding.path for finding in findings.duplicate] == ["f0.md"]
     world.post_request("repair", **repair_request(findings))
     await world.ends_equal()
     assert len(world.documents()) == 1

@@ -32,7 +32,7 @@ async def test_concurrent_change_by_another_client_does_not_complete_ours(
     served_world: ServedGptbots,
 ) -> None:
     """Other clients' updates move `update_time`, too, so a time from before them proves nothing."""
-    mine, theirs = served_world.target, await served_world.open()
+    ours, theirs = served_world.target, await served_world.open()
     first, second = await served_world.make_ready(
         served_world.document("a.md", "kestrel one"), served_world.document("b.md", "kestrel two")
     )
@@ -45,7 +45,7 @@ async def test_concurrent_change_by_another_client_does_not_complete_ours(
     await served_world.pass_time(100)
     await served_world.put(served_world.document("b.md", "merlin", replaces=second))
     await served_world.pass_time(1)
-    assert (await mine.status([second]))[second].state is DocState.INDEXING
+    assert (await ours.status([second]))[second].state is DocState.INDEXING
     await served_world.until(DocState.READY, second)
     assert await served_world.find("merlin") == {second}
     await theirs.aclose()
@@ -105,11 +105,11 @@ async def test_change_among_many_documents_reads_a_few_list_pages(
     started_at = world.clock.now
     await world.mirrored({"f3.md": "changed"})
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    looks = world.request_count("status") if switches else 0
-    assert 1 <= world.request_count("list") <= BESIDES + 1 + looks
+    polls = world.request_count("status") if switches else 0
+    assert 1 <= world.request_count("list") <= BESIDES + 1 + polls
     if switches:
         assert world.clock.now - started_at >= 20
-        assert looks >= 3
+        assert polls >= 3
 
 
 async def test_list_position_of_a_document_is_remembered_when_the_list_is_unordered(
@@ -141,16 +141,16 @@ async def test_documents_that_moved_to_other_pages_are_found(
     ids = await served_world.fill(40)
     for turn in range(3):
         for number in range(70):
-            made = served_world.app.put_foreign({"name": f"theirs{turn}-{number}.md", "text": "something"})
+            created = served_world.app.put_foreign({"name": f"theirs{turn}-{number}.md", "text": "something"})
             if number % 3 == 0:
-                served_world.app.put_foreign({"delete": made["id"]})
+                served_world.app.put_foreign({"delete": created["id"]})
         for index in (0, 17, 39):
             document = served_world.document(f"page{index}.md", f"turn {turn}", replaces=ids[index])
             [accepted] = await served_world.bring(document)
             assert accepted.remote_id == ids[index]
         await served_world.pass_time(10)
     assert isinstance(served_world.target, GptbotsTarget)
-    texts = {one["id"]: one["serving"] for one in served_world.app.snapshot()["documents"]}
+    texts = {row["id"]: row["serving"] for row in served_world.app.snapshot()["documents"]}
     assert len({texts[ids[index]] for index in (0, 17, 39)}) == 1
 
 

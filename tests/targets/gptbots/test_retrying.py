@@ -14,9 +14,9 @@ from tests.targets.gptbots.test_life import ids_by_path
 async def retry(world: GptbotsWorld) -> int | None:
     """Request a retry, which the service finishes some time later."""
     async with world.client() as target:
-        taken = await account_of(target).bases.retry_all()
+        retried = await account_of(target).bases.retry_all()
     world.clock.now += 30
-    return int(taken)
+    return int(retried)
 
 
 @enumerated()

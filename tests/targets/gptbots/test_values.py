@@ -130,9 +130,11 @@ def test_whole_names_match_first_and_no_id_matches_twice(
     names = ("notes.md", "notes.md.txt", "notes.txt")
     rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in ids_by_name.items()]
     outcomes = outcomes_of(results(doc=rows), [item(name, position) for position, name in enumerate(names)])
-    for position, wanted in enumerate(expected):
+    for position, expected_id in enumerate(expected):
         is_right = (
-            outcomes[position] == Accepted(wanted) if wanted else isinstance(outcomes[position], Unsure)
+            outcomes[position] == Accepted(expected_id)
+            if expected_id
+            else isinstance(outcomes[position], Unsure)
         )
         assert is_right, outcomes[position]
 

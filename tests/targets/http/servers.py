@@ -122,12 +122,12 @@ async def answering(
     *answers: bytes, keep: bool = True, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[ScriptedServer]:
     """Run a server that sends these responses in order, one for each request; the last one repeats."""
-    left = list(answers)
+    remaining = list(answers)
 
     async def script(reader: Reader, writer: Writer) -> None:
         while True:
             server.requests.append(await read_request(reader))
-            writer.write(left.pop(0) if len(left) > 1 else left[0])
+            writer.write(remaining.pop(0) if len(remaining) > 1 else remaining[0])
             await writer.drain()
             if not keep:
                 return

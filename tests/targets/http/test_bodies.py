@@ -55,7 +55,7 @@ MIB = 1024 * 1024
 
 class Chunks(httpx.AsyncByteStream):
     def __init__(self, content: bytes, size: int = 65536) -> None:
-        self._chunks = [content[at : at + size] for at in range(0, len(content), size)]
+        self._chunks = [content[start : start + size] for start in range(0, len(content), size)]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
@@ -144,14 +144,14 @@ def test_long_line_takes_linear_time() -> None:
     """Passages come as one line of hundreds of kilobytes, in the loop that serves all other work."""
     content = f"data: {'知识库' * 150_000}\r\n\r\n".encode()
     started_at = time.process_time()
-    [event] = read(*(content[at : at + CHUNK] for at in range(0, len(content), CHUNK)))
+    [event] = read(*(content[start : start + CHUNK] for start in range(0, len(content), CHUNK)))
     assert len(event.data) == 450_000
     assert time.process_time() - started_at < 3
 
 
 @pytest.mark.parametrize("left_out", [1, 2])
 def test_last_event_needs_no_blank_line(left_out: int) -> None:
-    assert [one.data for one in read(b"data: a\n\ndata: b\n\n"[:-left_out])] == ["a", "b"]
+    assert [event.data for event in read(b"data: a\n\ndata: b\n\n"[:-left_out])] == ["a", "b"]
 
 
 def test_data_lines_are_joined_and_other_fields_are_kept() -> None:
@@ -161,9 +161,9 @@ def test_data_lines_are_joined_and_other_fields_are_kept() -> None:
 
 
 def test_quotes_are_part_of_the_text_in_unquoted_streams() -> None:
-    assert [one.data for one in read(b'event: add\ndata: "no"\n\n')] == ['"no"']
-    assert [one.data for one in read(b'event: "add"\ndata: "a \\"b\\"\\n"\n\n')] == ['a "b"\n']
-    assert [one.data for one in read(b'event: "add"\ndata: "a "b""\n\n')] == ['a "b"']
+    assert [event.data for event in read(b'event: add\ndata: "no"\n\n')] == ['"no"']
+    assert [event.data for event in read(b'event: "add"\ndata: "a \\"b\\"\\n"\n\n')] == ['a "b"\n']
+    assert [event.data for event in read(b'event: "add"\ndata: "a "b""\n\n')] == ['a "b"']
 
 
 def test_comments_alone_are_no_event() -> None:
@@ -171,7 +171,7 @@ def test_comments_alone_are_no_event() -> None:
 
 
 def test_invalid_bytes_affect_only_themselves() -> None:
-    assert [one.data for one in read(b"data: a\xff\xfeb\n\n", b"data: c\xe7")] == [
+    assert [event.data for event in read(b"data: a\xff\xfeb\n\n", b"data: c\xe7")] == [
         "a\ufffd\ufffdb",
         "c\ufffd",
     ]

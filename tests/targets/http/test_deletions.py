@@ -17,7 +17,7 @@ async def test_cancelling_the_first_deletion_does_not_stop_the_others() -> None:
         await may_end.wait()
         return dict.fromkeys(ids)
 
-    first, second = (asyncio.ensure_future(deletions.delete([each], remove)) for each in "ab")
+    first, second = (asyncio.ensure_future(deletions.delete([remote_id], remove)) for remote_id in "ab")
     await let_tasks_run()
     first.cancel()
     with suppress(asyncio.CancelledError):

@@ -80,12 +80,14 @@ async def test_cancellation_at_any_moment_leaves_slots_connections_and_files_usa
 
 def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTransport:
     """Refuse this many requests with a rate limit, then accept all."""
-    left = times
+    remaining = times
 
     def respond(_request: httpx.Request) -> httpx.Response:
-        nonlocal left
-        left -= 1
-        return httpx.Response(status if left >= 0 else 200, json={"code": code if left >= 0 else 200})
+        nonlocal remaining
+        remaining -= 1
+        return httpx.Response(
+            status if remaining >= 0 else 200, json={"code": code if remaining >= 0 else 200}
+        )
 
     return httpx.MockTransport(respond)
 
@@ -272,8 +274,8 @@ async def test_background_upload_waits_before_its_file_is_read() -> None:
         paces.append(0.0)
 
     async with answering(response_bytes()) as server, client("http://kb") as http:
-        for one, waits in ((http, 0), (http.with_pace(pace), 1)):
-            await one.digest_at(server.url, limit=100)
+        for sender, waits in ((http, 0), (http.with_pace(pace), 1)):
+            await sender.digest_at(server.url, limit=100)
             assert len(paces) == waits
 
 
@@ -401,11 +403,11 @@ async def test_interactive_command_starts_immediately(clock: Clock) -> None:
 
 async def test_retry_after_is_respected_by_all_users_of_the_account(clock: Clock) -> None:
     account = Account(clock)
-    one, other = (Gate(8, 0, clock, clock.sleep, account=account) for _ in range(2))
-    one.slow_down(await one.enter(), 7.0)
-    await other.enter()
+    first, second = (Gate(8, 0, clock, clock.sleep, account=account) for _ in range(2))
+    first.slow_down(await first.enter(), 7.0)
+    await second.enter()
     assert clock.slept == pytest.approx([7.0])
-    assert (one.limit, other.limit) == (4, 8)
+    assert (first.limit, second.limit) == (4, 8)
 
 
 # ---- the breaker alone
@@ -493,11 +495,11 @@ async def hanging(_request: httpx.Request) -> httpx.Response:
 
 
 async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
-    asked = 0
+    request_count = 0
 
     async def hang(request: httpx.Request) -> httpx.Response:
-        nonlocal asked
-        asked += 1
+        nonlocal request_count
+        request_count += 1
         return await hanging(request)
 
     async with client("http://kb", transport=httpx.MockTransport(hang), steady=Clock(1000.0)) as http:
@@ -507,7 +509,7 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
                 async with http.time_limit("search", 0.1):
                     await http.request("search", "POST", "/search", json={})
             reasons.append(caught.value.reason)
-    assert asked == 5
+    assert request_count == 5
     assert reasons[:5] == ["search: kb did not answer within 0.1 s"] * 5
     assert all("retrying in" in reason for reason in reasons[5:])
 
@@ -604,7 +606,7 @@ async def test_refused_stream_is_not_counted_as_a_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "counted"),
+    ("response", "counted"),
     [
         (httpx.Response(200, content=b"data: a\n\n"), "ok"),
         (httpx.Response(200, json={}), "ok"),
@@ -614,11 +616,11 @@ async def test_refused_stream_is_not_counted_as_a_request() -> None:
     ],
     ids=repr,
 )
-async def test_stream_is_counted_with_its_outcome(answer: httpx.Response | Exception, counted: str) -> None:
+async def test_stream_is_counted_with_its_outcome(response: httpx.Response | Exception, counted: str) -> None:
     def play(_request: httpx.Request) -> httpx.Response:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     async with client("http://kb", transport=httpx.MockTransport(play)) as http:
         with suppress(TargetError):

@@ -65,8 +65,8 @@ def test_html_page_says_nothing_about_a_key(status: int) -> None:
 
 @pytest.mark.parametrize("page", ["<html><title>Sign in</title>", "\n<!DOCTYPE html><title>Sign in</title>"])
 async def test_html_page_may_begin_with_a_byte_order_mark(page: str) -> None:
-    answer = httpx.Response(401, content=page.encode("utf-8-sig"))
-    async with client("http://kb", transport=httpx.MockTransport(lambda _: answer)) as http:
+    response = httpx.Response(401, content=page.encode("utf-8-sig"))
+    async with client("http://kb", transport=httpx.MockTransport(lambda _: response)) as http:
         with pytest.raises(Unavailable, match="answered 401: a web page, Sign in"):
             await http.request("list", "GET", "/")
 

@@ -214,8 +214,8 @@ async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(w
 
 def seeming(world: LightragWorld) -> list[str | None]:
     """Return paths whose document serves according to the state, but doesn't exist."""
-    there = {document["sent_name"] for document in world.documents()}
-    return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
+    stored_names = {document["sent_name"] for document in world.documents()}
+    return [row.path for row in world.rows(*SERVING) if row.remote_id not in stored_names]
 
 
 @long
@@ -302,15 +302,15 @@ async def test_upload_under_an_existing_name_is_that_document(served_world: Serv
 async def test_foreign_document_id_is_used_when_not_derived_from_its_name(
     served_world: ServedLightrag,
 ) -> None:
-    one = served_world.app.documents
-    made = served_world.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
-    other = f"doc-{'0' * 32}"
-    one[other] = one.pop(made)
-    one[other].id = other
+    documents = served_world.app.documents
+    old_id = served_world.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
+    new_id = f"doc-{'0' * 32}"
+    documents[new_id] = documents.pop(old_id)
+    documents[new_id].id = new_id
     [row] = await served_world.rows()
-    assert (row.remote_id, row.name) == (other, "theirs.md")
-    assert document_id(other) == other
-    assert (await served_world.target.status([other]))[other].state is DocState.READY
+    assert (row.remote_id, row.name) == (new_id, "theirs.md")
+    assert document_id(new_id) == new_id
+    assert (await served_world.target.status([new_id]))[new_id].state is DocState.READY
 
 
 async def test_one_letter_search_finds_nothing_without_a_request(served_world: ServedLightrag) -> None:

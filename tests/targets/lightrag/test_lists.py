@@ -11,7 +11,7 @@ MANY = 450
 
 def stored(served: ServedLightrag, stem: str, number: int, *, fault: str = "") -> list[str]:
     """Store new documents at the server and return their ids."""
-    names = [f"{stem}{each}~aaaaaaaa.md" for each in range(number)]
+    names = [f"{stem}{index}~aaaaaaaa.md" for index in range(number)]
     for name in names:
         served.app.store(name, name.encode(), fault)
     return names
@@ -45,8 +45,8 @@ async def test_whole_list_is_rarely_read_for_missing_documents(served_world: Ser
     stored(served_world, "old", MANY)
     await served_world.pass_time(100)
     missing = ["none~aaaaaaaa.md"]
-    whole = -(-MANY // 100)
-    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + whole)
+    page_count = -(-MANY // 100)
+    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + page_count)
     assert await looked(served_world, missing) == ({DocState.UNKNOWN}, 3)
-    await served_world.pass_time(whole)
-    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + whole)
+    await served_world.pass_time(page_count)
+    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + page_count)

@@ -112,4 +112,4 @@ def test_name_style_must_prove_the_content_and_leave_room_for_a_path(
     tmp_path: Path, settings: str, key: str
 ) -> None:
     errors = problems(tmp_path, with_settings(f"{settings}\ntarget: {{type: lightrag, api_key: k}}"))
-    assert [one.key for one in errors] == ([key] if key else [])
+    assert [error.key for error in errors] == ([key] if key else [])

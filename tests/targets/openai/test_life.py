@@ -183,12 +183,12 @@ async def test_rename_copies_no_mark_of_another_file(world: OpenaiWorld) -> None
 @long
 async def test_search_among_some_documents_is_filtered_by_the_service(world: OpenaiWorld) -> None:
     await world.mirrored(60)
-    [wanted] = [document["id"] for document in world.documents() if world.path_of(document) == "f7.md"]
+    [remote_id] = [document["id"] for document in world.documents() if world.path_of(document) == "f7.md"]
     world.play("nothing-found", op="search")
     async with world.client() as target:
         assert list(await target.search(Query("text"))) == []
-        hits = await target.search(Query("text", among=(wanted,)))
-    assert [hit.remote_id for hit in hits] == [wanted]
+        hits = await target.search(Query("text", among=(remote_id,)))
+    assert [hit.remote_id for hit in hits] == [remote_id]
 
 
 @long
@@ -252,8 +252,8 @@ async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(o
     await ogx.mirrored({"a.md": "one and the same text", "other.md": "another"})
     await delete(ogx, "a.md")
     assert await search(ogx, "same") == {"theirs.md"}
-    [one] = [document for document in ogx.documents() if document["name"] == "theirs.md"]
-    assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
+    [foreign] = [document for document in ogx.documents() if document["name"] == "theirs.md"]
+    assert (foreign["id"], foreign["attributes"]) == (theirs, {"team": "support"})
 
 
 @long

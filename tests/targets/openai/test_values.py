@@ -79,8 +79,11 @@ def test_file_is_recognized_by_name_also_where_names_are_rewritten(path: str) ->
     document = outgoing(path)
     name = names.name(document)
     assert name.endswith(".md") and len(name.encode()) < 255
-    for shown in (name, "".join(one if one.isascii() and one != "~" else "_" for one in name)):
-        row = Fields(filename=shown, bytes=5)
+    for display_name in (
+        name,
+        "".join(letter if letter.isascii() and letter != "~" else "_" for letter in name),
+    ):
+        row = Fields(filename=display_name, bytes=5)
         assert names.is_ours(row) and names.is_of(document, row)
         assert not names.is_ours(Fields(row, bytes=6))
         assert not FileNames("vs_1", "b-").is_ours(row)

@@ -30,8 +30,8 @@ async def explained(world: OpenWebuiWorld, path: str) -> str:
     """Return the output of `kbsync explain`."""
     with state_of(world) as state:
 
-        async def read(look: Callable[[Tx], PathExplanation]) -> PathExplanation:
-            return state.read(look)
+        async def read(work: Callable[[Tx], PathExplanation]) -> PathExplanation:
+            return state.read(work)
 
         async with world.client(read_only=True) as target:
             return (await explain_path(world.settings, target, read, world.clock, path)).answer
@@ -320,13 +320,13 @@ async def test_text_too_large_for_a_response_affects_only_its_document(world: Op
         outcomes = await target.put([outgoing("large.md", large), outgoing("small.md", "herons")])
         ids = [outcome.remote_id for outcome in outcomes]
         waiting = await target.status(ids)
-        assert {one.state for one in waiting.values()} == {DocState.INDEXING}
+        assert {status.state for status in waiting.values()} == {DocState.INDEXING}
         assert {row.remote_id for row in [row async for row in target.list()]} == set(ids)
         world.clock.now += 10
         [copy] = await target.put([outgoing("copy.md", large)])
         world.clock.now += 10
         status_report = await target.status([*ids, copy.remote_id])
-        assert [status_report[one].state for one in (*ids, copy.remote_id)] == [
+        assert [status_report[remote_id].state for remote_id in (*ids, copy.remote_id)] == [
             DocState.READY,
             DocState.READY,
             DocState.UNKNOWN,
@@ -525,13 +525,13 @@ async def test_malformed_second_response_confirms_no_empty_list(
 async def test_polling_a_thousand_pending_documents_takes_a_few_requests(world: OpenWebuiWorld) -> None:
     world.turn(vectorize=(50.0, 60.0))
     ids = [
-        world.app.store(f"{one}.md", b"text %d" % one, "text/plain", {"knowledge_id": HOME_ID}).id
-        for one in range(1000)
+        world.app.store(f"{number}.md", b"text %d" % number, "text/plain", {"knowledge_id": HOME_ID}).id
+        for number in range(1000)
     ]
     async with world.client() as target:
-        assert {one.state for one in (await target.status(ids)).values()} == {DocState.INDEXING}
+        assert {status.state for status in (await target.status(ids)).values()} == {DocState.INDEXING}
         assert world.request_count() <= 5
         world.clock.now += 100
         world.server.requests.clear()
-        assert {one.state for one in (await target.status(ids)).values()} == {DocState.READY}
+        assert {status.state for status in (await target.status(ids)).values()} == {DocState.READY}
         assert world.request_count() <= 1 + 4 + 10

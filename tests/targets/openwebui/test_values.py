@@ -31,8 +31,12 @@ def row(path: str, folder: str | None = "", name: str = "", **fields: Any) -> di
     sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
     location = {} if folder is None else {"directory_path": folder}
     meta = {"size": 3, "file_hash": DIGEST, "data": sent}
-    own = {"id": "f1", "filename": name or shapes.safe(path.rpartition("/")[2]), "created_at": 1_795_154_829}
-    return {**own, "meta": meta, **location, **fields}
+    base_fields = {
+        "id": "f1",
+        "filename": name or shapes.safe(path.rpartition("/")[2]),
+        "created_at": 1_795_154_829,
+    }
+    return {**base_fields, "meta": meta, **location, **fields}
 
 
 PATHS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
@@ -110,7 +114,7 @@ def test_malformed_list_is_not_read_as_an_empty_one(body: Any) -> None:
 def test_matches_need_three_lists_of_equal_length() -> None:
     facts = [{"file_id": "f1"}, {"name": "a stranger's"}]
     body = {"documents": [["one", "two"]], "metadatas": [facts], "distances": [[0.8, 0.2]]}
-    assert [(one, passage.text) for one, passage in shapes.matches_of(body) or ()] == [("f1", "one")]
+    assert [(file_id, passage.text) for file_id, passage in shapes.matches_of(body) or ()] == [("f1", "one")]
     assert shapes.matches_of({**body, "distances": [[0.8]]}) is None
     assert shapes.matches_of({"documents": [[]], "metadatas": [[]], "distances": [[]]}) == ()
 

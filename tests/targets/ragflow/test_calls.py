@@ -24,17 +24,17 @@ async def unbegun(served: Any) -> str:
 
 @long
 async def test_parsing_is_requested_again_after_a_while_and_not_at_every_poll(served_world: Any) -> None:
-    one = await unbegun(served_world)
+    remote_id = await unbegun(served_world)
     for _ in range(12):
-        await served_world.target.status([one])
+        await served_world.target.status([remote_id])
         served_world.server.advance(1)
     assert served_world.server.requests.by_op["parse"] == 1
     served_world.server.advance(5)
     served_world.server.faults.clear()
-    await served_world.target.status([one])
+    await served_world.target.status([remote_id])
     assert served_world.server.requests.by_op["parse"] == 2
     served_world.server.advance(5)
-    assert (await served_world.target.status([one]))[one].state is DocState.READY
+    assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.READY
 
 
 async def test_only_the_document_that_cannot_be_parsed_is_blamed_for_the_request(served_world: Any) -> None:
@@ -45,29 +45,29 @@ async def test_only_the_document_that_cannot_be_parsed_is_blamed_for_the_request
     served_world.server.faults.clear()
     served_world.server.faults.add(Fault("code", "parse", "*beta*", times=0, args={"message": "no parser"}))
     states = await served_world.target.status(ids)
-    assert [states[one].state is DocState.FAILED for one in ids] == [False, True, False]
+    assert [states[remote_id].state is DocState.FAILED for remote_id in ids] == [False, True, False]
     assert "no parser" in states[ids[1]].reason
 
 
 async def test_read_only_command_starts_no_work(served_world: Any) -> None:
-    one = await unbegun(served_world)
+    remote_id = await unbegun(served_world)
     await served_world.target.aclose()
     served_world.server.faults.clear()
     served_world.read_only = True
     served_world.target = await served_world.open()
-    assert (await served_world.target.status([one]))[one].state is DocState.INDEXING
+    assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.INDEXING
     assert served_world.server.requests.by_op["parse"] == 0
 
 
 async def test_gateway_without_the_call_blames_no_document(served_world: Any) -> None:
-    one = await unbegun(served_world)
+    remote_id = await unbegun(served_world)
     served_world.server.faults.clear()
     served_world.server.faults.add(Fault("status", "parse", effect=False, args={"status": 404}))
-    assert (await served_world.target.status([one]))[one].state is DocState.INDEXING
+    assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.INDEXING
     served_world.server.advance(20)
-    await served_world.target.status([one])
+    await served_world.target.status([remote_id])
     served_world.server.advance(5)
-    assert (await served_world.target.status([one]))[one].state is DocState.READY
+    assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.READY
 
 
 async def test_upload_answered_as_if_the_call_were_missing_blocks_no_other_document(

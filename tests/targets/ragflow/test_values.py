@@ -92,10 +92,10 @@ def test_list_page_is_validated_by_the_servers_count() -> None:
 
 
 def test_upload_response_names_exactly_one_document() -> None:
-    one = {"id": "d1", "name": "a(1).md"}
-    stored = stored_of({"code": 0, "data": [one]})
+    document = {"id": "d1", "name": "a(1).md"}
+    stored = stored_of({"code": 0, "data": [document]})
     assert stored is not None and (stored.id, stored.name) == ("d1", "a(1).md")
-    for data in ([], [one, one], [{"name": "a.md"}], None):
+    for data in ([], [document, document], [{"name": "a.md"}], None):
         assert stored_of({"code": 0, "data": data}) is None
 
 
@@ -115,12 +115,12 @@ def test_only_pdf_passages_have_a_page() -> None:
 
 
 def test_datasets_are_read_only_from_a_list() -> None:
-    one = {"id": "b1", "name": "n", "description": None, "document_count": 3, "chunk_method": "qa"}
-    page = bases_of({"code": 0, "data": [one, {"name": "without an id"}, None]})
+    dataset = {"id": "b1", "name": "n", "description": None, "document_count": 3, "chunk_method": "qa"}
+    page = bases_of({"code": 0, "data": [dataset, {"name": "without an id"}, None]})
     assert page is not None
     [card] = page.rows
     assert (card.id, card.documents, card.settings) == ("b1", 3, {"chunk_method": "qa"})
-    for data in (one, None, {}):
+    for data in (dataset, None, {}):
         assert bases_of({"code": 0, "data": data}) is None
 
 
@@ -147,22 +147,22 @@ def test_passages_are_cited_by_their_position_in_the_answer() -> None:
     ]
     sources = sources_of(Piece("", "stop", message={"reference": chunks}))
     assert sources.marks == {"b": ["ID:0", "ID:4"], "a": ["ID:2"]}
-    found = {
+    passages = {
         hit.remote_id: [(passage.text, passage.page) for passage in hit.passages]
         for hit in sources.hits or ()
     }
-    assert found == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
+    assert passages == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
     assert sources_of(Piece("", "stop", message={"reference": {}})).hits is None
     assert sources_of(Piece("", "stop", message={"reference": []})).hits == ()
 
 
 def test_model_error_arrives_as_answer_text() -> None:
     assert list(texts_of(Piece("<think>hm</think>Nine."))) == ["Nine."]
-    said = []
+    texts = []
     with pytest.raises(Unavailable, match="RATE_LIMIT - too many"):
         for text in texts_of(Piece("The office op**ERROR**: RATE_LIMIT - too\nmany")):
-            said.append(text)
-    assert said == ["The office op"]
+            texts.append(text)
+    assert texts == ["The office op"]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def items(texts: list[str]) -> list[EmbeddingItem]:
 
 def assert_made(vectors: Sequence[Any], texts: list[str], dimensions: int = 64) -> None:
     """Assert that each vector belongs to its text and has length 1."""
-    wanted = np.array([vector_of(text, dimensions) for text in texts], np.float32)
-    np.testing.assert_allclose(np.stack(vectors), wanted, atol=1e-6)
+    expected = np.array([vector_of(text, dimensions) for text in texts], np.float32)
+    np.testing.assert_allclose(np.stack(vectors), expected, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
 
 
@@ -327,9 +327,9 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     ("openai", "refused", {"param": "model"}, MISSING, THIS, 1),
     ("openai", "refused", {"param": "dimensions"}, MISSING, THIS, 1),
     ("newapi", "refused", {"code": "model_not_found", "status": 503}, MISSING, THIS, 1),
-    *((each, "refused", {"status": 400}, MISSING, "refuses every text: ", 3) for each in DIALECTS),
-    *((each, "refused", {"status": 422}, MISSING, "embedding.dimensions", 3) for each in DIALECTS),
-    *((each, "not-found", {}, MISSING, "embedding.model", 2) for each in DIALECTS),
+    *((dialect, "refused", {"status": 400}, MISSING, "refuses every text: ", 3) for dialect in DIALECTS),
+    *((dialect, "refused", {"status": 422}, MISSING, "embedding.dimensions", 3) for dialect in DIALECTS),
+    *((dialect, "not-found", {}, MISSING, "embedding.model", 2) for dialect in DIALECTS),
     ("openai", "not-found", {}, MISSING, "the URL before /embeddings", 2),
     ("tei", "bad-item", {"word": "", "status": 424, "message": WRONG_MODEL}, MISSING, WRONG_MODEL, 2),
     ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),

@@ -37,15 +37,15 @@ async def test_configured_certificate_authority_is_trusted(tmp_path: Path) -> No
 async def test_embedding_and_ranking_use_the_configured_proxy() -> None:
     lines: list[str] = []
     async with serving(proxying(VECTORS, lines, [])) as proxy:
-        way = Secret(f"http://127.0.0.1:{proxy.port}")
+        proxy_url = Secret(f"http://127.0.0.1:{proxy.port}")
         encoder = EmbeddingService(
-            EmbeddingConfig("openai", base_url="http://gw.invalid", model="m", proxy=way)
+            EmbeddingConfig("openai", base_url="http://gw.invalid", model="m", proxy=proxy_url)
         )
         assert len(await encoder.embed(BEES)) == 1
         await encoder.aclose()
     async with serving(proxying(ORDER, lines, [])) as proxy:
-        way = Secret(f"http://127.0.0.1:{proxy.port}")
-        ranker = RerankService(RerankConfig("jina", base_url="http://gw.invalid", model="m", proxy=way))
+        proxy_url = Secret(f"http://127.0.0.1:{proxy.port}")
+        ranker = RerankService(RerankConfig("jina", base_url="http://gw.invalid", model="m", proxy=proxy_url))
         await ranker.order("bees", ["bees"])
         await ranker.aclose()
     assert lines == ["POST http://gw.invalid/embeddings HTTP/1.1", "POST http://gw.invalid/rerank HTTP/1.1"]

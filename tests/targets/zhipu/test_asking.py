@@ -65,7 +65,10 @@ async def test_single_document_is_polled_by_detail_and_several_by_a_page() -> No
     assert (await subject.status(["1", "1"]))["1"].state is DocState.READY
     assert service.counts == {"detail": 1}
     states = await subject.status(["1", "2"])
-    assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
+    assert {key: state.state for key, state in states.items()} == {
+        "1": DocState.READY,
+        "2": DocState.INDEXING,
+    }
     assert service.counts == {"detail": 1, "list": 1}
 
 

@@ -119,8 +119,8 @@ async def test_history_is_sent_and_its_oldest_part_dropped(turn_count: int, kept
     await ask(target(service), "now", turns=turns(turn_count))
     _, *spoken = service.body("chat")["messages"]
     assert len(spoken) == 2 * kept_count + 1 <= 15
-    assert [one["role"] for one in spoken] == ["user", "assistant"] * kept_count + ["user"]
-    assert [one["content"] for one in spoken[:-1]] == [
+    assert [message["role"] for message in spoken] == ["user", "assistant"] * kept_count + ["user"]
+    assert [message["content"] for message in spoken[:-1]] == [
         text for n in range(turn_count - kept_count, turn_count) for text in (f"q{n}", f"a{n}")
     ]
     assert service.body("retrieve")["query"] == ("now" if not turn_count else f"now\nq{turn_count - 1}")
@@ -207,19 +207,19 @@ async def test_stream_error_is_classified_like_elsewhere_and_quotes_no_key() -> 
 async def test_applications_that_cannot_be_queried_are_missing() -> None:
     service = ScriptedService(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
     clock = Clock()
-    one = target(service, clock)
+    zhipu = target(service, clock)
     for _ in range(2):
         with pytest.raises(NotOffered):
-            await ask(one, by=APP)
+            await ask(zhipu, by=APP)
         clock.now += 60.0
     with pytest.raises(NotOffered):
-        await account_of(one).answers.applications.list_all()
+        await account_of(zhipu).answers.applications.list_all()
     assert "applications" not in service.counts
 
 
 async def test_only_a_streamed_answer_is_requested_as_a_stream() -> None:
-    whole = ok({"requestId": "r", "content": "At nine."})
-    service = ScriptedService(**{"sse-invoke": [404], "invoke": [whole], "slice_info": [404]})
+    reply = ok({"requestId": "r", "content": "At nine."})
+    service = ScriptedService(**{"sse-invoke": [404], "invoke": [reply], "slice_info": [404]})
     assert (await ask(target(service), by=APP))[0] == "At nine."
     assert service.body("sse-invoke")["incremental"] is True
     assert "incremental" not in service.body("invoke")

@@ -170,9 +170,11 @@ def test_recipe_is_described_in_the_words_of_the_config(recipe: str, words: str)
 
 
 def test_every_recipe_can_be_described() -> None:
-    asked = [
+    settings = [
         CUSTOM,
         *({"knowledge_type": n, "parse_image": images} for n in SLICES for images in (True, False)),
     ]
-    recipes = {recipe_of(slicing_of(f"a.{extension}", one)) for extension in EXTENSIONS for one in asked}
+    recipes = {
+        recipe_of(slicing_of(f"a.{extension}", setting)) for extension in EXTENSIONS for setting in settings
+    }
     assert len({describe_recipe(recipe) for recipe in recipes} - {""}) == len(recipes)

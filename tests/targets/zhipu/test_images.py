@@ -28,13 +28,13 @@ def pictures(**named: str) -> dict[str, Any]:
 
 
 async def images_of(service: ScriptedService, *hits: Hit) -> list[list[tuple[Image, ...]]]:
-    one = target(service)
-    illustrated = await one.illustrated(hits)
-    assert [each.remote_id for each in illustrated] == [each.remote_id for each in hits]
-    assert [[p.text for p in each.passages] for each in illustrated] == [
-        [p.text for p in each.passages] for each in hits
+    zhipu = target(service)
+    illustrated = await zhipu.illustrated(hits)
+    assert [shown_hit.remote_id for shown_hit in illustrated] == [plain_hit.remote_id for plain_hit in hits]
+    assert [[p.text for p in shown_hit.passages] for shown_hit in illustrated] == [
+        [p.text for p in plain_hit.passages] for plain_hit in hits
     ]
-    return [[passage.images for passage in each.passages] for each in illustrated]
+    return [[passage.images for passage in shown_hit.passages] for shown_hit in illustrated]
 
 
 async def test_passage_has_its_referenced_images_in_order() -> None:
@@ -100,7 +100,7 @@ async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
     illustrated_hits = await target(service, concurrency=2).illustrated(many)
     assert service.counts["images"] == module.MAX_DOCUMENTS
     assert most == 2
-    assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MAX_DOCUMENTS
+    assert sum(bool(shown_hit.passages[0].images) for shown_hit in illustrated_hits) == module.MAX_DOCUMENTS
 
 
 @pytest.mark.parametrize("location", ["slice", "document", "top"])

@@ -42,14 +42,14 @@ def rows(*bases: str) -> list[dict[str, Any]]:
 
 
 def service(**fields: Any) -> ScriptedService:
-    shown = {
+    application = {
         "id": FIRST_ID,
         "name": "desk",
         "prompt": "{{知识}}{{用户}}",
         "knowledge_ids": [int(OLD)],
         **fields,
     }
-    return ScriptedService(application=[ok(shown)], edit_application=[ok()])
+    return ScriptedService(application=[ok(application)], edit_application=[ok()])
 
 
 async def changed(service: ScriptedService, **changes: Any) -> Any:
@@ -64,8 +64,8 @@ async def test_creating_bases_keeps_recall_and_ranking_as_set_by_a_person() -> N
 
 @pytest.mark.parametrize("key", ["rerank_index_type_list", "recall_index_type_list"])
 async def test_settings_of_a_base_are_deleted_with_it(key: str) -> None:
-    known = service(knowledge_info={**TUNED, key: rows(OLD, NEW)})
-    assert (await changed(known, bases=(NEW,)))["knowledge_info"][key] == rows(NEW)
+    scripted = service(knowledge_info={**TUNED, key: rows(OLD, NEW)})
+    assert (await changed(scripted, bases=(NEW,)))["knowledge_info"][key] == rows(NEW)
 
 
 @pytest.mark.parametrize(
@@ -86,24 +86,24 @@ async def test_settings_the_service_does_not_show_get_their_defaults(
 
 
 async def test_changing_one_recall_setting_sends_all_of_them_and_the_bases() -> None:
-    known = service(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
-    body = await changed(known, settings={"slice_count": "3", "rerank_status": "false"})
+    scripted = service(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    body = await changed(scripted, settings={"slice_count": "3", "rerank_status": "false"})
     recall = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3, "rerank_status": 0}
     assert body == {"knowledge_ids": [int(OLD)], "knowledge_info": {**recall, "knowledge_ids": [OLD]}}
 
 
 async def test_hidden_bases_are_not_removed() -> None:
-    known = service(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
-    body = await changed(known, settings={"slice_count": "3"})
-    kept = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3}
-    assert body == {"knowledge_info": kept}
+    scripted = service(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    body = await changed(scripted, settings={"slice_count": "3"})
+    merged = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3}
+    assert body == {"knowledge_info": merged}
 
 
 async def test_missing_application_is_not_changed() -> None:
-    known = ScriptedService(application=[ok(None)], edit_application=[ok()])
+    scripted = ScriptedService(application=[ok(None)], edit_application=[ok()])
     with pytest.raises(Rejected, match="there is no application"):
-        await changed(known, bases=(NEW,))
-    assert known.counts["edit_application"] == 0
+        await changed(scripted, bases=(NEW,))
+    assert scripted.counts["edit_application"] == 0
 
 
 URL = "https://events.example.org/kb"
@@ -137,8 +137,8 @@ async def test_callback_settings_are_parsed_in_every_form(data: Any, expected: C
 
 
 async def test_missing_callback_is_recognized_by_its_message() -> None:
-    gone = failed(400, "回调地址不存在")
-    callbacks = account_of(target(ScriptedService(callback=[gone], delete_callback=[gone]))).callbacks
+    missing = failed(400, "回调地址不存在")
+    callbacks = account_of(target(ScriptedService(callback=[missing], delete_callback=[missing]))).callbacks
     assert await callbacks.get() is None
     await callbacks.remove()
 
@@ -167,14 +167,14 @@ async def test_gateway_in_front_of_the_listener_gets_its_header() -> None:
     header = {"Authorization": "Bearer of-the-gateway"}
     fields = {"callback_url": OUR_URL, "callback_header": header}
     service = ScriptedService(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
-    one = target(service, callback_url=OUR_URL, callback_authorization=header["Authorization"])
-    await one.put([document()])
+    zhipu = target(service, callback_url=OUR_URL, callback_authorization=header["Authorization"])
+    await zhipu.put([document()])
     assert field(service, "callback_url")
     assert field(service, "callback_header")
     assert json.dumps(header, separators=(",", ":")).encode() in service.requests[-1].content
-    await one.reembed(FIRST_ID)
+    await zhipu.reembed(FIRST_ID)
     assert service.body("reembed") == fields
-    await one.reslice(FIRST_ID, "a.md", {})
+    await zhipu.reslice(FIRST_ID, "a.md", {})
     assert service.body("reslice") == {"knowledge_type": 1, **fields}
     assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
 

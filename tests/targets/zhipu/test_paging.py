@@ -50,12 +50,12 @@ class PagedList:
         real = min(size, self.cap)
         step = size if self.offset_by_asked else real
         last = max(1, -(-len(self.documents) // step))
-        at = (min(number, last) if self.beyond_repeats else number) - 1
-        shown = tuple(self.documents[at * step : at * step + real])
-        return self.falsify(len(self.requests), ListPage(shown, len(self.documents)))
+        index = (min(number, last) if self.beyond_repeats else number) - 1
+        rows_of_page = tuple(self.documents[index * step : index * step + real])
+        return self.falsify(len(self.requests), ListPage(rows_of_page, len(self.documents)))
 
     async def swept(self) -> list[str]:
-        return [one.id async for one in ListSweep(self).rows()]
+        return [document.id async for document in ListSweep(self).rows()]
 
 
 def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, ZhipuPage], ZhipuPage]:
@@ -119,7 +119,7 @@ async def test_null_page_in_the_middle_is_repaired_by_another_sweep() -> None:
 
 
 async def listed(service: ScriptedService) -> list[Listed]:
-    return [one async for one in target(service).list()]
+    return [document async for document in target(service).list()]
 
 
 def base(documents: Any) -> Any:
@@ -132,10 +132,10 @@ async def test_document_times_are_converted_to_our_clock_unless_far_off(
 ) -> None:
     remote_id = snowflake(NOW + skew - 60)
     page = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]})
-    answer = httpx.Response(200, json=page, headers={"Date": formatdate(NOW + skew, usegmt=True)})
-    result = await listed(ScriptedService(list=[answer]))
+    response = httpx.Response(200, json=page, headers={"Date": formatdate(NOW + skew, usegmt=True)})
+    result = await listed(ScriptedService(list=[response]))
     # A `Date` has whole seconds.
-    assert [one.created for one in result] == [created and pytest.approx(created, abs=1), None]
+    assert [document.created for document in result] == [created and pytest.approx(created, abs=1), None]
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
@@ -173,7 +173,7 @@ async def test_refused_list_is_never_an_empty_one(reply: Any) -> None:
 
 
 def shown_ids(documents: list[ZhipuDocument]) -> set[str]:
-    return {one.id for one in documents}
+    return {document.id for document in documents}
 
 
 @pytest.mark.parametrize(
@@ -190,25 +190,25 @@ async def test_newest_documents_are_found_at_the_end_where_they_are(
 ) -> None:
     documents = rows(1030)
     shelf = PagedList(documents[::-1] if is_newest_first else documents, **shape)
-    wanted = shown_ids(documents[-count:])
-    found, _ = await find_on_pages(shelf, wanted)
-    assert found.keys() == wanted
+    expected_ids = shown_ids(documents[-count:])
+    states, _ = await find_on_pages(shelf, expected_ids)
+    assert states.keys() == expected_ids
     assert shelf.requests == expected
 
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
-    found, requests = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
-    assert not found
+    states, requests = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
+    assert not states
     assert requests == 1
 
 
 async def test_few_old_documents_are_polled_instead_of_reading_pages() -> None:
     documents = rows(5000)
     shelf = PagedList(documents[::-1])
-    found, _ = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
-    assert len(found) == 100
+    states, _ = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
+    assert len(states) == 100
     assert len(shelf.requests) == 1
 
 
@@ -226,13 +226,13 @@ async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
         "shuffled": documents[1::2] + documents[::2],
     }
     shelf = PagedList(shelf_order[order], falsify=with_total(lambda _, __: total))
-    found, requests = await find_on_pages(shelf, ids)
+    states, requests = await find_on_pages(shelf, ids)
     assert requests <= len(ids)
-    assert requests + len(ids) - len(found) <= len(ids) + 1 + len(ids) // 10
+    assert requests + len(ids) - len(states) <= len(ids) + 1 + len(ids) // 10
 
 
 async def test_list_that_repeats_itself_is_abandoned() -> None:
     shelf = PagedList(rows(100)[::-1], falsify=with_total(lambda _, __: None), beyond_repeats=True)
-    found, requests = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
-    assert len(found) == 100
+    states, requests = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
+    assert len(states) == 100
     assert requests <= 2

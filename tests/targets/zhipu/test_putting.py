@@ -176,7 +176,7 @@ async def test_uploads_continue_when_capacity_is_unknown(reply: Any) -> None:
 
 def room(*used: int) -> list[Any]:
     """Return the service's successive responses about an account of 1,000 bytes."""
-    return [ok({"used": {"length": one}, "total": {"length": 1000}}) for one in used]
+    return [ok({"used": {"length": length}, "total": {"length": 1000}}) for length in used]
 
 
 async def outcome_type(subject: ZhipuTarget, size: int) -> type:
@@ -242,7 +242,7 @@ class Account:
 async def test_uploads_exceeding_the_capacity_together_do_not_all_start() -> None:
     account = Account(used=900)
     capacity = await asyncio.gather(*[account.error_for(40) for _ in range(5)])
-    assert sum(one is None for one in capacity) == 2
+    assert sum(error is None for error in capacity) == 2
     assert account.request_count == 1
 
 

@@ -33,9 +33,9 @@ from tests.targets.zhipu.scripted import (
 
 def test_id_reveals_its_creation_time() -> None:
     """This upload's response came at 1791565590351 ms by the service's own clock."""
-    made = created_of("2108605032223117312")
-    assert made is not None
-    assert 0.0 <= 1_791_565_590.351 - made <= 0.107
+    created_at = created_of("2108605032223117312")
+    assert created_at is not None
+    assert 0.0 <= 1_791_565_590.351 - created_at <= 0.107
     assert created_of(snowflake(NOW)) == NOW
 
 
@@ -63,7 +63,7 @@ def test_ids_are_strings_whatever_their_json_type(value: object, expected: str |
 
 
 def test_id_is_sent_as_a_number_in_bodies_where_possible() -> None:
-    assert [number_of(one) for one in ("17", "6578-aa", "9" * 5000)] == [17, "6578-aa", "9" * 5000]
+    assert [number_of(ident) for ident in ("17", "6578-aa", "9" * 5000)] == [17, "6578-aa", "9" * 5000]
 
 
 def test_ids_cannot_escape_their_path_segment() -> None:
@@ -160,7 +160,7 @@ def test_failure_without_a_reason_says_so(info: Any) -> None:
 )
 def test_page_is_parsed_in_all_its_shapes(data: Any, ids: list[str], total: Any, is_null: bool) -> None:
     page = page_of(ok(data))
-    assert ([one.id for one in page.rows], page.total, page.is_null) == (ids, total, is_null)
+    assert ([listed.id for listed in page.rows], page.total, page.is_null) == (ids, total, is_null)
 
 
 @pytest.mark.parametrize(
