@@ -75,6 +75,6 @@ if __name__ == "__main__":
             pass
         case "copy":
             doze_in_a_copy()
-        case at:
-            doze(int(at))
+        case count:
+            doze(int(count))
     sys.exit(main())

@@ -92,25 +92,27 @@ class SharedDatabase:
         self._gaps = list[str]()
 
     def close(self) -> None:
-        for each in self.feeding:
-            each.host.close()
+        for feeding in self.feeding:
+            feeding.host.close()
 
     def play(self, kills: int, victims: Sequence[str]) -> Tally:
         """Kill some of the `victims` and wait until all is mirrored after each. Raises `PromiseBroken`."""
         self.wait_until_equal()
         with self._readers():
             for _ in range(kills):
-                for each in self.feeding:
-                    each.change(self.chance)
+                for feeding in self.feeding:
+                    feeding.change(self.chance)
                 self._wait_for_a_moment()
                 VICTIMS[self.chance.choice(victims)](self)
                 self.tally.crashes += 1
                 self.wait_until_equal()
-        for each in self.feeding:
-            self._require(each.daemon.end() == 0, "a daemon did not end in good order")
-            again = each.host.once()
-            self._require(again["uploaded"] + again["replaced"] == 0, "a pass had something left to send")
-            self._require(each.host.run("verify").code == 0, "verify found something")
+        for feeding in self.feeding:
+            self._require(feeding.daemon.end() == 0, "a daemon did not end in good order")
+            last_pass = feeding.host.once()
+            self._require(
+                last_pass["uploaded"] + last_pass["replaced"] == 0, "a pass had something left to send"
+            )
+            self._require(feeding.host.run("verify").code == 0, "verify found something")
         self.tally.steps += self.reads
         return self.tally
 
@@ -135,14 +137,16 @@ class SharedDatabase:
             remaining = left_over(self.server, self.database)
         except psycopg.Error as error:
             return [f"the server does not answer: {error}"]
-        there = dict[str, list[str]]()
+        stored = dict[str, list[str]]()
         for path, text in rows:
-            there.setdefault(path, []).append(text)
-        wanted = {
-            each.host.prefix + path: [text] for each in self.feeding for path, text in each.texts.items()
+            stored.setdefault(path, []).append(text)
+        expected = {
+            feeding.host.prefix + path: [text]
+            for feeding in self.feeding
+            for path, text in feeding.texts.items()
         }
         tally.violations += len(remaining)
-        return tally.compare(wanted, there) + [f"left over: {row}" for row in remaining]
+        return tally.compare(expected, stored) + [f"left over: {row}" for row in remaining]
 
     def _wait_for_a_moment(self) -> None:
         """Wait a random time; or until a host is in a transaction, if that happens soon."""
@@ -163,9 +167,9 @@ class SharedDatabase:
     def _readers(self) -> Iterator[None]:
         self.reads, ending = 0, threading.Event()
 
-        def read(each: Feeding) -> None:
-            with open_store(self.server, self.database, each.host.prefix, read_only=True) as store:
-                for word in itertools.cycle(each.words.values()):
+        def read(feeding: Feeding) -> None:
+            with open_store(self.server, self.database, feeding.host.prefix, read_only=True) as store:
+                for word in itertools.cycle(feeding.words.values()):
                     if ending.wait(0.02):
                         return
                     with suppress(TargetError):  # the server or the pooler was killed, too
@@ -174,7 +178,7 @@ class SharedDatabase:
                         if len(documents) != 1:
                             self._gaps.append(f"{word} was found in {len(documents)} documents")
 
-        threads = [threading.Thread(target=read, args=(each,)) for each in self.feeding]
+        threads = [threading.Thread(target=read, args=(feeding,)) for feeding in self.feeding]
         for thread in threads:
             thread.start()
         try:
@@ -192,11 +196,11 @@ class SharedDatabase:
 
 def kill_host(shared: SharedDatabase) -> None:
     """Kill a daemon; its folder changes while it is down."""
-    each = shared.chance.choice(shared.feeding)
-    each.daemon.process.kill()
-    each.daemon.process.wait()
-    each.change(shared.chance)
-    each.start()
+    feeding = shared.chance.choice(shared.feeding)
+    feeding.daemon.process.kill()
+    feeding.daemon.process.wait()
+    feeding.change(shared.chance)
+    feeding.start()
 
 
 def kill_session(shared: SharedDatabase) -> None:
@@ -236,9 +240,9 @@ def kill_scheduler(shared: SharedDatabase) -> None:
     cluster = shared.cluster
     assert cluster is not None
     port, workers = int(cluster.address.rpartition(":")[2]), len(cluster.workers)
-    for each in (cluster.scheduler, *cluster.workers):
-        each.kill()
-        each.wait()
+    for process in (cluster.scheduler, *cluster.workers):
+        process.kill()
+        process.wait()
     cluster.workers.clear()
     time.sleep(shared.chance.choice([0.0, 0.5]))
     cluster.start_scheduler(port)

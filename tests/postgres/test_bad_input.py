@@ -141,7 +141,7 @@ def test_missing_psycopg_is_reported_with_its_install_command(host: Host, tmp_pa
     missing = tmp_path / "missing" / "psycopg"
     missing.mkdir(parents=True)
     (missing / "__init__.py").write_text("raise ImportError('no psycopg here')\n")
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "kbsync", "--once"],
         capture_output=True,
         text=True,
@@ -149,10 +149,10 @@ def test_missing_psycopg_is_reported_with_its_install_command(host: Host, tmp_pa
         cwd=host.root,
         env=host.environ({"PYTHONPATH": os.pathsep.join([str(missing.parent), *sys.path])}),
     )
-    assert ran.returncode == 2
-    assert "postgres needs the `psycopg` package (no psycopg here)" in ran.stderr
-    assert "pip install" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert result.returncode == 2
+    assert "postgres needs the `psycopg` package (no psycopg here)" in result.stderr
+    assert "pip install" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_daemon_continues_once_the_password_is_fixed_at_the_server_or_in_its_file(host: Host) -> None:

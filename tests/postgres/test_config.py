@@ -52,15 +52,15 @@ def test_equivalent_dsns_are_one_database(dsn: str) -> None:
     ],
 )
 def test_dsn_is_parsed_like_libpq(dsn: str) -> None:
-    whole, ours = conninfo_to_dict(dsn), read_dsn(dsn)
+    parsed, ours = conninfo_to_dict(dsn), read_dsn(dsn)
     for key in ("user", "host", "port", "dbname", "service"):
-        read = str(whole.get(key) or "")
+        read = str(parsed.get(key) or "")
         # Several hosts with the default port have an empty one.
         assert ours.get(key, "").strip(",") == read.strip(","), key
 
 
 @pytest.mark.parametrize(
-    ("one", "two"),
+    ("first", "second"),
     [
         ("postgresql://kb:s3#x@db1/one", "postgresql://kb:s3#x@db2/two"),
         ("postgresql://kb:s?x@db1/one", "postgresql://kb:s?x@db2/two"),
@@ -68,9 +68,9 @@ def test_dsn_is_parsed_like_libpq(dsn: str) -> None:
         ("postgresql://ada@db1", "postgresql://bob@db1"),
     ],
 )
-def test_two_databases_are_two_bases(tmp_path: Path, one: str, two: str) -> None:
-    assert database_of(one) != database_of(two)
-    assert read(tmp_path, MIRRORS.format(dsn=one, other=two, one="", two=""))
+def test_two_databases_are_two_bases(tmp_path: Path, first: str, second: str) -> None:
+    assert database_of(first) != database_of(second)
+    assert read(tmp_path, MIRRORS.format(dsn=first, other=second, one="", two=""))
 
 
 def test_mirrors_share_a_database_under_prefixes_that_do_not_overlap(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_unstorable_value_fails_only_its_document(postgres: Server) -> None:
         not_a_number = {chunk.key: b"\xff\x7f" * 8 for chunk in bad.chunks}
         bad = replace(bad, vectors=not_a_number)
         outcomes = store.put([entry(1, "kestrel"), bad, entry(3, "merlin")], Numbers())
-        assert [type(each) for each in outcomes] == [int, Rejected, int]
+        assert [type(result) for result in outcomes] == [int, Rejected, int]
 
 
 @long
@@ -271,9 +271,9 @@ def test_dropped_base_is_recreated_only_by_a_check(postgres: Server, database: s
         before = store.check()
         postgres.run(database, "DROP SCHEMA kbsync CASCADE")
         for number in (2, 3):
-            gone = outcome(store, number)
-            assert isinstance(gone, Unavailable)
-            assert gone.code == "index-gone"
+            failure = outcome(store, number)
+            assert isinstance(failure, Unavailable)
+            assert failure.code == "index-gone"
         assert store.page(0, 9) == []
         uuid, documents = store.check()
         assert uuid != before[0]
@@ -320,8 +320,8 @@ WORKS = (
 )
 
 
-def checked(store: PostgresStore, one: Any) -> None:
-    [outcome] = store.put([one], Numbers())
+def checked(store: PostgresStore, document: Any) -> None:
+    [outcome] = store.put([document], Numbers())
     raise_it(outcome)
 
 
@@ -337,10 +337,10 @@ def test_connection_ended_at_any_statement_leaves_one_complete_version(
             store.check()
             count = 0
 
-            def step(connection: Any, statement: str, at: int = stop_at) -> None:
+            def step(connection: Any, statement: str, last: int = stop_at) -> None:
                 nonlocal count
                 count += statement == "COMMIT" or not is_answer_lost
-                if count != at:
+                if count != last:
                     return
                 if is_answer_lost:
                     connection.pgconn.exec_(b"COMMIT")
@@ -483,9 +483,9 @@ def test_list_waits_for_a_commit_whose_answer_was_lost(
                 patch.setattr(
                     connections, "_SET", connections._SET.replace(sixty, sixty.replace("60s", "1s"))
                 )
-                for look in (lambda: store.page(0, 9), lambda: store.find_existing([1])):
+                for list_rows in (lambda: store.page(0, 9), lambda: store.find_existing([1])):
                     with pytest.raises(Unavailable):
-                        look()
+                        list_rows()
             listing = pool.submit(store.page, 0, 9)
             waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = %s"
             eventually(lambda: postgres.run("postgres", waiting, database))

@@ -39,7 +39,7 @@ def fill(disk: Path) -> Path:
 def test_full_table_disk_halts_and_recovers_automatically(postgres: Server) -> None:
     disk = postgres.folder / "small"
     with mounted(disk, "40m"):
-        os.chown(disk, *(postgres.user.get(each, -1) for each in ("user", "group")))
+        os.chown(disk, *(postgres.user.get(kind, -1) for kind in ("user", "group")))
         postgres.run("postgres", f"CREATE TABLESPACE small LOCATION '{disk}'")
         postgres.run("postgres", "CREATE DATABASE small TABLESPACE small")
         postgres.run("small", "CREATE EXTENSION vector")

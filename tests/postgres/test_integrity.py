@@ -59,8 +59,8 @@ def test_documents_without_their_passages_are_missing_and_repaired(
     assert host.run("--once").code == 0
     assert host.run("verify").code == 0
     postgres.run(host.database, damage)
-    ran = host.run("verify", "--json")
-    assert (ran.code, ran.json["mirrors"][0]["missing"]) == (1, missing)
+    result = host.run("verify", "--json")
+    assert (result.code, result.json["mirrors"][0]["missing"]) == (1, missing)
     assert host.run("verify", "--repair").code == 1
     assert host.run("--once").code == 0
     assert [host.having(word) for word in ("kestrel", "heron", "tern")] == [["a.md"], ["a.md"], ["b.md"]]
@@ -73,12 +73,12 @@ def test_documents_without_their_passages_are_missing_and_repaired(
 @pytest.mark.parametrize("table", ["passage", "words", "vector"])
 def test_document_without_its_passages_counts_as_absent(postgres: Server, database: str, table: str) -> None:
     with open_store(postgres, database) as store:
-        lost, whole = put(store, entry(1, "kestrel", "heron"), entry(2, "merlin"))
+        lost, complete = put(store, entry(1, "kestrel", "heron"), entry(2, "merlin"))
         column = "id" if table == "passage" else "passage"
         first = f"SELECT min({column}) FROM kbsync.{table}"
         postgres.run(database, f"DELETE FROM kbsync.{table} WHERE {column} = ({first})")
-        assert [row.id for row in store.page(0, 9)] == [whole]
-        assert store.find_existing([lost, whole]) == {whole}
+        assert [row.id for row in store.page(0, 9)] == [complete]
+        assert store.find_existing([lost, complete]) == {complete}
 
 
 @pytest.mark.parametrize("table", ["words", "vector"])
@@ -158,17 +158,21 @@ def test_documents_swapping_paths_are_searchable_throughout(postgres: Server, da
         return [find(store, word) for word in ("kestrel", "heron")]
 
     with closing(state(postgres, database, 1)) as store:
-        one, two = put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
-        store.rename(one, "b.md", "b", 2.0)
-        assert words() == [{one}, {two}]
-        store.rename(two, "a.md", "a", 2.0)
-        assert words() == [{one}, {two}]
-        assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "a.md"}
+        first, second = put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
+        store.rename(first, "b.md", "b", 2.0)
+        assert words() == [{first}, {second}]
+        store.rename(second, "a.md", "a", 2.0)
+        assert words() == [{first}, {second}]
+        assert {row.id: row.path for row in store.page(0, 9)} == {first: "b.md", second: "a.md"}
         # A new file replaces one that is being renamed: searches find that one until its own turn comes.
         [three] = put(store, entry(3, "merlin", path="a.md"))
-        assert words() == [{one}, {two}] and find(store, "merlin") == {three}
-        store.rename(two, "c.md", "c", 3.0)
-        assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "c.md", three: "a.md"}
+        assert words() == [{first}, {second}] and find(store, "merlin") == {three}
+        store.rename(second, "c.md", "c", 3.0)
+        assert {row.id: row.path for row in store.page(0, 9)} == {
+            first: "b.md",
+            second: "c.md",
+            three: "a.md",
+        }
     with pytest.raises(psycopg.errors.IntegrityError):
         postgres.run(database, "UPDATE kbsync.document SET path = 'a.md'")
 

@@ -55,40 +55,44 @@ def documents(server: Server, database: str) -> list[Any]:
 
 
 def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: Server) -> None:
-    one, two = hosts
-    assert one.run("plan").code == 0
-    assert one.run("search", "kestrel").code == 2  # nothing was mirrored yet
+    first, second = hosts
+    assert first.run("plan").code == 0
+    assert first.run("search", "kestrel").code == 2  # nothing was mirrored yet
     for host in hosts:
         host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
         host.write("b.md", "# Waders\n\nThe heron, the same everywhere.\n")
         assert host.run("--once").code == 0
-    assert one.having("kestrel") == two.having("kestrel") == ["a.md"]
-    assert documents(postgres, one.database) == [
+    assert first.having("kestrel") == second.having("kestrel") == ["a.md"]
+    assert documents(postgres, first.database) == [
         *(("one/", "a.md"), ("one/", "b.md"), ("two/", "a.md"), ("two/", "b.md"))
     ]
-    one.write("a.md", "# Falcons\n\nThe merlin.\n")
-    (one.docs / "b.md").rename(one.docs / "c.md")
-    ran = one.run("--once", "--json")
-    assert (ran.code, ran.json["replaced"], ran.json["renamed"]) == (0, 1, 1)
-    assert (one.having("kestrel"), one.having("merlin"), one.having("heron")) == ([], ["a.md"], ["c.md"])
-    (one.docs / "a.md").unlink()
-    assert one.run("--once").code == 0
-    assert documents(postgres, one.database) == [("one/", "c.md"), ("two/", "a.md"), ("two/", "b.md")]
-    assert two.run("verify").code == 0
-    assert left_over(postgres, one.database) == []
+    first.write("a.md", "# Falcons\n\nThe merlin.\n")
+    (first.docs / "b.md").rename(first.docs / "c.md")
+    result = first.run("--once", "--json")
+    assert (result.code, result.json["replaced"], result.json["renamed"]) == (0, 1, 1)
+    assert (first.having("kestrel"), first.having("merlin"), first.having("heron")) == (
+        [],
+        ["a.md"],
+        ["c.md"],
+    )
+    (first.docs / "a.md").unlink()
+    assert first.run("--once").code == 0
+    assert documents(postgres, first.database) == [("one/", "c.md"), ("two/", "a.md"), ("two/", "b.md")]
+    assert second.run("verify").code == 0
+    assert left_over(postgres, first.database) == []
 
 
 def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgres: Server) -> None:
     for host in hosts:
         host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
         assert host.run("--once").code == 0
-    one, two = hosts
-    before = postgres.run(one.database, "SELECT id FROM kbsync.document ORDER BY id")
-    (one.state / "state.db").unlink()
-    ran = one.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, 0)
-    assert postgres.run(one.database, "SELECT id FROM kbsync.document ORDER BY id") == before
-    assert two.run("--once", "--json").json["uploaded"] == 0
+    first, second = hosts
+    before = postgres.run(first.database, "SELECT id FROM kbsync.document ORDER BY id")
+    (first.state / "state.db").unlink()
+    result = first.run("--once", "--json")
+    assert (result.code, result.json["uploaded"]) == (0, 0)
+    assert postgres.run(first.database, "SELECT id FROM kbsync.document ORDER BY id") == before
+    assert second.run("--once", "--json").json["uploaded"] == 0
 
 
 def halt_of(host: Host) -> Any:
@@ -97,72 +101,72 @@ def halt_of(host: Host) -> Any:
 
 
 def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server) -> None:
-    one, two = hosts
+    first, second = hosts
     for host in hosts:
         host.write("a.md", "The kestrel.\n")
         assert host.run("--once").code == 0
-    one.config.write_text(one.config.read_text().replace('"one/"', '"three/"'))
-    ran = one.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"], ran.json["renamed"]) == (0, 0, 1)
-    assert documents(postgres, one.database) == [("three/", "a.md"), ("two/", "a.md")]
+    first.config.write_text(first.config.read_text().replace('"one/"', '"three/"'))
+    result = first.run("--once", "--json")
+    assert (result.code, result.json["uploaded"], result.json["renamed"]) == (0, 0, 1)
+    assert documents(postgres, first.database) == [("three/", "a.md"), ("two/", "a.md")]
     # Another mirror's prefix is refused with a message.
-    one.config.write_text(one.config.read_text().replace('"three/"', '"two/"'))
-    planned = one.run("plan", "--json").json["mirrors"][0].get("halt")
-    ran = one.run("--once")
-    assert ran.code == 3
-    assert "give each mirror its own prefix" in ran.err
-    assert planned == halt_of(one)
-    assert two.run("verify").code == 0
+    first.config.write_text(first.config.read_text().replace('"three/"', '"two/"'))
+    planned = first.run("plan", "--json").json["mirrors"][0].get("halt")
+    result = first.run("--once")
+    assert result.code == 3
+    assert "give each mirror its own prefix" in result.err
+    assert planned == halt_of(first)
+    assert second.run("verify").code == 0
 
 
 def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     hosts: list[Host], postgres: Server
 ) -> None:
-    one, two = hosts
-    one.write("two/x.md", "The kestrel.\n")
-    two.write("x.md", "The heron.\n")
-    one.config.write_text(one.config.read_text().replace('"one/"', '""'))
-    assert one.run("--once").code == 0
-    planned = two.run("plan", "--json").json["mirrors"][0].get("halt")
-    ran = two.run("--once")
-    assert ran.code == 3 and "clash in one knowledge base" in ran.err
-    assert planned == halt_of(two)
-    assert documents(postgres, one.database) == [("", "two/x.md")]
+    first, second = hosts
+    first.write("two/x.md", "The kestrel.\n")
+    second.write("x.md", "The heron.\n")
+    first.config.write_text(first.config.read_text().replace('"one/"', '""'))
+    assert first.run("--once").code == 0
+    planned = second.run("plan", "--json").json["mirrors"][0].get("halt")
+    result = second.run("--once")
+    assert result.code == 3 and "clash in one knowledge base" in result.err
+    assert planned == halt_of(second)
+    assert documents(postgres, first.database) == [("", "two/x.md")]
 
 
 def test_recreated_database_is_filled_again(hosts: list[Host], postgres: Server) -> None:
-    one, _ = hosts
-    one.write("a.md", "# Falcons\n\nThe kestrel.\n")
-    assert one.run("--once").code == 0
-    postgres.run(one.database, "DROP SCHEMA kbsync CASCADE")
-    assert one.run("--once", "--json").json["uploaded"] == 1
-    assert one.having("kestrel") == ["a.md"]
+    host, _ = hosts
+    host.write("a.md", "# Falcons\n\nThe kestrel.\n")
+    assert host.run("--once").code == 0
+    postgres.run(host.database, "DROP SCHEMA kbsync CASCADE")
+    assert host.run("--once", "--json").json["uploaded"] == 1
+    assert host.having("kestrel") == ["a.md"]
 
 
 def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -> None:
-    one, _ = hosts
-    one.write("a.md", "The kestrel.\n")
-    daemon = one.watch(hurried=True)
+    host, _ = hosts
+    host.write("a.md", "The kestrel.\n")
+    daemon = host.watch(hurried=True)
     daemon.wait_for_event("document.ready", path="a.md")
     postgres.stop(signal.SIGQUIT)
-    one.write("b.md", "The heron.\n")
-    eventually(lambda: any("cannot be reached" in item["reason"] for item in one.status()["items"]))
+    host.write("b.md", "The heron.\n")
+    eventually(lambda: any("cannot be reached" in item["reason"] for item in host.status()["items"]))
     postgres.start()
     daemon.wait_for_event("document.ready", path="b.md")
-    assert one.having("heron") == ["b.md"]
+    assert host.having("heron") == ["b.md"]
     assert daemon.end() == 0
-    assert left_over(postgres, one.database) == []
+    assert left_over(postgres, host.database) == []
 
 
 @pytest.mark.parametrize("victim", ["host", "server"])
 def test_kill_mid_pass_leaves_one_document_per_file(hosts: list[Host], postgres: Server, victim: str) -> None:
-    one, _ = hosts
-    database = one.database
+    host, _ = hosts
+    database = host.database
     for number in range(150):
-        one.write(f"{number}.md", f"The kestrel {number}.\n")
+        host.write(f"{number}.md", f"The kestrel {number}.\n")
     postgres.run(database, "CREATE SCHEMA kbsync")
     for least in (1, 40, 90):
-        process = one.start("--once")
+        process = host.start("--once")
 
         def is_in_the_middle(least: int = least, process: Any = process) -> bool:
             if process.poll() is not None:
@@ -179,9 +183,9 @@ def test_kill_mid_pass_leaves_one_document_per_file(hosts: list[Host], postgres:
             postgres.stop(signal.SIGQUIT)
             postgres.start()
         process.communicate(timeout=60)
-        one.write("0.md", f"The kestrel 0, version {least}.\n")
-    assert one.once()["failed"] == 0
-    assert one.run("verify").code == 0
+        host.write("0.md", f"The kestrel 0, version {least}.\n")
+    assert host.once()["failed"] == 0
+    assert host.run("verify").code == 0
     assert sorted(path for _, path in documents(postgres, database)) == sorted(
         f"{number}.md" for number in range(150)
     )

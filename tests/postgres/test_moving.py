@@ -68,13 +68,13 @@ class Moving(Sandbox):
         )
 
     def copy(self) -> dict[str, Any]:
-        ran = self.go("kb", "copy", "--json")
-        assert ran.code == 0, ran.err
-        return dict(ran.json)
+        result = self.go("kb", "copy", "--json")
+        assert result.code == 0, result.err
+        return dict(result.json)
 
     def documents(self) -> list[str]:
         statement = "SELECT shown FROM kbsync.document ORDER BY shown"
-        return [shown for (shown,) in self.server.run(self.database, statement)]
+        return [path for (path,) in self.server.run(self.database, statement)]
 
     def left_behind(self) -> int:
         """Return how many documents the mirror's note reports as left behind."""
@@ -102,8 +102,8 @@ def fill(moving: Moving, number: int = 8) -> Moving:
     return moving
 
 
-def counts_of(ran: dict[str, Any]) -> dict[str, Any]:
-    return {key: ran[key] for key in ("uploaded", "replaced", "renamed", "deleted", "held", "failed")}
+def counts_of(counts: dict[str, Any]) -> dict[str, Any]:
+    return {key: counts[key] for key in ("uploaded", "replaced", "renamed", "deleted", "held", "failed")}
 
 
 def contents(server: Server, database: str) -> list[Any]:
@@ -163,7 +163,7 @@ def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Movin
     assert moving.copy()["documents"] == 10
     assert counts_of(moving.once()) == {**NOTHING, "uploaded": 1, "replaced": 1, "renamed": 1, "deleted": 1}
     assert moving.having("merlin") == ["birds/0.md"]
-    matching = [f"birds/{each}.md" for each in (20, 3, 4, 5, 6, 7)]
+    matching = [f"birds/{number}.md" for number in (20, 3, 4, 5, 6, 7)]
     assert moving.having("kestrel") == [*matching, "été.txt"]
     assert moving.run("verify").code == 0
     assert left_over(moving.server, moving.database) == []
@@ -172,8 +172,8 @@ def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Movin
 def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(moving: Moving) -> None:
     fill(moving)
     moving.write("birds/7.md", "It grew. " * 20_000)
-    for each in range(5):
-        (moving.docs / f"birds/{each}.md").unlink()
+    for number in range(5):
+        (moving.docs / f"birds/{number}.md").unlink()
     assert moving.go("--once").code == 3
     held = {item["path"] for item in moving.status()["items"] if item["state"] == "held"}
     assert len(held) == 5
@@ -254,8 +254,8 @@ def test_second_copy_restores_nothing_deleted_or_renamed(moving: Moving) -> None
     (moving.docs / "birds/0.md").unlink()
     (moving.docs / "birds/1.md").rename(moving.docs / "birds/10.md")
     assert counts_of(moving.once()) == {**NOTHING, "renamed": 1, "deleted": 1}
-    for each in range(2, 7):
-        (moving.docs / f"birds/{each}.md").unlink()
+    for number in range(2, 7):
+        (moving.docs / f"birds/{number}.md").unlink()
     assert moving.go("--once").code == 3
     before = moving.documents()
     copied = moving.copy()
@@ -402,18 +402,18 @@ def test_base_that_cannot_be_copied_is_refused_and_unchanged(
     moving.postgres()
     if dsn := before(moving):
         moving.postgres(dsn=dsn)
-    ran = moving.run("kb", "copy")
-    assert (ran.code, ran.out) == (code, "")
-    assert message in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
+    result = moving.run("kb", "copy")
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err and "Traceback" not in result.err and "sEcReT" not in result.err
 
 
 def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
     fill(moving, 2)
     moving.postgres()
     with lock.held(moving.state):
-        ran = moving.run("kb", "copy")
-    assert (ran.code, ran.out) == (4, "")
-    assert "stop it first" in ran.err
+        result = moving.run("kb", "copy")
+    assert (result.code, result.out) == (4, "")
+    assert "stop it first" in result.err
 
 
 def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving) -> None:
@@ -428,8 +428,8 @@ def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving)
         " CREATE TRIGGER full_disk BEFORE INSERT ON kbsync.document EXECUTE FUNCTION full_disk();"
         " DELETE FROM kbsync.document; UPDATE kbsync.base SET uuid = gen_random_uuid()",
     )
-    ran = moving.run("kb", "copy")
-    assert ran.code == 3 and "to continue: kbsync kb copy" in ran.err
+    result = moving.run("kb", "copy")
+    assert result.code == 3 and "to continue: kbsync kb copy" in result.err
     moving.server.run(other, "DROP TRIGGER full_disk ON kbsync.document")
     embedded_count = moving.embedded_count
     assert moving.copy()["documents"] == 6
@@ -443,8 +443,8 @@ def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     fill(moving, 2)
     moving.postgres()
     assert moving.run("kb", "copy").code == 2
-    ran = moving.run("kb", "copy", "--from", "elsewhere")
-    assert "handbook: 4 documents copied from" in ran.out
+    result = moving.run("kb", "copy", "--from", "elsewhere")
+    assert "handbook: 4 documents copied from" in result.out
     assert f"{folder}, a former knowledge base" in moving.run("forget", "handbook", "--left-behind").err
     assert counts_of(moving.once()) == NOTHING
 
@@ -463,8 +463,8 @@ def test_database_password_is_never_shown(moving: Moving) -> None:
         "explain été.txt",
     )
     for command in words:
-        ran = moving.run(*command.split())
-        assert ran.code == 0 and "sEcReT" not in ran.out + ran.err, command
+        result = moving.run(*command.split())
+        assert result.code == 0 and "sEcReT" not in result.out + result.err, command
     files = [file for file in moving.root.rglob("*") if file.is_file() and file != moving.config]
     assert [file for file in files if b"sEcReT" in file.read_bytes()] == []
     # Files of a former base are reported; the proof of ownership alone isn't a copy.
@@ -486,8 +486,8 @@ def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(mo
     assert moving.server.run(moving.database, owned) == [("one/",), ("other/",)]
     # Also if the database's name changed since the last pass.
     moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432")
-    ran = moving.run("forget", "handbook", "--delete-documents", "--yes")
-    assert (ran.code, ran.out) == (0, "handbook is forgotten; 1 document deleted\n")
+    result = moving.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (result.code, result.out) == (0, "handbook is forgotten; 1 document deleted\n")
     assert moving.server.run(moving.database, owned) == [("other/",)]
     assert moving.server.run(moving.database, "SELECT prefix FROM kbsync.owner") == [("other/",)]
     assert left_over(moving.server, moving.database) == []
@@ -496,8 +496,8 @@ def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(mo
 def test_database_config_is_written_without_its_dsn(moving: Moving) -> None:
     moving.config.unlink()
     moving.write("a.md", "The kestrel.\n")
-    ran = moving.run("init", "docs", "--target", "postgres")
-    assert ran.code == 0 and "export POSTGRES_DSN=…" in ran.out and ran.err == ""
+    result = moving.run("init", "docs", "--target", "postgres")
+    assert result.code == 0 and "export POSTGRES_DSN=…" in result.out and result.err == ""
     assert "dsn: ${POSTGRES_DSN}" in moving.config.read_text()
     dsn = {"POSTGRES_DSN": moving.server.dsn(moving.database)}
     assert moving.run("--once", env=dsn).code == 0

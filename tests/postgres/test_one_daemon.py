@@ -30,8 +30,8 @@ def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
 def rows(host: Host) -> list[Any]:
     """Return every row of documents, passages, words and vectors, by its position and transaction."""
     tables = ("document", "passage", "words", "vector")
-    each = (f"SELECT '{table}', ctid::text, xmin::text FROM kbsync.{table}" for table in tables)
-    return host.server.run(host.database, " UNION ALL ".join(each) + " ORDER BY 1, 2")
+    selects = (f"SELECT '{table}', ctid::text, xmin::text FROM kbsync.{table}" for table in tables)
+    return host.server.run(host.database, " UNION ALL ".join(selects) + " ORDER BY 1, 2")
 
 
 @long
@@ -60,8 +60,8 @@ def test_daemon_that_slept_while_replaced_changes_nothing(host: Host, state: str
     daemon.send_signal(signal.SIGCONT)
     eventually(lambda: (host.status()["halt"] or {}).get("reason") == "superseded")
     assert rows(host) == before
-    ran = host.run("--once", "--json", *other)
-    assert (ran.json["uploaded"], ran.json["deleted"]) == (1, 1)
+    result = host.run("--once", "--json", *other)
+    assert (result.json["uploaded"], result.json["deleted"]) == (1, 1)
     names = [f"{number}.md" for number in range(1, 5)]
     assert [path for _, path in documents(host.server, host.database)] == names
     assert left_over(host.server, host.database) == []

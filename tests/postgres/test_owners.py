@@ -163,7 +163,7 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server, 
         open_as(postgres, database, "first", prefix="a/") as ours,
         open_as(postgres, database, "second") as theirs,
     ):
-        [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
+        [our_id], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
     before = rows(postgres, database)
     # The same machine and folder prove nothing here: each of the two prefixes has documents.
     # A reader gets the same message before the first pass.
@@ -176,19 +176,19 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server, 
         halted = refused(moved)
     assert (halted.halt, str(halted)) == ("prefix-taken", str(caught.value))
     assert rows(postgres, database) == before
-    assert postgres.run(database, "SELECT id FROM kbsync.document ORDER BY id") == [(mine,), (other,)]
+    assert postgres.run(database, "SELECT id FROM kbsync.document ORDER BY id") == [(our_id,), (other,)]
 
 
 @long
 def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server, database: str) -> None:
     # The state was lost before its mirror got another prefix. Now it has the first one again.
     with open_as(postgres, database, "lost") as lost, open_as(postgres, database, "now", prefix="b/") as now:
-        [before], [mine] = put(lost, entry(1, "kestrel")), put(now, entry(1, "heron"))
+        [before], [our_id] = put(lost, entry(1, "kestrel")), put(now, entry(1, "heron"))
         with open_as(postgres, database, "now") as back:
             cured(postgres, refused(back))
             put(lost, entry(2, "merlin"))  # released is not taken yet
             assert back.check()[1] == 1
-            assert [row.id for row in back.page(0, 9)] == [mine]
+            assert [row.id for row in back.page(0, 9)] == [our_id]
             put(back, entry(2, "osprey"))
         # One that wakes up changes nothing, and is refused when it starts again.
         assert outcome(lost, 3, "merlin").halt == "superseded"
@@ -225,7 +225,7 @@ def test_writer_check_updates_its_last_seen_time_once_a_minute(
         statements = list[str]()
         between(monkeypatch, lambda _connection, statement: statements.append(statement))
         writer.check()
-        assert not any("UPDATE" in each for each in statements)
+        assert not any("UPDATE" in statement for statement in statements)
         postgres.run(database, A_WHILE_AGO)
         writer.delete([])
         assert postgres.run(database, AGE) == [(True,)]
@@ -262,31 +262,31 @@ def test_prefix_overlapping_another_owners_is_refused_until_released(
     postgres: Server, database: str, first: str, second: str
 ) -> None:
     with (
-        open_as(postgres, database, "1", folder="/srv/one", prefix=first) as one,
-        open_as(postgres, database, "2", folder="/srv/two", prefix=second) as two,
+        open_as(postgres, database, "1", folder="/srv/one", prefix=first) as first_store,
+        open_as(postgres, database, "2", folder="/srv/two", prefix=second) as second_store,
         open_as(postgres, database, "2", folder="/srv/two", prefix=second, read_only=True) as plan,
     ):
-        put(one, entry(1, "kestrel"))
-        halted = refused(two)
+        put(first_store, entry(1, "kestrel"))
+        halted = refused(second_store)
         assert halted.halt == "prefix-taken"
         assert repr(first) in halted.reason and repr(second) in halted.reason and "/srv/one" in halted.reason
         with pytest.raises(Halted) as caught:
             plan.check()
         assert str(caught.value) == str(halted)
         cured(postgres, halted)
-        put(two, entry(1, "heron"))
+        put(second_store, entry(1, "heron"))
 
 
 @long
 def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(
     postgres: Server, database: str
 ) -> None:
-    with open_as(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
-        put(one, entry(1, "kestrel"))
-    with open_as(postgres, database, "2", folder="/srv/two", prefix="b/") as two:
-        put(two, entry(1, "heron"))
-    with open_as(postgres, database, "2", folder="/srv/two", prefix="a/b/") as two:
-        assert refused(two).halt == "prefix-taken"
+    with open_as(postgres, database, "1", folder="/srv/one", prefix="a/") as first_store:
+        put(first_store, entry(1, "kestrel"))
+    with open_as(postgres, database, "2", folder="/srv/two", prefix="b/") as second_store:
+        put(second_store, entry(1, "heron"))
+    with open_as(postgres, database, "2", folder="/srv/two", prefix="a/b/") as second_store:
+        assert refused(second_store).halt == "prefix-taken"
     assert postgres.run(database, "SELECT prefix FROM kbsync.owner ORDER BY 1") == [("a/",), ("b/",)]
 
 
@@ -320,12 +320,12 @@ def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(
         with open_as(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
             put(store, entry(1, "kestrel"))
     postgres.run(database, "UPDATE kbsync.owner SET prefix = '' WHERE prefix = 'a/'")
-    with open_as(postgres, database, "1", folder="/srv/1", prefix="") as one:
-        put(one, entry(2, "heron"))
-    with open_as(postgres, database, "2", folder="/srv/2", prefix="b/") as two:
-        assert refused(two).halt == "prefix-taken"
+    with open_as(postgres, database, "1", folder="/srv/1", prefix="") as first_store:
+        put(first_store, entry(2, "heron"))
+    with open_as(postgres, database, "2", folder="/srv/2", prefix="b/") as second_store:
+        assert refused(second_store).halt == "prefix-taken"
     with (
-        open_as(postgres, database, "2", folder="/srv/2", prefix="b/", read_only=True) as two,
-        two.snapshot(),
+        open_as(postgres, database, "2", folder="/srv/2", prefix="b/", read_only=True) as second_store,
+        second_store.snapshot(),
     ):
         pass  # a search continues

@@ -43,8 +43,8 @@ def test_database_in_another_encoding_halts_and_the_suggested_command_creates_a_
     postgres.run(f"{name}_utf8", "CREATE EXTENSION vector")
     with open_store(postgres, f"{name}_utf8") as store:
         put(store, entry(1, "Grüße 请假"))
-    for each in (name, f"{name}_utf8"):
-        postgres.run("postgres", f"DROP DATABASE {each}")
+    for database in (name, f"{name}_utf8"):
+        postgres.run("postgres", f"DROP DATABASE {database}")
 
 
 def test_outdated_extension_halts_until_updated(postgres: Server, database: str) -> None:
@@ -109,8 +109,8 @@ def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
                 held.append(psycopg.connect(postgres.direct("postgres")))
         with pytest.raises(Unavailable, match="too many clients"):
             store.check()
-        for each in held:
-            each.close()
+        for connection in held:
+            connection.close()
         put(store, entry(1, "kestrel"))
 
 
@@ -248,12 +248,12 @@ def test_non_english_server_is_retried_and_its_messages_are_shown() -> None:
 
 @long
 def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
-    one, two = postgres.database(), postgres.database()
-    with open_store(postgres, one) as ours, open_store(postgres, two) as theirs:
-        [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
+    first, second = postgres.database(), postgres.database()
+    with open_store(postgres, first) as ours, open_store(postgres, second) as theirs:
+        [our_id], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
         assert ours.check()[0] != theirs.check()[0]
         assert (find(ours, "heron"), find(theirs, "kestrel")) == (set(), set())
-        ours.delete([mine, other])
+        ours.delete([our_id, other])
         assert find(theirs, "heron") == {other}
 
 

@@ -36,60 +36,60 @@ class Named(Host):
 
     def hits(self, *words: str) -> dict[str, dict[str, Any]]:
         """Return the hits of a search by the absolute path of their files; none may appear twice."""
-        ran = self.run("search", *words, "--json")
-        assert ran.code == 0, ran.err
-        hits = {hit["abs_path"]: hit for hit in ran.json["hits"]}
-        assert len(hits) == len(ran.json["hits"])
+        result = self.run("search", *words, "--json")
+        assert result.code == 0, result.err
+        hits = {hit["abs_path"]: hit for hit in result.json["hits"]}
+        assert len(hits) == len(result.json["hits"])
         return hits
 
 
 @pytest.fixture
 def hosts(tmp_path: Path, postgres: Server) -> tuple[Named, Named]:
     database = postgres.database()
-    one, two = (Named(tmp_path, postgres, database, name) for name in ("files-1", "files-2"))
-    two.config.write_text(two.config.read_text().replace("name: handbook", "name: news"))
-    for host in (one, two):
+    first, second = (Named(tmp_path, postgres, database, name) for name in ("files-1", "files-2"))
+    second.config.write_text(second.config.read_text().replace("name: handbook", "name: news"))
+    for host in (first, second):
         host.write("birds/a.md", f"# Falcons\n\nThe kestrel of {host.name}.\n")
         host.write("b.txt", "The kestrel, the same everywhere.\n")
         assert host.run("--once").code == 0
-    return one, two
+    return first, second
 
 
 @long
 def test_search_finds_documents_of_every_host_and_names_their_owner(
     hosts: tuple[Named, Named], postgres: Server
 ) -> None:
-    one, two = hosts
+    first, second = hosts
     day = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
-    postgres.run(one.database, "UPDATE kbsync.owner SET seen = %s WHERE host = 'files-2'", day)
-    hits = one.hits("kestrel")
+    postgres.run(first.database, "UPDATE kbsync.owner SET seen = %s WHERE host = 'files-2'", day)
+    hits = first.hits("kestrel")
     assert set(hits) == {str(host.docs / path) for host in hosts for path in ("birds/a.md", "b.txt")}
-    theirs, own = hits[str(two.docs / "birds/a.md")], hits[str(one.docs / "birds/a.md")]
+    theirs, local = hits[str(second.docs / "birds/a.md")], hits[str(first.docs / "birds/a.md")]
     assert (theirs["path"], theirs["mirror"], theirs["host"]) == ("birds/a.md", "news", "files-2")
     assert theirs["as_of"] == "2026-01-02T03:04:05Z"
-    assert (own["path"], own["mirror"], own["host"]) == ("birds/a.md", "handbook", "files-1")
-    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(own["as_of"])
+    assert (local["path"], local["mirror"], local["host"]) == ("birds/a.md", "handbook", "files-1")
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(local["as_of"])
     assert age < datetime.timedelta(minutes=5)
     assert "kestrel of files-2" in theirs["text"]
 
 
 @long
 async def test_assistant_sees_document_owners_and_reads_only_local_ones(hosts: tuple[Named, Named]) -> None:
-    one, _ = hosts
-    with one._inside(one.root, {}):
-        async with within(choose_installation(one, config=one.config)) as client:
+    first, _ = hosts
+    with first._inside(first.root, {}):
+        async with within(choose_installation(first, config=first.config)) as client:
             results = {
                 (hit["host"], hit["path"]): hit
                 for hit in (await run_tool(client, "search", query="kestrel"))["hits"]
             }
             assert set(results) == {(host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")}
-            theirs, own = results["files-2", "birds/a.md"], results["files-1", "birds/a.md"]
+            theirs, local = results["files-2", "birds/a.md"], results["files-1", "birds/a.md"]
             assert theirs["mirror"] == "news" and not theirs["here"] and "state" not in theirs
             assert theirs["as_of"] is not None and "kestrel of files-2" in theirs["passages"][0]["text"]
-            assert (own["abs_path"], own["state"]) == (str(one.docs / "birds/a.md"), "ready")
+            assert (local["abs_path"], local["state"]) == (str(first.docs / "birds/a.md"), "ready")
             text = text_of(await client.call_tool("search", {"query": "kestrel"}))
             assert "news on files-2: birds/a.md" in text
-            read = await run_tool(client, "get", document_id=own["document_id"])
+            read = await run_tool(client, "get", document_id=local["document_id"])
             assert "kestrel of files-1" in read["text"]
             message = await error_of(client, "get", document_id=theirs["document_id"])
             assert "Documents from other machines are available only as passages" in message
@@ -97,17 +97,19 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(hosts: t
 
 @long
 def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgres: Server) -> None:
-    one, two = hosts
-    postgres.run(one.database, "UPDATE kbsync.owner SET seen = '2026-01-02T03:04:05Z' WHERE host = 'files-2'")
-    run_tool = one.run("search", "kestrel", tty=True).out
+    first, second = hosts
+    postgres.run(
+        first.database, "UPDATE kbsync.owner SET seen = '2026-01-02T03:04:05Z' WHERE host = 'files-2'"
+    )
+    run_tool = first.run("search", "kestrel", tty=True).out
     headings = [line for line in run_tool.splitlines() if "a.md" in line or "b.txt" in line]
     away = [line for line in headings if "news on files-2: " in line]
     assert (len(headings), len(away)) == (4, 2)
     assert all(f"as of {clock_time(1767323045)}" in line for line in away)
     assert not any("as of" in line or "handbook" in line for line in headings if line not in away)
-    assert str(two.docs) not in run_tool  # no link to a path on another machine
-    paths = one.run("search", "kestrel", "--files").out.splitlines()
-    assert sorted(paths) == sorted(str(one.docs / path) for path in ("birds/a.md", "b.txt"))
+    assert str(second.docs) not in run_tool  # no link to a path on another machine
+    paths = first.run("search", "kestrel", "--files").out.splitlines()
+    assert sorted(paths) == sorted(str(first.docs / path) for path in ("birds/a.md", "b.txt"))
 
 
 @enumerated()
@@ -130,13 +132,15 @@ def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgr
 def test_options_narrow_to_paths_below_each_folder(
     hosts: tuple[Named, Named], words: tuple[str, ...], expected: list[str]
 ) -> None:
-    one, _ = hosts
-    ran = one.run("search", "kestrel", "--json", *(w.format(docs=one.docs) for w in words), cwd=one.docs)
-    assert ran.code == 0
+    first, _ = hosts
+    result = first.run(
+        "search", "kestrel", "--json", *(w.format(docs=first.docs) for w in words), cwd=first.docs
+    )
+    assert result.code == 0
     folders = {str(host.docs): host.name for host in hosts}
     run_tool = [
         hit["abs_path"].replace(folder, name)
-        for hit in ran.json["hits"]
+        for hit in result.json["hits"]
         for folder, name in folders.items()
         if hit["abs_path"].startswith(folder)
     ]
@@ -145,13 +149,13 @@ def test_options_narrow_to_paths_below_each_folder(
 
 @long
 def test_no_note_is_made_about_unchecked_documents(hosts: tuple[Named, Named]) -> None:
-    one, two = hosts
-    two.write("c.rst", "The kestrel.\n")
-    assert two.run("--once").code == 0
+    first, second = hosts
+    second.write("c.rst", "The kestrel.\n")
+    assert second.run("--once").code == 0
     words = ("search", "zyzzyva", "--type", "rst")
-    run_tool = one.run(*words)
+    run_tool = first.run(*words)
     assert (run_tool.code, "no document matches" in run_tool.err) == (0, False)
-    assert "no document matches --type rst" in one.run(*words, "--mirror", "handbook").err
+    assert "no document matches --type rst" in first.run(*words, "--mirror", "handbook").err
 
 
 def reader(hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, name: str) -> Named:
@@ -175,8 +179,8 @@ def test_searching_needs_only_a_config_and_read_privileges(
     before = desk.files()
     assert desk.run("search", "kestrel").code == 0
     assert desk.files() == before
-    own = desk.run("search", "kestrel", "--mirror", "handbook")
-    assert (own.code, "desk/" in own.err, "--once" in own.err) == (2, True, True)
+    result = desk.run("search", "kestrel", "--mirror", "handbook")
+    assert (result.code, "desk/" in result.err, "--once" in result.err) == (2, True, True)
     # With another mirror's prefix in the config, this means that mirror's documents, which remain its own.
     desk.config.write_text(desk.config.read_text().replace('"desk/"', '"files-2/"'))
     hits = desk.hits("kestrel", "--mirror", "handbook")
@@ -190,8 +194,8 @@ def test_searching_needs_only_a_config_and_read_privileges(
 def test_missing_tables_are_reported_with_the_command_that_creates_them(
     tmp_path: Path, postgres: Server
 ) -> None:
-    ran = Named(tmp_path, postgres, postgres.database(), "desk").run("search", "kestrel")
-    assert (ran.code, "--once" in ran.err) == (2, True)
+    result = Named(tmp_path, postgres, postgres.database(), "desk").run("search", "kestrel")
+    assert (result.code, "--once" in result.err) == (2, True)
 
 
 def configured(host: Named, *mirrors: dict[str, Any]) -> None:
@@ -217,9 +221,9 @@ def test_mirrors_of_one_base_are_answered_by_one_search(
     with monkeypatch.context() as patch:
         between(patch, lambda _connection, statement: statements.append(statement))
         hits = home.hits("kestrel")
-    assert sum("weighed" in each for each in statements) == 1
-    own = {(hit["mirror"], hit["host"]) for hit in hits.values() if "/home/" in hit["abs_path"]}
-    assert (len(hits), own) == (6, {("garden", "home"), ("kitchen", "home")})
+    assert sum("weighed" in statement for statement in statements) == 1
+    local = {(hit["mirror"], hit["host"]) for hit in hits.values() if "/home/" in hit["abs_path"]}
+    assert (len(hits), local) == (6, {("garden", "home"), ("kitchen", "home")})
     run_tool = home.run("search", "kestrel").out
     assert "garden: garden.md" in run_tool and "news on files-2: b.txt" in run_tool
     # An absolute pattern inside one of them applies to each mirror's own documents.
@@ -229,8 +233,8 @@ def test_mirrors_of_one_base_are_answered_by_one_search(
 
     # A mirror that hasn't mirrored anything yet is left out.
     configured(home, {"name": "garden"}, {"name": "attic"})
-    own = home.hits("kestrel", "--mirror", "garden", "--mirror", "attic")
-    assert [hit["mirror"] for hit in own.values()] == ["garden"]
+    local = home.hits("kestrel", "--mirror", "garden", "--mirror", "attic")
+    assert [hit["mirror"] for hit in local.values()] == ["garden"]
     assert home.run("search", "kestrel", "--mirror", "attic").code == 2
 
     # With two addresses of one database, or different vectors, there are two searches, but each document
@@ -253,8 +257,8 @@ def test_search_after_forgetting_the_last_mirror_finds_nothing(tmp_path: Path, p
 @long
 def test_path_too_long_to_search_for_is_a_usage_error(hosts: tuple[Named, Named]) -> None:
     for path in ("a" * 50_000, "é" * 50_000, "*a" * 20_000):
-        ran = hosts[0].run("search", "kestrel", "--path", path)
-        assert (ran.code, "the path pattern is too long" in ran.err) == (2, True), ran.err[-300:]
+        result = hosts[0].run("search", "kestrel", "--path", path)
+        assert (result.code, "the path pattern is too long" in result.err) == (2, True), result.err[-300:]
     for path in ("a" * 4_000, "*" + "é" * 1_000, "**/" * 300 + "x"):
         assert hosts[0].hits("kestrel", "--path", path) == {}
 

@@ -33,16 +33,16 @@ class Drowsy(Host):
 def pair(tmp_path: Path, postgres: Server) -> Iterator[tuple[Drowsy, Drowsy]]:
     """Two machines with one folder on shared storage; the second has had its first pass."""
     database = postgres.database()
-    one = Drowsy(tmp_path / "one", postgres, database, "docs/")
-    two = Drowsy(tmp_path / "two", postgres, database, "docs/")
-    two.config.write_text(one.config.read_text())
+    first = Drowsy(tmp_path / "one", postgres, database, "docs/")
+    second = Drowsy(tmp_path / "two", postgres, database, "docs/")
+    second.config.write_text(first.config.read_text())
     for name in ("changed", "kept", "renamed"):
-        one.write(f"{name}.md", f"The {name} falcon.\n")
-    assert two.once()["uploaded"] == 3
-    shutil.copytree(two.state, one.state)
-    yield one, two
-    for each in (one, two):
-        each.close()
+        first.write(f"{name}.md", f"The {name} falcon.\n")
+    assert second.once()["uploaded"] == 3
+    shutil.copytree(second.state, first.state)
+    yield first, second
+    for machine in (first, second):
+        machine.close()
 
 
 def texts(server: Server, database: str) -> list[tuple[str, str]]:
@@ -60,31 +60,31 @@ def is_stopped(process: int) -> bool:
 def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
     pair: tuple[Drowsy, Drowsy], postgres: Server, stop_at: int | str
 ) -> None:
-    one, two = pair
-    one.write("changed.md", "The first merlin.\n")
-    one.write("new.md", "The first hobby.\n")
-    (one.docs / "renamed.md").rename(one.docs / "moved.md")
-    process = one.start("--once", env={"DROWSY": str(stop_at)})
+    first, second = pair
+    first.write("changed.md", "The first merlin.\n")
+    first.write("new.md", "The first hobby.\n")
+    (first.docs / "renamed.md").rename(first.docs / "moved.md")
+    process = first.start("--once", env={"DROWSY": str(stop_at)})
     eventually(lambda: is_stopped(process.pid))
-    one.write("changed.md", "The second merlin.\n")
-    (one.docs / "new.md").unlink()
-    assert two.go("--once").code == 0
+    first.write("changed.md", "The second merlin.\n")
+    (first.docs / "new.md").unlink()
+    assert second.go("--once").code == 0
     after = [
         ("changed.md", "The second merlin."),
         ("kept.md", "The kept falcon."),
         ("moved.md", "The renamed falcon."),
     ]
-    assert texts(postgres, two.database) == after
-    stamps = postgres.run(two.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id")
+    assert texts(postgres, second.database) == after
+    stamps = postgres.run(second.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id")
     process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3, err
     assert b"another kbsync" in err
-    assert texts(postgres, two.database) == after
-    assert postgres.run(two.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id") == stamps
-    assert left_over(postgres, two.database) == []
-    ran = two.once()
-    assert (ran["uploaded"], ran["replaced"], ran["renamed"]) == (0, 0, 0)
+    assert texts(postgres, second.database) == after
+    assert postgres.run(second.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id") == stamps
+    assert left_over(postgres, second.database) == []
+    result = second.once()
+    assert (result["uploaded"], result["replaced"], result["renamed"]) == (0, 0, 0)
 
 
 def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
@@ -109,7 +109,7 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
                 waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
                 eventually(lambda: quick.done() or postgres.run("postgres", waiting, database))
                 wake.set()
-                outcomes = [each.result(30)[0] for each in (slow, quick)]
+                outcomes = [future.result(30)[0] for future in (slow, quick)]
         assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
         assert left_over(postgres, database) == []
 
@@ -123,14 +123,14 @@ def test_sleeping_writer_in_a_transaction_does_not_block_takeover(
     """The server ends a session that sleeps between two statements; its successor ends one in the middle
     of a COPY.
     """
-    one, two = pair
-    one.write("changed.md", "The first merlin.\n")
-    process = one.start("--once", env={"DROWSY": stop_at})
+    first, second = pair
+    first.write("changed.md", "The first merlin.\n")
+    process = first.start("--once", env={"DROWSY": stop_at})
     eventually(lambda: is_stopped(process.pid))
     holding = "SELECT state FROM pg_stat_activity WHERE datname = %s AND backend_xid IS NOT NULL"
-    assert postgres.run("postgres", holding, two.database) == [(state,)]
+    assert postgres.run("postgres", holding, second.database) == [(state,)]
     long_ago = f"{holding} AND state_change < now() - interval '1 s'"
-    eventually(lambda: stop_at != "copy" or postgres.run("postgres", long_ago, two.database))
-    assert two.go("--once").code == 0
+    eventually(lambda: stop_at != "copy" or postgres.run("postgres", long_ago, second.database))
+    assert second.go("--once").code == 0
     assert is_stopped(process.pid)
-    assert ("changed.md", "The first merlin.") in texts(postgres, two.database)
+    assert ("changed.md", "The first merlin.") in texts(postgres, second.database)

@@ -80,13 +80,13 @@ def both_bases(
 ) -> Iterator[tuple[PostgresStore, SqliteStore]]:
     """Yield a base in PostgreSQL and a built-in one, both with these documents."""
     with closing(SqliteStore(folder)) as built_in, open_store(server, server.database()) as store:
-        for each in (built_in, store):
-            assert all(isinstance(number, int) for number in each.put(documents, encoder))
+        for base in (built_in, store):
+            assert all(isinstance(number, int) for number in base.put(documents, encoder))
         yield store, built_in
 
 
 def parsed_all(texts: Iterable[tuple[str, str]]) -> list[Entry]:
-    return [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)]
+    return [parsed(number, path, text, float(number)) for number, (path, text) in enumerate(texts, 1)]
 
 
 # With a lower limit some words are common, with 0 all: these only add to scores of passages that others find.
@@ -101,7 +101,7 @@ def test_finds_and_explains_what_the_embedded_base_finds(
     monkeypatch.setattr(weights, "MAX_ROWS", most)
     with both_bases(tmp_path, postgres, parsed_all(TEXTS.items())) as bases:
         for query in QUESTIONS:
-            ours, its = (Search(each, ENCODER).search(query) for each in bases)
+            ours, its = (Search(base, ENCODER).search(query) for base in bases)
             assert [hit.path for hit in ours] == [hit.path for hit in its], query
             if most == MAX_ROWS or len(terms_of(query.text)) == 1:
                 # Of several common words, the built-in base scores fewer.
@@ -109,17 +109,17 @@ def test_finds_and_explains_what_the_embedded_base_finds(
             assert [hit.passages[0].text for hit in ours] == [hit.passages[0].text for hit in its]
             assert [(hit.title, hit.modified) for hit in ours] == [(hit.title, hit.modified) for hit in its]
             explained, other = (
-                Search(each, ENCODER).search(replace(query, explain=True, unfinished=False)) for each in bases
+                Search(base, ENCODER).search(replace(query, explain=True, unfinished=False)) for base in bases
             )
             check_sums(explained)
             check_sums(other)
             if most == MAX_ROWS:
                 # If fewer words find passages, SQLite scores some common words in fewer of them.
                 assert [words_of(hit) for hit in explained] == [words_of(hit) for hit in other], query
-            for one, its_one in zip(explained, other, strict=True):
-                assert one.reasons is not None and its_one.reasons is not None
-                assert one.reasons.cosine == pytest.approx(its_one.reasons.cosine, abs=0.01)
-                assert one.reasons.is_named is its_one.reasons.is_named
+            for hit, its_one in zip(explained, other, strict=True):
+                assert hit.reasons is not None and its_one.reasons is not None
+                assert hit.reasons.cosine == pytest.approx(its_one.reasons.cosine, abs=0.01)
+                assert hit.reasons.is_named is its_one.reasons.is_named
             plain = Search(bases[0], ENCODER).search(replace(query, unfinished=False))
             assert [replace(hit, reasons=None) for hit in explained] == plain
         with pytest.raises(UsageError, match="not a gitignore pattern"):
@@ -130,7 +130,7 @@ def test_finds_and_explains_what_the_embedded_base_finds(
 def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
     often = "user settings: get the user, get settings, settings of the user. "
     texts = {
-        **{f"{at}.md": often * 3 for at in range(weights.DEPTH + 50)},
+        **{f"{number}.md": often * 3 for number in range(weights.DEPTH + 50)},
         "right.py": f"{'A line of other words. ' * 40} get_user_settings(path)",
         "costs.md": "The error E-4471 occurred. It costs 1,299 dollars. Call readTimeout first, on v2.10.3. "
         "The pipe is 12mm wide. Call 0800 123 4567. Due on 14.3.2026 at the centre, by V.P.N.",
@@ -145,8 +145,8 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
         "read timeout",
     ]
     with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
-        for query in [*map(Query, questions), *(Query(each, phrases=(each,)) for each in phrases)]:
-            ours, its = (Search(each, ENCODER).search(query) for each in bases)
+        for query in [*map(Query, questions), *(Query(phrase, phrases=(phrase,)) for phrase in phrases)]:
+            ours, its = (Search(base, ENCODER).search(query) for base in bases)
             assert ours[0].path == ("right.py" if "_" in query.text else "costs.md"), query
             assert (ours[0].path, ours[0].passages[0].text) == (its[0].path, its[0].passages[0].text), query
             if query.phrases:
@@ -157,10 +157,10 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 def test_repeated_word_in_quotes_is_not_found_where_it_stands_once(tmp_path: Path, postgres: Server) -> None:
     texts = {"once.md": "A trip to Bora.", "twice.md": "A trip to Bora Bora."}
     with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
-        for each in bases:
-            hits = Search(each, ENCODER).search(Query("bora bora", phrases=("bora bora",)))
+        for base in bases:
+            hits = Search(base, ENCODER).search(Query("bora bora", phrases=("bora bora",)))
             assert [hit.path for hit in hits] == ["twice.md"]
-            with each.snapshot() as snapshot:
+            with base.snapshot() as snapshot:
                 phrases = ("bora", "bora bora", "bora bora bora", "twice", "twice twice")
                 assert [snapshot.has_phrase(phrase) for phrase in phrases] == [True, True, False, True, False]
 
@@ -169,18 +169,18 @@ def test_repeated_word_in_quotes_is_not_found_where_it_stands_once(tmp_path: Pat
 def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
     tmp_path: Path, postgres: Server
 ) -> None:
-    documents = [high_entry(at, *each) for at, each in enumerate(MANY, 1)]
+    documents = [high_entry(number, *fields) for number, fields in enumerate(MANY, 1)]
     documents.append(high_entry(len(MANY) + 1, "copy.txt", MANY[0][1]))
     with both_bases(tmp_path, postgres, documents, HIGH_COSINES) as bases:
         limits = list[float]()
-        for each in bases:
-            with each.snapshot() as snapshot:
+        for base in bases:
+            with base.snapshot() as snapshot:
                 assert snapshot.estimate_least_cosine("another model") == 0
                 limits.append(snapshot.estimate_least_cosine(HIGH_COSINES.model))
         assert limits[0] == pytest.approx(limits[1], abs=0.001)
         assert limits[0] > 0.7
         for question in (*UNRELATED, *SYNONYMS):
-            ours, its = (Search(each, HIGH_COSINES).search(Query(question)) for each in bases)
+            ours, its = (Search(base, HIGH_COSINES).search(Query(question)) for base in bases)
             assert [hit.path for hit in ours] == [hit.path for hit in its], question
             assert bool(ours) == (question in SYNONYMS)
 
@@ -190,7 +190,7 @@ def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Pa
     documents = [*parsed_all(FILES_BESIDE_A_LOG), log_entry(600)]
     with both_bases(tmp_path, postgres, documents) as (store, built_in):
         for question in QUESTIONS_BESIDE_A_LOG[::5]:
-            ours, its = (Search(each, ENCODER).search(Query(question)) for each in (store, built_in))
+            ours, its = (Search(base, ENCODER).search(Query(question)) for base in (store, built_in))
             assert ours[0].path == its[0].path, question
             # The stores may order equally good files differently.
             assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in its], abs=0.02)
@@ -207,16 +207,16 @@ def shares_by_words(store: Store, question: str) -> list[int]:
 @long
 def test_repeated_word_counts_as_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
     with both_bases(tmp_path, postgres, parsed_all(REPEATED_WORD)) as bases:
-        hits = [Search(each, ENCODER).search(Query("oxygen cabin"))[:2] for each in bases]
-        ours, its = ({hit.path: hit.score for hit in found} for found in hits)
+        hits = [Search(base, ENCODER).search(Query("oxygen cabin"))[:2] for base in bases]
+        ours, its = ({hit.path: hit.score for hit in found_hits} for found_hits in hits)
         assert list(ours) == list(its) == ["b.md", "a.c"]
         assert ours == pytest.approx(its, abs=0.005)
 
 
 def words_of(hit: Hit) -> tuple[set[tuple[str, str]], set[str]]:
     assert hit.reasons is not None
-    in_text = {(each.word, each.written) for each in hit.reasons.in_text}
-    return in_text, {each.word for each in hit.reasons.in_name}
+    in_text = {(match.word, match.written) for match in hit.reasons.in_text}
+    return in_text, {match.word for match in hit.reasons.in_name}
 
 
 PATTERNS = (
@@ -236,9 +236,9 @@ PATHS = (
 @pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
     for pattern in PATTERNS:
-        asked, matches = searching._pattern(pattern), path_matcher(pattern)
+        regex, matches = searching._pattern(pattern), path_matcher(pattern)
         admits = "SELECT shown FROM unnest(%s::text[]) shown WHERE coalesce(shown ~ %s, false)"
-        admitted = {path for (path,) in postgres.run("postgres", admits, list(PATHS), asked)}
+        admitted = {path for (path,) in postgres.run("postgres", admits, list(PATHS), regex)}
         assert all(plain_part(pattern) in path for path in admitted), pattern
         assert admitted == {path for path in PATHS if matches(path)}, pattern
     with open_store(postgres, postgres.database()) as store:
@@ -254,12 +254,12 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(
     postgres: Server, database: str
 ) -> None:
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
-        [mine] = put(ours, entry(1, "kestrel"))
+        [our_id] = put(ours, entry(1, "kestrel"))
         [other] = put(theirs, entry(1, "kestrel and heron"))
         assert ours.check()[0] == theirs.check()[0]
-        assert (find(ours, "kestrel"), find(theirs, "kestrel")) == ({mine}, {other})
-        assert [row.id for row in ours.page(0, 9)] == [mine]
-        assert ours.find_existing([mine, other]) == {mine}
+        assert (find(ours, "kestrel"), find(theirs, "kestrel")) == ({our_id}, {other})
+        assert [row.id for row in ours.page(0, 9)] == [our_id]
+        assert ours.find_existing([our_id, other]) == {our_id}
         assert ours.texts(other) is None
         assert ours.delete([other])
         with pytest.raises(Rejected):
@@ -273,20 +273,23 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(
 @long
 def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
-        [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
+        [our_id], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
         dsn = postgres.dsn(database)
         with closing(PostgresStore(dsn, Owner("c/", token("a/")), read_only=True)) as reader:
             assert reader.check()[1] == 1  # as `plan` sees it before the first pass with the new one
         with closing(PostgresStore(dsn, Owner("c/", token("a/")))) as renamed:
             assert renamed.check() == (theirs.check()[0], 1)
-            renamed.rename(mine, "folder/file-1.md", "c/name", 1.0)
-        with closing(PostgresStore(dsn, Owner("b/", token("a/")))) as taken, pytest.raises(Halted) as caught:
-            taken.check()
+            renamed.rename(our_id, "folder/file-1.md", "c/name", 1.0)
+        with (
+            closing(PostgresStore(dsn, Owner("b/", token("a/")))) as refused_store,
+            pytest.raises(Halted) as caught,
+        ):
+            refused_store.check()
         assert caught.value.halt == "prefix-taken"
         # After its state was lost, a mirror has only the prefix.
         with closing(PostgresStore(dsn, Owner("c/", token("new")))) as reopened:
-            assert [row.id for row in reopened.page(0, 9)] == [mine]
-            reopened.delete([mine, other])
+            assert [row.id for row in reopened.page(0, 9)] == [our_id]
+            reopened.delete([our_id, other])
         assert find(theirs, "heron") == {other}
 
 
@@ -314,15 +317,15 @@ def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Serve
 
 def test_text_of_another_host_reuses_its_vector(postgres: Server, database: str) -> None:
     with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
-        [mine] = put(ours, entry(1, "kestrel"))
+        [our_id] = put(ours, entry(1, "kestrel"))
         key = piece("kestrel").key
         assert theirs.find_embedded("numbers", [key, "00" * 32]) == {key}
         encoder = Numbers()
         [other] = theirs.put([entry(1, "kestrel")], encoder)
-        assert isinstance(other, int) and other != mine
+        assert isinstance(other, int) and other != our_id
         assert encoder.embedded == []
         # An expected vector may have vanished meanwhile: then it is computed.
-        ours.delete([mine])
+        ours.delete([our_id])
         theirs.delete([other])
         assert isinstance(theirs.put([entry(2, "kestrel")], encoder)[0], int)
         assert encoder.embedded == ["kestrel"]
@@ -354,8 +357,8 @@ def found_by_words(store: PostgresStore, word: str) -> set[int]:
 def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = list[str]()
     with open_store(postgres, postgres.database()) as store:
-        put(store, entry(1, *(f"kestrel {at}" for at in range(400)), path="large.md"))
-        put(store, *(entry(at, "kestrel", path=f"{at}.md") for at in range(2, 6)))
+        put(store, entry(1, *(f"kestrel {number}" for number in range(400)), path="large.md"))
+        put(store, *(entry(number, "kestrel", path=f"{number}.md") for number in range(2, 6)))
         between(monkeypatch, lambda _connection, statement: requests.append(statement))
 
         def ask(query: Query) -> tuple[int, int]:
@@ -364,13 +367,13 @@ def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch:
             with store.snapshot() as snapshot:
                 hits = snapshot.candidates(terms_of("kestrel"), "numbers", Numbers().query("kestrel"), query)
             return len({hit.document for hit in hits}), sum(
-                "ORDER BY best.score" in each for each in requests
+                "ORDER BY best.score" in request for request in requests
             )
 
         documents, needed = ask(Query("kestrel", top_k=5))
         assert documents == 5
-        for own in (False, True):
-            assert ask(Query("kestrel", top_k=50, own=own)) == (5, needed)
+        for own_only in (False, True):
+            assert ask(Query("kestrel", top_k=50, own=own_only)) == (5, needed)
         assert ask(Query("kestrel", top_k=50, paths=("large.md",))) == (1, 2)
         assert ask(Query("kestrel", top_k=50, paths=("nowhere/",))) == (0, 2)
 
@@ -389,7 +392,9 @@ def test_concurrently_started_hosts_create_one_base(postgres: Server, database: 
         with open_store(postgres, database, f"{number}/") as store:
             ready.wait()
             uuid = store.check()[0].partition("/")[0]
-            put(store, *(entry(at, f"kestrel {at}", "the same for all") for at in range(10)))
+            put(
+                store, *(entry(position, f"kestrel {position}", "the same for all") for position in range(10))
+            )
             return uuid
 
     with ThreadPoolExecutor(4) as pool:
@@ -411,9 +416,9 @@ def test_server_statistics_contain_no_text(postgres: Server, database: str) -> N
         numbers = put(store, *documents)
         postgres.run(database, "ANALYZE")
         store.delete(numbers)
-        kept = "SELECT attname FROM pg_stats WHERE schemaname = 'kbsync' AND tablename = %s"
+        statement = "SELECT attname FROM pg_stats WHERE schemaname = 'kbsync' AND tablename = %s"
         for table, *columns in map(str.split, TEXTS_KEPT_IN):
-            about = {column for (column,) in postgres.run(database, kept, table)}
+            about = {column for (column,) in postgres.run(database, statement, table)}
             assert about and not about & set(columns)
 
 
@@ -488,8 +493,8 @@ def test_reading_needs_only_read_privileges(postgres: Server, database: str) -> 
                 find(reader, "kestrel")
             cured(postgres, refused.value)
             may_write = "SELECT bool_or(has_table_privilege(%s, oid, 'INSERT, UPDATE, DELETE')) FROM pg_class"
-            kept = f"{may_write} WHERE relnamespace = 'kbsync'::regnamespace AND relkind = 'r'"
-            assert postgres.run(database, kept, role) == [(False,)]
+            statement = f"{may_write} WHERE relnamespace = 'kbsync'::regnamespace AND relkind = 'r'"
+            assert postgres.run(database, statement, role) == [(False,)]
             assert find(reader, "kestrel") == {number}
             assert reader.check() == store.check()
             with pytest.raises(Halted):
@@ -504,8 +509,8 @@ def test_nothing_is_left_in_a_pooled_session(postgres: Server) -> None:
             store.rename(first, f"{number}.md", "n", 2.0)
             find(store, "kestrel")
         [connection] = store._connections._idle
-        for left in ("pg_prepared_statements", "pg_locks WHERE locktype = 'advisory'"):
-            assert connection.execute(f"SELECT count(*) FROM {left}").fetchone() == (0,)
+        for source in ("pg_prepared_statements", "pg_locks WHERE locktype = 'advisory'"):
+            assert connection.execute(f"SELECT count(*) FROM {source}").fetchone() == (0,)
         assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
         assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("0",)
 

@@ -38,7 +38,13 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def fill(store: PostgresStore, host: str = "") -> None:
     """Insert half as many rows as make an index worthwhile."""
     texts = [f"word{number} kestrel {host}" for number in range(MANY // 2)]
-    put(store, *(entry(at + 1, *texts[at : at + 100], path=f"{at}.md") for at in range(0, len(texts), 100)))
+    put(
+        store,
+        *(
+            entry(number + 1, *texts[number : number + 100], path=f"{number}.md")
+            for number in range(0, len(texts), 100)
+        ),
+    )
 
 
 @contextmanager
@@ -70,10 +76,10 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
         assert not ours.purge()
         assert postgres.run(database, INDEX) == []
         queries = [
-            Query(f"word{n} kestrel", paths=(path,) if path else (), own=own)
+            Query(f"word{n} kestrel", paths=(path,) if path else (), own=own_only)
             for n in (5, 250)
             for path in (None, "200.md")
-            for own in (False, True)
+            for own_only in (False, True)
         ]
         before = [Search(ours, Numbers()).search(query) for query in queries]
         now += 1
@@ -103,8 +109,8 @@ def test_vector_index_matches_the_query(postgres: Server, database: str) -> None
         connection.execute(
             "SET search_path = kbsync, public; SET enable_seqscan = off; SET enable_sort = off"
         )
-        near = searching._distance(8)
-        statement = searching._NEAREST.replace("@order", near).replace("@distance", near)
+        distance = searching._distance(8)
+        statement = searching._NEAREST.replace("@order", distance).replace("@distance", distance)
         values = {"model": 1, "limit": 150, "vector": "[1,0,0,0,0,0,0,0]"}
         plan = connection.execute("EXPLAIN " + statement.replace("@scope", ""), values).fetchall()
         assert any("vector_hnsw_1" in line for (line,) in plan), plan
