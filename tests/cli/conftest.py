@@ -103,8 +103,8 @@ def terminal() -> Iterator[Begin]:
         return started[-1]
 
     yield begin
-    for one in started:
-        one.kill()
+    for opened in started:
+        opened.kill()
 
 
 @pytest.fixture

@@ -80,8 +80,8 @@ def find_fixes() -> set[str]:
         results |= {f"{module}: {text}" for text in texts if text and not _HANDED_ON.match(text)}
     for file in sorted((PACKAGE / "server" / "static").iterdir()):
         commands = _ON_THE_PAGE.findall(file.read_text()) if file.suffix in (".js", ".html") else []
-        known = [command for command in commands if command.split()[1] in (*COMMANDS, "--once")]
-        results |= {f"server/static/{file.name}: {command}" for command in known}
+        valid_commands = [command for command in commands if command.split()[1] in (*COMMANDS, "--once")]
+        results |= {f"server/static/{file.name}: {command}" for command in valid_commands}
     return results
 
 
@@ -111,8 +111,10 @@ def _cures_in(node: ast.AST) -> Iterator[str]:
             values = value.values if isinstance(value, ast.Dict) else [value]
             yield from (text for value in values for text in _texts(value))
         case ast.FunctionDef(name=name) if _names_cure(name):
-            returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
-            yield from (text for one in returned for text in _texts(one))
+            returned = [
+                child.value for child in ast.walk(node) if isinstance(child, ast.Return) and child.value
+            ]
+            yield from (text for returned_value in returned for text in _texts(returned_value))
         case ast.Constant() | ast.JoinedStr() if any(map(_COMMAND.search, _texts(node))):
             yield from _texts(node)
 
@@ -128,8 +130,8 @@ def _texts(node: ast.AST) -> list[str]:
             return [text]
         case ast.JoinedStr(values=values):
             return ["".join("".join(_texts(value)) or "{}" for value in values)]
-        case ast.IfExp(body=one, orelse=other):
-            return [*_texts(one), *_texts(other)]
+        case ast.IfExp(body=body, orelse=other):
+            return [*_texts(body), *_texts(other)]
         case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Tuple(elts=words) | ast.List(elts=words)]):
             return [" ".join("".join(_texts(word)) or "{}" for word in words)]
     return []

@@ -18,13 +18,13 @@ WRITING = os.O_WRONLY | os.O_RDWR
 
 
 def watch(steps: int) -> None:
-    left = steps
+    remaining = steps
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal left
+        nonlocal remaining
         if event in STEPS or (event == "open" and isinstance(args[2], int) and args[2] & WRITING):
-            left -= 1
-            if left == 0:
+            remaining -= 1
+            if remaining == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -57,8 +57,8 @@ def in_state(config: Path) -> Iterator[KnowledgeBase]:
     """Yield the base of a config's first mirror in the state directory."""
 
     def documents(_: str) -> Documents:
-        whole = json.loads(config.read_text())
-        return documents_in(Path(whole["state_dir"]) / "kb" / whole["mirrors"][0]["name"])
+        settings = json.loads(config.read_text())
+        return documents_in(Path(settings["state_dir"]) / "kb" / settings["mirrors"][0]["name"])
 
     yield KnowledgeBase({"type": "local"}, documents)
 

@@ -282,19 +282,19 @@ class Sandbox:
         """Run kbsync as a process to its end; it must not print a traceback."""
         process = self.start(*words, env=env, hurried=hurried)
         out, err = process.communicate(timeout=LONGEST)
-        ran = Ran(process.returncode, out, err.decode())
-        assert "Traceback" not in ran.err, ran.err
-        return ran
+        result = Ran(process.returncode, out, err.decode())
+        assert "Traceback" not in result.err, result.err
+        return result
 
     def once(self) -> dict[str, Any]:
         """Run a pass that mirrors everything and return its JSON; in this process if no loop runs here."""
         try:
             asyncio.get_running_loop()
-            ran = self.go("--once", "--json")
+            completed = self.go("--once", "--json")
         except RuntimeError:
-            ran = self.run("--once", "--json")
-        assert ran.code == 0, (ran.out, ran.err)
-        result: dict[str, Any] = ran.json
+            completed = self.run("--once", "--json")
+        assert completed.code == 0, (completed.out, completed.err)
+        result: dict[str, Any] = completed.json
         return result
 
     def watch(
@@ -322,9 +322,9 @@ class Sandbox:
 
     def search(self, *words: str) -> list[str]:
         """Return the paths of a search's hits."""
-        ran = self.run("search", "--json", *words)
-        assert ran.code == 0, ran.err
-        return [hit["path"] for hit in ran.json["hits"]]
+        result = self.run("search", "--json", *words)
+        assert result.code == 0, result.err
+        return [hit["path"] for hit in result.json["hits"]]
 
     def close(self) -> None:
         for process in self._running:

@@ -61,17 +61,17 @@ def stream(zhipu: ZhipuSandbox, **args: Any) -> None:
 
 @long
 def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuSandbox) -> None:
-    ran = zhipu.run("ask", "when", "does", "the", "office", "open").check_success()
-    assert HOURS in ran.out
-    assert ran.out.endswith("\n\n[1] guides/hours.md\n")
-    assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
+    result = zhipu.run("ask", "when", "does", "the", "office", "open").check_success()
+    assert HOURS in result.out
+    assert result.out.endswith("\n\n[1] guides/hours.md\n")
+    assert result.err == "kbsync: the answer also uses 1 document outside this mirror\n"
 
 
 @long
 def test_json_has_the_answer_and_its_slices(zhipu: ZhipuSandbox) -> None:
-    ran = zhipu.run("ask", "what does coffee cost", "--json")
-    assert (ran.code, ran.err) == (0, "")
-    result = ran.json
+    completed = zhipu.run("ask", "what does coffee cost", "--json")
+    assert (completed.code, completed.err) == (0, "")
+    result = completed.json
     assert result["cites"]
     assert result["answer"] == "coffee costs four,4"
     [cited] = result["citations"]
@@ -109,11 +109,11 @@ def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuSandbox) -> 
 def test_json_reports_tokens_and_duration(zhipu: ZhipuSandbox, form: str) -> None:
     """Whole answers have it, and streams except in the plain form; the answer is the same."""
     zhipu.service.turn(stream_form=form)
-    whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
-    assert HOURS in whole
+    full_answer = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
+    assert HOURS in full_answer
     for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
         answer = zhipu.run("ask", "when does the office open", "--json", *words).json
-        assert words[:1] == ["--model"] or answer["answer"] == whole
+        assert words[:1] == ["--model"] or answer["answer"] == full_answer
         tokens = {"prompt_tokens": 5, "completion_tokens": len(answer["answer"])}
         expected = {**tokens, "total_tokens": sum(tokens.values())}
         assert answer["usage"] == (None if form == "plain" and not words else expected)
@@ -122,9 +122,9 @@ def test_json_reports_tokens_and_duration(zhipu: ZhipuSandbox, form: str) -> Non
 @pytest.mark.parametrize("form", FORMS)
 def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuSandbox, form: str) -> None:
     zhipu.service.turn(stream_form=form)
-    whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
+    full_answer = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     stream(zhipu, end="repeated")
-    assert zhipu.run("ask", "when does the office open", "--json").json["answer"] == whole
+    assert zhipu.run("ask", "when does the office open", "--json").json["answer"] == full_answer
 
 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
@@ -132,22 +132,22 @@ def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuSandbox
 def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuSandbox, end: str, form: str) -> None:
     zhipu.service.turn(stream_form=form)
     stream(zhipu, end=end)
-    ran = zhipu.run("ask", "when does the office open")
-    assert ran.code == 4
-    assert ran.out.startswith("The ")  # the partial answer is shown, on its own line
-    assert ran.out.endswith("\n")
-    assert "[1]" not in ran.out
-    assert "the answer is incomplete" in ran.err
-    assert ("大模型内部错误" in ran.err) is (end != "no-finish")
+    result = zhipu.run("ask", "when does the office open")
+    assert result.code == 4
+    assert result.out.startswith("The ")  # the partial answer is shown, on its own line
+    assert result.out.endswith("\n")
+    assert "[1]" not in result.out
+    assert "the answer is incomplete" in result.err
+    assert ("大模型内部错误" in result.err) is (end != "no-finish")
     stream(zhipu, end=end)
     zhipu.run("ask", "when does the office open", "--json").check_refusal(4)
 
 
 def test_answer_is_shown_even_without_its_slices(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(not_offered=["slice-info"])
-    ran = zhipu.run("ask", "when does the office open").check_success()
-    assert HOURS in ran.out
-    assert "didn't say which documents" in ran.err
+    result = zhipu.run("ask", "when does the office open").check_success()
+    assert HOURS in result.out
+    assert "didn't say which documents" in result.err
     assert not zhipu.run("ask", "when does the office open", "--json").json["cites"]
 
 
@@ -158,16 +158,16 @@ NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
 
 def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(not_offered=NO_APPLICATIONS)
-    ran = zhipu.run("ask", "when does the office open")
-    assert (ran.code, ran.out) == (0, f"{HOURS}\n\n[1] guides/hours.md\n")
-    assert "no applications" in ran.err
-    assert "glm-4-flash answers from search results" in ran.err
+    result = zhipu.run("ask", "when does the office open")
+    assert (result.code, result.out) == (0, f"{HOURS}\n\n[1] guides/hours.md\n")
+    assert "no applications" in result.err
+    assert "glm-4-flash answers from search results" in result.err
     quiet = zhipu.run("ask", "when does the office open", "-q")
-    assert (quiet.code, quiet.out, quiet.err) == (0, ran.out, "")
+    assert (quiet.code, quiet.out, quiet.err) == (0, result.out, "")
     for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
-        ran = zhipu.run(*words)
-        assert (ran.code, ran.out) == (2, ""), words
-        assert "doesn't offer this" in ran.err
+        result = zhipu.run(*words)
+        assert (result.code, result.out) == (2, ""), words
+        assert "doesn't offer this" in result.err
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
@@ -235,9 +235,9 @@ def test_nothing_is_sent_when_no_document_is_selected(
     zhipu: ZhipuSandbox, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     before = zhipu.service.request_count()
-    ran = zhipu.run("ask", BOTH, *by, *words)
-    assert (ran.code, ran.out) == (0, "")
-    assert "select no documents in handbook" in ran.err
+    result = zhipu.run("ask", BOTH, *by, *words)
+    assert (result.code, result.out) == (0, "")
+    assert "select no documents in handbook" in result.err
     answer = zhipu.run("ask", BOTH, *by, *words, "--json").json
     assert (answer["answer"], answer["citations"], answer["way"]) == ("", [], None)
     assert zhipu.service.request_count() == before
@@ -272,9 +272,9 @@ def test_answer_is_streamed_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuSandbox
 def test_model_output_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     planted = zhipu.service.plant("evil.txt", "zebra \x1b[2J stripes")
     try:
-        ran = zhipu.run("ask", "zebra", tty=True)
-        assert "stripes" in ran.out
-        assert "\x1b[2J" not in ran.out
+        result = zhipu.run("ask", "zebra", tty=True)
+        assert "stripes" in result.out
+        assert "\x1b[2J" not in result.out
     finally:
         zhipu.service.take_away(planted)
 
@@ -307,10 +307,10 @@ def test_embedded_base_cannot_answer_and_offers_search(sandbox: Sandbox) -> None
     sandbox.prepare({"a.md": "A badge opens the door."})
     sandbox.add_mirror("more")
     assert sandbox.run("--once", "-q").code == 0
-    ran = sandbox.run("ask", QUESTION, "--mirror", "handbook")
-    ran.check_refusal(2, "handbook: kbsync's own indexes can't answer questions")
-    assert cure_in(ran.err) == ["search", "--mirror", "handbook", QUESTION]
-    assert "A badge opens the door." in sandbox.run(*cure_in(ran.err)).out
+    result = sandbox.run("ask", QUESTION, "--mirror", "handbook")
+    result.check_refusal(2, "handbook: kbsync's own indexes can't answer questions")
+    assert cure_in(result.err) == ["search", "--mirror", "handbook", QUESTION]
+    assert "A badge opens the door." in sandbox.run(*cure_in(result.err)).out
 
 
 @pytest.mark.parametrize("words", ["list", "create helpdesk", "delete 1 --yes helpdesk"])
@@ -318,7 +318,7 @@ def test_service_without_applications_is_searched_and_lists_none(sandbox: Sandbo
     """No request is sent: nothing listens at the address."""
     target = f"base_url: 'http://127.0.0.1:9', api_key: k, knowledge_base_id: {HOME_AT_GPTBOTS}"
     sandbox.configure(f"target: {{type: gptbots, {target}}}")
-    ran = sandbox.run("ask", QUESTION)
-    ran.check_refusal(2, "a target of type gptbots can't answer questions")
-    assert cure_in(ran.err) == ["search", QUESTION]
+    result = sandbox.run("ask", QUESTION)
+    result.check_refusal(2, "a target of type gptbots can't answer questions")
+    assert cure_in(result.err) == ["search", QUESTION]
     sandbox.run("kb", "app", *words.split()).check_refusal(2, "a target of type gptbots has no applications")

@@ -151,9 +151,9 @@ def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuSandbox, ask_termi
     before = zhipu.files()
     terminal = ask_terminal()
     terminal.until("> ")
-    for question, shown in ((OPENS, "hours.md"), (COSTS, "coffee.md")):
+    for question, citation in ((OPENS, "hours.md"), (COSTS, "coffee.md")):
         terminal.type(f"{question}\n")
-        terminal.until(shown)
+        terminal.until(citation)
         terminal.until("> ")
     terminal.type("\x04")
     assert terminal.end() == 0

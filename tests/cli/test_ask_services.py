@@ -82,7 +82,7 @@ class AskSandbox:
 @pytest.fixture(scope="module")
 def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskSandbox]]:
     """Create the sandboxes when a test first uses them."""
-    known: dict[str, AskSandbox] = {}
+    sandboxes_by_type: dict[str, AskSandbox] = {}
     closing = []
     for name, service in SERVICES.items():
         app = access.stand_in(name)
@@ -98,8 +98,8 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, As
         sandbox.write("prices.md", PRICES)
         assert sandbox.run("--once", "-q").code == 0
         app.put_foreign({"name": "theirs.md", "text": "The office smells of paint."})
-        known[name] = AskSandbox(sandbox, server, app, service)
-    yield known
+        sandboxes_by_type[name] = AskSandbox(sandbox, server, app, service)
+    yield sandboxes_by_type
     for close in closing:
         close()
 
@@ -125,9 +125,9 @@ def tidied(ask_sandbox: AskSandbox) -> Iterator[AskSandbox]:
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
 def test_answer_lists_the_files_it_is_based_on(ask_sandbox: AskSandbox, options: list[str]) -> None:
-    ran = ask_sandbox.sandbox.run("ask", QUESTION, *options).check_success()
-    assert ran.out.startswith(HOURS)
-    assert f"{ask_sandbox.service.mark} guides/hours.md" in ran.out.splitlines()
+    result = ask_sandbox.sandbox.run("ask", QUESTION, *options).check_success()
+    assert result.out.startswith(HOURS)
+    assert f"{ask_sandbox.service.mark} guides/hours.md" in result.out.splitlines()
     answer = ask_sandbox.sandbox.run("ask", QUESTION, "--json", *options).json
     assert {key: answer[key] for key in ask_sandbox.service.answerer} == ask_sandbox.service.answerer
     assert answer["answer"].startswith(HOURS)
@@ -148,12 +148,12 @@ def test_conversation_history_is_sent_along(ask_sandbox: AskSandbox) -> None:
 def test_interrupted_answer_is_not_treated_as_complete(ask_sandbox: AskSandbox) -> None:
     for end in ("error", *ask_sandbox.service.cuts):
         ask_sandbox.play("stream", end=end)
-        ran = ask_sandbox.sandbox.run("ask", QUESTION)
-        assert ran.code == 4, end
-        assert f"{ask_sandbox.service.mark} guides/hours.md" not in ran.out
-        assert ran.out.endswith("\n")
-        is_reported = "model is down" in ran.err or "大模型内部错误" in ran.err
-        assert is_reported if end == "error" else "is incomplete" in ran.err
+        result = ask_sandbox.sandbox.run("ask", QUESTION)
+        assert result.code == 4, end
+        assert f"{ask_sandbox.service.mark} guides/hours.md" not in result.out
+        assert result.out.endswith("\n")
+        is_reported = "model is down" in result.err or "大模型内部错误" in result.err
+        assert is_reported if end == "error" else "is incomplete" in result.err
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
@@ -170,9 +170,11 @@ def test_question_is_sent_once_even_if_its_answer_is_lost(
 @pytest.mark.parametrize("options", [[], ["--whole"]])
 def test_no_model_is_asked_when_the_search_finds_nothing(ask_sandbox: AskSandbox, options: list[str]) -> None:
     before = ask_sandbox.questions
-    ran = ask_sandbox.sandbox.run("ask", "zebra", *options)
-    assert (ran.code, ran.out) == (0, ask_sandbox.service.none)
-    assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not ask_sandbox.service.none)
+    result = ask_sandbox.sandbox.run("ask", "zebra", *options)
+    assert (result.code, result.out) == (0, ask_sandbox.service.none)
+    assert ("nothing found for: zebra; the model wasn't asked" in result.err) == (
+        not ask_sandbox.service.none
+    )
     assert ask_sandbox.questions == before + (not ask_sandbox.service.has_model)
 
 
@@ -199,8 +201,8 @@ def test_unknown_model_is_a_usage_error(with_model: AskSandbox) -> None:
 
 def test_applications_are_refused_for_services_that_have_none(with_model: AskSandbox) -> None:
     with_model.sandbox.run("ask", QUESTION, "--app", "77").check_refusal(2, "no applications")
-    ran = with_model.sandbox.run("kb", "app", "list")
-    assert (ran.code, "no applications" in ran.err) == (2, True)
+    result = with_model.sandbox.run("kb", "app", "list")
+    assert (result.code, "no applications" in result.err) == (2, True)
 
 
 def test_model_is_required_when_the_config_names_none(with_model: AskSandbox) -> None:
@@ -218,15 +220,15 @@ def test_error_in_the_stream_is_shown_in_the_services_words(
     with_model: AskSandbox, error: dict[str, str]
 ) -> None:
     with_model.play("stream", end="error", error=error)
-    ran = with_model.sandbox.run("ask", QUESTION)
-    assert (ran.code, "overloaded" in ran.err) == (4, True)
+    result = with_model.sandbox.run("ask", QUESTION)
+    assert (result.code, "overloaded" in result.err) == (4, True)
 
 
 def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskSandbox) -> None:
     for how in ([], ["--whole"]):
         with_model.play("stream", reason="length")
-        ran = with_model.sandbox.run("ask", QUESTION, *how)
-        assert (ran.code, "reached the model's output limit" in ran.err) == (4, True)
+        result = with_model.sandbox.run("ask", QUESTION, *how)
+        assert (result.code, "reached the model's output limit" in result.err) == (4, True)
 
 
 # -- servers with their own answers --------------------------------------------------------------------------
@@ -237,19 +239,19 @@ def test_server_that_answers_itself_accepts_no_model_choice(
     sandboxes: dict[str, AskSandbox], choice: list[str]
 ) -> None:
     before = sandboxes["lightrag"].questions
-    ran = sandboxes["lightrag"].sandbox.run("ask", QUESTION, *choice)
-    assert (ran.code, ran.out) == (2, "")
-    assert choice[0] in ran.err
+    result = sandboxes["lightrag"].sandbox.run("ask", QUESTION, *choice)
+    assert (result.code, result.out) == (2, "")
+    assert choice[0] in result.err
     assert sandboxes["lightrag"].questions == before
 
 
 def test_foreign_documents_are_counted_but_not_cited(sandboxes: dict[str, AskSandbox]) -> None:
     """The citation numbers are the server's own."""
     question = "the office smells like paint and opens at nine, coffee is free"
-    ran = sandboxes["lightrag"].sandbox.run("ask", question)
-    assert ran.code == 0, ran.err
-    assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
-    assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
+    result = sandboxes["lightrag"].sandbox.run("ask", question)
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
+    assert result.err == "kbsync: the answer also uses 1 document outside this mirror\n"
 
 
 # -- chat assistants ---------------------------------------------------------------------------------------
@@ -270,9 +272,9 @@ def assistants(sandboxes: dict[str, AskSandbox]) -> Iterator[AskSandbox]:
 )
 def test_assistant_is_found_by_its_dataset(assistants: AskSandbox, existing: str, message: str) -> None:
     assistants.app.set_behaviour({"assistants": existing})
-    ran = assistants.sandbox.run("ask", QUESTION)
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.endswith(message)
+    result = assistants.sandbox.run("ask", QUESTION)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith(message)
 
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
@@ -280,17 +282,17 @@ def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskSandbox, op
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
     [first, _] = assistants.sandbox.run("kb", "app", "list", "--json").json["applications"]
     assert first["knowledge_bases"] == [HOME_ID]
-    ran = assistants.sandbox.run("ask", QUESTION, "--app", first["id"], *options)
-    assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
+    result = assistants.sandbox.run("ask", QUESTION, "--app", first["id"], *options)
+    assert (result.code, "[ID:0] guides/hours.md" in result.out.splitlines()) == (0, True)
 
 
 def test_assistant_answers_from_selected_documents(assistants: AskSandbox) -> None:
     question = "office opens at nine, coffee costs four, paint"
-    ran = assistants.sandbox.run("ask", question)
-    assert ran.out.splitlines()[-2:] == ["[ID:0] guides/hours.md", "[ID:1] prices.md"]
-    assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
-    ran = assistants.sandbox.run("ask", question, "--path", "prices.md")
-    assert (ran.out.splitlines()[-1], ran.err) == ("[ID:0] prices.md", "")
+    result = assistants.sandbox.run("ask", question)
+    assert result.out.splitlines()[-2:] == ["[ID:0] guides/hours.md", "[ID:1] prices.md"]
+    assert result.err == "kbsync: the answer also uses 1 document outside this mirror\n"
+    result = assistants.sandbox.run("ask", question, "--path", "prices.md")
+    assert (result.out.splitlines()[-1], result.err) == ("[ID:0] prices.md", "")
 
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
@@ -301,19 +303,22 @@ def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: AskSandbox
 
 def test_model_error_is_never_an_answer(assistants: AskSandbox) -> None:
     assistants.play("stream", end="error")
-    ran = assistants.sandbox.run("ask", QUESTION, "--whole")
-    assert (ran.code, "the model is down" in ran.err) == (4, True)
-    assert "ERROR" not in ran.out
+    result = assistants.sandbox.run("ask", QUESTION, "--whole")
+    assert (result.code, "the model is down" in result.err) == (4, True)
+    assert "ERROR" not in result.out
 
 
 def test_assistants_are_listed_but_managed_elsewhere(assistants: AskSandbox) -> None:
     result = assistants.sandbox.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
     assert (result["name"], result["model"]) == ("helpdesk", "qwen")
     for words in (["show", "nobody"], ["create", "desk"], ["update", HOME_CHAT, "--name", "desk"]):
-        ran = assistants.sandbox.run("kb", "app", *words)
-        assert (ran.code, ran.out) == (2, "")
-        assert "change chat assistants in RAGFlow" in ran.err or "there is no application nobody" in ran.err
+        completed = assistants.sandbox.run("kb", "app", *words)
+        assert (completed.code, completed.out) == (2, "")
+        assert (
+            "change chat assistants in RAGFlow" in completed.err
+            or "there is no application nobody" in completed.err
+        )
     for choice in (["--model", "qwen"], ["--app", "nobody"]):
-        ran = assistants.sandbox.run("ask", QUESTION, *choice)
-        assert (ran.code, ran.out) == (2, "")
-        assert "omit --model" in ran.err or "You don't own the chat" in ran.err
+        completed = assistants.sandbox.run("ask", QUESTION, *choice)
+        assert (completed.code, completed.out) == (2, "")
+        assert "omit --model" in completed.err or "You don't own the chat" in completed.err

@@ -67,16 +67,18 @@ def files_with_secret(folder: Path) -> list[Path]:
 def test_pass_uploads_nothing_of_a_mirror_removed_before_its_lock(two_mirrors: Sandbox) -> None:
     assert two_mirrors.run("--once").code == 0
     assert files_with_secret(two_mirrors.state)
-    ran = run_late(two_mirrors, ["--once", "--json"])
-    assert (ran.code, [mirror["name"] for mirror in ran.json["mirrors"]]) == (0, ["handbook"]), ran.err
+    result = run_late(two_mirrors, ["--once", "--json"])
+    assert (result.code, [mirror["name"] for mirror in result.json["mirrors"]]) == (0, ["handbook"]), (
+        result.err
+    )
     assert files_with_secret(two_mirrors.state) == []
 
 
 @long
 def test_pass_of_a_mirror_removed_before_its_lock_is_refused(two_mirrors: Sandbox) -> None:
     assert two_mirrors.run("--once").code == 0
-    ran = run_late(two_mirrors, ["--once", "--mirror", "more"])
-    assert (ran.code, "there is no mirror 'more'" in ran.words) == (2, True), ran.words
+    result = run_late(two_mirrors, ["--once", "--mirror", "more"])
+    assert (result.code, "there is no mirror 'more'" in result.words) == (2, True), result.words
     assert files_with_secret(two_mirrors.state) == []
 
 
@@ -154,8 +156,11 @@ def test_folder_added_while_the_state_is_lost_is_mirrored(sandbox: Sandbox) -> N
     watching = sandbox.watch(until="daemon.watching")
     for file in sandbox.state.glob("state.db*"):
         file.unlink()
-    ran = sandbox.run("add", sandbox.root / "more")
-    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync will reload the config now"])
+    result = sandbox.run("add", sandbox.root / "more")
+    assert (result.code, result.out.splitlines()[1:]) == (
+        0,
+        ["the running kbsync will reload the config now"],
+    )
     assert watching.wait_for_event("daemon.watching", times=2)["folders"] == 2
     watching.wait_for_event("document.ready", mirror="more", path="b.md")
     assert watching.end() == 0
@@ -178,8 +183,8 @@ def test_pass_whose_state_is_lost_does_not_claim_success(two_mirrors: Sandbox, c
     two_mirrors.write("new.md", "novelty")
     with pytest.raises(StateError, match=r"during the pass; .*kbsync --once"):
         asyncio.run(once(installation, lose_state))
-    ran = two_mirrors.go("--once", "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, 0)  # adopted
+    result = two_mirrors.go("--once", "--json")
+    assert (result.code, result.json["uploaded"]) == (0, 0)  # adopted
     assert two_mirrors.search("novelty") == ["new.md"]
 
 
@@ -210,18 +215,18 @@ async def test_command_that_changes_the_config_wakes_the_daemon(
         for folder in (two_mirrors.docs, two_mirrors.root / "more"):
             folder.rename(folder.with_name(f"moved {folder.name}"))
     installation = choose_installation(two_mirrors, config=two_mirrors.config)
-    kept = daemon.Daemon(installation, lambda: reload(installation))
+    watcher = daemon.Daemon(installation, lambda: reload(installation))
     prepare(installation)
-    running = asyncio.create_task(kept.run())
+    running = asyncio.create_task(watcher.run())
     try:
         async with asyncio.timeout(SETTLED):
-            while len(kept._mirrors) < 2 or not kept._mirrors["handbook"].loop.compared.is_set():
+            while len(watcher._mirrors) < 2 or not watcher._mirrors["handbook"].loop.compared.is_set():
                 await asyncio.sleep(0.01)
             removed = await asyncio.to_thread(two_mirrors.go, "remove", "more", "--keep")
-            while len(kept._mirrors) > 1:
+            while len(watcher._mirrors) > 1:
                 await asyncio.sleep(0.01)
     finally:
-        kept.stop()
+        watcher.stop()
         await running
     assert removed.out.splitlines()[-1] == "the running kbsync will reload the config now"
 

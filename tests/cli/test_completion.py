@@ -60,8 +60,8 @@ def test_commands_in_help_and_documentation_work_in_a_new_home(sandbox: Sandbox)
     commands = [line.strip() for line in help_text.partition("Examples:")[2].splitlines()]
     section = (ROOT / "docs" / "commands.md").read_text().partition("## Completion\n\n```sh\n")[2]
     assert section.partition("```")[0].split("\n")[:-1] == [line for line in commands if line]
-    ran = shell_in(sandbox, "sh", "-e", "-c", "\n".join(commands))
-    assert (ran.returncode, ran.stderr) == (0, "")
+    result = shell_in(sandbox, "sh", "-e", "-c", "\n".join(commands))
+    assert (result.returncode, result.stderr) == (0, "")
     written = (
         ".local/share/bash-completion/completions/kbsync",
         ".zshrc",

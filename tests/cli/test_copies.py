@@ -48,9 +48,9 @@ def traces(sandbox: Sandbox) -> list[str]:
 
 
 def copies(sandbox: Sandbox, *options: str) -> list[dict[str, Any]]:
-    ran = sandbox.run("doctor", "--json", *options)
+    result = sandbox.run("doctor", "--json", *options)
     return [
-        check for check in ran.json["checks"] if check["name"] == "copies" and check["result"] == "warning"
+        check for check in result.json["checks"] if check["name"] == "copies" and check["result"] == "warning"
     ]
 
 
@@ -70,8 +70,8 @@ def test_init_takes_over_a_folder_mirrored_with_folder_option(
 ) -> None:
     (folder_mirror.root / "way").symlink_to("docs")
     env = {name: str(folder_mirror.root / value) for name, value in env.items()}
-    ran = folder_mirror.run("init", folder, *options, env=env)
-    assert (ran.code, "moved here" in ran.out, trial(folder_mirror).exists()) == (0, True, False)
+    result = folder_mirror.run("init", folder, *options, env=env)
+    assert (result.code, "moved here" in result.out, trial(folder_mirror).exists()) == (0, True, False)
     results = folder_mirror.run("search", SECRET, "--json").json["hits"]
     assert {hit["path"] for hit in results} >= {"secret.md", "sub/deep/secret.md"}
     second_pass = folder_mirror.run("--once", "--json").json
@@ -96,9 +96,9 @@ def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
     folder_mirror: Sandbox, locked_state: Callable[[Sandbox], Path]
 ) -> None:
     with lock.held(locked_state(folder_mirror)):
-        ran = folder_mirror.run("init", "docs")
-    assert (ran.code, ran.out) == (4, "")
-    assert "stop it first" in ran.err
+        result = folder_mirror.run("init", "docs")
+    assert (result.code, result.out) == (4, "")
+    assert "stop it first" in result.err
     assert not folder_mirror.config.exists()
     assert folder_mirror.run("search", SECRET, "--folder", "docs", "--files").out.startswith(
         str(folder_mirror.docs)
@@ -110,8 +110,8 @@ def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
 def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(
     folder_mirror: Sandbox,
 ) -> None:
-    ran = folder_mirror.run("init", "docs", "--target", "zhipu", "--base", "1").check_success()
-    [line] = [line for line in ran.out.splitlines() if "to delete them: " in line]
+    result = folder_mirror.run("init", "docs", "--target", "zhipu", "--base", "1").check_success()
+    [line] = [line for line in result.out.splitlines() if "to delete them: " in line]
     end = line.partition("to delete them: ")[2]
     assert folder_mirror.run(*words_of(end)).code == 2  # there is no terminal to ask on
     assert paste(folder_mirror, f"{end} --yes").code == 0
@@ -157,8 +157,8 @@ def service_mirror(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator
 def test_init_takes_over_the_state_of_documents_in_the_same_base(service_mirror: ServiceMirror) -> None:
     target = service_mirror.base.target
     url = ("--base-url", target["base_url"], "--base", target["knowledge_id"])
-    ran = service_mirror.run("init", "docs", "--target", target["type"], *url)
-    assert (ran.code, "moved here; nothing will be reindexed" in ran.out, "forget" in ran.out) == (
+    result = service_mirror.run("init", "docs", "--target", target["type"], *url)
+    assert (result.code, "moved here; nothing will be reindexed" in result.out, "forget" in result.out) == (
         0,
         True,
         False,
@@ -172,9 +172,9 @@ def test_init_takes_over_the_state_of_documents_in_the_same_base(service_mirror:
 def test_new_config_keeps_the_options_remembered_for_the_folder(
     service_mirror: ServiceMirror, command: str
 ) -> None:
-    ran = service_mirror.run(command, "docs")
-    assert (ran.code, "moved here; nothing will be reindexed" in ran.out) == (0, True), ran.err
-    assert "8 documents" in ran.out  # as `init` counts them, without the excluded one
+    result = service_mirror.run(command, "docs")
+    assert (result.code, "moved here; nothing will be reindexed" in result.out) == (0, True), result.err
+    assert "8 documents" in result.out  # as `init` counts them, without the excluded one
     assert service_mirror.base.target["api_key"] not in service_mirror.sandbox.config.read_text()
     service_mirror.check_unchanged()
 
@@ -184,8 +184,8 @@ def test_add_keeps_the_options_remembered_for_the_folder(service_mirror: Service
     sandbox = service_mirror.sandbox
     other = sandbox.add_folder("other")
     assert service_mirror.run("init", other).code == 0
-    ran = service_mirror.run("add", "docs", "--json")
-    assert (ran.code, ran.json["target"]) == (0, service_mirror.base.target["type"]), ran.err
+    result = service_mirror.run("add", "docs", "--json")
+    assert (result.code, result.json["target"]) == (0, service_mirror.base.target["type"]), result.err
     assert service_mirror.base.target["api_key"] not in sandbox.config.read_text()
     assert service_mirror.run("remove", "other", "--keep").code == 0
     service_mirror.check_unchanged()
@@ -194,9 +194,9 @@ def test_add_keeps_the_options_remembered_for_the_folder(service_mirror: Service
 @long
 @pytest.mark.parametrize("command", ["init", "add"])
 def test_documents_of_another_target_are_kept(service_mirror: ServiceMirror, command: str) -> None:
-    ran = service_mirror.run(command, "docs", "--target", "local")
-    assert ran.code == 0 and "docs uses a different knowledge base" in ran.out
-    end = after(ran.out, "to delete it: ")
+    result = service_mirror.run(command, "docs", "--target", "local")
+    assert result.code == 0 and "docs uses a different knowledge base" in result.out
+    end = after(result.out, "to delete it: ")
     assert service_mirror.run("--once", "--json").json["uploaded"] == 8  # the patterns apply there, too
     assert paste(service_mirror.sandbox, f"{end} --yes").code == 0
     assert len(service_mirror.base.documents("")) == 8
@@ -210,10 +210,10 @@ def test_printed_command_deletes_no_document_of_a_service(service_mirror: Servic
     assert service_mirror.run("init", other).code == 0
     assert service_mirror.run("--once").code == 0
     with lock.held(sandbox.state):
-        ran = service_mirror.run("add", "docs")
-    assert ran.code == 0
+        result = service_mirror.run("add", "docs")
+    assert result.code == 0
     assert service_mirror.run("--once", "--json").json["uploaded"] == 0
-    assert paste(sandbox, f"{after(ran.out, 'to delete it: ')} --yes", env=service_mirror.env).code == 0
+    assert paste(sandbox, f"{after(result.out, 'to delete it: ')} --yes", env=service_mirror.env).code == 0
     assert len(service_mirror.base.documents("")) == 8
     assert service_mirror.run("verify").code == 0
 
@@ -473,8 +473,8 @@ def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empt
     assert f"{folder_mirror.state}/kb/docs is its former knowledge base" in check["detail"]
     output = folder_mirror.run(*words_of(check["cure"]))
     assert (output.code, f"10 documents in {folder_mirror.state}/kb/docs" in output.err) == (2, True)
-    ran = folder_mirror.run(*words_of(check["cure"]), "--yes")
-    assert ran.out == "10 documents of docs deleted; the mirror itself was not changed\n"
+    result = folder_mirror.run(*words_of(check["cure"]), "--yes")
+    assert result.out == "10 documents of docs deleted; the mirror itself was not changed\n"
     assert (copies(folder_mirror), traces(folder_mirror)) == ([], [])
     assert "previous knowledge base" not in folder_mirror.run("status").out
     second_pass = folder_mirror.run("--once", "--json").json
@@ -504,8 +504,10 @@ def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror:
 def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
     folder_mirror: Sandbox, inner: str
 ) -> None:
-    ran = folder_mirror.run("init", "docs", "--state-dir", str(trial(folder_mirror) / inner)).check_success()
-    assert "rm -r" not in ran.out
+    result = folder_mirror.run(
+        "init", "docs", "--state-dir", str(trial(folder_mirror) / inner)
+    ).check_success()
+    assert "rm -r" not in result.out
     assert folder_mirror.run("--once").code == 0
     assert folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
 
@@ -525,9 +527,9 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
     assert folder_mirror.run("--once").code == 0
     shutil.rmtree(folder_mirror.state / "kb")
     folder_mirror.config.unlink()
-    ran = folder_mirror.run("init", "docs").check_success()
-    assert "moved here" not in ran.out
-    assert "already" in ran.out
+    result = folder_mirror.run("init", "docs").check_success()
+    assert "moved here" not in result.out
+    assert "already" in result.out
     assert (trial(folder_mirror) / "state.db").exists()
     assert (trial(folder_mirror) / "kb" / "docs" / "index.db").exists()
     results = folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
@@ -538,9 +540,9 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
 def test_init_leaves_a_state_alone_that_also_serves_a_config(folder_mirror: Sandbox) -> None:
     other = beside(folder_mirror, "other")
     assert folder_mirror.run("--once", *other, "--state-dir", trial(folder_mirror)).code == 0
-    ran = folder_mirror.run("init", "docs").check_success()
-    assert "moved here" not in ran.out
-    assert "rm -r" not in ran.out
+    result = folder_mirror.run("init", "docs").check_success()
+    assert "moved here" not in result.out
+    assert "rm -r" not in result.out
     assert folder_mirror.run("search", "other", *other, "--state-dir", trial(folder_mirror), "--json").json[
         "hits"
     ]
@@ -553,18 +555,18 @@ def test_reusing_an_earlier_base_finds_its_documents_again(sandbox: Sandbox) -> 
 
     def pass_into(name: str) -> tuple[int, int, str]:
         sandbox.configure(f"target: {{type: local, path: {sandbox.root / name}}}")
-        ran = sandbox.run("--once", "--json").check_success()
-        return ran.json["uploaded"], ran.json["deleted"], ran.json["mirrors"][0].get("note", "")
+        result = sandbox.run("--once", "--json").check_success()
+        return result.json["uploaded"], result.json["deleted"], result.json["mirrors"][0].get("note", "")
 
-    left = "documents are still in the previous knowledge base"
+    note = "documents are still in the previous knowledge base"
     assert pass_into("first") == (3, 0, "")
-    assert pass_into("second") == (3, 0, f"3 {left}")
+    assert pass_into("second") == (3, 0, f"3 {note}")
     (sandbox.docs / "0.md").unlink()
-    assert pass_into("first") == (0, 1, f"3 {left}")
+    assert pass_into("first") == (0, 1, f"3 {note}")
     assert sorted(sandbox.search("document")) == ["1.md", "2.md"]
     # A moved folder is the same one; if it was removed or created again, nothing of it remains.
     (sandbox.root / "first").rename(sandbox.root / "moved")
-    assert pass_into("moved") == (0, 0, f"3 {left}")
+    assert pass_into("moved") == (0, 0, f"3 {note}")
     for file in (sandbox.root / "second").glob("index.db*"):
         file.unlink()
     assert pass_into("moved") == (0, 0, "")
@@ -581,9 +583,9 @@ def test_mirror_reports_no_documents_that_another_mirror_took_over(sandbox: Sand
     sandbox.configure()
     third = {"name": "third", "folder": str(sandbox.docs), "settle": "100ms", "target": target}
     sandbox.config.write_text(f"{sandbox.config.read_text()}  - {json.dumps(third)}\n")
-    left = "1 document is still in the previous knowledge base"
+    note = "1 document is still in the previous knowledge base"
     result = sandbox.run("--once", "--mirror", "handbook", "--json").check_success().json
-    assert result["mirrors"][0]["note"] == left
+    assert result["mirrors"][0]["note"] == note
     result = sandbox.run("--once", "--mirror", "third", "--json").check_success().json
     assert result["uploaded"] == 0
-    assert left not in sandbox.run("status").out
+    assert note not in sandbox.run("status").out

@@ -79,8 +79,8 @@ def remove(sandbox: Sandbox, count: int) -> None:
 
 
 def mirror(sandbox: Sandbox, flags: list[str]) -> dict[str, Any]:
-    [one] = sandbox.run("status", "--json", *flags).json["mirrors"]
-    return dict(one)
+    [status] = sandbox.run("status", "--json", *flags).json["mirrors"]
+    return dict(status)
 
 
 def reword(sandbox: Sandbox, old: str, new: str) -> None:
@@ -161,10 +161,10 @@ THERE = (
 
 def is_right(sandbox: Sandbox, suggestion: Suggestion) -> None:
     flags = elsewhere(sandbox)
-    ran = sandbox.run(*shlex.split(suggestion.words), *flags)
-    command = re.split(r"`|; see: ", after(ran.err, suggestion.behind))[0]
-    name, _, word = suggestion.argument.partition("=")
-    pasted = paste(sandbox, command, **({name: word} if name else {}))
+    result = sandbox.run(*shlex.split(suggestion.words), *flags)
+    command = re.split(r"`|; see: ", after(result.err, suggestion.behind))[0]
+    name, _, replacement = suggestion.argument.partition("=")
+    pasted = paste(sandbox, command, **({name: replacement} if name else {}))
     assert (pasted.code, suggestion.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
 
 
@@ -196,8 +196,8 @@ def test_missing_service_objects_are_listed_found_or_created(
 @proves("search QUERY")
 def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandbox) -> None:
     flags = elsewhere(sandbox, {"a.md": "alpha"})
-    ran = sandbox.run("--once", *flags, tty=True)
-    command = after(re.sub(r"\x1b\[\d*m", "", ran.out), "search it: ")
+    result = sandbox.run("--once", *flags, tty=True)
+    command = after(re.sub(r"\x1b\[\d*m", "", result.out), "search it: ")
     assert "a.md" in paste(sandbox, command, QUERY="alpha").out
 
 
@@ -231,9 +231,9 @@ def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuSandbox) ->
 def test_init_is_suggested_when_no_config_exists(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.root / "my config.yaml"
-    ran = sandbox.run("init", "--folder", "docs", "--config", str(config))
-    assert (ran.code, config.exists()) == (2, False)
-    command = after(ran.err, "pass the folder as an argument: ")
+    result = sandbox.run("init", "--folder", "docs", "--config", str(config))
+    assert (result.code, config.exists()) == (2, False)
+    command = after(result.err, "pass the folder as an argument: ")
     assert paste(sandbox, f"cd {sandbox.root} && {command}").code == 0
     assert sandbox.run("--once", "--config", str(config)).code == 0
     command = sandbox.run("status").err.strip().rpartition("with: ")[2]
@@ -271,32 +271,32 @@ def test_status_too_small_for_everything_names_the_command_that_lists_all(
 @proves("explain PATH", "retry", "retry {}")
 def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
     flags = elsewhere(sandbox, {"-a b.pdf": "this is no pdf"})
-    ran = sandbox.run("--once", *flags, tty=True)
-    assert "retry" not in ran.err, "a retry can't mend a damaged file"
+    result = sandbox.run("--once", *flags, tty=True)
+    assert "retry" not in result.err, "a retry can't mend a damaged file"
     in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])
     assert in_json["explain"] and "cure" not in in_json
     assert "retry" not in sandbox.run("status", *flags).out + sandbox.run("explain", "-a b.pdf", *flags).out
     [state] = sandbox.root.rglob("state.db")
     with closing(apsw.Connection(os.fspath(state))) as database:
         database.execute("UPDATE upload SET code = 'timeout'")
-    ran = sandbox.run("--once", *flags, tty=True)
-    _, _, advice = ran.err.strip().splitlines()[-1].partition("to see why one failed: ")
+    result = sandbox.run("--once", *flags, tty=True)
+    _, _, advice = result.err.strip().splitlines()[-1].partition("to see why one failed: ")
     explain, _, retry = advice.partition("; to retry all of them: ")
     in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])
     assert (in_json["explain"], in_json["cure"]) == (explain, retry)
     output = paste(sandbox, explain, PATH=f"'{sandbox.docs}/-a b.pdf'")
     assert output.code == 0
     assert "cannot be read" in output.out
-    own = output.out.partition("run `")[2].partition("`")[0]
-    assert " retry " in own
-    for fix in (own, retry):
+    own_fix = output.out.partition("run `")[2].partition("`")[0]
+    assert " retry " in own_fix
+    for fix in (own_fix, retry):
         retried = paste(sandbox, fix)
         assert retried.code == 0
         assert "1 document" in retried.out or "-a b.pdf" in retried.out
-        again = retried.out.strip().rpartition(": ")[2]
-        assert paste(sandbox, again).code == 1  # the file is unchanged, and was tried again
+        repeated = retried.out.strip().rpartition(": ")[2]
+        assert paste(sandbox, repeated).code == 1  # the file is unchanged, and was tried again
     sandbox.write("-a b.pdf", "")
-    assert paste(sandbox, again).code == 0
+    assert paste(sandbox, repeated).code == 0
 
 
 @long
@@ -312,14 +312,14 @@ def test_dropped_message_comes_with_the_command_to_repeat_it(sandbox: Sandbox) -
     [line] = [event for event in dropped if event["event"] == "message.dropped"]
     assert (line["verb"], line["cure"]) == ("retry", "run the command again")
     assert sandbox.run("retry").code == 0
-    again = events(sandbox.run("--once"))
-    assert [event["path"] for event in again if "attempt" in event] == ["a.pdf"]
-    assert not any(event["event"] == "message.dropped" for event in again)
+    later = events(sandbox.run("--once"))
+    assert [event["path"] for event in later if "attempt" in event] == ["a.pdf"]
+    assert not any(event["event"] == "message.dropped" for event in later)
 
 
-def events(ran: Ran) -> list[dict[str, Any]]:
+def events(result: Ran) -> list[dict[str, Any]]:
     """Return the lines of the log."""
-    return [json.loads(line) for line in ran.err.splitlines()]
+    return [json.loads(line) for line in result.err.splitlines()]
 
 
 @long
@@ -380,8 +380,8 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuSandbo
         "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("then run: ")[2],
     }
     if reason == "folder-missing":
-        for look in ("plan", "verify"):
-            printed[look] = zhipu.run(look, "--json", *flags).json["mirrors"][0]["halt"]["cure"]
+        for command in ("plan", "verify"):
+            printed[command] = zhipu.run(command, "--json", *flags).json["mirrors"][0]["halt"]["cure"]
         explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
         printed["explain"] = explained.partition("run `")[2].partition("`")[0]
     assert set(printed.values()) == {log_line["cure"]}, printed
@@ -407,15 +407,15 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
     assert zhipu.run("--once", *flags).code == 3
     zhipu.service.turn(key_revoked=True)
     zhipu.write("new.md", "new")
-    ran = zhipu.run("--once", *flags, tty=tty)
-    assert ran.code == 3
+    result = zhipu.run("--once", *flags, tty=tty)
+    assert result.code == 3
     if tty:
-        whole = after(ran.err, "and 20 more; to list all: ")
-        approve = after(ran.err, "to approve what is held: ")
+        full_list = after(result.err, "and 20 more; to list all: ")
+        approve = after(result.err, "to approve what is held: ")
     else:
-        report = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
-        whole, approve = report["list.shortened"]["cure"], report["deletions.held"]["cure"]
-    assert paste(zhipu, whole).out.count("\nheld  ") == 23
+        report = {line["event"]: line for line in map(json.loads, result.err.splitlines())}
+        full_list, approve = report["list.shortened"]["cure"], report["deletions.held"]["cure"]
+    assert paste(zhipu, full_list).out.count("\nheld  ") == 23
     assert "delete 23 documents:" in paste(zhipu, approve).out
     zhipu.service.turn(key_revoked=False)
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
@@ -636,10 +636,10 @@ def test_state_that_cannot_be_opened_names_its_file(
 def test_limit_on_file_sizes_is_not_called_a_failed_disk(sandbox: Sandbox, kilobytes: int) -> None:
     sandbox.prepare({"a.md": "an aardvark"})
     limited = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
-    ran = programs.ran(*limited, "--once", env=sandbox.environ({}), cwd=sandbox.root, timeout=60)
-    assert ran.returncode == 4
-    assert "the limit on file sizes is too low; raise it (ulimit -f, LimitFSIZE=)" in ran.stderr
-    assert "the disk failed" not in ran.stderr
+    result = programs.ran(*limited, "--once", env=sandbox.environ({}), cwd=sandbox.root, timeout=60)
+    assert result.returncode == 4
+    assert "the limit on file sizes is too low; raise it (ulimit -f, LimitFSIZE=)" in result.stderr
+    assert "the disk failed" not in result.stderr
     assert sandbox.once()["uploaded"] == 1
 
 
@@ -716,9 +716,9 @@ def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_
     zhipu.service.turn(key_revoked=True)
     assert zhipu.run("--once").code == 3
     zhipu.aim(url="http://127.0.0.1:1")
-    ran = zhipu.go("--once", hurried=True)
-    assert ran.code == 4
+    result = zhipu.go("--once", hurried=True)
+    assert result.code == 4
     [mirror] = zhipu.run("status", "--json").json["mirrors"]
     assert mirror["halt"]["reason"] == "target-down"
-    assert "credentials" not in ran.words + zhipu.run("status").out
+    assert "credentials" not in result.words + zhipu.run("status").out
     zhipu.service.turn(key_revoked=False)

@@ -50,9 +50,11 @@ def check_of(sandbox: Sandbox, check: str, env: dict[str, str] | None = None) ->
     """Run one check of doctor, without root's privileges."""
 
     def run_check() -> list[dict[str, Any]]:
-        whole = {**os.environ, "HOME": str(sandbox.home), **(env or {})}
-        ran = warm.run(["doctor", "--json"], module=without_root.__name__, cwd=sandbox.root, env=whole)
-        return [result for result in json.loads(ran.stdout)["checks"] if result["name"] == check]
+        environ = {**os.environ, "HOME": str(sandbox.home), **(env or {})}
+        completed = warm.run(
+            ["doctor", "--json"], module=without_root.__name__, cwd=sandbox.root, env=environ
+        )
+        return [result for result in json.loads(completed.stdout)["checks"] if result["name"] == check]
 
     return run_check
 
@@ -159,9 +161,9 @@ def set_to(sandbox: Sandbox, name: str) -> int | None:
     now = (
         dict(line.split("=") for line in limits_file.read_text().splitlines()) if limits_file.exists() else {}
     )
-    kept = machine(sandbox) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
+    settings_file = machine(sandbox) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
     number = now.get(f"fs.inotify.{name}")
-    assert number is None or kept.read_text() == f"fs.inotify.{name}={number}\n"
+    assert number is None or settings_file.read_text() == f"fs.inotify.{name}={number}\n"
     return None if number is None else int(number)
 
 
@@ -257,9 +259,9 @@ def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, word
     sandbox.prepare({"a.md": "alpha"})
     sandbox.state.mkdir(parents=True)
     sandbox.state.chmod(0o1777)
-    ran = sandbox.run(*words)
-    assert ran.code == 2
-    assert "anyone can write to the state directory" in ran.out + ran.err
+    result = sandbox.run(*words)
+    assert result.code == 2
+    assert "anyone can write to the state directory" in result.out + result.err
     if words == ["doctor"]:
         is_cured(sandbox, check_of(sandbox, "state"))
 
@@ -339,8 +341,8 @@ def test_missing_library_is_installed(sandbox: Sandbox, monkeypatch: pytest.Monk
 @long
 @proves("install 'wordllama'")
 def test_model_with_a_missing_file_is_reinstalled(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = embed.wordllama_folder()
-    files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
+    model_folder = embed.wordllama_folder()
+    files = {f"wordllama/{path}": model_folder / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
     env = wheel(sandbox.root / "wheels", "wordllama", metadata.version("wordllama"), files)
     installed = Path(env["PIP_TARGET"], "wordllama")
     monkeypatch.setattr(embed, "wordllama_folder", lambda: installed)
@@ -445,11 +447,16 @@ def listen(sandbox: Sandbox, address: str) -> None:
 @proves("is in use; choose another port, or stop the program shown by ss -ltnp 'sport = :{}'")
 def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     sandbox.configure()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupant:
+        port = occupant.getsockname()[1]
         listen(sandbox, f"127.0.0.1:{port}")
-        ran = sandbox.run()
-        assert (ran.code, ran.out, "is in use" in ran.err, "daemon." in ran.err) == (2, "", True, False)
+        result = sandbox.run()
+        assert (result.code, result.out, "is in use" in result.err, "daemon." in result.err) == (
+            2,
+            "",
+            True,
+            False,
+        )
         command = found_by(sandbox, "listener")["detail"].partition("stop the program shown by ")[2]
         named = paste(sandbox, command)
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)

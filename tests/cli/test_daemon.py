@@ -70,15 +70,15 @@ def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox)
     config = sandbox.configure()
     good = config.read_text()
     daemon = sandbox.watch(until="daemon.started")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupant:
+        port = occupant.getsockname()[1]
         config.write_text(f"{good}http: {{listen: '127.0.0.1:{port}'}}\n")
         daemon.send_signal(signal.SIGHUP)
         reason = daemon.wait_for_event("config.refused")["reason"]
         assert str(port) in reason
-        shown = eventually(lambda: text if "refused" in (text := sandbox.run("status").out) else None)
+        status = eventually(lambda: text if "refused" in (text := sandbox.run("status").out) else None)
     assert (
-        f"! the running kbsync refused the changed config and is still using the old one: {reason}" in shown
+        f"! the running kbsync refused the changed config and is still using the old one: {reason}" in status
     )
     config.write_text(good)
     daemon.send_signal(signal.SIGHUP)
@@ -116,8 +116,8 @@ def test_daemon_continues_after_its_state_directory_was_deleted(
     shutil.rmtree(sandbox.state)
 
     def is_found(word: str) -> bool:
-        ran = sandbox.run("search", word, "--json", cwd=sandbox.docs)
-        return ran.code == 0 and bool(ran.json["hits"])
+        result = sandbox.run("search", word, "--json", cwd=sandbox.docs)
+        return result.code == 0 and bool(result.json["hits"])
 
     eventually(lambda: is_found("alpha"))
     sandbox.write("b.md", "beta")
@@ -243,11 +243,11 @@ def test_daemon_ends_with_its_terminal(
 def test_daemon_ignoring_sighup_outlives_its_terminal(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     config = sandbox.configure()
-    mine, theirs = pty.openpty()
+    controller, terminal_side = pty.openpty()
     log = (sandbox.root / "log").open("wb")
     process = subprocess.Popen(
         ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "kbsync", "--log-format", "json"],
-        stdin=theirs,
+        stdin=terminal_side,
         stdout=subprocess.DEVNULL,
         stderr=log,
         env=sandbox.environ({}),
@@ -255,8 +255,8 @@ def test_daemon_ignoring_sighup_outlives_its_terminal(sandbox: Sandbox) -> None:
     )
     daemon = Daemon(sandbox.keep(process), Path(log.name))
     daemon.wait_for_event("daemon.watching")
-    os.close(theirs)
-    os.close(mine)
+    os.close(terminal_side)
+    os.close(controller)
     config.write_text(config.read_text().replace("100ms", "200ms"))
     daemon.send_signal(signal.SIGHUP)
     daemon.wait_for_event("config.read")
@@ -266,10 +266,10 @@ def test_daemon_ignoring_sighup_outlives_its_terminal(sandbox: Sandbox) -> None:
 
 def seen_until(terminal: Terminal, pattern: str) -> str:
     """Return the output up to a matching line."""
-    seen = ""
-    while not re.search(pattern, seen):
-        seen += terminal.until("\n")
-    return seen
+    output = ""
+    while not re.search(pattern, output):
+        output += terminal.until("\n")
+    return output
 
 
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])

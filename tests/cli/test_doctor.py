@@ -30,36 +30,38 @@ from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
 
 
-def results(ran: Ran) -> dict[str, dict[str, Any]]:
+def results(result: Ran) -> dict[str, dict[str, Any]]:
     """Return the checks by name, one of each."""
-    return {check["name"]: check for check in ran.json["checks"]}
+    return {check["name"]: check for check in result.json["checks"]}
 
 
-def names_with(ran: Ran, result: str) -> set[str]:
-    return {name for name, check in results(ran).items() if check["result"] == result}
+def names_with(completed: Ran, result: str) -> set[str]:
+    return {name for name, check in results(completed).items() if check["result"] == result}
 
 
 def test_fresh_folder_passes_all_checks_and_nothing_is_written(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     before = sandbox.files()
-    ran = sandbox.run("doctor", "--folder", "docs", "--json")
-    assert ran.code == 0, ran.out
-    assert names_with(ran, "wrong") == set()
-    assert {"config", "state", "disk", "listener", "inotify", "docs: folder", "versions"} <= set(results(ran))
+    result = sandbox.run("doctor", "--folder", "docs", "--json")
+    assert result.code == 0, result.out
+    assert names_with(result, "wrong") == set()
+    assert {"config", "state", "disk", "listener", "inotify", "docs: folder", "versions"} <= set(
+        results(result)
+    )
     assert sandbox.files() == before
-    assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
+    assert "1 file in 1 folder" in results(result)["docs: folder"]["detail"]
 
 
 @proves("mount the folder, or fix its path in the config")
 def test_people_get_one_line_per_check_and_quiet_prints_problems_only(sandbox: Sandbox) -> None:
-    ran = sandbox.run("doctor", "--folder", "docs")
-    assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
+    result = sandbox.run("doctor", "--folder", "docs")
+    assert all(line.startswith(("ok  ", "warning  ")) for line in result.out.splitlines())
     sandbox.docs.rmdir()
-    ran = sandbox.run("doctor", "--folder", "docs", "-q")
-    [line] = [line for line in ran.out.splitlines() if line.startswith("wrong")]
+    result = sandbox.run("doctor", "--folder", "docs", "-q")
+    [line] = [line for line in result.out.splitlines() if line.startswith("wrong")]
     assert line.endswith("docs does not exist; fix: mount the folder, or fix its path in the config")
-    assert ran.code == 3
-    assert "\nok" not in ran.out
+    assert result.code == 3
+    assert "\nok" not in result.out
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,10 @@ def test_people_get_one_line_per_check_and_quiet_prints_problems_only(sandbox: S
 )
 def test_bad_config_does_not_prevent_other_checks(sandbox: Sandbox, text: str, message: str) -> None:
     sandbox.configure().write_text(text)
-    ran = sandbox.run("doctor", "--json")
-    assert ran.code == 2
-    assert any(message in check["detail"] for check in ran.json["checks"] if check["name"] == "config")
-    assert {"versions", "libraries"} <= names_with(ran, "ok")
+    result = sandbox.run("doctor", "--json")
+    assert result.code == 2
+    assert any(message in check["detail"] for check in result.json["checks"] if check["name"] == "config")
+    assert {"versions", "libraries"} <= names_with(result, "ok")
 
 
 @long
@@ -82,9 +84,9 @@ def test_embedding_model_that_stops_every_pass_is_reported_in_its_words(sandbox:
     sandbox.add_mirror("pets", {"b.md": "beta"})
 
     def check() -> tuple[int, dict[str, Any]]:
-        ran = sandbox.run("doctor", "--json")
-        assert "pets: embedding model" not in results(ran)
-        return ran.code, results(ran)["handbook: embedding model"]
+        completed = sandbox.run("doctor", "--json")
+        assert "pets: embedding model" not in results(completed)
+        return completed.code, results(completed)["handbook: embedding model"]
 
     sentence = (
         f"embedding.path: {model} has no model.onnx (or onnx/model.onnx); export the model to ONNX there"
@@ -103,11 +105,11 @@ def test_embedding_model_that_stops_every_pass_is_reported_in_its_words(sandbox:
 
 
 def test_service_that_accepts_the_key_passes(zhipu: ZhipuSandbox) -> None:
-    ran = zhipu.run("doctor", "--json")
-    assert ran.code == 0, ran.out
-    wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
-    assert {f"handbook: {name}" for name in wanted} <= names_with(ran, "ok")
-    assert KEY.partition(".")[2] not in ran.out + ran.err
+    result = zhipu.run("doctor", "--json")
+    assert result.code == 0, result.out
+    expected = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
+    assert {f"handbook: {name}" for name in expected} <= names_with(result, "ok")
+    assert KEY.partition(".")[2] not in result.out + result.err
     assert zhipu.service.effects("upload") == []
     assert zhipu.service.violations() == []
 
@@ -126,9 +128,9 @@ def test_service_problem_is_shown_in_the_services_words(
 ) -> None:
     zhipu.service.plant("theirs.md", "somebody else's")
     zhipu.service.turn(**switches)
-    ran = zhipu.run("doctor", "--json")
-    assert (ran.code, names_with(ran, "wrong")) == (3, {name}), ran.out
-    assert results(ran)[name]["cure"].startswith(fix.format(url=zhipu.service.url))
+    result = zhipu.run("doctor", "--json")
+    assert (result.code, names_with(result, "wrong")) == (3, {name}), result.out
+    assert results(result)[name]["cure"].startswith(fix.format(url=zhipu.service.url))
 
 
 @long
@@ -167,21 +169,23 @@ def test_embedding_service_and_ranking_model_are_probed_once(sandbox: Sandbox, m
         return sandbox.run("doctor", "--json")
 
     probes = ("handbook: embedding service", "handbook: ranking model")
-    ran = check(f"id.{SECRET}")
-    assert [results(ran)[name]["result"] for name in probes] == ["ok", "ok"]
-    detail = results(ran)[probes[0]]["detail"]
+    result = check(f"id.{SECRET}")
+    assert [results(result)[name]["result"] for name in probes] == ["ok", "ok"]
+    detail = results(result)[probes[0]]["detail"]
     assert re.fullmatch(r"openai words returns vectors with \d+ dimensions", detail)
     assert models.requests.total == 2
     wrong = "sk-of-nobody-at-all"
-    ran = check(wrong)
-    assert (ran.code, [results(ran)[name]["result"] for name in probes]) == (3, ["wrong", "warning"])
-    assert "refuses the key" in results(ran)[probes[0]]["detail"]
-    assert results(ran)[probes[0]]["cure"] == "set a valid embedding.api_key (or api_key_file) in the config"
-    assert results(ran)[probes[1]]["cure"] == "set a valid rerank.api_key (or api_key_file) in the config"
-    assert wrong not in ran.out + ran.err
+    result = check(wrong)
+    assert (result.code, [results(result)[name]["result"] for name in probes]) == (3, ["wrong", "warning"])
+    assert "refuses the key" in results(result)[probes[0]]["detail"]
+    assert (
+        results(result)[probes[0]]["cure"] == "set a valid embedding.api_key (or api_key_file) in the config"
+    )
+    assert results(result)[probes[1]]["cure"] == "set a valid rerank.api_key (or api_key_file) in the config"
+    assert wrong not in result.out + result.err
     models.faults.add(Fault("status", args={"status": 503}, times=0))
-    ran = check(f"id.{SECRET}")
-    assert (ran.code, [results(ran)[name]["result"] for name in probes]) == (4, ["wrong", "warning"])
+    result = check(f"id.{SECRET}")
+    assert (result.code, [results(result)[name]["result"] for name in probes]) == (4, ["wrong", "warning"])
 
 
 def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,17 +199,17 @@ def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytes
     monkeypatch.setattr(
         folder_contents.os, "access", lambda path, mode: path not in shut and access(path, mode)
     )
-    ran = sandbox.run("doctor", "--json")
-    assert results(ran)["handbook: folder"]["result"] == "ok", ran.out
-    assert "2 folders" in results(ran)["handbook: folder"]["detail"]
-    assert "2 of " in results(ran)["inotify"]["detail"]
+    result = sandbox.run("doctor", "--json")
+    assert results(result)["handbook: folder"]["result"] == "ok", result.out
+    assert "2 folders" in results(result)["handbook: folder"]["detail"]
+    assert "2 of " in results(result)["inotify"]["detail"]
 
 
 def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None:
     handed = sandbox.add_folder("credentials", {"zhipu": KEY})
-    ran = sandbox.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
-    assert results(ran)["credentials"]["detail"] == f"{handed}: zhipu"
-    assert KEY not in ran.out
+    result = sandbox.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
+    assert results(result)["credentials"]["detail"] == f"{handed}: zhipu"
+    assert KEY not in result.out
     alone = sandbox.run("doctor", "--folder", "docs", "--json")
     assert "credentials" not in results(alone)
 
@@ -285,8 +289,8 @@ async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named:
 def test_dsn_password_readable_by_others_is_reported(sandbox: Sandbox, dsn: str, is_secret: bool) -> None:
     config = sandbox.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
     config.chmod(0o644)
-    ran = sandbox.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
-    report = [check for check in ran.json["checks"] if "may contain a secret" in check["detail"]]
+    result = sandbox.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
+    report = [check for check in result.json["checks"] if "may contain a secret" in check["detail"]]
     assert bool(report) is is_secret
 
 

@@ -21,8 +21,8 @@ from tests.share import enumerated, long
 
 @long
 def test_explain_prints_the_extracted_text(mirrored: Sandbox) -> None:
-    ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
-    assert "Run the installer, then reset your password." in ran.out
+    completed = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
+    assert "Run the installer, then reset your password." in completed.out
     result = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
     assert "Run the installer" in result["text"]
     odd = mirrored.run("explain", ODD, "--text", "--folder", "docs", tty=True)
@@ -44,8 +44,8 @@ def test_document_of_a_deleted_knowledge_base_is_explained(sandbox: Sandbox) -> 
     sandbox.mirror({"a.md": "alpha"})
     shutil.rmtree(sandbox.state / "kb")
     for words in ((), ("--text",)):
-        ran = sandbox.run("explain", "a.md", *words)
-        assert ran.code == 0 and "The knowledge base says that the document is missing." in ran.out
+        result = sandbox.run("explain", "a.md", *words)
+        assert result.code == 0 and "The knowledge base says that the document is missing." in result.out
 
 
 SCAN = "scans/an invoice.pdf"
@@ -57,10 +57,10 @@ def scanned(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     sandbox.write(SCAN, samples.sample("scanned.pdf"))
     sandbox.write("blank.md", " \n\n ")
     sandbox.write("plain.md", "the lantern is in the shed")
-    ran = sandbox.run("--once", "--folder", "docs", "--json").check_success()
-    documents = ran.json["mirrors"][0]["documents"]
+    result = sandbox.run("--once", "--folder", "docs", "--json").check_success()
+    documents = result.json["mirrors"][0]["documents"]
     assert (documents["ready"], documents["skipped"], documents["failed"]) == (1, 2, 0)
-    assert ran.json["failed"] == 0
+    assert result.json["failed"] == 0
     return sandbox
 
 
@@ -103,8 +103,8 @@ def test_suggested_command_makes_the_file_readable(scanned: Sandbox, tmp_path: P
     ocr.chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["/bin/sh", "-c", pasted], check=True, cwd="/", env={**os.environ, "PATH": path})
-    ran = scanned.run("--once", "--folder", "docs", "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    result = scanned.run("--once", "--folder", "docs", "--json")
+    assert (result.code, result.json["uploaded"]) == (0, 1)
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
 
 
@@ -113,9 +113,9 @@ def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
     sandbox.configure()
     other = sandbox.add_mirror("other", {"notes.md": "The walrus of the other folder.\n"})
     sandbox.mirror({"notes.md": "The walrus lies on the ice.\n"})
-    ran = sandbox.run("explain", "notes.md")
-    assert (ran.code, ran.out) == (2, "")
-    assert "several mirrors have notes.md: handbook, other; choose one with --mirror NAME" in ran.err
+    result = sandbox.run("explain", "notes.md")
+    assert (result.code, result.out) == (2, "")
+    assert "several mirrors have notes.md: handbook, other; choose one with --mirror NAME" in result.err
     for mirror in ("handbook", "other"):
         assert sandbox.run("explain", "notes.md", "--mirror", mirror, "--json").json["mirror"] == mirror
     assert sandbox.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"
@@ -137,8 +137,8 @@ def test_program_leftovers_are_excluded_and_the_rule_is_named(
 ) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write(path, "beta")
-    ran = sandbox.run("--once", "--folder", "docs", "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    result = sandbox.run("--once", "--folder", "docs", "--json")
+    assert (result.code, result.json["uploaded"]) == (0, 1)
     out = sandbox.run("explain", path, "--folder", "docs").out
     assert reason in out
     assert "default" in out
@@ -166,35 +166,35 @@ def test_similar_path_is_suggested_for_an_unknown_one(sandbox: Sandbox) -> None:
         "archiv/notes.md": "archive/notes.md",
     }
     for typed, meant in suggestions.items():
-        ran = sandbox.run("explain", typed)
+        result = sandbox.run("explain", typed)
         says = f"The file is not searchable because it does not exist; did you mean {meant}?"
-        assert (ran.code, ran.out.splitlines()[1]) == (2, says)
+        assert (result.code, result.out.splitlines()[1]) == (2, says)
     for typed in ("quarterly-report.pdf", "handbook/gone"):
-        ran = sandbox.run("explain", typed)
-        assert (ran.code, "it does not exist; check the path." in ran.out) == (2, True)
+        result = sandbox.run("explain", typed)
+        assert (result.code, "it does not exist; check the path." in result.out) == (2, True)
     (sandbox.docs / "handbook/vacation.md").unlink()
-    ran = sandbox.run("explain", "handbook/vacation.md")
-    assert (ran.code, "did you mean" in ran.out) == (0, False)
+    result = sandbox.run("explain", "handbook/vacation.md")
+    assert (result.code, "did you mean" in result.out) == (0, False)
 
 
 def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbox) -> None:
     (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
-    ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
-    assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, True)
+    result = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
+    assert (result.code, "no mirrored folder contains it" in result.out) == (2, True)
 
 
 @long
 def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sandbox) -> None:
     sandbox.mirror({"guides/a b.md": "alpha", "c.md": "gamma"})
     os.link(sandbox.docs / "guides/a b.md", sandbox.root / "link.md")
-    ran = sandbox.run("explain", "link.md")
-    [_, answer] = ran.out.splitlines()
+    result = sandbox.run("explain", "link.md")
+    [_, explanation] = result.out.splitlines()
     says = (
         "No mirrored folder contains this file, but it is a hard link to guides/a b.md in mirror handbook; "
         "run `"
     )
-    assert (ran.code, answer.startswith(says)) == (2, True), ran.out
-    explained = paste(sandbox, answer.removeprefix(says).removesuffix("`."))
+    assert (result.code, explanation.startswith(says)) == (2, True), result.out
+    explained = paste(sandbox, explanation.removeprefix(says).removesuffix("`."))
     assert (explained.code, "the document is ready" in explained.out) == (0, True), explained.out
     sandbox.write("skipped.bin", b"\0\1")
     sandbox.once()
@@ -213,7 +213,7 @@ def test_unlistable_directory_is_reported_as_unreadable(ordinary: Sandbox, is_se
     if is_seen:
         assert ordinary.go("--once", "--folder", "docs").code == 0
     (ordinary.docs / "shut").chmod(0)
-    ran = ordinary.go("explain", "shut", "--folder", "docs")
+    result = ordinary.go("explain", "shut", "--folder", "docs")
     (ordinary.docs / "shut").chmod(0o755)
-    assert ran.code == 0
-    assert "This directory cannot be read: permission denied" in ran.out
+    assert result.code == 0
+    assert "This directory cannot be read: permission denied" in result.out

@@ -121,7 +121,7 @@ def test_log_reports_each_problem_once_with_mirror_path_and_hint(row: Trouble, e
 @long
 def test_pasted_commands_fix_the_problem(evidence: Evidence) -> None:
     """With the causes removed, each command succeeds (an audit with findings exits 1, as documented)."""
-    codes = {name: ran.code for name, ran in evidence.pasted.items()}
+    codes = {name: result.code for name, result in evidence.pasted.items()}
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
     assert evidence.mirrors_after["shrunk"]["documents"]["ready"] == 1
     assert evidence.mirrors_after["emptied"]["documents"]["ready"] == 8
@@ -197,10 +197,10 @@ def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
 
 def test_internal_error_is_reported_as_one(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "choose_all", lambda *_, **__: 1 // 0)
-    ran = sandbox.run("status")
-    assert ran.code == Code.BROKEN
-    assert "ZeroDivisionError" in ran.err
-    assert ran.err.splitlines()[-1].startswith("kbsync: this is a bug in kbsync")
+    result = sandbox.run("status")
+    assert result.code == Code.BROKEN
+    assert "ZeroDivisionError" in result.err
+    assert result.err.splitlines()[-1].startswith("kbsync: this is a bug in kbsync")
 
 
 @contextlib.contextmanager
@@ -294,10 +294,10 @@ def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(sandbox: Sand
         nobody.bind(("127.0.0.1", 0))
         dsn = f"host=127.0.0.1 port={nobody.getsockname()[1]} dbname=kb user=kbsync"
         sandbox.configure(f"target: {{type: postgres, dsn: '{dsn}'}}\n")
-        ran = sandbox.run("--once", "--quiet")
-    assert (ran.code, ran.out) == (4, "")
-    assert len(ran.err.splitlines()) == 1
-    assert "target-down" in ran.err and "cannot be reached" in ran.err
+        result = sandbox.run("--once", "--quiet")
+    assert (result.code, result.out) == (4, "")
+    assert len(result.err.splitlines()) == 1
+    assert "target-down" in result.err and "cannot be reached" in result.err
 
 
 @long
@@ -307,8 +307,8 @@ def test_files_set_aside_are_reported_with_path_and_reason(sandbox: Sandbox) -> 
         for other in file.parent.glob(f"{file.name}-*"):
             other.unlink()
         file.write_bytes(b"this is no database" * 500)
-    ran = sandbox.run("--once", "-q").check_success()
-    report = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
+    result = sandbox.run("--once", "-q").check_success()
+    report = {line["event"]: line for line in map(json.loads, result.err.splitlines())}
     assert set(report) == {"state.set_aside", "index.set_aside"}
     for event, name in (("state.set_aside", "state.db"), ("index.set_aside", "index.db")):
         assert report[event]["level"] == "error"
@@ -346,8 +346,8 @@ REASONS = {
 def halts() -> set[str]:
     """Return every halt reason; some have a name at the top of a module."""
     named = dict(re.findall(r'^([A-Z_]+) = "([a-z-]+)"$', SOURCE, re.MULTILINE))
-    call, word = r"\b(?:Halted|Halt|show_problem|note_unfinished)\(\s*", r'("[a-z-]+"|[A-Z_]+\b)'
-    matches = re.findall(rf"(?:{call}|\bhalt=){word}", SOURCE)
+    call, reason = r"\b(?:Halted|Halt|show_problem|note_unfinished)\(\s*", r'("[a-z-]+"|[A-Z_]+\b)'
+    matches = re.findall(rf"(?:{call}|\bhalt=){reason}", SOURCE)
     return {named.get(text, text.strip('"')) for text in matches} - {"first-pass"}  # only in /readyz
 
 
@@ -358,8 +358,8 @@ def test_every_halt_is_in_the_catalogue() -> None:
 
 def test_every_exit_code_is_in_the_catalogue() -> None:
     assert set(CODES) == {code.value for code in Code}
-    shown = {row.name: row.code for row in MIRRORS}
-    assert all(shown[where] == code for code, where in CODES.items() if where in shown)
+    codes = {row.name: row.code for row in MIRRORS}
+    assert all(codes[where] == code for code, where in CODES.items() if where in codes)
 
 
 def events() -> set[str]:
@@ -391,9 +391,9 @@ def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) 
     commands = (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"])
     results = {words[0]: ordinary.go(*words) for words in commands}
     path.chmod(mode)
-    assert {name: ran.code for name, ran in results.items()} == dict.fromkeys(results, 2)
+    assert {name: result.code for name, result in results.items()} == dict.fromkeys(results, 2)
     assert [
-        name for name, ran in results.items() if "run kbsync as the user who owns it" not in ran.err
+        name for name, result in results.items() if "run kbsync as the user who owns it" not in result.err
     ] == []
 
 

@@ -26,8 +26,8 @@ def copies(sandbox: Sandbox) -> list[Path]:
 
 
 def paths(sandbox: Sandbox, query: str, folder: str) -> list[str]:
-    ran = sandbox.run("search", query, "--folder", folder, "--json").check_success()
-    return [hit["path"] for hit in ran.json["hits"]]
+    result = sandbox.run("search", query, "--folder", folder, "--json").check_success()
+    return [hit["path"] for hit in result.json["hits"]]
 
 
 @long
@@ -42,16 +42,16 @@ def test_folder_inside_a_configured_mirror_gets_no_second_copy(nested: Sandbox, 
     assert (mirror["name"], mirror["documents"]["ready"]) == ("docs", 2)
     nested.write("c.md", "the curlew is new")
     assert nested.run("plan", "--folder", folder, "--json").json["mirrors"][0]["upload"] == ["c.md"]
-    ran = nested.run("--once", "--folder", folder, "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    result = nested.run("--once", "--folder", folder, "--json")
+    assert (result.code, result.json["uploaded"]) == (0, 1)
     assert copies(nested) == []
 
 
 def test_suggested_command_before_the_first_pass_makes_no_copy(nested: Sandbox) -> None:
     assert nested.run("init", "docs").code == 0
-    ran = nested.run("search", "bustard", "--folder", "docs")
-    assert ran.code == 2
-    assert ran.err.rstrip().endswith("; run: kbsync --once")
+    result = nested.run("search", "bustard", "--folder", "docs")
+    assert result.code == 2
+    assert result.err.rstrip().endswith("; run: kbsync --once")
 
 
 @long
@@ -128,12 +128,17 @@ def test_with_a_config_explain_names_the_command_for_a_folder_mirror(nested: San
     assert nested.run("search", "albatross", cwd=nested.docs).code == 0
     nested.add_folder("other", {"c.md": "another curlew"})
     assert nested.run("init", "other").code == 0
-    for typed, at, path in (("a.md", "docs", "a.md"), ("deep/b.md", "docs/guides", "guides/deep/b.md")):
-        ran = nested.run("explain", typed, cwd=nested.root / at)
-        assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, False)
-        assert f"{nested.docs} is mirrored with `--folder`, but the config has different folders" in ran.out
-        [command] = re.findall(r"`(kbsync explain [^`]*)`", ran.out)
+    for typed, subfolder, path in (
+        ("a.md", "docs", "a.md"),
+        ("deep/b.md", "docs/guides", "guides/deep/b.md"),
+    ):
+        result = nested.run("explain", typed, cwd=nested.root / subfolder)
+        assert (result.code, "no mirrored folder contains it" in result.out) == (2, False)
+        assert (
+            f"{nested.docs} is mirrored with `--folder`, but the config has different folders" in result.out
+        )
+        [command] = re.findall(r"`(kbsync explain [^`]*)`", result.out)
         pasted = paste(nested, command)
         assert (pasted.code, pasted.out.splitlines()[:2]) == (0, [f"docs: {path}", "The file is searchable."])
-    ran = nested.run("explain", nested.root / "nowhere.md")
-    assert "no mirrored folder contains it" in ran.out
+    result = nested.run("explain", nested.root / "nowhere.md")
+    assert "no mirrored folder contains it" in result.out

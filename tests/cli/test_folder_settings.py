@@ -28,16 +28,16 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
     zhipu.write("a.md", "alpha")
     env = {"ZHIPU_API_KEY": zhipu.service.key}
     target = ("--folder", "docs", "--target", "zhipu", "--url", f"{zhipu.service.url}/api", "--base", HOME_ID)
-    ran = zhipu.run("--once", *target)
-    assert (ran.code, ran.words) == (
+    result = zhipu.run("--once", *target)
+    assert (result.code, result.words) == (
         2,
         "kbsync: ZHIPU_API_KEY is not set; it must contain the target's key\n",
     )
     assert not list(zhipu.state.glob("folders/*"))  # refused settings are not remembered
     plan = zhipu.run("--once", "--dry-run", *target, env=env)
     assert plan.code == 0 and not list(zhipu.state.glob("folders/*"))
-    ran = zhipu.run("--once", "--json", *target, env=env)
-    assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["target"]) == (0, 1, "zhipu")
+    result = zhipu.run("--once", "--json", *target, env=env)
+    assert (result.code, result.json["uploaded"], result.json["mirrors"][0]["target"]) == (0, 1, "zhipu")
     assert set(zhipu.service.by_path()) == {"a.md"}
     assert zhipu.service.key not in remembered(zhipu).read_text()
     assert remembered(zhipu).stat().st_mode & 0o077 == 0
@@ -50,8 +50,8 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
     assert zhipu.run("--once", "--folder", "docs").code == 2
 
     # Another target for the same folder: the old documents stay, and `status` names them.
-    ran = zhipu.run("--once", "--json", "--folder", "docs", "--target", "local")
-    assert (ran.code, ran.json["uploaded"]) == (0, 2)
+    result = zhipu.run("--once", "--json", "--folder", "docs", "--target", "local")
+    assert (result.code, result.json["uploaded"]) == (0, 2)
     assert set(zhipu.service.by_path()) == {"a.md", "b.md"}
 
 
@@ -60,13 +60,13 @@ def test_excludes_are_remembered_and_can_be_reset(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.write("drafts/d.md", "draft")
     sandbox.write("old.txt", "old")
-    ran = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "drafts/", "--exclude", "*.txt")
-    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    result = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "drafts/", "--exclude", "*.txt")
+    assert (result.code, result.json["uploaded"]) == (0, 1)
     assert sandbox.run("--once", "--json", "--folder", "docs").json["uploaded"] == 0
     explained = sandbox.run("explain", "drafts/d.md", cwd=sandbox.docs).out
     assert "excluded by drafts/ (--exclude); run the next pass with different --exclude patterns" in explained
-    ran = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "*.txt")
-    assert ran.json["uploaded"] == 1
+    result = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "*.txt")
+    assert result.json["uploaded"] == 1
     assert sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "").json["uploaded"] == 1
     assert sandbox.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs").code == 0
     assert not list(sandbox.state.glob("folders/*"))
@@ -78,8 +78,8 @@ def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
     assert sandbox.run("--once", "--folder", "docs", "--exclude", "x/").code == 0
     before = remembered(sandbox).read_bytes()
     with lock.held(remembered(sandbox).parent):
-        ran = sandbox.run("--once", "--folder", "docs", "--exclude", "y/")
-        assert ran.code == 4 and "already running" in ran.words
+        result = sandbox.run("--once", "--folder", "docs", "--exclude", "y/")
+        assert result.code == 4 and "already running" in result.words
     assert remembered(sandbox).read_bytes() == before
 
 
@@ -100,15 +100,15 @@ def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
 )
 def test_invalid_setting_is_reported_by_its_option(sandbox: Sandbox, words: str, message: str) -> None:
     sandbox.write("a.md", "alpha")
-    ran = sandbox.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
-    assert (ran.code, ran.out) == (2, "") and message in ran.words
+    result = sandbox.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
+    assert (result.code, result.out) == (2, "") and message in result.words
     assert not list(sandbox.state.glob("folders/*"))
 
 
 def test_configured_folder_takes_its_settings_from_the_config(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
-    ran = sandbox.run("--once", "--folder", "docs", "--exclude", "x")
-    assert ran.code == 2 and f"is a mirror in {sandbox.config}; change its settings there" in ran.words
+    result = sandbox.run("--once", "--folder", "docs", "--exclude", "x")
+    assert result.code == 2 and f"is a mirror in {sandbox.config}; change its settings there" in result.words
 
 
 @pytest.mark.parametrize(
@@ -127,5 +127,5 @@ def test_home_that_cannot_hold_a_state_is_reported_without_blaming_the_settings(
     sandbox.write("a.md", "alpha")
     file = sandbox.root / "file"
     file.touch()
-    ran = sandbox.run("--once", "--folder", "docs", env={"HOME": str(file)})
-    assert ran.code == 2 and "cannot be created" in ran.words and "--exclude" not in ran.words
+    result = sandbox.run("--once", "--folder", "docs", env={"HOME": str(file)})
+    assert result.code == 2 and "cannot be created" in result.words and "--exclude" not in result.words

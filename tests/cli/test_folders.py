@@ -66,12 +66,14 @@ def dies(sandbox: Sandbox, step: int, *words: str | Path) -> bool:
 @long
 def test_added_folder_keeps_the_comments_in_the_config(sandbox: Sandbox, second_folder: Path) -> None:
     before = sandbox.config.read_text()
-    ran = sandbox.run("add", "More Notes")
-    assert (ran.code, ran.err) == (0, "")
-    assert ran.out == f"added more-notes ({second_folder}) to {sandbox.config}\nto mirror it: kbsync --once\n"
+    result = sandbox.run("add", "More Notes")
+    assert (result.code, result.err) == (0, "")
+    assert (
+        result.out == f"added more-notes ({second_folder}) to {sandbox.config}\nto mirror it: kbsync --once\n"
+    )
     added = f'  - name: "more-notes"\n    folder: "{second_folder}"\n'
     assert sandbox.config.read_text() == before.replace("\n\n# The", f"\n{added}\n# The")
-    assert paste(sandbox, after(ran.out, "to mirror it: ")).code == 0
+    assert paste(sandbox, after(result.out, "to mirror it: ")).code == 0
     assert sandbox.search("beta")[0] == "b.md"
     assert sandbox.run("remove", "more-notes", "--keep").code == 0
     assert sandbox.config.read_text() == before
@@ -79,8 +81,8 @@ def test_added_folder_keeps_the_comments_in_the_config(sandbox: Sandbox, second_
 
 def test_add_without_a_config_writes_the_one_of_init(sandbox: Sandbox, second_folder: Path) -> None:
     sandbox.config.unlink()
-    ran = sandbox.run("add", second_folder, "--name", "team")
-    assert (ran.code, ran.out.splitlines()[0]) == (0, f"wrote {sandbox.config}")
+    result = sandbox.run("add", second_folder, "--name", "team")
+    assert (result.code, result.out.splitlines()[0]) == (0, f"wrote {sandbox.config}")
     written = sandbox.config.read_text()
     sandbox.config.unlink()
     assert sandbox.run("init", second_folder).code == 0
@@ -107,8 +109,8 @@ def test_first_folder_is_added_to_a_config_without_mirrors(
     sandbox: Sandbox, second_folder: Path, text: str, expected: str
 ) -> None:
     sandbox.config.write_bytes(text.format().encode())
-    ran = sandbox.run("add", "More Notes")
-    assert (ran.code, ran.err) == (0, "")
+    result = sandbox.run("add", "More Notes")
+    assert (result.code, result.err) == (0, "")
     item = f'  - name: "more-notes"\n    folder: "{second_folder}"\n'
     lines = expected.format(list=f"mirrors:\n{item}", item=item)
     newline = "\r\n" if "\r" in text else "\n"
@@ -126,16 +128,16 @@ def test_first_folder_is_added_only_to_an_otherwise_valid_config(
         ('{"mirrors": []}\n', "add these lines to `mirrors:` yourself"),
     ):
         sandbox.config.write_text(text)
-        ran = sandbox.run("add", "More Notes")
-        assert (ran.code, problem in ran.err, sandbox.config.read_text()) == (2, True, text)
+        result = sandbox.run("add", "More Notes")
+        assert (result.code, problem in result.err, sandbox.config.read_text()) == (2, True, text)
     assert sandbox.run("status").code == 2
 
 
 def test_folders_with_equal_names_in_other_scripts_are_added_without_a_question(sandbox: Sandbox) -> None:
     expected = {"笔记": "folder", "照片": "folder-2", "2024 手册": "2024", "2024相册": "2024-2"}
     for folder, name in expected.items():
-        ran = sandbox.run("add", sandbox.add_folder(folder), "--json").check_success()
-        assert ran.json["added"] == name
+        result = sandbox.run("add", sandbox.add_folder(folder), "--json").check_success()
+        assert result.json["added"] == name
         assert f"is already the folder of mirror {name}" in sandbox.run("add", sandbox.root / folder).err
     names = [mirror["name"] for mirror in sandbox.run("list", "--json").json["mirrors"]]
     assert names == list(expected.values())
@@ -147,9 +149,9 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
     [first, second] = sandbox.run("list", "--json").json["mirrors"]
     assert first["name"] == "handbook"
     assert second == {"name": "n", "folder": str(second_folder), "target": "local", "problem": None}
-    ran = sandbox.run("remove", "n", "--keep", "--json")
+    result = sandbox.run("remove", "n", "--keep", "--json")
     counts = {"kept": 0, "deleted": 0}
-    assert ran.json == {"removed": "n", "documents": counts, "config": str(sandbox.config)}
+    assert result.json == {"removed": "n", "documents": counts, "config": str(sandbox.config)}
     sandbox.config.unlink()
     assert sandbox.run("add", second_folder, "--name", "n", "--json").json == expected
 
@@ -186,16 +188,18 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
         ): "a target of type zhipu needs more settings (api_key, knowledge_id)",
     }
     results = {words: sandbox.run("add", *words) for words in refused}
-    assert {words: (ran.code, ran.out) for words, ran in results.items()} == dict.fromkeys(refused, (2, ""))
+    assert {words: (result.code, result.out) for words, result in results.items()} == dict.fromkeys(
+        refused, (2, "")
+    )
     assert [words for words, says in refused.items() if says not in results[words].err] == []
     assert (sandbox.config.read_bytes(), sandbox.config.stat().st_ino) == before
     example = after(results[str(second_folder), "--target", "zhipu"].err, "to see an example, run: ")
     assert paste(sandbox, f"{example} --base 4711").code == 0
-    again = after(results[("docs 2/handbook",)].err, "choose another: ")
-    assert paste(sandbox, again, NAME="team").code == 0
+    retry = after(results[("docs 2/handbook",)].err, "choose another: ")
+    assert paste(sandbox, retry, NAME="team").code == 0
     assert names(sandbox) == ["handbook", "team"]
-    ran = sandbox.run("add", "--folder", "docs", "docs")
-    assert after(ran.err, "as an argument: ") == "kbsync add docs"
+    result = sandbox.run("add", "--folder", "docs", "docs")
+    assert after(result.err, "as an argument: ") == "kbsync add docs"
     sandbox.config.unlink()
     init = after(sandbox.run("add", second_folder, "--target", "zhipu").err, "write that config with: ")
     assert paste(sandbox, f"{init} --base 4711").code == 0
@@ -208,9 +212,9 @@ def test_new_config_needs_a_path_if_no_home_directory_is_known(
     sandbox.write("a.md", "alpha")
     monkeypatch.setattr(places, "home", lambda _environ: None)
     monkeypatch.setattr(places, "SYSTEM_CONFIG", sandbox.root / "etc" / "config.yaml")
-    ran = sandbox.run(command, "docs")
+    result = sandbox.run(command, "docs")
     fix = "choose the file to write with --config FILE"
-    assert (ran.code, ran.err) == (2, f"kbsync: cannot determine your home directory; {fix}\n")
+    assert (result.code, result.err) == (2, f"kbsync: cannot determine your home directory; {fix}\n")
 
 
 @long
@@ -218,13 +222,13 @@ def test_new_config_needs_a_path_if_no_home_directory_is_known(
 def test_fixes_of_add_keep_the_config_in_use(sandbox: Sandbox, second_folder: Path) -> None:
     other = sandbox.root / "my config.yaml"
     flags = ("--config", other)
-    ran = sandbox.run("add", second_folder, "--target", "zhipu", *flags)
-    init = after(ran.err, "write that config with: ")
+    result = sandbox.run("add", second_folder, "--target", "zhipu", *flags)
+    init = after(result.err, "write that config with: ")
     assert (paste(sandbox, f"{init} --base 4711").code, other.exists()) == (0, True)
     sandbox.config.replace(other)
     (sandbox.root / "docs 2" / "handbook").mkdir(parents=True)
-    again = after(sandbox.run("add", "docs 2/handbook", *flags).err, "choose another: ")
-    assert paste(sandbox, again, NAME="team").code == 0
+    retry = after(sandbox.run("add", "docs 2/handbook", *flags).err, "choose another: ")
+    assert paste(sandbox, retry, NAME="team").code == 0
     assert (other.read_text().count("team"), sandbox.config.exists()) == (1, False)
 
 
@@ -232,17 +236,19 @@ def test_unsafe_config_edit_is_refused_with_manual_instructions(
     sandbox: Sandbox, second_folder: Path
 ) -> None:
     sandbox.config.write_text(f'<<: {{mirrors: [{{name: a, folder: "{sandbox.docs}"}}]}}\n')
-    ran = sandbox.run("add", second_folder)
-    assert ran.code == 2
-    assert f"{sandbox.config} is written in a way that kbsync cannot edit safely; add these lines" in ran.err
+    result = sandbox.run("add", second_folder)
+    assert result.code == 2
+    assert (
+        f"{sandbox.config} is written in a way that kbsync cannot edit safely; add these lines" in result.err
+    )
     sandbox.config.write_text(
         f'mirrors:\n  - &a {{name: a, folder: "{sandbox.docs}"}}\n'
         f'  - {{<<: *a, name: b, folder: "{second_folder}"}}\n'
     )
     before = sandbox.config.read_bytes()
-    ran = sandbox.run("remove", "a", "--keep")
-    assert (ran.code, sandbox.config.read_bytes()) == (2, before)
-    assert "cannot edit safely; remove the mirror a (line 2) yourself" in ran.err
+    result = sandbox.run("remove", "a", "--keep")
+    assert (result.code, sandbox.config.read_bytes()) == (2, before)
+    assert "cannot edit safely; remove the mirror a (line 2) yourself" in result.err
 
 
 def test_lines_to_add_by_hand_are_valid(
@@ -256,9 +262,9 @@ def test_lines_to_add_by_hand_are_valid(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", busy)
-        ran = sandbox.run("add", second_folder)
-    assert (ran.code, sandbox.config.read_text()) == (2, before)
-    first_line, *lines = ran.err.replace("kbsync: ", "").splitlines()
+        result = sandbox.run("add", second_folder)
+    assert (result.code, sandbox.config.read_text()) == (2, before)
+    first_line, *lines = result.err.replace("kbsync: ", "").splitlines()
     assert first_line.endswith(
         "cannot be replaced (device or resource busy); add these lines to `mirrors:` yourself:"
     )
@@ -292,8 +298,8 @@ def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
             break
         if sandbox.config.exists():
             assert sandbox.config.read_bytes() == before or names(sandbox)[-1] == "more-notes"
-        ran = sandbox.run("add", second_folder)
-        assert ran.code == 0 or f"{second_folder} is already the folder of mirror more-notes" in ran.err
+        result = sandbox.run("add", second_folder)
+        assert result.code == 0 or f"{second_folder} is already the folder of mirror more-notes" in result.err
         assert names(sandbox)[-1] == "more-notes"
         assert os.listdir(sandbox.config.parent) == ["config.yaml"]
     assert step > 3
@@ -312,11 +318,11 @@ def test_killed_add_takes_over_the_folder_mirror_when_repeated(sandbox: Sandbox,
         if not dies(sandbox, step, "add", second_folder):
             break
         is_moved = not any(sandbox.state.glob("folders/*/state.db"))
-        ran = sandbox.run("add", second_folder)
-        assert is_moved or (ran.code, "nothing will be reindexed" in ran.out) == (0, True), (
+        result = sandbox.run("add", second_folder)
+        assert is_moved or (result.code, "nothing will be reindexed" in result.out) == (0, True), (
             step,
-            ran.out,
-            ran.err,
+            result.out,
+            result.err,
         )
         assert not any(sandbox.state.glob("folders/*/state.db"))
         assert sandbox.run("--once", "--json").json["uploaded"] == 0, step
@@ -335,16 +341,16 @@ def test_add_of_a_mirrored_folder_leaves_other_state_of_it(sandbox: Sandbox, sec
     with closing(apsw.Connection(str(sandbox.root / "trial" / "state.db"))) as connection:
         connection.execute("UPDATE upload SET id = id + 1")  # of another state
     shutil.copytree(sandbox.root / "trial", trial)
-    ran = sandbox.run("add", second_folder)
-    assert (ran.code, "is already the folder of mirror more-notes" in ran.err) == (2, True)
+    result = sandbox.run("add", second_folder)
+    assert (result.code, "is already the folder of mirror more-notes" in result.err) == (2, True)
     assert (trial / "state.db").exists()
 
 
 @long
 def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, second_folder: Path) -> None:
     assert sandbox.run("--once", "--folder", second_folder).code == 0
-    ran = sandbox.run("add", second_folder, "--name", "team")
-    assert (ran.code, "moved here; nothing will be reindexed" in ran.out) == (0, True), ran.err
+    result = sandbox.run("add", second_folder, "--name", "team")
+    assert (result.code, "moved here; nothing will be reindexed" in result.out) == (0, True), result.err
     # It has its new name at once, for every command.
     team = sandbox.run("status", "--json", "--mirror", "team").json["mirrors"][0]
     assert (team["documents"]["ready"], team["last_pass"] is not None) == (1, True)
@@ -365,29 +371,29 @@ def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
     assert sandbox.run("--once").code == 0
     assert sandbox.run("--once", "--folder", second_folder).code == 0
     with lock.held(sandbox.state):
-        ran = sandbox.run("add", second_folder)
-    assert ran.code == 0, ran.err
-    forget = after(ran.out, "to delete them: ")
+        result = sandbox.run("add", second_folder)
+    assert result.code == 0, result.err
+    forget = after(result.out, "to delete them: ")
     assert paste(sandbox, f"{forget} --yes").code == 0
 
 
 def test_init_with_a_config_names_the_command_that_adds_a_folder(
     sandbox: Sandbox, second_folder: Path
 ) -> None:
-    ran = sandbox.run("init", second_folder.name)
-    assert (ran.code, ran.out, names(sandbox)) == (2, "", ["handbook"])
-    assert paste(sandbox, after(ran.err, "or add the folder to this one: ")).code == 0
+    result = sandbox.run("init", second_folder.name)
+    assert (result.code, result.out, names(sandbox)) == (2, "", ["handbook"])
+    assert paste(sandbox, after(result.err, "or add the folder to this one: ")).code == 0
     assert names(sandbox) == ["handbook", "more-notes"]
     third = sandbox.root / "third"
     third.mkdir()
-    ran = sandbox.run("init", "--config", sandbox.config)
-    command = after(ran.err, "or add the folder to this one: ")
+    result = sandbox.run("init", "--config", sandbox.config)
+    command = after(result.err, "or add the folder to this one: ")
     assert command == f"kbsync add DIR --config {sandbox.config}"
     assert paste(sandbox, command, DIR=str(third)).code == 0
     # A service needs more settings than `add` writes.
-    ran = sandbox.run("init", second_folder, "--target", "zhipu")
+    result = sandbox.run("init", second_folder, "--target", "zhipu")
     assert (
-        ran.err
+        result.err
         == f"kbsync: {sandbox.config} already exists; edit it, or choose another file with --config FILE\n"
     )
 
@@ -401,7 +407,7 @@ def test_added_folder_that_overlaps_a_mirror_is_reported(sandbox: Sandbox, added
     sandbox.docs = outer / "docs"
     sandbox.prepare({"a.md": "the albatross is here", "guides/b.md": "the bustard is here"})
     folder = outer / added
-    ran = sandbox.run("add", folder, "--name", "more")
+    result = sandbox.run("add", folder, "--name", "more")
     inner, name = (folder, "handbook") if verb == "is inside" else (sandbox.docs, "more")
     parent = sandbox.docs if verb == "is inside" else folder
     pattern = f"/{inner.relative_to(parent)}/"
@@ -409,11 +415,11 @@ def test_added_folder_that_overlaps_a_mirror_is_reported(sandbox: Sandbox, added
         f"{folder} {verb} {sandbox.docs} of mirror handbook, so searches list the files in {inner} twice; "
         f"to leave them out of {name}, add {pattern} to {parent / '.kbsyncignore'}"
     )
-    assert (ran.code, ran.out.splitlines()[1]) == (0, says)
+    assert (result.code, result.out.splitlines()[1]) == (0, says)
     assert sandbox.run("remove", "more", "--keep").code == 0
     (parent / ".kbsyncignore").write_text(f"{pattern}\n")
-    ran = sandbox.run("add", folder, "--name", "more")
-    assert (ran.code, "twice" in ran.out) == (0, False)
+    result = sandbox.run("add", folder, "--name", "more")
+    assert (result.code, "twice" in result.out) == (0, False)
     assert sandbox.run("--once").code == 0
     assert len(sandbox.search("bustard")) == 1
     assert sandbox.run("remove", "more", "--keep").code == 0
@@ -430,10 +436,10 @@ def test_moved_folder_of_a_mirror_is_not_added_as_another(sandbox: Sandbox, seco
     sandbox.docs.rename(moved)
     (moved / "guides" / "7.md").write_text("edited after the move")
     before = sandbox.config.read_text()
-    ran = sandbox.run("add", moved)
-    assert (ran.code, ran.out, sandbox.config.read_text()) == (2, "", before)
-    assert f"{moved} has the files of mirror handbook, whose folder {sandbox.docs} is missing" in ran.err
-    assert f"correct `folder:` of handbook in {sandbox.config}, so that nothing is reindexed" in ran.err
+    result = sandbox.run("add", moved)
+    assert (result.code, result.out, sandbox.config.read_text()) == (2, "", before)
+    assert f"{moved} has the files of mirror handbook, whose folder {sandbox.docs} is missing" in result.err
+    assert f"correct `folder:` of handbook in {sandbox.config}, so that nothing is reindexed" in result.err
     # A folder with other files is no moved one, and neither is a copy while the mirror's folder is there.
     assert sandbox.run("add", second_folder).code == 0
     sandbox.config.write_text(before.replace(str(sandbox.docs), str(moved)))
@@ -454,18 +460,18 @@ def both(sandbox: Sandbox, second_folder: Path) -> Sandbox:
 
 
 def documents(sandbox: Sandbox) -> list[str]:
-    ran = sandbox.run("search", "beta", "--json", "--state-dir", sandbox.state, "--config", sandbox.config)
-    return [hit["path"] for hit in ran.json["hits"] if "beta" in hit["text"]]
+    result = sandbox.run("search", "beta", "--json", "--state-dir", sandbox.state, "--config", sandbox.config)
+    return [hit["path"] for hit in result.json["hits"] if "beta" in hit["text"]]
 
 
 @long
 @proves("forget {} --delete-documents")
 def test_documents_are_kept_and_can_be_deleted_later(both: Sandbox) -> None:
-    ran = both.run("remove", "more", "--keep")
-    assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith(f"removed more from {both.config}; 1 document kept\n")
+    result = both.run("remove", "more", "--keep")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"removed more from {both.config}; 1 document kept\n")
     assert names(both) == ["handbook"]
-    delete = after(ran.out, "to delete it: ")
+    delete = after(result.out, "to delete it: ")
     output = paste(both, f"{delete} --yes")
     assert (output.code, output.out) == (0, "more is forgotten; 1 document deleted\n")
 
@@ -486,13 +492,13 @@ def test_kept_documents_at_a_service_can_be_deleted_as_printed(zhipu: ZhipuSandb
     config = handbook + more
     zhipu.config.write_text(config)
     assert zhipu.run("--once").code == 0
-    ran = zhipu.run("remove", "handbook", "--keep")
-    assert ran.code == 0 and "; 1 document kept\n" in ran.out
+    result = zhipu.run("remove", "handbook", "--keep")
+    assert result.code == 0 and "; 1 document kept\n" in result.out
     if is_shared:
-        deleting = after(ran.out, "to delete it: ")
+        deleting = after(result.out, "to delete it: ")
         assert paste(zhipu, f"{deleting} --yes").out == "handbook is forgotten; 1 document deleted\n"
     else:
-        deleting = after(ran.out, "to delete it, put handbook back into the config, then run: ")
+        deleting = after(result.out, "to delete it, put handbook back into the config, then run: ")
         zhipu.config.write_text(config)
         assert "; 1 document deleted\n" in paste(zhipu, deleting).out
     assert len(zhipu.service.ours()) == is_shared
@@ -510,12 +516,12 @@ def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_
 
 @long
 def test_removed_again_it_is_not_in_the_config_and_its_documents_can_be_deleted(both: Sandbox) -> None:
-    first, again = both.run("remove", "more", "--keep"), both.run("remove", "more", "--keep")
-    assert (first.code, again.code) == (0, 0)
+    first, second = both.run("remove", "more", "--keep"), both.run("remove", "more", "--keep")
+    assert (first.code, second.code) == (0, 0)
     line, hint = first.out.splitlines()[:2]
     assert line == f"removed more from {both.config}; 1 document kept"
-    assert again.out.splitlines() == [f"more isn't in {both.config}; 1 document kept", hint]
-    deleting = after(again.out, "to delete it: ")
+    assert second.out.splitlines() == [f"more isn't in {both.config}; 1 document kept", hint]
+    deleting = after(second.out, "to delete it: ")
     assert paste(both, f"{deleting} --yes").out == "more is forgotten; 1 document deleted\n"
 
 
@@ -524,10 +530,10 @@ def test_removed_again_it_is_not_in_the_config_and_its_documents_can_be_deleted(
 def test_documents_are_deleted(both: Sandbox, second_folder: Path, is_kept_first: bool) -> None:
     if is_kept_first:
         assert both.run("remove", "more", "--keep").code == 0
-    ran = both.run("remove", "more", "--delete")
+    completed = both.run("remove", "more", "--delete")
     result = f"more isn't in {both.config}" if is_kept_first else f"removed more from {both.config}"
-    assert (ran.code, ran.out) == (0, f"{result}; 1 document deleted\n")
-    assert "1 document in" in ran.err
+    assert (completed.code, completed.out) == (0, f"{result}; 1 document deleted\n")
+    assert "1 document in" in completed.err
     assert names(both) == ["handbook"]
     assert (second_folder / "b.md").read_text() == "beta"
     indexes = [file for file in both.state.rglob("*") if file.is_file() and b"beta" in file.read_bytes()]
@@ -566,9 +572,9 @@ def test_without_an_answer_nothing_is_removed(both: Sandbox, terminal: Begin, ty
 @long
 def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
     before = both.config.read_bytes()
-    ran = both.run("remove", "more")
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "kbsync: not a terminal; pass --keep or --delete to remove more\n"
+    result = both.run("remove", "more")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "kbsync: not a terminal; pass --keep or --delete to remove more\n"
     assert both.run("remove", "more", "--keep", "--delete").code == 2
     assert both.run("remove", "mroe", "--keep").err.endswith(
         "did you mean more? Known mirrors: handbook, more\n"
@@ -581,25 +587,25 @@ def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
 def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
     assert sandbox.run("--once").code == 0
     before = sandbox.config.read_bytes()
-    ran = sandbox.run("remove", "handbook", "--delete")
-    assert (ran.code, sandbox.config.read_bytes()) == (2, before)
-    ended = paste(sandbox, f"{after(ran.err, 'forget this mirror with: ')} --yes")
+    result = sandbox.run("remove", "handbook", "--delete")
+    assert (result.code, sandbox.config.read_bytes()) == (2, before)
+    ended = paste(sandbox, f"{after(result.err, 'forget this mirror with: ')} --yes")
     assert ended.code == 0
-    assert paste(sandbox, after(ran.err, "mirror the folder again: ")).code == 0
+    assert paste(sandbox, after(result.err, "mirror the folder again: ")).code == 0
     assert not sandbox.config.exists() and "; 1 document deleted" in ended.out
     assert sandbox.run("--once", "--folder", second_folder).code == 0
-    ran = sandbox.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
-    assert ran.code == 2
-    assert paste(sandbox, f"{after(ran.err, 'to forget it: ')} --yes").code == 0
+    result = sandbox.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
+    assert result.code == 2
+    assert paste(sandbox, f"{after(result.err, 'to forget it: ')} --yes").code == 0
 
 
 @long
 def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) -> None:
     before = both.config.read_bytes()
     with lock.held(both.state):
-        ran = both.run("remove", "more", "--delete")
-    assert (ran.code, both.config.read_bytes()) == (4, before)
-    assert "stop it first" in ran.err and "will be deleted" not in ran.err
+        result = both.run("remove", "more", "--delete")
+    assert (result.code, both.config.read_bytes()) == (4, before)
+    assert "stop it first" in result.err and "will be deleted" not in result.err
     assert documents(both) == ["b.md"]
 
 
@@ -634,8 +640,8 @@ def test_killed_at_any_step_a_second_remove_ends_it(sandbox: Sandbox, second_fol
         if fate == "--delete" and remaining == ["handbook"]:
             # The last step: no documents are left by then.
             assert sandbox.run("forget", "more", "--delete-documents", "--yes").code == 2
-        ran = sandbox.run("remove", "more", fate)
-        assert ran.code == 0 or "there is no mirror 'more'" in ran.err
+        result = sandbox.run("remove", "more", fate)
+        assert result.code == 0 or "there is no mirror 'more'" in result.err
         assert names(sandbox) == ["handbook"]
         assert os.listdir(sandbox.config.parent) == ["config.yaml"]
         if not was_killed:
@@ -671,8 +677,11 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
     else:
         daemon = sandbox.watch()
         daemon.wait_for_event("daemon.watching")
-    ran = sandbox.run("add", second_folder)
-    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync will reload the config now"])
+    result = sandbox.run("add", second_folder)
+    assert (result.code, result.out.splitlines()[1:]) == (
+        0,
+        ["the running kbsync will reload the config now"],
+    )
     eventually(lambda: "b.md" in (sandbox.search("beta") if sandbox.run("search", "beta").code == 0 else []))
     assert sandbox.run("remove", "more-notes", "--keep").out.endswith("reload the config now\n")
     if is_at_terminal:
@@ -776,9 +785,9 @@ def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renam
 @long
 @pytest.mark.parametrize("fate", ["--keep", "--delete"])
 def test_documents_of_a_renamed_mirror_can_be_deleted(renamed: Sandbox, fate: str) -> None:
-    ran = renamed.run("remove", "new", fate)
-    assert ran.code == 0, ran.err
+    result = renamed.run("remove", "new", fate)
+    assert result.code == 0, result.err
     if fate == "--keep":
-        assert paste(renamed, f"{after(ran.out, 'to delete them: ')} --yes").code == 0
+        assert paste(renamed, f"{after(result.out, 'to delete them: ')} --yes").code == 0
     files = [file for file in renamed.state.rglob("*") if file.is_file() and b"beta" in file.read_bytes()]
     assert files == []

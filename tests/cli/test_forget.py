@@ -46,8 +46,8 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(sandbox: Sandbox, options:
     shutil.copy(sandbox.state / "state.db", sandbox.state / "state.db.damaged-1")
     assert naming(sandbox, *names)
     assert sandbox.run("forget", "handbook", "--yes", *options).code == 0
-    left = naming(sandbox, *names)
-    assert [trace for trace in left if options or not trace.startswith("kb/")] == []
+    traces = naming(sandbox, *names)
+    assert [trace for trace in traces if options or not trace.startswith("kb/")] == []
     assert sandbox.run("--once").code == 1
 
 
@@ -55,8 +55,8 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(sandbox: Sandbox, options:
 def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folder(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     assert sandbox.run("--once", "--folder", "docs").code == 0
-    ran = sandbox.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs")
-    assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
+    result = sandbox.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs")
+    assert (result.code, result.out) == (0, "docs is forgotten; 1 document deleted\n")
     assert [file for file in sandbox.state.rglob("*") if file.is_file()] == []
     assert "no earlier run used --folder" in sandbox.run("status").err
     options = ("--folder", "docs", "--state-dir", "own")
@@ -88,8 +88,8 @@ def test_refusal_of_an_unknown_mirror_does_not_list_it(
         return holdings
 
     monkeypatch.setattr(forget, "read_holdings", read_before_a_pass)
-    ran = sandbox.run("forget", "handbook", "--yes", "--config", sandbox.config)
-    assert (ran.code, ran.words) == (
+    result = sandbox.run("forget", "handbook", "--yes", "--config", sandbox.config)
+    assert (result.code, result.words) == (
         2,
         "kbsync: the state has no mirror named 'handbook'; its mirrors: none\n",
     )
@@ -100,19 +100,19 @@ def test_refusal_of_an_unknown_mirror_does_not_list_it(
 
 @long
 def test_forget_drops_the_state_and_says_what_stays_and_where(failed: Sandbox) -> None:
-    ran = failed.run("forget", "handbook", "--yes")
+    result = failed.run("forget", "handbook", "--yes")
     base = failed.state / "kb" / "handbook"
-    assert ran.code == 0
-    assert f"1 document in {base} will stay" in ran.err
-    done, stays, then = ran.out.splitlines()
+    assert result.code == 0
+    assert f"1 document in {base} will stay" in result.err
+    done, stays, then = result.out.splitlines()
     assert (done, stays) == ("handbook is forgotten", f"1 document stays in {base}")
     assert then.endswith("to delete it: kbsync forget handbook --delete-documents")
     [status] = failed.run("status", "--json").json["mirrors"]
     assert status["last_pass"] is None
     assert "1 document is still in" in status["note"]
-    again = failed.run("--once", "--json").json
-    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 1)
-    assert "note" not in again["mirrors"][0]
+    second_pass = failed.run("--once", "--json").json
+    assert (second_pass["uploaded"], second_pass["mirrors"][0]["documents"]["ready"]) == (0, 1)
+    assert "note" not in second_pass["mirrors"][0]
 
 
 @long
@@ -150,8 +150,8 @@ def test_documents_of_a_forgotten_folder_are_deleted_by_its_name(
     assert (refused.code, "pass --yes to forget docs" in refused.err) == (2, True)
     assert "1 document left in" in refused.err
     command = forgotten.out.strip().rpartition("to delete it: ")[2]
-    ran = sandbox.run(*words_of(command), "--yes")
-    assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
+    result = sandbox.run(*words_of(command), "--yes")
+    assert (result.code, result.out) == (0, "docs is forgotten; 1 document deleted\n")
     assert [file for file in sandbox.state.rglob("*") if file.is_file()] == []
     assert sandbox.run("forget", "docs", "--delete-documents", "--yes").code == 2
 
@@ -163,8 +163,8 @@ def test_a_mirror_that_left_the_config_is_forgotten_with_its_documents(sandbox: 
     assert sandbox.run("--once").code == 0
     (sandbox.root / "other").mkdir()
     sandbox.config.write_text(text.replace("handbook", "other").replace("/docs", "/other"))
-    ran = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
-    assert (ran.code, ran.out) == (0, "handbook is forgotten; 1 document deleted\n")
+    result = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (result.code, result.out) == (0, "handbook is forgotten; 1 document deleted\n")
     # And without any config.
     sandbox.config.write_text(text)
     assert sandbox.run("--once").code == 0
@@ -177,17 +177,17 @@ def test_a_mirror_takes_over_again_what_it_left(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"})
     assert sandbox.run("forget", "handbook", "--yes").code == 0
     assert sandbox.run("--once").code == 0
-    ran = sandbox.run("forget", "handbook", "--delete-documents")
-    assert "left in" not in ran.err
-    assert "1 document in" in ran.err
+    result = sandbox.run("forget", "handbook", "--delete-documents")
+    assert "left in" not in result.err
+    assert "1 document in" in result.err
     (sandbox.docs / "a.md").unlink()
     sandbox.write("b.md", "beta")
     assert sandbox.run("approve", "--yes").code == 0
     assert sandbox.run("--once").code == 3
     assert sandbox.run("approve", "--yes").code == 0
     assert sandbox.run("--once").code == 0
-    ran = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
-    assert ran.out == "handbook is forgotten; 1 document deleted\n"
+    result = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
+    assert result.out == "handbook is forgotten; 1 document deleted\n"
 
 
 @long
@@ -200,8 +200,8 @@ def test_left_documents_are_counted_once_after_a_move_of_the_state(sandbox: Sand
         assert forgotten.out.count("1 document stays in") == 1
         if state == "state":
             (sandbox.root / "state").rename(sandbox.root / "moved")
-    ran = sandbox.run("forget", "docs", "--delete-documents", "--yes", *options)
-    assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
+    result = sandbox.run("forget", "docs", "--delete-documents", "--yes", *options)
+    assert (result.code, result.out) == (0, "docs is forgotten; 1 document deleted\n")
 
 
 @long
@@ -216,9 +216,9 @@ def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandb
     daemon.process.wait()
     zhipu.service.server.faults.clear()
     theirs = zhipu.service.plant("new-notes.md", "alpha")
-    ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
-    assert (ran.code, ran.out) == (0, "handbook is forgotten; 2 documents deleted\n")
-    assert "1 upload may or may not have reached the target; any that did will be deleted" in ran.words
+    result = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (result.code, result.out) == (0, "handbook is forgotten; 2 documents deleted\n")
+    assert "1 upload may or may not have reached the target; any that did will be deleted" in result.words
     assert [document["id"] for document in zhipu.service.documents()] == [theirs]
 
 
@@ -230,10 +230,10 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuS
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
     assert zhipu.go("--once").code == 0
     before = zhipu.service.documents()
-    ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
-    assert ran.out == "handbook is forgotten; 1 document deleted\n"
-    left = zhipu.service.documents()
-    assert (len(before), len(left)) == (3, 2)
+    result = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
+    assert result.out == "handbook is forgotten; 1 document deleted\n"
+    remaining = zhipu.service.documents()
+    assert (len(before), len(remaining)) == (3, 2)
     assert zhipu.run("verify").code == 0
 
 
@@ -249,8 +249,8 @@ def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: Zhi
         daemon.wait_for_event("document.ready", path=path)
     eventually(lambda: len(zhipu.service.documents()) == 2)
     assert daemon.end() == 0
-    ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
-    assert (ran.code, ran.words) == (
+    result = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (result.code, result.words) == (
         2,
         "kbsync: the state has no mirror named 'handbook'; its mirrors: library\n",
     )
@@ -263,8 +263,8 @@ def test_documents_taken_over_and_left_again_are_left_by_one_mirror(zhipu: Zhipu
     (zhipu.docs / "b.md").unlink()
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
     assert zhipu.go("--once").code == 0
-    left = zhipu.run("forget", "library", "--yes")
-    assert (left.code, "1 document stays in zhipu" in left.out) == (0, True)
+    forgotten = zhipu.run("forget", "library", "--yes")
+    assert (forgotten.code, "1 document stays in zhipu" in forgotten.out) == (0, True)
     deleted = {
         name: zhipu.run("forget", name, "--delete-documents", "--yes").out for name in ("handbook", "library")
     }
@@ -280,9 +280,9 @@ def test_of_several_mirrors_with_one_name_a_person_chooses(sandbox: Sandbox) -> 
         folder.mkdir(parents=True)
         (folder / "a.md").write_text(above)
         assert sandbox.run("--once", "--folder", folder).code == 0
-    ran = sandbox.run("forget", "notes", "--delete-documents", "--yes")
-    assert ran.code == 2
-    first, *_ = [line for line in ran.err.splitlines() if "--state-dir" in line]
+    result = sandbox.run("forget", "notes", "--delete-documents", "--yes")
+    assert result.code == 2
+    first, *_ = [line for line in result.err.splitlines() if "--state-dir" in line]
     refused = sandbox.run(*words_of(first.removeprefix("kbsync: ")))
     assert "1 document in" in refused.err
     assert sandbox.run(*words_of(first.removeprefix("kbsync: ")), "--yes").code == 0
@@ -318,8 +318,8 @@ def test_a_base_with_documents_of_another_state_stays(sandbox: Sandbox) -> None:
     config.write_text(f"mirrors: [{{name: pets, folder: {other}, target: {{type: local, path: {base}}}}}]\n")
     flags = ("--config", config, "--state-dir", sandbox.root / "state")
     assert sandbox.run("--once", *flags).code == 3  # it may not delete a.md without approval
-    ran = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
-    assert ran.out == "handbook is forgotten; 1 document deleted\n"
+    result = sandbox.run("forget", "handbook", "--delete-documents", "--yes")
+    assert result.out == "handbook is forgotten; 1 document deleted\n"
     assert sandbox.run("search", "beta", *flags).out.startswith("b.md")
 
 
@@ -336,9 +336,9 @@ def test_a_copied_state_deletes_its_own_base_and_not_the_original(
         sandbox.run("forget", "handbook", "--yes").check_success()
     copy = sandbox.root / "copy"
     shutil.copytree(sandbox.state, copy)
-    ran = sandbox.run(words[0], "handbook", *words[1:], "--state-dir", copy).check_success()
-    assert "1 document deleted" in ran.out
-    assert f"{copy}/kb/handbook" in ran.err
+    result = sandbox.run(words[0], "handbook", *words[1:], "--state-dir", copy).check_success()
+    assert "1 document deleted" in result.out
+    assert f"{copy}/kb/handbook" in result.err
     assert not (copy / "kb/handbook").exists()
     with closing(SqliteStore(sandbox.state / "kb/handbook", writer=None)) as original:
         assert original.check()[1] == 1
@@ -351,9 +351,9 @@ def test_a_copied_state_with_a_damaged_base_can_be_forgotten(sandbox: Sandbox) -
     for copy in copies:
         shutil.copytree(sandbox.state, copy)
         (copy / "kb/handbook/index.db").write_bytes(b"no database" * 1000)
-    kept, deleted = (("forget", "handbook", "--yes", "--state-dir", copy) for copy in copies)
-    sandbox.run(*kept).check_success()
-    sandbox.run(*deleted, "--delete-documents").check_refusal(2, f"{copies[1]}/kb/handbook")
+    keeping, deleting = (("forget", "handbook", "--yes", "--state-dir", copy) for copy in copies)
+    sandbox.run(*keeping).check_success()
+    sandbox.run(*deleting, "--delete-documents").check_refusal(2, f"{copies[1]}/kb/handbook")
     with closing(SqliteStore(sandbox.state / "kb/handbook", writer=None)) as original:
         assert original.check()[1] == 1
 

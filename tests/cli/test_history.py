@@ -14,8 +14,8 @@ pytestmark = long
 
 def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox) -> None:
     sandbox.prepare({f"sub/f{number}.md": f"text {number}" for number in range(10)})
-    ran = sandbox.run("history")
-    assert ran.code == 2 and "has not been mirrored yet" in ran.err
+    result = sandbox.run("history")
+    assert result.code == 2 and "has not been mirrored yet" in result.err
     sandbox.once()
     sandbox.write("broken.pdf", "no pdf")
     (sandbox.docs / "sub/f0.md").rename(sandbox.docs / "new.md")
@@ -48,8 +48,8 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox)
         ("nowhere.md",): "no mirror has nowhere.md",
     }
     for words, says in refused.items():
-        ran = sandbox.run("history", *words)
-        assert ran.code == 2 and says in ran.err
+        result = sandbox.run("history", *words)
+        assert result.code == 2 and says in result.err
 
 
 def test_history_says_why_a_hold_ended_without_approval(sandbox: Sandbox) -> None:
@@ -87,5 +87,5 @@ def test_times_have_the_same_forms_in_history_and_search(sandbox: Sandbox) -> No
     for when in ("1d", "yesterday", "2000-01-01"):
         assert len(sandbox.run("history", "--since", when, "--json").json["events"]) == 2
         hits = sandbox.run("search", "heron", "--after", when, "--json").json["hits"]
-        found = {hit["path"] for hit in hits}
-        assert found == ({"new.md", "old.md"} if when == "2000-01-01" else {"new.md"})
+        paths = {hit["path"] for hit in hits}
+        assert paths == ({"new.md", "old.md"} if when == "2000-01-01" else {"new.md"})

@@ -34,10 +34,10 @@ MARKDOWN = Limits(extensions=frozenset({"md"}))
 
 @pytest.mark.parametrize("kind", SERVICES)
 def test_init_writes_a_valid_config_for_every_service_type(sandbox: Sandbox, kind: str) -> None:
-    ran = sandbox.run("init", "docs", "--target", kind, "--base", BASE).check_success()
+    result = sandbox.run("init", "docs", "--target", kind, "--base", BASE).check_success()
     name = f"{kind.upper()}_API_KEY"
-    assert f"export {name}=" in ran.out
-    assert "kbsync doctor" in ran.out
+    assert f"export {name}=" in result.out
+    assert "kbsync doctor" in result.out
     target = load(sandbox.config, {**os.environ, name: "id.secret-of-mine"}).mirrors[0].target
     assert target.type == kind
     assert getattr(target, next(iter(required_keys(kind)))) == BASE
@@ -48,8 +48,8 @@ def test_uncommented_defaults_are_valid(sandbox: Sandbox) -> None:
         file = sandbox.root / f"{kind}.yaml"
         assert sandbox.run("init", "docs", "--target", kind, "--base", BASE, "--config", file).code == 0
         lines = file.read_text().splitlines()
-        at = lines.index("    target:")
-        lines[at:] = [line.replace("      # ", "      ", 1) for line in lines[at:]]
+        target_line = lines.index("    target:")
+        lines[target_line:] = [line.replace("      # ", "      ", 1) for line in lines[target_line:]]
         file.write_text("\n".join(lines))
         assert load(file, {f"{kind.upper()}_API_KEY": "id.secret-of-mine", "HOME": str(sandbox.home)}).mirrors
 
@@ -66,10 +66,10 @@ def test_uncommented_defaults_are_valid(sandbox: Sandbox) -> None:
     ],
 )
 def test_invalid_settings_write_no_config(sandbox: Sandbox, words: tuple[str, ...], message: str) -> None:
-    ran = sandbox.run("init", "docs", "--target", SERVICES[0], *words)
-    assert ran.code == 2
-    assert message in ran.err
-    assert "secret-of-mine" not in ran.err
+    result = sandbox.run("init", "docs", "--target", SERVICES[0], *words)
+    assert result.code == 2
+    assert message in result.err
+    assert "secret-of-mine" not in result.err
     assert not sandbox.config.exists()
 
 
@@ -87,9 +87,9 @@ def test_missing_settings_are_asked_for(
     sandbox: Sandbox, answers: list[str], words: list[str], typed: list[str], kind: str
 ) -> None:
     answers += typed
-    ran = sandbox.run(*words)
+    result = sandbox.run(*words)
     message = "kbsync: nothere does not exist; create it with: mkdir -p nothere\n"
-    assert (ran.code, ran.err == message) == (0, "nothere" in words), ran.err
+    assert (result.code, result.err == message) == (0, "nothere" in words), result.err
     mirror = load(sandbox.config, {f"{SERVICES[0].upper()}_API_KEY": "id.secret-of-mine"}).mirrors[0]
     assert (mirror.folder, mirror.target.type) == (sandbox.docs, kind)
 
@@ -101,7 +101,7 @@ def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) 
     answers += ["nothere", "docs/a.md", "docs", "lokal", SERVICES[0]]
     answers += ["id.secret-of-mine", f"{sandbox.root}/nokey", str(key), BASE]
     sandbox.write("a.md", "alpha")
-    ran = sandbox.run("init").check_success()
+    result = sandbox.run("init").check_success()
     assert load(sandbox.config, {}).mirrors[0].folder == sandbox.docs
     assert f'api_key_file: "{key}"' in sandbox.config.read_text()
     assert sandbox.config.stat().st_mode & 0o777 == 0o600
@@ -112,8 +112,8 @@ def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) 
         "that is not the name of an environment variable",
         "no such file",
     ]
-    assert [words for words in expected if words not in ran.err] == []
-    assert "secret-of-mine" not in ran.err + sandbox.config.read_text()
+    assert [words for words in expected if words not in result.err] == []
+    assert "secret-of-mine" not in result.err + sandbox.config.read_text()
 
 
 def test_init_summarises_the_folder(sandbox: Sandbox) -> None:
@@ -219,13 +219,13 @@ def zhipu(zhipu: ZhipuSandbox) -> ZhipuSandbox:
 
 def begin(zhipu: ZhipuSandbox, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
     """Return the output of `init`, and the base in the config."""
-    ran = zhipu.run(
+    result = zhipu.run(
         "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.service.url}/api", *words, env=env
     )
-    assert ran.code == 0, ran.err
+    assert result.code == 0, result.err
     target = load(zhipu.config, ENV).mirrors[0].target
     assert target.base_url == f"{zhipu.service.url}/api"  # type: ignore[union-attr]
-    return ran.err, target.knowledge_id  # type: ignore[union-attr]
+    return result.err, target.knowledge_id  # type: ignore[union-attr]
 
 
 def names(zhipu: ZhipuSandbox) -> dict[str, str]:
@@ -253,10 +253,10 @@ def test_new_base_is_created_after_confirmation(zhipu: ZhipuSandbox, answers: li
 
 def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhipu: ZhipuSandbox) -> None:
     url = f"{zhipu.service.url}/api"
-    ran = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
-    assert (ran.code, ran.out) == (2, "")
-    assert f"1  {HOME_ID}  handbook" in ran.err
-    assert "add --base ID, or --create NAME" in ran.err
+    result = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
+    assert (result.code, result.out) == (2, "")
+    assert f"1  {HOME_ID}  handbook" in result.err
+    assert "add --base ID, or --create NAME" in result.err
     assert not zhipu.config.exists()
 
 
@@ -287,8 +287,8 @@ def test_key_that_the_config_would_refuse_is_refused_at_once(
     zhipu: ZhipuSandbox, content: bytes, reason: str
 ) -> None:
     (zhipu.root / "key").write_bytes(content)
-    ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", "--key-file", "key")
-    assert (ran.code, reason in ran.err, KEY in ran.err) == (2, True, False)
+    result = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", "--key-file", "key")
+    assert (result.code, reason in result.err, KEY in result.err) == (2, True, False)
     assert not zhipu.config.exists()
 
 
@@ -305,8 +305,8 @@ def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuSan
     assert zhipu.run("--once", "--folder", "docs").code == 0
     url = ("--base-url", f"{zhipu.service.url}/api")
     with lock.held(folder_state_dir(zhipu.docs, zhipu.state)):
-        ran = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
-    assert (ran.code, ran.out) == (4, "")
+        result = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
+    assert (result.code, result.out) == (4, "")
     assert zhipu.service.effects("base-created") == []
     assert not zhipu.config.exists()
     _, base = begin(zhipu, "--create", "guides")

@@ -31,9 +31,9 @@ def bases(zhipu: ZhipuSandbox) -> dict[str, str]:
 
 @long
 def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuSandbox) -> None:
-    ran = zhipu.run("kb", "create", "guides", "--model", "embedding-3-pro", "--description", "How to")
-    assert ran.code == 0, ran.err
-    key, _, value = ran.out.strip().partition(": ")
+    completed = zhipu.run("kb", "create", "guides", "--model", "embedding-3-pro", "--description", "How to")
+    assert completed.code == 0, completed.err
+    key, _, value = completed.out.strip().partition(": ")
     assert key == "knowledge_id"
     assert bases(zhipu)[value.strip('"')] == "guides"
     zhipu.aim(base=value.strip('"'))
@@ -57,11 +57,11 @@ def test_creating_a_base_needs_no_base_id(zhipu: ZhipuSandbox, base_id: str) -> 
     assert zhipu.run("kb", "delete", result.json["knowledge_base"]["id"], "--yes", "first").code == 0
     zhipu.run("kb", "show").check_refusal(2, "knowledge_id")
     for words in (["--once"], ["status"], ["doctor"]):
-        ran = zhipu.run(*words)
-        assert ran.code == 2
-        assert "mirrors[0].target.knowledge_id" in ran.err + ran.out
-        assert "kbsync kb list" in ran.err + ran.out
-        assert "kbsync kb create NAME" in ran.err + ran.out
+        completed = zhipu.run(*words)
+        assert completed.code == 2
+        assert "mirrors[0].target.knowledge_id" in completed.err + completed.out
+        assert "kbsync kb list" in completed.err + completed.out
+        assert "kbsync kb create NAME" in completed.err + completed.out
 
 
 LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      knowledge_id: ""\n'}
@@ -70,9 +70,9 @@ LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      know
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body"])
 def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuSandbox, kind: str) -> None:
     zhipu.service.play(kind, op="create-base")
-    ran = zhipu.run("kb", "create", "guides", "--json").check_success()
+    result = zhipu.run("kb", "create", "guides", "--json").check_success()
     base_ids = [base_id for base_id, name in bases(zhipu).items() if name == "guides"]
-    assert base_ids == [ran.json["knowledge_base"]["id"]]
+    assert base_ids == [result.json["knowledge_base"]["id"]]
     second = zhipu.run("kb", "create", "guides")
     assert (second.code, second.out, base_ids[0] in second.err) == (2, "", True)
 
@@ -81,16 +81,16 @@ def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: Zhipu
     listed = zhipu.run("kb", "models", "--json").json["models"]
     assert [row["id"] for row in listed] == ["3", "11", "12"]
     zhipu.service.turn(not_offered=["models"])
-    known = zhipu.run("kb", "models", "--json").json["models"]
-    assert [model["name"] for model in known] == [row["name"] for row in listed]
+    models = zhipu.run("kb", "models", "--json").json["models"]
+    assert [model["name"] for model in models] == [row["name"] for row in listed]
     assert zhipu.run("kb", "create", "guides").code == 0
 
 
 def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     assert zhipu.run("kb", "create", "evil\x1b[2J\nname").code == 0
     for words in (["kb", "list"], ["kb", "create", "evil\x1b[2J\nname"]):
-        ran = zhipu.run(*words, tty=True)
-        assert "\x1b[2J" not in ran.out + ran.err
+        result = zhipu.run(*words, tty=True)
+        assert "\x1b[2J" not in result.out + result.err
 
 
 @long
@@ -116,9 +116,9 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandb
     assert doctor.code == 3
     assert "1,000 of 1,000 words: full" in doctor.out
     uploads = zhipu.service.server.requests.by_op["upload"]
-    ran = zhipu.run("--once")
-    assert ran.code == 3
-    assert "used all of its 1,000 words" in ran.out + ran.err
+    result = zhipu.run("--once")
+    assert result.code == 3
+    assert "used all of its 1,000 words" in result.out + result.err
     assert zhipu.service.server.requests.by_op["upload"] == uploads
     zhipu.service.turn(capacity_words=1040)
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out
@@ -128,9 +128,13 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandb
 def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror({"a.md": "alpha"})
     words = ("--name", "manual", "--description", "new", "--set", "icon=book")
-    ran = zhipu.run("kb", "update", HOME_ID, *words, "--json").check_success()
-    assert ran.json["knowledge_base"]["name"] == "manual"
-    assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
+    result = zhipu.run("kb", "update", HOME_ID, *words, "--json").check_success()
+    assert result.json["knowledge_base"]["name"] == "manual"
+    assert result.json["knowledge_base"]["settings"] == {
+        "background": "blue",
+        "icon": "book",
+        "contextual": "0",
+    }
     assert [document["stat"] for document in zhipu.service.documents()] == [1]
 
 
@@ -153,8 +157,8 @@ def test_model_change_notifies_the_callback_of_each_finished_document(
     words = ["kb", "update", HOME_ID, "--callback", url, "--header", "X-Token=env:TOKEN", "--yes", "handbook"]
     assert zhipu.run(*words).code == 2
     assert zhipu.run("kb", "update", HOME_ID, "--model", "12", "--header", "X-Token=env:TOKEN").code == 2
-    ran = zhipu.run(*words, "--model", "12").check_success()
-    assert "hush" not in ran.out + ran.err
+    result = zhipu.run(*words, "--model", "12").check_success()
+    assert "hush" not in result.out + result.err
     [document] = zhipu.service.server.app.documents.values()
     assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
 
@@ -181,8 +185,8 @@ def test_delete_shows_the_contents_and_requires_the_name(
 @long
 def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuSandbox) -> None:
     zhipu.service.play("lost-answer", op="delete-base")
-    ran = zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", "--json")
-    assert (ran.code, ran.json) == (0, {"deleted": HOME_ID, "name": "handbook"})
+    result = zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", "--json")
+    assert (result.code, result.json) == (0, {"deleted": HOME_ID, "name": "handbook"})
     assert bases(zhipu) == {}
 
 
@@ -198,8 +202,8 @@ def test_unknown_base_exits_with_code_3(zhipu: ZhipuSandbox, command: str, form:
 @pytest.mark.parametrize("words", ["list", "callback show"])
 def test_embedded_base_needs_no_management(sandbox: Sandbox, words: str) -> None:
     sandbox.configure()
-    ran = sandbox.run("kb", *words.split())
-    assert (ran.code, "built-in" in ran.err) == (2, True)
+    result = sandbox.run("kb", *words.split())
+    assert (result.code, "built-in" in result.err) == (2, True)
 
 
 def test_several_service_mirrors_require_a_choice(zhipu: ZhipuSandbox) -> None:
@@ -212,15 +216,15 @@ def test_several_service_mirrors_require_a_choice(zhipu: ZhipuSandbox) -> None:
 
 
 def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuSandbox) -> None:
-    ran = zhipu.run("kb", "retry", "--yes", "handbook")
-    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert "zhipu can't retry all" in ran.err
-    assert "kbsync retry --mirror handbook" in ran.err
+    result = zhipu.run("kb", "retry", "--yes", "handbook")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "zhipu can't retry all" in result.err
+    assert "kbsync retry --mirror handbook" in result.err
 
 
 def create(zhipu: ZhipuSandbox, *words: str) -> str:
-    ran = zhipu.run("kb", *words, "--json").check_success()
-    [created] = [value for key, value in ran.json.items() if key != "config"]
+    result = zhipu.run("kb", *words, "--json").check_success()
+    [created] = [value for key, value in result.json.items() if key != "config"]
     return str(created["id"])
 
 
@@ -268,9 +272,9 @@ def test_model_given_twice_must_be_the_same(zhipu: ZhipuSandbox) -> None:
 def test_invalid_setting_is_refused_before_anything_is_sent(
     zhipu: ZhipuSandbox, words: str, message: str
 ) -> None:
-    ran = zhipu.run("kb", *words.split())
-    assert (ran.code, ran.out) == (2, "")
-    assert message in " ".join(ran.err.split())
+    result = zhipu.run("kb", *words.split())
+    assert (result.code, result.out) == (2, "")
+    assert message in " ".join(result.err.split())
     assert zhipu.service.request_count() == 0
 
 
@@ -293,9 +297,9 @@ def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuSan
 
 def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuSandbox) -> None:
     zhipu.service.play("lost-answer", op="create-application")  # it still creates one
-    ran = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
-    assert ran.code == 0, ran.err
-    ident = ran.out.strip()
+    result = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
+    assert result.code == 0, result.err
+    ident = result.out.strip()
     assert zhipu.run("kb", "app", "create", "helpdesk").code == 2
     application = zhipu.run("kb", "app", "show", ident, "--json").json["application"]
     assert (application["name"], application["model"], application["knowledge_bases"]) == (

@@ -32,14 +32,14 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     assert zhipu.run("kb", "callback", "show").out == "the account has no callback URL\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
     words = [word for header in headers for word in ("--header", header)]
-    ran = zhipu.run("kb", "callback", "set", NEW, *words).check_success()
-    assert ran.out.splitlines() == [
+    result = zhipu.run("kb", "callback", "set", NEW, *words).check_success()
+    assert result.out.splitlines() == [
         f"url:      {NEW}",
         "headers:  X-Token, X-More (values not shown)",
         "in use:   yes",
     ]
     assert current_callback(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
-    assert SECRET not in ran.out + ran.err
+    assert SECRET not in result.out + result.err
     assert effects(zhipu) == [("callback-set", NEW)]
 
 
@@ -92,10 +92,10 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuSand
 def test_invalid_callback_is_refused_before_confirmation(
     zhipu: ZhipuSandbox, words: list[str], message: str
 ) -> None:
-    ran = zhipu.run("kb", "callback", "set", *words)
-    assert (ran.code, ran.out) == (2, "")
-    assert message in ran.err
-    assert SECRET not in ran.err
+    result = zhipu.run("kb", "callback", "set", *words)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert SECRET not in result.err
     assert zhipu.service.request_count() == 0
 
 
@@ -109,5 +109,5 @@ def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
     zhipu.service.play("envelope", op="callback", args=args)
-    ran = zhipu.run("kb", "callback", "show", tty=True).check_success()
-    assert "\x1b[2J" not in ran.out
+    result = zhipu.run("kb", "callback", "show", tty=True).check_success()
+    assert "\x1b[2J" not in result.out

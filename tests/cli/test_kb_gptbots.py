@@ -62,10 +62,10 @@ def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
     result = sandbox.run("kb", "create", "guides", "--description", "How to").check_success()
     key, _, value = result.out.strip().partition(": ")
     assert (key, bases(sandbox)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
-    shown = sandbox.run("kb", "show", value.strip('"'), "--json").json["knowledge_base"]
-    assert (shown["name"], shown["description"], shown["documents"]) == ("guides", "How to", 0)
-    own = sandbox.run("kb", "show", "--json").json["knowledge_base"]
-    assert (own["id"], own["documents"], own["ours"], own["mirrors"]) == (HOME_ID, 1, 1, ["handbook"])
+    created = sandbox.run("kb", "show", value.strip('"'), "--json").json["knowledge_base"]
+    assert (created["name"], created["description"], created["documents"]) == ("guides", "How to", 0)
+    home = sandbox.run("kb", "show", "--json").json["knowledge_base"]
+    assert (home["id"], home["documents"], home["ours"], home["mirrors"]) == (HOME_ID, 1, 1, ["handbook"])
     sandbox.run("kb", "create", "guides").check_refusal(2, value.strip('"'))
     sandbox.run("kb", "show", "4711").check_refusal(3, "kbsync kb list")
 
@@ -76,9 +76,9 @@ def test_base_is_created_with_the_settings_its_service_requires(sandbox: Bot) ->
     result = sandbox.run("kb", "create", "guides", *words, "--json").check_success()
     settings = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
     assert result.json["knowledge_base"]["settings"] == settings
-    known = {base["id"]: base["settings"] for base in sandbox.server.app.snapshot()["bases"]}
+    settings_by_base = {base["id"]: base["settings"] for base in sandbox.server.app.snapshot()["bases"]}
     sent = {"graph_enable": True, "kg_ner_extraction_user_prompt": prompt}
-    assert known[result.json["knowledge_base"]["id"]] == sent
+    assert settings_by_base[result.json["knowledge_base"]["id"]] == sent
 
 
 PROMPT = "kg_ner_extraction_user_prompt"
@@ -104,10 +104,10 @@ PROMPT = "kg_ner_extraction_user_prompt"
     ],
 )
 def test_unsupported_setting_is_refused_before_confirmation(sandbox: Bot, words: str, message: str) -> None:
-    ran = sandbox.run("kb", *words.split())
-    assert (ran.code, ran.out) == (2, "")
-    assert message in ran.err
-    assert "deletes everything in the knowledge base" not in ran.err
+    result = sandbox.run("kb", *words.split())
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert "deletes everything in the knowledge base" not in result.err
     assert sandbox.server.requests.total == 0
 
 
@@ -134,17 +134,17 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -
     assert sandbox.run("--once").code == 1
     sandbox.server.faults.clear()
     for words in ([], ["--yes", "yes"]):
-        ran = sandbox.run("kb", "retry", *words)
-        assert (ran.code, ran.out) == (2, ""), ran.err
-        assert "every failed document of the whole bot, across all its knowledge bases" in ran.err
-        assert "2 documents, 2 of them ours" in ran.err
+        result = sandbox.run("kb", "retry", *words)
+        assert (result.code, result.out) == (2, ""), result.err
+        assert "every failed document of the whole bot, across all its knowledge bases" in result.err
+        assert "2 documents, 2 of them ours" in result.err
     assert sandbox.server.requests.by_op["retry"] == 0
     assert serving(sandbox) == {"wasps.md"}
-    ran = sandbox.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (0, "the service will reindex 1 document\n"), ran.err
+    result = sandbox.run("kb", "retry", "--yes", "Default")
+    assert (result.code, result.out) == (0, "the service will reindex 1 document\n"), result.err
     assert serving(sandbox) == {"wasps.md", "bees.md"}
-    ran = sandbox.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (0, "the service has no failed documents\n"), ran.err
+    result = sandbox.run("kb", "retry", "--yes", "Default")
+    assert (result.code, result.out) == (0, "the service has no failed documents\n"), result.err
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_failed_retry_all_is_sent_once_and_reported(
     sandbox: Bot, fault: Fault, code: int, message: str
 ) -> None:
     sandbox.server.faults.add(fault)
-    ran = sandbox.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out, message in ran.err) == (code, "", True), ran.err
+    result = sandbox.run("kb", "retry", "--yes", "Default")
+    assert (result.code, result.out, message in result.err) == (code, "", True), result.err
     assert sandbox.server.requests.by_op["retry"] == 1
 
 

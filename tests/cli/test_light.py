@@ -50,8 +50,8 @@ def loaded(*commands: list[str], among: Sequence[str] = (*HEAVY, "click")) -> li
         "        assert main(words) == 0, words\n"
         f"print(*[name for name in {among!r} if name in sys.modules])\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return ran.stdout.split()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.split()
 
 
 HELP = [
@@ -72,25 +72,25 @@ def test_version_and_help_load_only_click(commands: list[list[str]], needed: lis
 
 @pytest.mark.parametrize("words", [["--version"], ["status", "--version"], ["--version", "status"]])
 def test_version_is_shown_everywhere(sandbox: Sandbox, words: list[str]) -> None:
-    ran = sandbox.run(*words)
-    assert (ran.code, ran.out) == (0, f"kbsync {__version__}\n")
+    result = sandbox.run(*words)
+    assert (result.code, result.out) == (0, f"kbsync {__version__}\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples(sandbox: Sandbox, name: str) -> None:
     words = [name, "backup"] if name == "state" else [name]
-    ran = sandbox.run(*words, "--help").check_success()
-    assert "Examples:" in ran.out
-    assert "--folder, --mirror, -q, …: kbsync help options" in ran.out
-    assert len(ran.out.splitlines()) <= 40  # a screen
-    assert len(re.findall("^  -", ran.out, re.MULTILINE)) <= 12, "few enough options to read"
+    result = sandbox.run(*words, "--help").check_success()
+    assert "Examples:" in result.out
+    assert "--folder, --mirror, -q, …: kbsync help options" in result.out
+    assert len(result.out.splitlines()) <= 40  # a screen
+    assert len(re.findall("^  -", result.out, re.MULTILINE)) <= 12, "few enough options to read"
 
 
 def test_help_lists_every_command(sandbox: Sandbox) -> None:
     assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
-    ran = sandbox.run("--help")
-    assert all(f"\n  {name} " in ran.out for name in COMMANDS)
-    assert ran.out == sandbox.run("-h").out
+    result = sandbox.run("--help")
+    assert all(f"\n  {name} " in result.out for name in COMMANDS)
+    assert result.out == sandbox.run("-h").out
 
 
 def configured(tmp_path: Path) -> list[str]:
@@ -168,7 +168,7 @@ def test_mirroring_loads_no_account_management(tmp_path: Path) -> None:
         file.write_text(json.dumps({"mirrors": mirrors}))
         options = ["--config", str(file), "--state-dir", str(tmp_path / "state")]
         words = [sys.executable, "-c", MIRRORING, *options]
-        ran = subprocess.run(words, capture_output=True, text=True, check=True)
-    result = ran.stdout.split()
+        completed = subprocess.run(words, capture_output=True, text=True, check=True)
+    result = completed.stdout.split()
     assert {f"kbsync.targets.{kind}.target" for kind in ("local", *access.SERVICES)} <= set(result)
     assert not [name for name in result if name.startswith("kbsync.accounts")]

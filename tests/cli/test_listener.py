@@ -30,11 +30,11 @@ def get(port: int, path: str, token: str = "") -> tuple[int, Any]:
     """Return status and JSON or text; (0, None) if nobody listens."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=60, trust_env=False)
+        response = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=60, trust_env=False)
     except httpx.ConnectError:
         return 0, None
-    is_json = "json" in answer.headers["content-type"]
-    return answer.status_code, answer.json() if is_json else answer.text
+    is_json = "json" in response.headers["content-type"]
+    return response.status_code, response.json() if is_json else response.text
 
 
 @long
@@ -90,9 +90,9 @@ def test_non_local_listener_requires_a_token(sandbox: Sandbox, host: str) -> Non
     listen(sandbox, f'{{listen: "{host}:9753", token_file: {token}}}')
     assert sandbox.run("plan").code == 0
     listen(sandbox, f'{{listen: "{host}:9753", token: short}}')
-    ran = sandbox.run("plan")
-    assert (ran.code, "short" in ran.err) == (2, False)
-    assert "at least 16 characters" in ran.err
+    result = sandbox.run("plan")
+    assert (result.code, "short" in result.err) == (2, False)
+    assert "at least 16 characters" in result.err
 
 
 FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")

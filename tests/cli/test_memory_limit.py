@@ -67,9 +67,9 @@ def test_command_without_memory_for_a_thread_ends_without_a_traceback(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    ran = sandbox.run(*words)
-    assert ran.code == Code.PASSING, ran.err
-    assert OUT_OF_MEMORY in ran.err and "Traceback" not in ran.err
+    result = sandbox.run(*words)
+    assert result.code == Code.PASSING, result.err
+    assert OUT_OF_MEMORY in result.err and "Traceback" not in result.err
 
 
 def test_a_service_that_lacks_memory_does_not_hide_a_bug() -> None:

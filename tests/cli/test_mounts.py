@@ -115,10 +115,10 @@ def test_first_pass_on_a_full_disk_names_the_file_it_could_not_write(tmp_path: P
     with mounted(small, "64k"):
         (small / "ballast").write_bytes(bytes(64 * 1024))
         chosen = folder if option == "--folder" else config
-        ran = kbsync("--once", option, chosen, "--state-dir", small / "state")
-    assert ran.returncode == 4
+        result = kbsync("--once", option, chosen, "--state-dir", small / "state")
+    assert result.returncode == 4
     file = "folder" if option == "--folder" else "lock"
-    assert f"{small}/state/{file}: no space left on device; free some space" in ran.stderr
+    assert f"{small}/state/{file}: no space left on device; free some space" in result.stderr
 
 
 @long
@@ -186,14 +186,14 @@ def test_directory_whose_disk_is_gone_for_good_is_accepted_with_the_command_show
     )
     failed = kbsync("--once", *options)
     assert failed.returncode == 1
-    shown = (
+    outputs = (
         failed.stderr,
         kbsync("plan", *options).stdout,
         kbsync("status", "--documents", *options).stdout,
         kbsync("explain", folder / "data/new.md", *options).stdout,
         kbsync("verify", *options).stdout,
     )
-    for text in shown:
+    for text in outputs:
         assert reason in text
         assert approve in text
     approved = kbsync(*approve.split()[1:], "--yes")

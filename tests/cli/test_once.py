@@ -23,12 +23,12 @@ from tests.share import enumerated, long
 @long
 def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha", "b.md": "beta", "empty.md": ""})
-    ran = sandbox.run("--once", "--json").check_success()
+    result = sandbox.run("--once", "--json").check_success()
     counts = {"uploaded", "replaced", "renamed", "deleted", "held", "failed", "seconds"}
-    assert set(ran.json) == {"version", "running", "mirrors"} | counts
-    assert (ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (2, 0, 0)
-    assert ran.json["mirrors"][0]["documents"]["ready"] == 2
-    assert ran.json["mirrors"][0]["documents"]["skipped"] == 1
+    assert set(result.json) == {"version", "running", "mirrors"} | counts
+    assert (result.json["uploaded"], result.json["replaced"], result.json["deleted"]) == (2, 0, 0)
+    assert result.json["mirrors"][0]["documents"]["ready"] == 2
+    assert result.json["mirrors"][0]["documents"]["skipped"] == 1
 
     sandbox.write("a.md", "alpha, changed")
     (sandbox.docs / "b.md").rename(sandbox.docs / "c.md")
@@ -47,9 +47,9 @@ def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
 @long
 def test_stdout_has_a_summary_unless_quiet(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"}, "settle_longest: 1500ms")
-    ran = sandbox.run("--once")
-    assert ran.out.startswith("handbook: 1 document searchable, 1 uploaded; ")
-    assert (len(ran.out.splitlines()), ran.err) == (1, "")
+    result = sandbox.run("--once")
+    assert result.out.startswith("handbook: 1 document searchable, 1 uploaded; ")
+    assert (len(result.out.splitlines()), result.err) == (1, "")
     assert "nothing changed" in sandbox.run("--once").out
     quiet = sandbox.run("--once", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
@@ -65,9 +65,9 @@ def test_failures_with_one_reason_share_one_line(sandbox: Sandbox) -> None:
     for number in range(3):
         sandbox.write(f"{number}.docx", f"this is no document {number}")
     sandbox.configure()
-    ran = sandbox.run("--once", tty=True)
-    assert ran.code == 1
-    matching_lines = [line for line in ran.err.splitlines() if line.startswith("kbsync: ")]
+    result = sandbox.run("--once", tty=True)
+    assert result.code == 1
+    matching_lines = [line for line in result.err.splitlines() if line.startswith("kbsync: ")]
     assert len(matching_lines) == 3
     assert matching_lines[0].startswith("kbsync: handbook: 25 documents failed: ")
     assert matching_lines[0].endswith("; to list all: kbsync status --documents")
@@ -75,8 +75,8 @@ def test_failures_with_one_reason_share_one_line(sandbox: Sandbox) -> None:
     assert matching_lines[1].startswith("kbsync: handbook: 3 documents failed: ")
     assert matching_lines[1].endswith(": 0.docx, 1.docx, 2.docx")
     assert matching_lines[2].endswith("; kbsync will try again when a file changes")
-    shown = sandbox.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
-    assert shown.out.count("failed ") == 28
+    full_list = sandbox.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
+    assert full_list.out.count("failed ") == 28
     assert "! handbook: 25 documents failed: " in sandbox.run("status").out
     assert sandbox.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28
 
@@ -105,8 +105,8 @@ def test_signal_ends_the_pass_with_its_own_exit_code(sandbox: Sandbox, number: i
 def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
     sandbox.add_mirror("other", {"b.md": "beta"})
-    ran = sandbox.run("--once", "--json", "--mirror", "other")
-    assert [mirror["name"] for mirror in ran.json["mirrors"]] == ["other"]
+    result = sandbox.run("--once", "--json", "--mirror", "other")
+    assert [mirror["name"] for mirror in result.json["mirrors"]] == ["other"]
     both = sandbox.run("--once", "--json").json
     assert [mirror["name"] for mirror in both["mirrors"]] == ["handbook", "other"]
     assert both["uploaded"] == 1
@@ -116,10 +116,10 @@ def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
 @long
 def test_failure_is_reported_once_on_a_terminal(sandbox: Sandbox) -> None:
     sandbox.prepare({"broken.pdf": "this is no pdf"})
-    ran = sandbox.run("--once", tty=True)
-    assert ran.code == 1
-    assert "document.failed" not in ran.err
-    assert ran.err.count("handbook: broken.pdf: cannot be read") == 1
+    result = sandbox.run("--once", tty=True)
+    assert result.code == 1
+    assert "document.failed" not in result.err
+    assert result.err.count("handbook: broken.pdf: cannot be read") == 1
     for options in (["--log-format", "console"], ["--log-level", "warning"], ["--json"]):
         sandbox.run("retry")
         assert "document.failed" in sandbox.run("--once", *options, tty=True).err
@@ -170,8 +170,8 @@ def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
         ["status", "--documents"],
         ["explain", sandbox.docs / folder / "b.txt"],
     ):
-        ran = sandbox.run(*words)
-        assert ran.code == (code if words == ["--once"] else 0), (words, ran.out, ran.err)
+        completed = sandbox.run(*words)
+        assert completed.code == (code if words == ["--once"] else 0), (words, completed.out, completed.err)
     result = {item["path"]: item["state"] for item in sandbox.status()["items"]}
     assert result == {"a.md": "ready", **({f"{folder}/": "failed"} if code else {f"{folder}/c.md": "ready"})}
 
@@ -186,13 +186,13 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
         {"good.md": "text", "broken.pdf": "this is no pdf", "odd.bin": bytes(range(256))}, "include: ['*']"
     )
     for done in ("1 uploaded", "nothing changed"):  # earlier failures are reported as well
-        ran = sandbox.run("--once", *quiet)
-        assert (ran.code, f"1 document searchable, {done}, 2 failed" in ran.out) == (1, not quiet)
-        log_lines = [json.loads(line) for line in ran.err.splitlines()]
+        completed = sandbox.run("--once", *quiet)
+        assert (completed.code, f"1 document searchable, {done}, 2 failed" in completed.out) == (1, not quiet)
+        log_lines = [json.loads(line) for line in completed.err.splitlines()]
         failed = {line["path"]: line for line in log_lines if line["event"] == "document.failed"}
         assert sorted(failed) == ["broken.pdf", "odd.bin"]
         assert failed["broken.pdf"]["reason"].startswith("cannot be read: ")
-        assert (ran.err.count("broken.pdf"), ran.err.count("odd.bin")) == (1, 1)
+        assert (completed.err.count("broken.pdf"), completed.err.count("odd.bin")) == (1, 1)
         [advice] = [line for line in log_lines if line["event"] == "documents.failed"]
         assert (advice["count"], advice["explain"]) == (2, "kbsync explain PATH")
     result = sandbox.run("--once", "--json").json
@@ -210,26 +210,26 @@ def test_pass_shows_the_remaining_capacity(
         zhipu.service.turn(capacity_bytes=100_000)
         for number in range(10):
             zhipu.write(f"{number}.md", f"document {number}\n")
-        ran = zhipu.run("--once", tty=tty)
-    assert ran.code == 0
-    assert message in ran.err
+        result = zhipu.run("--once", tty=tty)
+    assert result.code == 0
+    assert message in result.err
 
 
 def test_halted_pass_does_not_claim_that_nothing_changed(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"})
     sandbox.docs.rename(sandbox.root / "away")
-    ran = sandbox.run("--once")
-    assert ran.code == 3
-    assert ran.out.startswith("handbook: 1 document searchable, halted (folder not readable); ")
+    result = sandbox.run("--once")
+    assert result.code == 3
+    assert result.out.startswith("handbook: 1 document searchable, halted (folder not readable); ")
 
 
 @long
 def test_pass_without_its_embedding_service_names_that_service(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     sandbox.configure("target: {type: local, embedding: {type: tei, base_url: 'http://127.0.0.1:1'}}\n")
-    ran = sandbox.go("--once", hurried=True)
-    assert ran.code == Code.PASSING
-    assert "halted (embedding service not reachable)" in ran.out
+    result = sandbox.go("--once", hurried=True)
+    assert result.code == Code.PASSING
+    assert "halted (embedding service not reachable)" in result.out
     [mirror] = sandbox.run("status", "--json").json["mirrors"]
     assert mirror["halt"]["reason"] == "target-down"
     assert "embedding service not reachable: embed: 127.0.0.1:1" in sandbox.run("status").out

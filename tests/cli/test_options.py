@@ -20,9 +20,9 @@ from tests.share import long
 )
 def test_missing_folder_is_a_usage_error_and_nothing_is_created(sandbox: Sandbox, command: str) -> None:
     before = sandbox.files()
-    ran = sandbox.run(*command.split(), "--folder", "dosc")
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"kbsync: no such folder: {sandbox.root}/dosc\n"
+    result = sandbox.run(*command.split(), "--folder", "dosc")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"kbsync: no such folder: {sandbox.root}/dosc\n"
     assert sandbox.files() == before
 
 
@@ -31,9 +31,9 @@ def test_missing_folder_of_a_known_mirror_halts(sandbox: Sandbox) -> None:
     assert sandbox.run("--once", "--folder", "docs").code == 0
     sandbox.docs.rename(sandbox.root / "away")
     for words in (["--once"], ["plan"]):
-        ran = sandbox.run(*words, "--folder", "docs")
-        assert ran.code == 3
-        assert "or if it has moved, correct `folder` in the config or --folder" in ran.out + ran.err
+        result = sandbox.run(*words, "--folder", "docs")
+        assert result.code == 3
+        assert "or if it has moved, correct `folder` in the config or --folder" in result.out + result.err
     assert sandbox.run("search", "text", "--files", "--folder", "docs").code == 0
 
 
@@ -64,9 +64,9 @@ def test_other_commands_use_the_folder_containing_the_working_directory(sandbox:
 
 def test_hint_includes_a_state_dir_set_only_by_systemd(sandbox: Sandbox) -> None:
     sandbox.configure()
-    ran = sandbox.run("status", env={"STATE_DIRECTORY": str(sandbox.root / "systemd")})
-    assert f"--state-dir {sandbox.root}/systemd" in ran.out
-    assert "--config" not in ran.out
+    result = sandbox.run("status", env={"STATE_DIRECTORY": str(sandbox.root / "systemd")})
+    assert f"--state-dir {sandbox.root}/systemd" in result.out
+    assert "--config" not in result.out
 
 
 def test_state_directory_of_systemd_needs_no_home(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +76,9 @@ def test_state_directory_of_systemd_needs_no_home(sandbox: Sandbox, monkeypatch:
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     config = sandbox.configure(file=sandbox.root / "kbsync.yaml")
     env = {"HOME": "none", "STATE_DIRECTORY": str(sandbox.root / "systemd")}
-    ran = sandbox.run("status", "--config", config, env=env)
-    assert (ran.code, ran.err) == (0, "")
-    assert f"--config {config} --state-dir {sandbox.root}/systemd" in ran.out
+    result = sandbox.run("status", "--config", config, env=env)
+    assert (result.code, result.err) == (0, "")
+    assert f"--config {config} --state-dir {sandbox.root}/systemd" in result.out
 
 
 def test_help_is_a_command_too(sandbox: Sandbox) -> None:
@@ -94,10 +94,10 @@ def test_help_is_a_command_too(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])
 def test_searched_locations_are_listed_without_config_and_folder(mirrored: Sandbox, command: str) -> None:
-    ran = mirrored.run(*command.split(), cwd=mirrored.root)
-    ran.check_refusal(2, str(mirrored.config), "/etc/kbsync/config.yaml")
-    assert str(mirrored.docs) in ran.err  # the known folder
-    assert "--folder DIR" in ran.err
+    result = mirrored.run(*command.split(), cwd=mirrored.root)
+    result.check_refusal(2, str(mirrored.config), "/etc/kbsync/config.yaml")
+    assert str(mirrored.docs) in result.err  # the known folder
+    assert "--folder DIR" in result.err
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_system_config_does_not_stop_users_who_may_not_read_it(
 def test_unreadable_system_config_is_named_if_there_is_no_other(
     sandbox: Sandbox, unreadable_system_config: None
 ) -> None:
-    ran = sandbox.run("status")
-    assert ran.code == 2
-    assert f"{sandbox.root}/etc/config.yaml (not readable)" in ran.err
+    result = sandbox.run("status")
+    assert result.code == 2
+    assert f"{sandbox.root}/etc/config.yaml (not readable)" in result.err
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_read_only_commands_leave_and_change_no_file(mirrored: Sandbox, command:
 def test_read_only_commands_before_the_first_pass_create_nothing(sandbox: Sandbox, command: str) -> None:
     sandbox.write("a.md", "alpha")
     before = sandbox.files()
-    ran = sandbox.run(*command.split(), "--folder", "docs")
-    assert ran.code in (0, 2), ran.err
-    assert "Traceback" not in ran.err
+    result = sandbox.run(*command.split(), "--folder", "docs")
+    assert result.code in (0, 2), result.err
+    assert "Traceback" not in result.err
     assert sandbox.files() == before
 
 
@@ -185,16 +185,16 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuSandbox) 
     zhipu.aim(key="api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu")
     requests_before = zhipu.service.request_count()
     for command in ("status", "status --documents", "approve handbook --yes", "retry"):
-        ran = zhipu.run(*command.split())
-        assert (ran.code, ran.words) == (0, ""), command
+        result = zhipu.run(*command.split())
+        assert (result.code, result.words) == (0, ""), command
     assert zhipu.service.request_count() == requests_before
-    ran = zhipu.run("doctor", "--json")
-    assert ran.code == 2
-    wrong = [check for check in ran.json["checks"] if check["result"] == "wrong"]
+    result = zhipu.run("doctor", "--json")
+    assert result.code == 2
+    wrong = [check for check in result.json["checks"] if check["result"] == "wrong"]
     assert {check["name"] for check in wrong} == {"config", "handbook: knowledge base"}
     for command in ("--once", "search text", "explain 7.md"):
-        ran = zhipu.run(*command.split())
-        assert (ran.code, "is not set in the environment" in ran.words) == (2, True), command
+        result = zhipu.run(*command.split())
+        assert (result.code, "is not set in the environment" in result.words) == (2, True), command
     zhipu.aim()
     assert zhipu.once()["deleted"] == 6
 
@@ -202,15 +202,15 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuSandbox) 
 @pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
 @pytest.mark.parametrize("location", ["before", "after", "around"])
 def test_repeated_location_option_is_refused(sandbox: Sandbox, option: str, location: str) -> None:
-    one, two = (option, "one"), (option, "two")
+    first, second = (option, "one"), (option, "two")
     words = {
-        "before": (*one, *two, "status"),
-        "after": ("status", *one, *two),
-        "around": (*one, "status", *two),
+        "before": (*first, *second, "status"),
+        "after": ("status", *first, *second),
+        "around": (*first, "status", *second),
     }[location]
-    ran = sandbox.run(*words)
-    assert (ran.code, ran.out) == (2, "")
-    assert f"{option}: takes one path, not one and two" in ran.err.replace("'", "")
+    result = sandbox.run(*words)
+    assert (result.code, result.out) == (2, "")
+    assert f"{option}: takes one path, not one and two" in result.err.replace("'", "")
 
 
 def test_tilde_in_a_path_option_is_the_home(sandbox: Sandbox) -> None:
@@ -241,9 +241,9 @@ def test_location_may_be_given_twice(mirrored: Sandbox) -> None:
 
 def test_pass_without_a_folder_suggests_the_enclosing_one(mirrored: Sandbox, sandbox: Sandbox) -> None:
     for inside, folder in ((mirrored, mirrored.docs / "guides"), (sandbox, sandbox.docs)):
-        ran = inside.run("--once", cwd=folder)
-        assert ran.code == 2
-        [line] = [line for line in ran.err.splitlines() if "to mirror the current folder once" in line]
+        result = inside.run("--once", cwd=folder)
+        assert result.code == 2
+        [line] = [line for line in result.err.splitlines() if "to mirror the current folder once" in line]
         command = line.partition("run: ")[2]
         assert command == f"kbsync --once --folder {inside.docs}"
         assert inside.run(*words_of(command)).code == 0

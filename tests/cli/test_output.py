@@ -56,8 +56,8 @@ def test_quoted_word_survives_a_shell(argument: str) -> None:
     quoted = shell_word(argument)
     assert printable(quoted) == quoted
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
-    ran = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env=env)
-    assert ran.stdout == os.fsencode(argument)
+    result = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env=env)
+    assert result.stdout == os.fsencode(argument)
 
 
 def as_process(sandbox: Sandbox, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
@@ -71,8 +71,8 @@ def as_process(sandbox: Sandbox, *words: str, **env: str) -> subprocess.Complete
 def test_json_is_valid_when_stdout_is_not_utf8(sandbox: Sandbox, encoding: str) -> None:
     sandbox.write("配置.md", "重置密码 é \u0411 🦀")
     assert sandbox.run("--once", "--folder", "docs").code == 0
-    ran = as_process(sandbox, "search", "重置密码", "--json", PYTHONIOENCODING=encoding)
-    [hit] = json.loads(ran.stdout.decode("ascii"))["hits"]
+    result = as_process(sandbox, "search", "重置密码", "--json", PYTHONIOENCODING=encoding)
+    [hit] = json.loads(result.stdout.decode("ascii"))["hits"]
     assert (hit["path"], hit["text"]) == ("配置.md", "重置密码 é \u0411 🦀")
 
 
@@ -82,10 +82,10 @@ def test_commands_to_paste_contain_no_raw_escapes(sandbox: Sandbox) -> None:
     folder.mkdir()
     (folder / "a.md").write_text("alpha")
     for words in (["status"], ["search", "alpha"], ["--once"], ["status"], ["search", "alpha", "-k1"]):
-        ran = sandbox.run(*words, "--folder", folder)
-        assert "\x1b" not in ran.out + ran.err
-    ran = sandbox.run("status", "--folder", folder, tty=True, env={"NO_COLOR": "1"})
-    assert "\x1b" not in ran.out
+        result = sandbox.run(*words, "--folder", folder)
+        assert "\x1b" not in result.out + result.err
+    result = sandbox.run("status", "--folder", folder, tty=True, env={"NO_COLOR": "1"})
+    assert "\x1b" not in result.out
 
 
 @long
@@ -107,10 +107,10 @@ def test_colours_and_progress_bar_are_independent(
     monkeypatch.setattr(once, "_lines", lines)
     sandbox.write("a.md", "alpha")
     sandbox.write("broken.pdf", "no pdf")
-    ran = sandbox.run("--once", "--folder", "docs", "--log-format", "console", tty=True, env=env)
-    assert ran.code == 1
+    result = sandbox.run("--once", "--folder", "docs", "--log-format", "console", tty=True, env=env)
+    assert result.code == 1
     assert drawn == ["lines" if env["TERM"] == "dumb" else "bar"]
-    assert ("\x1b" in ran.out + ran.err) is (env == {"TERM": "xterm"})
+    assert ("\x1b" in result.out + result.err) is (env == {"TERM": "xterm"})
 
 
 INTERRUPT = """
@@ -127,8 +127,8 @@ sys.meta_path.insert(0, Interrupts())
 @pytest.mark.parametrize("module", ["kbsync.cli.main", "click", "kbsync.cli.commands.status", "apsw"])
 def test_interrupt_during_imports_is_not_an_error(sandbox: Sandbox, module: str) -> None:
     (sandbox.root / "sitecustomize.py").write_text(INTERRUPT)
-    ran = as_process(sandbox, "status", PYTHONPATH=str(sandbox.root), AT=module)
-    assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (130, b"", b"")
+    result = as_process(sandbox, "status", PYTHONPATH=str(sandbox.root), AT=module)
+    assert (result.returncode, result.stdout, result.stderr.strip()) == (130, b"", b"")
 
 
 def test_json_round_trips_and_is_harmless() -> None:
@@ -208,10 +208,12 @@ def test_no_table_line_exceeds_the_terminal_width(room: int) -> None:
 
 
 def test_empty_columns_are_dropped_before_anything_is_truncated() -> None:
-    whole = table(columns(), None)
-    assert len({cells(line[: line.index("/srv")]) for line in whole[1:]}) == 1  # wide characters as well
-    room = max(map(cells, whole))
-    assert table(columns(), room) == whole
+    untruncated = table(columns(), None)
+    assert (
+        len({cells(line[: line.index("/srv")]) for line in untruncated[1:]}) == 1
+    )  # wide characters as well
+    room = max(map(cells, untruncated))
+    assert table(columns(), room) == untruncated
     assert "HELD" not in table(columns(), room - 1)[0]
     assert WIDE in table(columns(), room - 1)[1]
 

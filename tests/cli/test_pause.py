@@ -33,13 +33,13 @@ def two(sandbox: Sandbox) -> Sandbox:
 @long
 @proves("resume", "resume {}")
 def test_pass_skips_a_paused_mirror_and_says_until_when(two: Sandbox) -> None:
-    ran = two.run("pause", "other")
-    assert (ran.code, ran.err) == (0, "")
-    assert ran.out == "paused other; to resume: kbsync resume other\n"
-    ran = two.run("--once")
-    assert ran.code == 3  # nothing but a person ends this pause
-    assert "2 mirrors: 1 document searchable, 1 uploaded, other paused; " in ran.out
-    assert "other: requested: paused since " in ran.words and "kbsync resume other" in ran.words
+    result = two.run("pause", "other")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == "paused other; to resume: kbsync resume other\n"
+    result = two.run("--once")
+    assert result.code == 3  # nothing but a person ends this pause
+    assert "2 mirrors: 1 document searchable, 1 uploaded, other paused; " in result.out
+    assert "other: requested: paused since " in result.words and "kbsync resume other" in result.words
     assert two.search("alpha", "--mirror", "handbook") == ["a.md"]
     [_, other] = two.run("status", "--json").json["mirrors"]
     assert other["paused"]["until"] is None and other["last_pass"] is None
@@ -48,8 +48,8 @@ def test_pass_skips_a_paused_mirror_and_says_until_when(two: Sandbox) -> None:
     assert two.run("status", "--check", "-q").code == 3
     assert two.run("--once", "--mirror", "handbook").code == 0
 
-    ran = two.run("pause", "other", "--for", "2h", "--json")
-    [paused] = ran.json["paused"]
+    result = two.run("pause", "other", "--for", "2h", "--json")
+    [paused] = result.json["paused"]
     assert paused["name"] == "other" and paused["until"] > paused["since"]
     assert two.run("--once", "--json").code == 4  # it ends by itself
     assert two.run("status", "--check").code == 4
@@ -71,9 +71,9 @@ def test_pause_refusals(two: Sandbox) -> None:
         ("resume", "othr"): "did you mean other?",
         ("rescan", "othr"): "did you mean other?",
     }
-    ran = {words: two.run(*words) for words in refused}
-    assert {words: result.code for words, result in ran.items()} == dict.fromkeys(refused, 2)
-    assert [words for words, says in refused.items() if says not in ran[words].err] == []
+    results = {words: two.run(*words) for words in refused}
+    assert {words: result.code for words, result in results.items()} == dict.fromkeys(refused, 2)
+    assert [words for words, says in refused.items() if says not in results[words].err] == []
 
 
 @long
@@ -85,8 +85,8 @@ def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(tw
     assert two.run("resume", "renamed").out.startswith("resumed renamed\n")
 
     assert two.run("pause", "renamed").code == 0
-    ran = two.run("--once")
-    assert ran.code == 3 and "renamed: requested: paused since " in ran.words
+    result = two.run("--once")
+    assert result.code == 3 and "renamed: requested: paused since " in result.words
     [_, renamed] = two.run("status", "--json").json["mirrors"]
     assert renamed["paused"] and renamed["documents"]["ready"] == 1
     assert two.search("beta", "--mirror", "renamed") == ["b.md"]
@@ -100,11 +100,11 @@ def test_a_mirror_removed_and_added_while_paused_says_how_to_resume(two: Sandbox
         two.run("pause", "other").check_success()
         two.run("remove", "other", "--keep").check_success()
         with lock.held(two.state) if is_running else contextlib.nullcontext():
-            ran = two.run("add", two.root / "other").check_success()
-        assert "other is paused; to resume: kbsync resume other\n" in ran.out
-        assert "kbsync --once" not in ran.out
-        assert ("the running kbsync" in ran.out) == is_running
-        paste(two, after(ran.out, "to resume: "))
+            result = two.run("add", two.root / "other").check_success()
+        assert "other is paused; to resume: kbsync resume other\n" in result.out
+        assert "kbsync --once" not in result.out
+        assert ("the running kbsync" in result.out) == is_running
+        paste(two, after(result.out, "to resume: "))
         assert "paused" not in two.run("status").out
 
 
@@ -118,27 +118,30 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     assert sandbox.run("pause", "--for", "2w").code == 0
     daemon.wait_for_event("mirror.paused", mirror="handbook")
     sandbox.write("new.md", "novelty")
-    ran = sandbox.run("rescan")
-    assert ran.code == 2 and "handbook is paused" in ran.err
+    result = sandbox.run("rescan")
+    assert result.code == 2 and "handbook is paused" in result.err
     daemon.process.kill()
     daemon.process.wait()
 
     daemon = sandbox.watch()
     daemon.wait_for_event("mirror.paused", mirror="handbook")
     assert sandbox.search("novelty") == []
-    answer = sandbox.run("explain", "new.md", "--json").json["answer"]
-    assert "nothing is mirrored now: paused since " in answer and "run `kbsync resume handbook`" in answer
+    explanation = sandbox.run("explain", "new.md", "--json").json["answer"]
+    assert (
+        "nothing is mirrored now: paused since " in explanation
+        and "run `kbsync resume handbook`" in explanation
+    )
     metrics = page(port, "/metrics")
     assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
     assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
     assert page(port, "/readyz")
-    found = json.loads(page(port, "/api/search?q=alpha"))
-    assert [hit["path"] for hit in found["hits"]] == ["a.md"]
-    assert not any("not searched" in note for note in found["notes"])
+    payload = json.loads(page(port, "/api/search?q=alpha"))
+    assert [hit["path"] for hit in payload["hits"]] == ["a.md"]
+    assert not any("not searched" in note for note in payload["notes"])
     key = base64.urlsafe_b64encode(b"a.md").decode().rstrip("=")
     assert "alpha" in json.loads(page(port, f"/api/document?mirror=handbook&key={key}"))["text"]
     sandbox.write("broken.pdf", "no pdf")
-    assert paste(sandbox, after(ran.err, "(this also rescans): ")).code == 0
+    assert paste(sandbox, after(result.err, "(this also rescans): ")).code == 0
     daemon.wait_for_event("mirror.resumed", reason="paused")
     eventually(lambda: sandbox.search("novelty") == ["new.md"])
     daemon.wait_for_event("document.failed")
@@ -171,12 +174,12 @@ def test_rescan_is_refused_during_a_single_pass(sandbox: Sandbox) -> None:
     with busy_file(sandbox):
         process = sandbox.start("--once")
         eventually(lambda: lock.find_holder(sandbox.state))
-        ran = sandbox.run("rescan")
-        assert (ran.code, ran.out) == (4, "")
-        assert f"(pid {process.pid}) and won't rescan" in ran.words
+        result = sandbox.run("rescan")
+        assert (result.code, result.out) == (4, "")
+        assert f"(pid {process.pid}) and won't rescan" in result.words
         process.terminate()
         process.communicate()
-    assert paste(sandbox, after(ran.err, "once it has ended, run: ")).code == 0
+    assert paste(sandbox, after(result.err, "once it has ended, run: ")).code == 0
 
 
 @long
@@ -212,8 +215,8 @@ def busy_file(sandbox: Sandbox) -> Iterator[None]:
 def page(port: int, path: str) -> str:
     import urllib.request
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
-        return str(answer.read().decode())
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as response:
+        return str(response.read().decode())
 
 
 @long
@@ -257,8 +260,8 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
     assert "handbook is paused" in sandbox.run("rescan").err
     assert daemon.end() == 0
 
-    ran = sandbox.go("--once")
-    assert ran.code == 0 and sandbox.search("alpha") == ["a.md"]
+    result = sandbox.go("--once")
+    assert result.code == 0 and sandbox.search("alpha") == ["a.md"]
     daemon = sandbox.watch()
     daemon.wait_for_event("mirror.paused", reason="quiet-hours")
     sandbox.write("new.md", "novelty")
@@ -277,8 +280,8 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -
 @long
 def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"}, f"quiet_hours: {quiet_now()}")
-    ran = sandbox.run("--once", tty=True).check_success()
-    assert "handbook: quiet hours until " in ran.err and "; a single pass runs anyway" in ran.err
+    result = sandbox.run("--once", tty=True).check_success()
+    assert "handbook: quiet hours until " in result.err and "; a single pass runs anyway" in result.err
     assert "quiet hours" not in sandbox.run("--once").err
 
 

@@ -26,8 +26,8 @@ def changed(sandbox: Sandbox) -> Sandbox:
 
 @long
 def test_plan_json_has_the_promised_shape(changed: Sandbox) -> None:
-    ran = changed.run("plan", "--json").check_success()
-    assert ran.json == {
+    result = changed.run("plan", "--json").check_success()
+    assert result.json == {
         "mirrors": [
             {
                 "name": "handbook",
@@ -71,16 +71,16 @@ def test_plan_is_short_unless_all_is_requested(changed: Sandbox) -> None:
 
 def test_dry_run_equals_plan(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
-    ran = sandbox.run("--once", "--dry-run", "--json").check_success()
-    assert ran.json["mirrors"][0]["upload"] == ["a.md"]
+    result = sandbox.run("--once", "--dry-run", "--json").check_success()
+    assert result.json["mirrors"][0]["upload"] == ["a.md"]
     assert not sandbox.state.exists()
 
 
 def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "a" * 3000)
     zhipu.service.turn(capacity_bytes=1000)
-    ran = zhipu.run("plan").check_success()
-    assert "left of 1.0 kB, and 3.0 kB would be sent: a pass would stop at the first file" in ran.out
+    result = zhipu.run("plan").check_success()
+    assert "left of 1.0 kB, and 3.0 kB would be sent: a pass would stop at the first file" in result.out
     assert zhipu.service.request_count("upload") == 0
     for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
         zhipu.service.turn(**enough)
@@ -98,8 +98,11 @@ def test_kept_documents_are_planned_counted_and_verified(sandbox: Sandbox) -> No
     out = sandbox.run("plan").out
     assert "= dropped.md" in out and "= gone.md" in out
     assert "handbook: 2 kept; 1 document unchanged\n" in out
-    ran = sandbox.go("--once")
-    assert (ran.code, "3 documents searchable, nothing changed, 2 kept" in ran.out + ran.err) == (0, True)
+    result = sandbox.go("--once")
+    assert (result.code, "3 documents searchable, nothing changed, 2 kept" in result.out + result.err) == (
+        0,
+        True,
+    )
     assert sandbox.status()["documents"]["kept"] == 2
     assert "KEPT" in sandbox.run("status").out
     verification = sandbox.run("verify")
@@ -118,9 +121,9 @@ def test_plan_without_the_service_says_so_first_and_exits_4(zhipu: ZhipuSandbox)
     for number in range(5):
         zhipu.write(f"{number}.md", f"document {number}")
     zhipu.aim(url="http://127.0.0.1:1")
-    ran = zhipu.go("plan", hurried=True)
-    assert ran.code == 4
-    first, *others = ran.out.splitlines()
+    result = zhipu.go("plan", hurried=True)
+    assert result.code == 4
+    first, *others = result.out.splitlines()
     assert first.startswith("handbook: the knowledge base could not be checked (")
     assert len([line for line in others if line.startswith("+ ")]) == 5
 
@@ -132,10 +135,16 @@ def test_mirror_that_cannot_be_planned_is_named_after_the_plans_of_the_others(sa
         sandbox.add_mirror(name, {f"{name}.md": name})
     sandbox.once()
     (sandbox.state / "kb/broken/index.db").write_bytes(b"no database" * 1000)
-    ran = sandbox.run("plan")
+    result = sandbox.run("plan")
     nothing = "nothing to do; {} unchanged"
-    assert ran.out == f"handbook: {nothing.format('0 documents')}\n\npets: {nothing.format('1 document')}\n"
-    assert (ran.code, "kbsync: broken: " in ran.err, "index.db is damaged" in ran.err) == (4, True, True)
+    assert (
+        result.out == f"handbook: {nothing.format('0 documents')}\n\npets: {nothing.format('1 document')}\n"
+    )
+    assert (result.code, "kbsync: broken: " in result.err, "index.db is damaged" in result.err) == (
+        4,
+        True,
+        True,
+    )
     mirrors = {mirror["name"]: mirror for mirror in sandbox.run("plan", "--json").json["mirrors"]}
     assert list(mirrors) == ["handbook", "broken", "pets"]
     assert ["error" in mirror for mirror in mirrors.values()] == [False, True, False]

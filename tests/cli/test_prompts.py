@@ -43,11 +43,11 @@ GROUPS = {
 def test_group_without_a_subcommand_says_what_to_add(
     sandbox: Sandbox, words: tuple[str, ...], arguments: tuple[str, ...]
 ) -> None:
-    ran = sandbox.run(*words, *arguments)
+    result = sandbox.run(*words, *arguments)
     names = ", ".join(GROUPS[words].list_commands(click.Context(GROUPS[words])))
     called = " ".join(("kbsync", *words))
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"kbsync: choose one of: {names}; see: {called} --help\n"
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"kbsync: choose one of: {names}; see: {called} --help\n"
 
 
 @pytest.mark.parametrize(("words", "command"), list(commands()), ids=lambda value: str(value)[:40])

@@ -247,26 +247,26 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sa
     sandbox.prepare({"a.md": "alpha"})
     with contextlib.ExitStack() as stack:
         case.before(sandbox, stack)
-        ran = sandbox.run(*shlex.split(case.words))
+        result = sandbox.run(*shlex.split(case.words))
         quiet = sandbox.run(*shlex.split(case.words), "-q")
-    assert (ran.code, ran.out) == (case.code, "")
-    assert "Traceback" not in ran.err
+    assert (result.code, result.out) == (case.code, "")
+    assert "Traceback" not in result.err
     is_passing_by = case.before is running
-    assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
-    assert [words for words in case.messages if words.format(**paths_of(sandbox)) not in ran.err] == []
-    assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
-    _, _, fix = ran.err.strip().partition(" run: ")
+    assert all(line.startswith("kbsync: ") for line in result.err.splitlines()) or is_passing_by
+    assert [words for words in case.messages if words.format(**paths_of(sandbox)) not in result.err] == []
+    assert (quiet.code, quiet.err) == (result.code, "" if is_passing_by else result.err)
+    _, _, fix = result.err.strip().partition(" run: ")
     assert not fix or paste(sandbox, fix).code == 0
 
 
 @long
 @pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])
 def test_deleted_working_directory_is_named(words: str, sandbox: Sandbox) -> None:
-    gone = sandbox.add_folder("gone")
+    folder = sandbox.add_folder("gone")
     script = f'rmdir "$PWD" && exec {shlex.quote(sys.executable)} -m kbsync {words}'
     environ = sandbox.environ({})
-    ran = subprocess.run(
-        ["sh", "-c", script], check=False, cwd=gone, env=environ, capture_output=True, text=True
+    result = subprocess.run(
+        ["sh", "-c", script], check=False, cwd=folder, env=environ, capture_output=True, text=True
     )
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "kbsync: the working directory was deleted; change to another one\n"
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "kbsync: the working directory was deleted; change to another one\n"

@@ -34,9 +34,9 @@ def ordered(port: int, name: str, **message: Any) -> tuple[int, Any]:
     """Send a request as the page does and return status and JSON."""
     url = f"http://127.0.0.1:{port}/api"
     with httpx.Client(trust_env=False, timeout=60) as client:
-        word = client.get(f"{url}/status").headers["x-kbsync-word"]
-        answer = client.post(f"{url}/{name}", json=message, headers={"x-kbsync-word": word})
-    return answer.status_code, answer.json()
+        csrf_token = client.get(f"{url}/status").headers["x-kbsync-word"]
+        response = client.post(f"{url}/{name}", json=message, headers={"x-kbsync-word": csrf_token})
+    return response.status_code, response.json()
 
 
 def removed(port: int, mirror: str) -> None:
@@ -45,9 +45,9 @@ def removed(port: int, mirror: str) -> None:
 
 def removal_shown(port: int, mirror: str) -> Any:
     """Return what the page shows about a mirror's removal."""
-    with httpx.stream("GET", f"http://127.0.0.1:{port}/api/events", trust_env=False, timeout=60) as answer:
+    with httpx.stream("GET", f"http://127.0.0.1:{port}/api/events", trust_env=False, timeout=60) as response:
         text = ""
-        for piece in answer.iter_text():
+        for piece in response.iter_text():
             text += piece
             if "\n\n" in text and "event: frame" in text:
                 break

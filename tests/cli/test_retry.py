@@ -19,10 +19,10 @@ from tests.share import enumerated, long
 
 @long
 def test_retry_releases_all_failures(failed: Sandbox) -> None:
-    ran = failed.run("retry").check_success()
-    assert "2 documents will be retried" in ran.out
-    assert "broken.pdf" in ran.out
-    assert ran.out.splitlines()[-1] == "the next pass will do this; to run it now: kbsync --once"
+    result = failed.run("retry").check_success()
+    assert "2 documents will be retried" in result.out
+    assert "broken.pdf" in result.out
+    assert result.out.splitlines()[-1] == "the next pass will do this; to run it now: kbsync --once"
     good = failed.run("retry", "good.md")
     assert (good.code, good.out) == (0, "nothing has failed\n")
     failed.write("broken.pdf", "still no pdf")
@@ -115,8 +115,8 @@ def test_every_command_resolves_a_folder_to_the_whole_mirror(
 @long
 def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(sandbox: Sandbox) -> None:
     sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(8)})
-    ran = sandbox.run("approve")
-    assert (ran.code, ran.out) == (0, "nothing is held\n")
+    result = sandbox.run("approve")
+    assert (result.code, result.out) == (0, "nothing is held\n")
     assert sandbox.run("approve", "nobody").code == 2
     for number in range(7):
         (sandbox.docs / f"{number}.md").unlink()
@@ -195,6 +195,6 @@ def test_quiet_approve_prints_nothing(sandbox: Sandbox) -> None:
     for file in sandbox.docs.iterdir():
         file.unlink()
     assert sandbox.run("--once").code == 3
-    ran = sandbox.run("approve", "-q", "--yes")
-    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    result = sandbox.run("approve", "-q", "--yes")
+    assert (result.code, result.out, result.err) == (0, "", "")
     assert sandbox.run("--once", "--json").json["deleted"] == 3

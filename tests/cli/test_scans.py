@@ -19,10 +19,10 @@ from tests.share import long
 
 def joined(*files: bytes) -> bytes:
     """Join the pages of these PDF files."""
-    whole, out = pypdfium2.PdfDocument.new(), io.BytesIO()
+    merged, out = pypdfium2.PdfDocument.new(), io.BytesIO()
     for file in files:
-        whole.import_pages(pypdfium2.PdfDocument(file))
-    whole.save(out)
+        merged.import_pages(pypdfium2.PdfDocument(file))
+    merged.save(out)
     return out.getvalue()
 
 

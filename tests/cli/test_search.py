@@ -47,9 +47,9 @@ from tests.share import long
 
 
 def test_search_json_has_the_promised_shape(mirrored: Sandbox) -> None:
-    ran = mirrored.run("search", "reset", "password", "--folder", "docs", "--json")
-    best = ran.json["hits"][0]
-    assert (ran.code, set(ran.json)) == (0, {"hits"})
+    result = mirrored.run("search", "reset", "password", "--folder", "docs", "--json")
+    best = result.json["hits"][0]
+    assert (result.code, set(result.json)) == (0, {"hits"})
     file = mirrored.docs / "install.md"
     expected = {"path": "install.md", "abs_path": str(file), "mirror": "docs", "page": None}
     expected |= {"host": None, "here": True, "state": "ready", "reason": ""}
@@ -68,9 +68,9 @@ def test_search_json_has_the_promised_shape(mirrored: Sandbox) -> None:
 
 def test_no_hits_is_not_an_error(mirrored: Sandbox) -> None:
     words = ("search", "password", "--path", "nowhere/", "--folder", "docs")
-    ran = mirrored.run(*words)
-    assert (ran.code, ran.out) == (0, "")
-    assert "nothing found for: password" in ran.err
+    result = mirrored.run(*words)
+    assert (result.code, result.out) == (0, "")
+    assert "nothing found for: password" in result.err
     assert mirrored.run(*words, "--json").json == {"hits": []}
 
 
@@ -101,8 +101,8 @@ def test_search_is_narrowed_by_path_type_and_time(
     """Paths may be typed as the shell completes them."""
     typed = words.format(docs=mirrored.docs).split()
     options = ("--folder", mirrored.docs, "--json", *typed)
-    ran = mirrored.run("search", "office password 密码", *options, cwd=mirrored.root / where)
-    assert {hit["path"] for hit in ran.json["hits"]} == paths
+    result = mirrored.run("search", "office password 密码", *options, cwd=mirrored.root / where)
+    assert {hit["path"] for hit in result.json["hits"]} == paths
 
 
 def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored: Sandbox) -> None:
@@ -143,9 +143,9 @@ def test_people_see_no_markup_and_no_repeated_heading(sandbox: Sandbox) -> None:
 )
 def test_filter_matching_no_document_is_named(mirrored: Sandbox, typed: str, options: list[str]) -> None:
     for output in ([], ["--json"], ["--files"]):
-        ran = mirrored.run("search", "office password", "--folder", "docs", *typed.split(), *output)
-        assert ran.code == 0
-        lines = [line for line in ran.err.splitlines() if "no document matches" in line]
+        result = mirrored.run("search", "office password", "--folder", "docs", *typed.split(), *output)
+        assert result.code == 0
+        lines = [line for line in result.err.splitlines() if "no document matches" in line]
         assert lines == [f"kbsync: no document matches {option}" for option in options]
     quiet = mirrored.run("search", "office", "--folder", "docs", *typed.split(), "-q")
     assert quiet.err == ""
@@ -164,13 +164,13 @@ def held(sandbox: Sandbox) -> Sandbox:
 
 @long
 def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbox) -> None:
-    ran = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", tty=True)
-    assert "the file is gone; its deletion is waiting for approval" in ran.out
-    assert "file://" not in ran.out
+    result = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", tty=True)
+    assert "the file is gone; its deletion is waiting for approval" in result.out
+    assert "file://" not in result.out
     held_note = (
         "handbook: deletions are waiting for your approval: 8 of 9 documents would be deleted; they stay "
     )
-    assert f"kbsync: {held_note}until you approve this; fix: kbsync approve" in ran.err
+    assert f"kbsync: {held_note}until you approve this; fix: kbsync approve" in result.err
     [hit] = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", "--json").json["hits"]
     assert (hit["state"], hit["reason"]) == ("held", "the file is gone; its deletion is waiting for approval")
     rest = held.run("search", "zeppelin", "--path", "rest.md")
@@ -180,9 +180,9 @@ def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbo
 
 @long
 def test_files_lists_only_files_that_exist(held: Sandbox) -> None:
-    ran = held.run("search", "zeppelin", "--files", "-0")
-    assert ran.raw == os.fsencode(held.docs / "rest.md") + b"\0"
-    assert "kbsync: left out 8 documents because the file is gone" in ran.err.splitlines()
+    result = held.run("search", "zeppelin", "--files", "-0")
+    assert result.raw == os.fsencode(held.docs / "rest.md") + b"\0"
+    assert "kbsync: left out 8 documents because the file is gone" in result.err.splitlines()
     assert held.run("search", "zeppelin", "--files", "-q").err == ""
 
 
@@ -195,8 +195,8 @@ def test_files_lists_only_files_that_exist(held: Sandbox) -> None:
     ],
 )
 def test_invalid_pattern_is_refused(mirrored: Sandbox, pattern: str, why: str) -> None:
-    ran = mirrored.run("search", "office", "--folder", "docs", "--path", pattern)
-    assert (ran.code, why in ran.err, "Traceback" in ran.err) == (2, True, False)
+    result = mirrored.run("search", "office", "--folder", "docs", "--path", pattern)
+    assert (result.code, why in result.err, "Traceback" in result.err) == (2, True, False)
 
 
 def test_files_with_nul_separator_preserves_any_name(mirrored: Sandbox) -> None:
@@ -209,8 +209,8 @@ def test_files_with_nul_separator_preserves_any_name(mirrored: Sandbox) -> None:
 def test_files_preserves_non_utf8_bytes(sandbox: Sandbox) -> None:
     name = os.fsdecode(b"caf\xe9.md")
     sandbox.mirror({name: "Espresso and cappuccino.\n"})
-    ran = sandbox.run("search", "espresso", "--files", "-0")
-    assert ran.raw == os.fsencode(sandbox.docs) + b"/caf\xe9.md\0"
+    result = sandbox.run("search", "espresso", "--files", "-0")
+    assert result.raw == os.fsencode(sandbox.docs) + b"/caf\xe9.md\0"
     assert sandbox.run("search", "espresso", "--json").json["hits"][0]["path"] == name
     assert sandbox.run("search", "espresso").out.startswith("caf\\xe9.md")
 
@@ -225,8 +225,8 @@ def test_long_text_is_shown_on_two_lines_of_the_terminals_width(sandbox: Sandbox
     sandbox.configure()
     assert sandbox.run("--once").code == 0
     for query in ("zebra", "斑马"):
-        ran = sandbox.run("search", query, "-k1", tty=True, env={"NO_COLOR": "1"})
-        lines = ran.out.splitlines()
+        result = sandbox.run("search", query, "-k1", tty=True, env={"NO_COLOR": "1"})
+        lines = result.out.splitlines()
         assert len(lines) == 3
         assert query in "".join(lines[1:])
         assert all(len(line) + len(WIDE.findall(line)) <= 80 for line in lines)
@@ -243,10 +243,10 @@ def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) ->
         err = sandbox.run(*command.split(), *options).err
         assert f"kbsync is working on it; check progress: kbsync status --config {sandbox.config}" in err
         assert "--once" not in err
-    ran = sandbox.run(*command.split(), *options)
-    assert ran.code == 2
+    result = sandbox.run(*command.split(), *options)
+    assert result.code == 2
     fix = f"kbsync --once --config {sandbox.config}"
-    assert f"index.db doesn't exist; run: {fix}" in ran.err
+    assert f"index.db doesn't exist; run: {fix}" in result.err
     assert sandbox.run(*words_of(fix)).code == 0
     assert sandbox.run(*command.split(), *options).code == 0
 
@@ -317,13 +317,13 @@ def test_mirror_that_cannot_be_searched_is_named_beside_the_hits_of_the_others(
     sandbox: Sandbox, damage: Any, code: int
 ) -> None:
     reason = damage(sandbox, mirror_two(sandbox))
-    ran = sandbox.run("search", "dog", "--json").check_success()
-    assert [hit["mirror"] for hit in ran.json["hits"]] == ["handbook"]
-    [note] = [note for note in ran.json["notes"] if "pets: not searched: " in note]
+    result = sandbox.run("search", "dog", "--json").check_success()
+    assert [hit["mirror"] for hit in result.json["hits"]] == ["handbook"]
+    [note] = [note for note in result.json["notes"] if "pets: not searched: " in note]
     assert reason in note
     assert "nothing has been mirrored" not in note
-    ran = sandbox.run("search", "dog").check_success()
-    assert note in ran.err
+    result = sandbox.run("search", "dog").check_success()
+    assert note in result.err
     # Without any mirror that can be searched, it is an error.
     sandbox.run("search", "dog", "--mirror", "pets").check_refusal(code, "pets: ", reason)
 
@@ -382,9 +382,9 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuSandbo
     assert matches["badges.txt"]["passages"][0]["images"] == [image]
     assert "images" not in matches["doors.txt"] | matches["doors.txt"]["passages"][0]
     assert shared.service.request_count("images") == before + 1  # neither the other file nor another user's
-    ran = shared.run("search", "badge front")
-    assert "    1 image; see --json\n" in ran.out
-    assert "q-sign" not in ran.out + ran.err
+    result = shared.run("search", "badge front")
+    assert "    1 image; see --json\n" in result.out
+    assert "q-sign" not in result.out + result.err
     signature = image["url"].rpartition("q-signature=")[2].encode()
     files = [path for path in shared.root.rglob("*") if path.is_file()]
     assert not [path for path in files if signature in path.read_bytes()]
@@ -393,10 +393,10 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuSandbo
 @long
 def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuSandbox) -> None:
     shared.service.play("code-in-200", op="retrieve", args={"code": 1311})
-    ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
-    assert (ran.code, ran.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
-    assert "without its ranking model" in ran.err
-    assert "1311" in ran.err
+    result = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
+    assert (result.code, result.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
+    assert "without its ranking model" in result.err
+    assert "1311" in result.err
 
 
 @long
@@ -445,10 +445,10 @@ def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, models:
         (models.url, AWAY, "in kbsync's own order"),
     ):
         aim(sandbox, embedding, rerank)
-        ran = sandbox.go("search", "tax return", "--json")  # a process: other tests don't set up its log
-        assert ran.json["hits"][0]["path"] == "taxes.md"
-        assert says in ran.err
-        assert SECRET not in ran.err
+        result = sandbox.go("search", "tax return", "--json")  # a process: other tests don't set up its log
+        assert result.json["hits"][0]["path"] == "taxes.md"
+        assert says in result.err
+        assert SECRET not in result.err
 
 
 @long
@@ -457,8 +457,8 @@ def test_picture_is_found_by_text(sandbox: Sandbox, models: Server) -> None:
     sandbox.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
     sandbox.write("taxes.md", "the tax return is due in may")
     sandbox.write("broken.png", b"no picture")
-    ran = sandbox.run("--once")
-    assert (ran.code, "broken.png" in ran.err) == (1, True)
+    result = sandbox.run("--once")
+    assert (result.code, "broken.png" in result.err) == (1, True)
     assert sandbox.search("a beehive under a tree")[0] == "garden.png"
     sandbox.configure()
     assert sandbox.run("plan", "--json").json["mirrors"][0]["delete"] == []  # deselected, but left
@@ -553,8 +553,8 @@ async def test_hit_on_another_machine_is_marked_and_cannot_be_opened_here() -> N
 
 async def test_hit_whose_file_is_gone_is_marked_and_cannot_be_opened() -> None:
     stage = LiveSession("a")
-    gone = replace(hit("a.md"), state=Status.HELD, is_gone=True, reason="the file is gone; held")
-    stage.session.hits = [gone, hit("b.md")]
+    gone_hit = replace(hit("a.md"), state=Status.HELD, is_gone=True, reason="the file is gone; held")
+    stage.session.hits = [gone_hit, hit("b.md")]
     lines = list(stage.session.lines(Output()))
     assert "a.md  the file is gone; held" in lines[1]
     assert "gone" not in "".join(lines[2:])
@@ -620,10 +620,10 @@ def test_terminal_is_restored_however_search_ends(
 
 def notes(sandbox: Sandbox, query: str, *options: str) -> list[str]:
     """Return the notes on the hits, which are the same on stderr and in the JSON."""
-    ran = sandbox.run("search", query, "--json", *options)
-    assert ran.code == 0, ran.err
-    report: list[str] = ran.json.get("notes", [])
-    assert [line.removeprefix("kbsync: ") for line in ran.err.splitlines()] == report
+    result = sandbox.run("search", query, "--json", *options)
+    assert result.code == 0, result.err
+    report: list[str] = result.json.get("notes", [])
+    assert [line.removeprefix("kbsync: ") for line in result.err.splitlines()] == report
     assert sandbox.run("search", query, "-q", *options).err == ""
     return report
 
@@ -675,9 +675,9 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
 
 
 def test_only_the_score_is_known_for_service_hits(shared: ZhipuSandbox) -> None:
-    ran = shared.run("search", "opens at nine", "--explain", "-k1")
+    result = shared.run("search", "opens at nine", "--explain", "-k1")
     assert re.search(
-        r"^    score \d\.\d\d from the service, which doesn't explain its scores$", ran.out, re.M
+        r"^    score \d\.\d\d from the service, which doesn't explain its scores$", result.out, re.M
     )
     [hit] = shared.run("search", "opens at nine", "--explain", "-k1", "--json").json["hits"]
     assert set(hit["why"]) == {"lines"}
@@ -702,8 +702,8 @@ def test_code_that_no_document_has_is_named(sandbox: Sandbox) -> None:
 
 def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
     def hits(question: str) -> list[str]:
-        ran = mirrored.run("search", "--folder", "docs", "--json", "--", question)
-        return [hit["path"] for hit in ran.json["hits"]]
+        result = mirrored.run("search", "--folder", "docs", "--json", "--", question)
+        return [hit["path"] for hit in result.json["hits"]]
 
     assert "install.md" in hits("reset password")
     assert "install.md" not in hits("reset -password")
@@ -712,16 +712,16 @@ def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
         "no document has “password of reset” word for word; omit the quotes to search for the individual "
         "words"
     ]
-    ran = mirrored.run("search", "--folder", "docs", "--", "-password path:guides")
-    assert (ran.code, "add a word to search for" in ran.err) == (2, True)
-    ran = mirrored.run("search", "--folder", "docs", "password path:nowhere/")
-    assert "no document matches --path nowhere/" in ran.err
+    result = mirrored.run("search", "--folder", "docs", "--", "-password path:guides")
+    assert (result.code, "add a word to search for" in result.err) == (2, True)
+    result = mirrored.run("search", "--folder", "docs", "password path:nowhere/")
+    assert "no document matches --path nowhere/" in result.err
 
 
 def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: ZhipuSandbox) -> None:
-    ran = shared.run("search", 'office "opens at nine" -badge path:guides/ type:txt', "--json")
-    assert [hit["path"] for hit in ran.json["hits"]] == ["guides/hours.txt"]
-    [note] = ran.json["notes"]
+    result = shared.run("search", 'office "opens at nine" -badge path:guides/ type:txt', "--json")
+    assert [hit["path"] for hit in result.json["hits"]] == ["guides/hours.txt"]
+    [note] = result.json["notes"]
     assert 'doesn\'t support "phrases" or -words' in note
 
 
@@ -743,9 +743,9 @@ def test_times_in_prose_are_local_and_those_in_json_are_utc(sandbox: Sandbox) ->
         database.execute("UPDATE mirror SET last_pass = 1700000000; UPDATE entry SET since = 1700000000")
     sandbox.run("pause").check_success()
     assert "; changes since 2023-11-15 06:13 may be missing;" in sandbox.run("search", "alpha").err
-    ran = sandbox.run("search", "alpha", "--json", "--after", "2999-12-31", "--mirror", "handbook")
-    assert "; changes since 2023-11-14T22:13:20Z may be missing;" in ran.json["notes"][0]
-    assert "no document matches --after 2999-12-31\n" in ran.err
+    result = sandbox.run("search", "alpha", "--json", "--after", "2999-12-31", "--mirror", "handbook")
+    assert "; changes since 2023-11-14T22:13:20Z may be missing;" in result.json["notes"][0]
+    assert "no document matches --after 2999-12-31\n" in result.err
     assert "  Status: ready since 2023-11-15 06:13.\n" in sandbox.run("explain", "a.md").out
 
 
@@ -753,10 +753,10 @@ def test_times_in_prose_are_local_and_those_in_json_are_utc(sandbox: Sandbox) ->
 @proves("history")
 def test_search_with_filters_only_names_the_commands_that_list_documents(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"})
-    ran = sandbox.run("search", "--after", "2020-01-01")
-    assert ran.code == 2
+    result = sandbox.run("search", "--after", "2020-01-01")
+    assert result.code == 2
     listing, _, newest = (
-        ran.err.strip().partition("documents: ")[2].partition("\nkbsync: to list the newest changes: ")
+        result.err.strip().partition("documents: ")[2].partition("\nkbsync: to list the newest changes: ")
     )
     assert all("a.md" in paste(sandbox, command).out for command in (listing, newest))
 

@@ -44,11 +44,11 @@ def docs(sandbox: Sandbox) -> Path:
 
 def configure(sandbox: Sandbox, *mirrors: dict[str, Any], state: str = "state") -> None:
     sandbox.config.parent.mkdir(parents=True, exist_ok=True)
-    whole = {
+    config = {
         "state_dir": str(sandbox.home / state),
         "mirrors": [{"settle": "100ms", **mirror_entry} for mirror_entry in mirrors],
     }
-    sandbox.config.write_text(json.dumps(whole))
+    sandbox.config.write_text(json.dumps(config))
 
 
 def mirror(name: str, folder: Path, base: KnowledgeBase, **settings: Any) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def check_plan(sandbox: Sandbox) -> None:
     """Check that the next pass sends and deletes nothing, as the plan says."""
     [planned] = sandbox.run("plan", "--json").json["mirrors"]
     assert not any(planned[kind] for kind in ("upload", "replace", "rename", "delete", "held"))
-    ran = passed(sandbox)
-    assert not any(ran[kind] for kind in ("uploaded", "replaced", "renamed", "deleted", "held"))
+    result = passed(sandbox)
+    assert not any(result[kind] for kind in ("uploaded", "replaced", "renamed", "deleted", "held"))
 
 
 def test_plan_of_a_restored_state_knows_newer_documents(
@@ -261,10 +261,10 @@ def test_documents_adopted_after_a_lost_state_count_as_adopted_and_as_planned(
         (docs / "f1.md").unlink()
         (docs / "newer.md").write_text("new since the state was lost again")
         [planned] = sandbox.run("plan", "--json").json["mirrors"]
-        ran = passed(sandbox)
+        result = passed(sandbox)
         counts = [len(planned[kind]) for kind in ("upload", "replace", "delete")]
         assert planned["unchanged"] == 7
-        assert counts == [ran["uploaded"], ran["replaced"], ran["deleted"]], ran
+        assert counts == [result["uploaded"], result["replaced"], result["deleted"]], result
 
 
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
@@ -312,16 +312,16 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: San
         passed(sandbox, mirror("handbook", docs, base), state="one")
         (docs / "gone.md").unlink()
         passed(sandbox)
-        ran = sandbox.run("verify", "--json")
-        [result] = ran.json["mirrors"]
-        assert (ran.code, result["foreign"]) == (1, 0)
+        completed = sandbox.run("verify", "--json")
+        [result] = completed.json["mirrors"]
+        assert (completed.code, result["foreign"]) == (1, 0)
         assert (result["duplicate"], result["orphaned"]) == (["new.md"], ["gone.md"])
         sandbox.run("verify", "--repair")
         passed(sandbox)
         # A file's twin is proven by its bytes. The other may be a colleague's: it is only reported.
         assert len(base.documents("")) == len(files_of(docs)) + 1
-        ran = sandbox.run("verify")
-        assert ran.code == 1 and "gone.md" in ran.out
+        completed = sandbox.run("verify")
+        assert completed.code == 1 and "gone.md" in completed.out
 
 
 def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: Sandbox, docs: Path) -> None:
@@ -330,11 +330,11 @@ def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: S
         both = [mirror("a", docs, base, prefix="a/"), mirror("b", other, base, prefix="b/")]
         passed(sandbox, *both)
         passed(sandbox, both[0])
-        ran = sandbox.run("verify", "--json")
-        [result] = ran.json["mirrors"]
-        assert (ran.code, result["ok"], result["detached"]) == (0, True, {"b": 1})
+        completed = sandbox.run("verify", "--json")
+        [result] = completed.json["mirrors"]
+        assert (completed.code, result["ok"], result["detached"]) == (0, True, {"b": 1})
         config = sandbox.root / "my config.yaml"
         sandbox.config.replace(config)
-        shown = sandbox.run("verify", "--config", config).out
-        assert "1 document of the mirror b" in shown
-        assert f"to delete: kbsync forget b --delete-documents --config '{config}'\n" in shown
+        output = sandbox.run("verify", "--config", config).out
+        assert "1 document of the mirror b" in output
+        assert f"to delete: kbsync forget b --delete-documents --config '{config}'\n" in output

@@ -65,9 +65,14 @@ def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> 
     assert old.run("state", "backup", new.state / "state.db").code == 0
     shutil.copytree(old.state / "kb", new.state / "kb")
     shutil.rmtree(old.root)
-    ran = new.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (0, 0, 0, 0)
-    assert ran.json["mirrors"][0]["documents"]["ready"] == 4
+    result = new.run("--once", "--json")
+    assert (result.code, result.json["uploaded"], result.json["replaced"], result.json["deleted"]) == (
+        0,
+        0,
+        0,
+        0,
+    )
+    assert result.json["mirrors"][0]["documents"]["ready"] == 4
     assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")
     assert new.run("verify").code == 0
 
@@ -98,8 +103,10 @@ def test_state_on_an_unmounted_disk_is_not_taken_for_a_new_one(sandbox: Sandbox,
     sandbox.state.rename(disk)
     sandbox.state.symlink_to(disk)
     disk.rename(sandbox.root / "unmounted")
-    ran = sandbox.run(*words)
-    assert ran.code == 2
-    assert f"{sandbox.state} is a symlink to {disk}, which is missing; mount its disk" in ran.err + ran.out
+    result = sandbox.run(*words)
+    assert result.code == 2
+    assert (
+        f"{sandbox.state} is a symlink to {disk}, which is missing; mount its disk" in result.err + result.out
+    )
     (sandbox.root / "unmounted").rename(disk)
     assert sandbox.once()["uploaded"] == 0

@@ -41,10 +41,10 @@ from tests.share import long
 
 
 def test_status_json_has_the_promised_shape(mirrored: Sandbox) -> None:
-    ran = mirrored.run("status", "--json", "--folder", "docs")
-    assert ran.json["version"] == __version__
-    assert ran.json["running"] is None
-    (mirror,) = ran.json["mirrors"]
+    result = mirrored.run("status", "--json", "--folder", "docs")
+    assert result.json["version"] == __version__
+    assert result.json["running"] is None
+    (mirror,) = result.json["mirrors"]
     keys = {"name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt", "index_bytes"}
     assert set(mirror) == keys
     none = dict.fromkeys(("indexing", "pending", "failed", "held"), 0)
@@ -53,10 +53,10 @@ def test_status_json_has_the_promised_shape(mirrored: Sandbox) -> None:
     assert mirror["last_pass"].endswith("Z")
     base, state = mirrored.home.rglob("index.db*"), mirrored.home.rglob("state.db*")
     assert mirror["index_bytes"] >= sum(file.stat().st_size for file in base) > 0
-    assert ran.json["state_bytes"] == sum(file.stat().st_size for file in state) > 0
-    shown = mirrored.run("status", "--folder", "docs").out
-    assert format_size(mirror["index_bytes"]) in shown
-    assert f"state: {format_size(ran.json['state_bytes'])} in " in shown
+    assert result.json["state_bytes"] == sum(file.stat().st_size for file in state) > 0
+    output = mirrored.run("status", "--folder", "docs").out
+    assert format_size(mirror["index_bytes"]) in output
+    assert f"state: {format_size(result.json['state_bytes'])} in " in output
 
 
 def test_status_counts_passages_with_a_better_vector(
@@ -82,8 +82,8 @@ def test_status_counts_passages_in_the_index_itself(
 @long
 def test_size_of_the_base_is_right_after_a_move_of_the_state(sandbox: Sandbox) -> None:
     def size_of(state: Path) -> int:
-        ran = sandbox.run("status", "--json", "--folder", "docs", "--state-dir", state)
-        return int(ran.json["mirrors"][0]["index_bytes"])
+        result = sandbox.run("status", "--json", "--folder", "docs", "--state-dir", state)
+        return int(result.json["mirrors"][0]["index_bytes"])
 
     sandbox.write("a.md", "alpha")
     sandbox.run("--once", "--folder", "docs").check_success()
@@ -94,8 +94,8 @@ def test_size_of_the_base_is_right_after_a_move_of_the_state(sandbox: Sandbox) -
 
 
 def test_status_documents_lists_every_file_with_its_reason(mirrored: Sandbox) -> None:
-    ran = mirrored.run("status", "--json", "--documents", "--folder", "docs")
-    items = {item["path"]: item for item in ran.json["mirrors"][0]["items"]}
+    result = mirrored.run("status", "--json", "--documents", "--folder", "docs")
+    items = {item["path"]: item for item in result.json["mirrors"][0]["items"]}
     assert set(items["install.md"]) == {"path", "state", "document_id", "size", "reason"}
     assert items["install.md"]["state"] == "ready"
     assert items["empty.md"]["state"] == "skipped"
@@ -115,9 +115,9 @@ def test_damaged_state_of_one_folder_leaves_the_others_shown(sandbox: Sandbox) -
         sandbox.run("--once", "--folder", folder).check_success()
     [state] = sandbox.home.rglob("a-*/state.db")
     state.write_bytes(b"no database" * 1000)
-    shown = sandbox.run("status", cwd=sandbox.home)
-    assert (shown.code, f"{folders[1]}: not running; last pass" in shown.out) == (4, True), shown.err
-    assert f"{state} is damaged" in shown.err
+    status = sandbox.run("status", cwd=sandbox.home)
+    assert (status.code, f"{folders[1]}: not running; last pass" in status.out) == (4, True), status.err
+    assert f"{state} is damaged" in status.err
     first, second = sandbox.run("status", "--json", cwd=sandbox.home).json["mirrors"]
     assert "is damaged" in first["error"] and second["documents"]["ready"] == 1
     assert sandbox.run("status", "--check", cwd=sandbox.home).code == 4
@@ -135,11 +135,11 @@ def test_json_stays_valid_when_the_state_fails_while_it_is_printed(
         raise apsw.IOError("disk I/O error")
 
     monkeypatch.setattr(Items, "__iter__", fails)
-    ran = mirrored.run("status", "--json", "--documents", "--folder", "docs")
-    [mirror] = ran.json["mirrors"]
+    result = mirrored.run("status", "--json", "--documents", "--folder", "docs")
+    [mirror] = result.json["mirrors"]
     assert (mirror["name"], len(mirror["items"])) == ("docs", readable)
     assert "the disk failed" in mirror["error"]
-    assert (ran.code, ran.err) == (4, f"kbsync: {mirror['error']}\n")
+    assert (result.code, result.err) == (4, f"kbsync: {mirror['error']}\n")
 
 
 def test_json_names_a_mirror_whose_state_fails_and_has_the_others(
@@ -157,13 +157,13 @@ def test_json_names_a_mirror_whose_state_fails_and_has_the_others(
 
     freshness_status_in = freshness.status_in
     monkeypatch.setattr(freshness, "status_in", status_in)
-    ran = sandbox.run("status", "--json", cwd=sandbox.home)
-    assert [(item["name"], "error" in item) for item in ran.json["mirrors"]] == [
+    result = sandbox.run("status", "--json", cwd=sandbox.home)
+    assert [(item["name"], "error" in item) for item in result.json["mirrors"]] == [
         ("a", False),
         ("b", True),
         ("c", False),
     ]
-    assert ran.code == 4
+    assert result.code == 4
 
 
 @long
@@ -274,8 +274,8 @@ def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> N
     (other / "broken.pdf").write_text("no pdf")
     daemon.wait_for_event("document.failed")
     assert sandbox.run("status", "--check", "-q").code == 1
-    ran = sandbox.run("status", "--watch")
-    assert ran.code == 2 and str(other) in ran.err
+    result = sandbox.run("status", "--watch")
+    assert result.code == 2 and str(other) in result.err
     assert (
         "there is no mirror 'dcs'; did you mean docs? Known mirrors: docs, docs"
         in sandbox.run("status", "--mirror", "dcs").err
@@ -307,15 +307,15 @@ def test_unknown_daemon_state_is_reported_as_unknown(
 
 @long
 def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Sandbox) -> None:
-    ran = waiting.run("status")
-    assert ran.code == 0
-    assert ran.out.splitlines()[1] == f"! handbook: 1 document is waiting and kbsync isn't running; {RUN}"
-    assert "documents/s" not in ran.out
+    result = waiting.run("status")
+    assert result.code == 0
+    assert result.out.splitlines()[1] == f"! handbook: 1 document is waiting and kbsync isn't running; {RUN}"
+    assert "documents/s" not in result.out
     assert wrong(waiting, "-q") == wrong(waiting)
     with lock.held(waiting.state):
-        ran = waiting.run("status")
-        assert "!" not in ran.out
-        assert re.search(r"^handbook: \d+\.\d documents/s, about .* left$", ran.out, re.MULTILINE)
+        result = waiting.run("status")
+        assert "!" not in result.out
+        assert re.search(r"^handbook: \d+\.\d documents/s, about .* left$", result.out, re.MULTILINE)
         with contextlib.closing(apsw.Connection(str(waiting.state / "state.db"))) as database:
             database.execute("UPDATE upload SET accepted_at = accepted_at - 3600")
         assert "documents/s" not in waiting.run("status").out  # that was an hour ago
@@ -360,9 +360,9 @@ def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"}, "rescan: 10m")
     passed(sandbox, 240)
     for quiet, line in (((), 1), (("-q",), 0)):
-        ran = sandbox.run("status", "--check", "--max-age", "1m", *quiet)
-        assert ran.code == 4
-        assert ran.out.splitlines()[line] == f"! handbook: last pass 4 min ago, older than 1m; {RUN}"
+        result = sandbox.run("status", "--check", "--max-age", "1m", *quiet)
+        assert result.code == 4
+        assert result.out.splitlines()[line] == f"! handbook: last pass 4 min ago, older than 1m; {RUN}"
     with lock.held(sandbox.state):
         assert wrong(sandbox, "--check", "--max-age", "1m") == [
             (
@@ -376,9 +376,9 @@ def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
 @long
 def test_check_failing_on_pending_work_says_so(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
-        ran = waiting.run("status", "--check", "-q")
-        assert ran.code == 4
-        assert re.fullmatch(r"! handbook: 1 document is waiting, the oldest for \d.\d s\n\n", ran.out)
+        result = waiting.run("status", "--check", "-q")
+        assert result.code == 4
+        assert re.fullmatch(r"! handbook: 1 document is waiting, the oldest for \d.\d s\n\n", result.out)
         assert waiting.run("status", "-q").out == ""  # it runs, as it should
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
     long = standing(pending=5, for_s=600.0)
@@ -514,8 +514,8 @@ def test_most_severe_problem_comes_first_in_exit_code_order(
 
 def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
     halt = Halt("quota", "no money", "kbsync retry")
-    looks = [standing(1, pending=1)] * 2 + [standing(2)] + [standing(2, halt=halt)] * 2
-    sights = iter([[report] for report in looks])
+    reports = [standing(1, pending=1)] * 2 + [standing(2)] + [standing(2, halt=halt)] * 2
+    sights = iter([[report] for report in reports])
 
     def read_reports() -> list[MirrorReport]:
         with contextlib.suppress(StopIteration):
@@ -534,10 +534,10 @@ def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
 
 
 def failing(count: int) -> MirrorReport:
-    whole = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
+    report = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
     documents = DocumentCounts(ready=3, failed=count)
     failed = tuple((f"{number}.md", f"damaged at byte {number}") for number in range(count))
-    return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
+    return replace(report, status=replace(report.status, documents=documents), failed=failed)
 
 
 def test_watch_shows_the_table_first_and_fills_the_remaining_rows(sandbox: Sandbox) -> None:
@@ -547,19 +547,19 @@ def test_watch_shows_the_table_first_and_fills_the_remaining_rows(sandbox: Sandb
     assert "MIRROR" in frame.table[1]
     assert "the key is refused" in frame.wrong[0]
     for rows in range(6, len(frame.table) + len(frame.wrong)):
-        shown = frame.within(200, rows)
-        assert len(shown) == rows
+        lines = frame.within(200, rows)
+        assert len(lines) == rows
         table = list(frame.table[: rows - 3])
-        assert shown[: len(table)] == table
-        more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
-        assert shown[-2] == f"… and {more} more; to list all: {installation.command_line('status')}"
+        assert lines[: len(table)] == table
+        more = len(frame.wrong) - sum(line in lines for line in frame.wrong)
+        assert lines[-2] == f"… and {more} more; to list all: {installation.command_line('status')}"
     assert frame.within(900, 80) == [*frame.table, "", *frame.wrong, ""]
     assert frame.all_lines() == [*frame.wrong, "", *frame.table]
     # Nothing is cut off, so that every command can be copied.
     narrow = frame.within(50, 80)
     assert all(cells(line) <= 50 for line in narrow[len(frame.table) :])
-    whole = "".join("".join(narrow[len(frame.table) :]).split())
-    assert "".join(installation.command_line("status --documents").split()) in whole
+    printed = "".join("".join(narrow[len(frame.table) :]).split())
+    assert "".join(installation.command_line("status --documents").split()) in printed
     assert "put another one there" in " ".join(narrow)
 
 
@@ -588,7 +588,7 @@ def test_promises_a_target_cannot_keep_are_listed(sandbox: Sandbox, monkeypatch:
         assert sandbox.status()["unkept"] == {"2": instead}
         sandbox.run("--once")
     assert sandbox.run("status", "-q").out == ""
-    ran = sandbox.run("doctor", "--json")
+    result = sandbox.run("doctor", "--json")
     expected = {"name": "handbook: promise 2", "result": "ok", "detail": sentence, "cure": ""}
-    assert expected in ran.json["checks"]
-    assert ran.code == 0
+    assert expected in result.json["checks"]
+    assert result.code == 0

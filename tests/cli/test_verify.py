@@ -13,9 +13,9 @@ from tests.share import long
 
 
 def test_verify_is_clean_after_a_pass(mirrored: Sandbox) -> None:
-    ran = mirrored.run("verify", "--json", "--folder", "docs")
+    result = mirrored.run("verify", "--json", "--folder", "docs")
     none: dict[str, list[str]] = {"missing": [], "stale": [], "orphaned": [], "duplicate": []}
-    assert ran.json == {"mirrors": [{"name": "docs", "ok": True, **none, "foreign": 0}]}
+    assert result.json == {"mirrors": [{"name": "docs", "ok": True, **none, "foreign": 0}]}
     assert mirrored.run("verify", "--folder", "docs").out == "docs: all is well\n"
 
 
@@ -104,14 +104,14 @@ def test_mirror_that_cannot_be_verified_is_named_after_the_reports_of_the_others
     (sandbox.state / "kb/broken/index.db").write_bytes(b"no database" * 1000)
     for file in (sandbox.state / "kb/missing").glob("index.db*"):
         file.unlink()
-    ran = sandbox.run("verify")
-    assert (ran.code, ran.out) == (2, "handbook: all is well\npets: all is well\n")
-    assert "kbsync: broken: " in ran.err
-    assert "index.db is damaged" in ran.err
-    assert "kbsync: missing: the index " in ran.err
-    assert "index.db doesn't exist; run: kbsync --once" in ran.err
-    ran = sandbox.run("verify", "--json")
-    mirrors = {mirror["name"]: mirror for mirror in ran.json["mirrors"]}
+    result = sandbox.run("verify")
+    assert (result.code, result.out) == (2, "handbook: all is well\npets: all is well\n")
+    assert "kbsync: broken: " in result.err
+    assert "index.db is damaged" in result.err
+    assert "kbsync: missing: the index " in result.err
+    assert "index.db doesn't exist; run: kbsync --once" in result.err
+    result = sandbox.run("verify", "--json")
+    mirrors = {mirror["name"]: mirror for mirror in result.json["mirrors"]}
     assert list(mirrors) == ["handbook", "broken", "missing", "pets"]
     assert [mirror["ok"] for mirror in mirrors.values()] == [True, False, False, True]
     assert "index.db is damaged" in mirrors["broken"]["error"]
@@ -148,8 +148,8 @@ def documents(sandbox: Sandbox) -> list[str]:
 def test_documents_of_a_deleted_knowledge_base_are_missing(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"})
     shutil.rmtree(sandbox.state / "kb/handbook")
-    ran = sandbox.run("verify", "--json")
-    assert (ran.code, ran.json["mirrors"][0]["missing"]) == (1, ["a.md"])
+    result = sandbox.run("verify", "--json")
+    assert (result.code, result.json["mirrors"][0]["missing"]) == (1, ["a.md"])
     assert sandbox.run("verify", "--repair").code == 1
     assert sandbox.run("--once", "--json").json["uploaded"] == 1
     assert sandbox.run("verify").code == 0

@@ -235,9 +235,9 @@ class Evidence:
             raise AssertionError((unwell, daemon.log.read_text()[-20_000:])) from None
 
     def _all_well(self) -> dict[str, Any] | None:
-        shown = self.sandbox.mirrors()
+        mirrors = self.sandbox.mirrors()
         is_full_again = len(self.sandbox.services["emptied"].ours()) == 8
-        return shown if is_full_again and all(map(_is_well, shown.values())) else None
+        return mirrors if is_full_again and all(map(_is_well, mirrors.values())) else None
 
 
 def _is_well(mirror: dict[str, Any]) -> bool:

@@ -40,8 +40,8 @@ class ZhipuStandIn:
     def _steer(self, method: str, path: str, body: Any = None) -> Any:
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/_standin/{path}", content, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
 
     def turn(self, **switches: Any) -> None:
         self._steer("PUT", "behaviour", switches)

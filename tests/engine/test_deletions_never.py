@@ -88,7 +88,7 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     explanation = await explained(world, "f1.md")
     assert (
         explanation.is_found
-        and "its document is kept because the config says `deletions: never`" in explanation.answer
+        and "the document is kept because the config says `deletions: never`" in explanation.answer
     )
     assert world.base.effects_of("delete") == []
 
