@@ -271,7 +271,7 @@ async def test_new_title_reembeds_only_the_first_passage(
     assert len(created) == 1
 
 
-RECIPES = {"a.md": "3b09f62a71b35fda", "b.pdf": "afd1440cdb01559f"}
+RECIPES = {"a.md": "5bd95ac91d82b8f6", "b.pdf": "afd1440cdb01559f"}
 
 
 def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
@@ -286,7 +286,7 @@ def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
     with monkeypatch.context() as pdf:
         pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "10")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
-    monkeypatch.setattr(formats, "MARKDOWN", "9")
+    monkeypatch.setattr(formats, "MARKDOWN", "10")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]
 
 

@@ -186,7 +186,7 @@ def is_confirmed(body: Any) -> bool | None:
 
 def is_deleted(body: Any) -> bool | None:
     """Return True if the server says that it deleted a file, otherwise None."""
-    return reading.object_of(body).text("message") == "File deleted successfully" or None
+    return "deleted" in reading.object_of(body).text("message") or None
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:

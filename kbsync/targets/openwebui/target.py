@@ -332,7 +332,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if file and file.is_in_own_collection and self._is_recent(file):
             raise Unavailable("delete: the server may be about to link the file", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
-            await self._client.request("delete", "DELETE", _file_at(remote_id))
+            response = await self._client.request("delete", "DELETE", _file_at(remote_id))
+            reading.require_shape("delete", shapes.is_deleted(response.body))
         # The file is in another base, too, or was linked to this one after the cleanup.
         elif not await self._clean_up((remote_id,)):
             raise Unavailable("delete: the file is still being indexed", code=word)
