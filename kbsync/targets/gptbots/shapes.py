@@ -221,7 +221,7 @@ def read_marker(base: str, url: str) -> Marker | None:
 
 TOO_MANY = "40332"
 
-_BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
+_BOT_GONE, _WRONG_KEY, INVALID = "20059", "40127", "40000"
 _FILE = rules.file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
@@ -284,7 +284,7 @@ RULES: tuple[ErrorRule, ...] = (
         pattern=rules.MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT
     ),
     # Documented: a wrong parameter or file, or more files than one request accepts.
-    ErrorRule(Rejected, code={_INVALID, TOO_MANY}),
+    ErrorRule(Rejected, code={INVALID, TOO_MANY}),
     # Not documented, and the same everywhere.
     rules.slow_down(code={"429"}),
     # RFC 6585, with any code.
@@ -324,7 +324,7 @@ Only five codes are documented, and the message and the status are more reliable
 SENTENCES = {
     _WRONG_KEY: "the service does not recognize the API key",
     _BOT_GONE: "the bot was deleted",
-    _INVALID: "part of the request is invalid",
+    INVALID: "part of the request is invalid",
     TOO_MANY: "too many documents in one request",
     "50000": "the service had an internal error",
     "408": "the request timed out",

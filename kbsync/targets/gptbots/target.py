@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
@@ -61,8 +62,9 @@ PAGE_LIFETIME = 1.0
 `update_time` is in whole seconds.
 """
 
-MAX_PASSAGES = 50
-"""The maximum of `top_k`, in passages; several may belong to one document."""
+MAX_PASSAGES, OLDER_MAX_PASSAGES = 50, 10
+"""The maximum of `top_k`, in passages; several may belong to one document. An older page of the documentation
+gives the second number."""
 
 RANKING = "BGE-Rerank"
 """The default ranking model."""
@@ -188,6 +190,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._page_numbers: dict[str, int] = {}
         self._recent_rows: dict[str, tuple[float, MarkedRow]] = {}
         self._turn = asyncio.Lock()
+        self._max_passages = MAX_PASSAGES
 
     async def card(self, base_id: str) -> BaseCard:
         """Find a base in the list of all bases, because the service has no call to get a single one."""
@@ -475,7 +478,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         ranking = settings.rerank_version or (RANKING if query.rerank else None)
         body = {
             "prompt": query.text,
-            "top_k": MAX_PASSAGES,
             "group_ids": [self._base],  # without `data_ids`: the service would search the union of both
             "embedding_rate": settings.embedding_rate,
             "doc_correlation": settings.doc_correlation,
@@ -483,6 +485,17 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
         async def search(is_ranked: bool) -> Sequence[tuple[str, Passage]]:
             json = without_none(body | {"rerank_version": ranking if is_ranked else None})
-            return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=json)
+            try:
+                return await self._match(json, self._max_passages)
+            except Rejected as error:
+                if error.code != shapes.INVALID or self._max_passages == OLDER_MAX_PASSAGES:
+                    raise
+            matches = await self._match(json, OLDER_MAX_PASSAGES)
+            self._max_passages = OLDER_MAX_PASSAGES
+            return matches
 
         return await search_ranked(search, ranking is not None, OVERLOADED)
+
+    async def _match(self, body: Mapping[str, Any], top_k: int) -> Sequence[tuple[str, Passage]]:
+        json = {**body, "top_k": top_k}
+        return await self._client.read("search", "/v1/vector/match", shapes.matches_of, json=json)

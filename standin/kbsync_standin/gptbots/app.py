@@ -200,6 +200,8 @@ class GptbotsApplication(Bot):
     @route("POST", "/v1/vector/match", "match")
     def _match(self, call: Call) -> Json:
         question = question_of(json_object(call.request.body))
+        if question["top_k"] > self.behaviour.most_passages:
+            raise Refused("top_k is too large")
         rows = self.find(question["prompt"], question.get("group_ids"), question.get("data_ids"))
         rows = [] if call.plays("nothing-found") else ranked(rows, question)[: question["top_k"]]
         return {"total": len(rows), "list": rows}

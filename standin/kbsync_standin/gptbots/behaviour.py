@@ -21,7 +21,7 @@ class GptbotsBehaviour(Behaviour):
     times: the unit of times in the list. working: the status of a document in progress.
     failed: the form of `failed`: names (ids of updates), objects, or always ids; null or absent if nothing
         failed.
-    most_files: the most files in one upload.
+    most_files: the most files in one upload. most_passages: the largest `top_k` of a search.
     bases: the form of the list of knowledge bases.
     unknown_ids: whether deleting unknown ids is ok or refused.
     """
@@ -35,6 +35,7 @@ class GptbotsBehaviour(Behaviour):
     working: str = "EMBEDDING"
     failed: Literal["list", "objects", "ids", "null", "absent"] = "list"
     most_files: int = 10
+    most_passages: int = 50
     bases: Literal["knowledge_base", "data", "data_list"] = "knowledge_base"
     unknown_ids: Literal["ok", "refused"] = "ok"
 

@@ -81,6 +81,18 @@ async def test_ranking_model_is_used_on_request_or_always(world: GptbotsWorld) -
     assert await search(world, FOUND, doc_correlation=0.6) == ["long.md"]
 
 
+async def test_search_works_where_the_older_limit_of_ten_passages_applies(world: GptbotsWorld) -> None:
+    """Two pages of the documentation give different limits of `top_k`."""
+    world.turn(most_passages=10)
+    assert await search(world, FOUND) == ["long.md", "short.md"]
+    assert await search(world, RANKED) == ["short.md", "long.md"]
+    async with world.client() as target:
+        world.server.requests.clear()
+        for _ in range(2):
+            assert len(await target.search(FOUND)) == 2
+    assert world.request_count("match") == 3, "the limit is learned once"
+
+
 def code(number: int, message: str = "") -> Callable[[GptbotsWorld], None]:
     return lambda world: world.play(
         "code", op="match", match="*Rerank*", times=0, args={"code": number, "message": message}
