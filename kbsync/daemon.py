@@ -74,7 +74,7 @@ class WatchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class RunningRemoval:
-    """A removal of a mirror and its documents that is in progress.
+    """The removal of a mirror and its documents, while it is in progress.
 
     `config`: the mirror's config before the removal.
     """
@@ -86,8 +86,8 @@ class RunningRemoval:
 class Daemon:
     """Watches every mirror until one of the signals in `ending` arrives.
 
-    SIGHUP reloads the config, unless it is one of them. Retrying a halted mirror reloads the config, too. A
-    mirror whose key was refused reloads its secrets whenever it checks whether the key works.
+    SIGHUP reloads the config, unless SIGHUP is one of them. Retrying a halted mirror reloads the config, too.
+    A mirror whose key was refused reloads its secrets whenever it checks whether the key works.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ class Daemon:
         self._reports.send_soon()
 
     async def _listen(self, installation: Installation) -> None:
-        """Apply the listener's settings. If this raises `UsageError`, the listener is unchanged."""
+        """Apply the listener's settings. If this raises `UsageError`, the listener stays unchanged."""
         mirrors = tuple(installation.mirrors)  # only those of --mirror
         await self._listener.switch_to(replace(installation.config, mirrors=mirrors))
 

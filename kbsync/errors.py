@@ -1,6 +1,6 @@
 """Errors, with one class for each way the caller must react: four kinds of target errors, and local ones.
 
-A service's codes are translated into these only in the folder of its target.
+Only the folder of a target translates its service's codes into these errors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_MEMORY = re.compile(
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether the system's refusal to provide memory caused this error. If so, it isn't a bug."""
+    """Return whether a lack of memory caused this error. In that case, the error isn't a bug."""
     cause: BaseException | None = error
     while cause is not None:
         is_refusal = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
@@ -95,7 +95,7 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the error, which may come from another machine. The arguments differ by kind."""
+        """Pickle the error, which may come from another machine. The arguments differ by kind of error."""
         return Exception.__new__, (type(self), self.reason), self.__dict__
 
 

@@ -61,7 +61,7 @@ class UnreachableBase(UsageError):
 
 
 def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | None:
-    """Return the state's data about the mirror; None if it has no mirror with this name."""
+    """Return the state's data about the mirror, or None if the state has no mirror with this name."""
     locate = partial(_locate, installation, name)
     record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
     leftovers = [dataclasses.replace(leftover, base=locate(leftover.base)) for leftover in leftovers]

@@ -53,7 +53,7 @@ class Installation:
         return next(mirror for mirror in self.mirrors if mirror.name == name)
 
     def narrow(self, name: str | None) -> Installation:
-        """Return the installation limited to this mirror, or unchanged for None.
+        """Return the installation limited to this mirror. For None, return the installation unchanged.
 
         Raises `UsageError` if the mirror isn't among the requested ones.
         """

@@ -260,7 +260,7 @@ def log_finished(mirror: str, event: DocumentEvent) -> None:
 
 
 def settings_of(mirror: MirrorConfig) -> MirrorSettings:
-    """Return the mirror's config in the engine's form."""
+    """Convert the mirror's config to the engine's settings."""
     kind = mirror.target.type
     return MirrorSettings(
         name=mirror.name,

@@ -292,7 +292,7 @@ async def open_all(
 
 
 async def _attempt(work: Awaitable[T]) -> T | KbsyncError | OSError:
-    """Return the result, or an error that a user can cause. Raise any other error."""
+    """Return the result of `work`, or the error if a user can cause it. Raise any other error."""
     try:
         return await work
     except (KbsyncError, OSError) as error:
@@ -361,7 +361,7 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
 
 
 def hit_json(hit: FoundDocument, *, explain: bool = False) -> dict[str, Any]:
-    """Return a hit as JSON, which is the same for every program.
+    """Return a hit as JSON. The format is the same for every program.
 
     `explain`: whether to include the field `why`.
     """
@@ -456,7 +456,9 @@ _VISIBLE = 0.005
 
 
 def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
-    """Return the words that count most, as typed and as written, or "" if there are none."""
+    """Return the words that count most, each followed by its written form if it has one, or "" if there are
+    none.
+    """
     listed = [f"{word.word} → {word.written}" if word.written else word.word for word in words[:_MAX_WORDS]]
     more = len(words) - len(listed)
     return before * bool(words) + printable(", ".join(listed)) + f" and {more} more" * bool(more)

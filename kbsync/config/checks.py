@@ -90,7 +90,7 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Yield a conflict for each mirror that clashes with an earlier one in the same knowledge base."""
+    """Yield a conflict for each mirror that clashes with an earlier mirror of the same knowledge base."""
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)

@@ -60,7 +60,7 @@ def _document_settings(target: str) -> Mapping[str, ValueKind]:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRule:
-    """Settings for the documents that `match`.
+    """Settings for the documents that `match` selects.
 
     `settings`: the settings by target type. In a file, each target type is a key next to `match`: `{match:
     "faq/*.csv", <type>: {…}}`.

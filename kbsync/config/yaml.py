@@ -65,7 +65,7 @@ for _name, _pattern, _first in (
 def read_yaml(text: str) -> Tree:
     """Parse `text` and return its tree.
 
-    Raises `UnreadableConfig` if there is none. Other problems are recorded in the tree.
+    Raises `UnreadableConfig` if the text isn't YAML. Other problems are recorded in the tree.
     """
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)

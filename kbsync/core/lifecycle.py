@@ -90,7 +90,7 @@ class Timing:
 
     @property
     def horizon(self) -> float:
-        """Return for how many seconds lists may omit a document before it counts as absent."""
+        """Return how long, in seconds, lists may omit a document before it counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
         # If this turns out to be too short, a resend costs one embedding and a copy that is deleted later.
@@ -203,9 +203,7 @@ def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Up
 
 
 def mark_answered(upload: Upload) -> Upload:
-    """Record that the document didn't cause the lost response, because the target did respond or something
-    else is to blame.
-    """
+    """Undo the loss that `send` counted, because the target did respond or the document isn't to blame."""
     if upload.state is not UploadState.SENDING:
         return upload
     return replace(upload, losses=max(0, upload.losses - 1))
@@ -309,7 +307,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
+    """Return how long, in seconds, lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)
@@ -506,7 +504,7 @@ def mark_deleted(upload: Upload, timing: Timing) -> Upload:
 def still_there(upload: Upload, timing: Timing) -> Upload:
     """Delete the document again, because a list read after the horizon still contains it.
 
-    After a few such attempts, give up.
+    Give up after a few attempts.
     """
     # Lists lag, so a list that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)

@@ -79,7 +79,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A step for the upload with this id. `cause`: why the user has to approve its deletion."""
+    """A step for the upload with this id. `cause`: the reason for its deletion, if that needs a decision."""
 
     step: Step
     upload: int | None

@@ -111,7 +111,7 @@ class Settling:
         return [*quiet, *overdue][:limit]
 
     def next_due(self) -> float | None:
-        """Return when the next path is due (monotonic seconds, possibly in the past), or None if none is
+        """Return when the next path is due (monotonic seconds, possibly in the past), or None if no path is
         tracked.
         """
         return min((wait.due_at for wait in self._waits.values()), default=None)

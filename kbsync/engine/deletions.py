@@ -279,9 +279,9 @@ class Deletions:
         return 0
 
     async def _carry_out_decided(self) -> bool:
-        """Mark the documents that may be deleted for deletion, and all other documents as held for approval.
+        """Mark documents for deletion if they may be deleted, and hold all others for approval.
 
-        Return whether there were any documents to mark.
+        Return whether any documents were marked.
         """
 
         def carry_out(hold: Hold, tx: Tx) -> bool:

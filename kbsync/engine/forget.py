@@ -295,7 +295,8 @@ async def _delete_all(
 
 
 def _rounds(target: Target, ids: Sequence[str]) -> Iterator[list[Sequence[str]]]:
-    """Yield the ids in rounds of as many as may be in flight at a time, each divided into batches.
+    """Yield the ids in rounds. A round contains as many ids as may be in flight at a time, divided into
+    batches.
 
     Callers record each round, so that after a kill, only the documents of one round are in doubt.
     """

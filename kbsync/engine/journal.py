@@ -188,8 +188,8 @@ class Journal:
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
-        """Compare the creation time that the target reports for a document that was just uploaded with our
-        own clock.
+        """Compare our own clock with the creation time that the target reports for a document that was just
+        uploaded.
         """
         # No service documents the times in its ids. They are evidence once the ids of our own answered
         # uploads to this base agree with the clock, until one doesn't.
@@ -446,7 +446,7 @@ class Journal:
     def add_to_history(
         self, tx: Tx, event: HistoryEvent, path: str, upload: Upload, *, former: str = "", reason: str = ""
     ) -> None:
-        """Add what is now happening to a file's document to the history.
+        """Record in the history what is now happening to a file's document.
 
         `former`: the path before a rename.
         """
@@ -945,7 +945,9 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> DocumentEvent | None:
-        """Fail a web page whose response was lost, because an unproven document could be that page."""
+        """Fail the upload of a web page whose response was lost, because a document that isn't proven to be
+        ours could be that page.
+        """
         # If the page is sent again, it may exist twice; if the document is adopted, it may be foreign
         # (promise 6). So a user decides.
         if upload.purpose is Purpose.RETIRE:

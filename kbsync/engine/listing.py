@@ -103,7 +103,7 @@ class Claim:
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether our state has the document as searchable but its bytes have changed since then."""
+        """Whether the document is searchable according to our state, but its bytes have changed since."""
         serves = self.row is not None and self.row.state.serves
         reported = self.reported
         if not serves or reported is None or reported.state in (DocState.FAILED, DocState.MISSING):
@@ -423,7 +423,9 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return the folder's paths that are too long for a name, by the hash that replaces each in its name."""
+    """Return the folder's paths that are too long for a name, keyed by the hash that replaces each in its
+    name.
+    """
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):

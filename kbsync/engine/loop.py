@@ -50,9 +50,8 @@ class ReloadRequest:
 
 
 class ReloadQueue:
-    """Reload requests from halted mirrors.
-
-    The daemon carries them out. If a mirror's config changed, the daemon stops the mirror first.
+    """The reload requests of halted mirrors, which the daemon carries out. If a mirror's config changed, the
+    daemon stops the mirror first.
     """
 
     def __init__(self) -> None:
@@ -60,7 +59,7 @@ class ReloadQueue:
         self.has_requests = asyncio.Event()
 
     def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
-        """Request a reload. The returned event is set when it is done."""
+        """Request a reload. The returned event is set when the reload is done."""
         request = ReloadRequest(mirror, scope)
         self._requests.append(request)
         self.has_requests.set()
@@ -197,7 +196,7 @@ class MirrorLoop:
         return 0
 
     async def _watch(self, bound: BoundMirror) -> None:
-        """Follow the folder until the daemon ends, or until the folder or the base is replaced."""
+        """Watch the folder until the daemon ends, or until the folder or the base is replaced."""
         settings = self.mirror.settings
         watcher = self.make_watcher(
             settings.root,

@@ -27,7 +27,7 @@ MAX_NAME_QUERIES = 5
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """A row with its document in a complete list, or with None if the list doesn't have one.
+    """A row with its document in a complete list, or with None if the list doesn't contain one.
 
     `doubt`: a document that may belong to the row, if nothing in the list can prove that.
     """

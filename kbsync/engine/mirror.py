@@ -687,9 +687,10 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that all missing files have been decided on. From then on, small deletions need no approval.
+        """Record that every missing file has been decided on: those missing in the first pass, or since a
+        disk was mounted or unmounted.
 
-        These are the files missing in the first pass, or since a disk was mounted or unmounted.
+        From then on, small deletions need no approval.
         """
         if await self.store.read(lambda tx: tx.mirrors.get(self.id).hold_all):
             await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))

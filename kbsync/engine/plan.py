@@ -280,7 +280,7 @@ class PrivatePass:
         return serving(self._copy.read_now(lambda tx: self.journal.uploads(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
-        """Start like a pass. Raises `Halted`.
+        """Attach the mirror as a pass does. Raises `Halted`.
 
         If the base doesn't respond, assume that it hasn't changed since the last pass, and say so in the
         note. `may_be_emptied`: don't stop if the base has lost many of its documents.
@@ -342,7 +342,7 @@ class PrivatePass:
         return Base(last.base, address=last.address)
 
     async def compare(self) -> None:
-        """Compare the folder with the copy, and allow or hold deletions. Raises `Halted`."""
+        """Compare the folder with the copy of the state, and allow or hold deletions. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
         self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
@@ -487,7 +487,7 @@ class PrivatePass:
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that keeps serving unchanged but under a path other than the one at the target."""
+        """Add a document that keeps serving unchanged, but whose path differs from the one at the target."""
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return

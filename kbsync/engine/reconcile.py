@@ -55,7 +55,7 @@ from kbsync.threads import searches_first
 async def recheck_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the checks. Those that found nothing where a disk is or used to be mounted are repeated first.
+    """Return the checks, after repeating those that found nothing where a disk is or used to be mounted.
 
     While a disk that was mounted in the folder is unmounted, none of its files count as missing. Neither does
     a file that a mount has hidden since the last scan (promise 1).
@@ -108,7 +108,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A file that is being written, or may be.
+    """A file that is being written, or might be.
 
     `busy`: it kept changing beyond the maximum wait. `is_selected`: the rules select it in its current form.
     """
@@ -403,7 +403,7 @@ class Reconciler:
     async def take_hints(self, hints: Sequence[Hint]) -> list[Hint]:
         """Check the paths of hints, at most one batch of files. Return the remaining hints.
 
-        A directory is only recorded. `scan_trees` scans it.
+        Directories are only recorded; `scan_trees` scans them.
         """
         root = self._journal.binding.settings.root
         trees = [hint.path for hint in hints if hint.kind is HintKind.TREE]
@@ -499,7 +499,7 @@ class Reconciler:
         return self._stat_paths(sorted(self._store.read_now(read) - {path for path, _, _ in checked}))
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
-        """Return the paths of files that are stored, or were also checked, under a different spelling.
+        """Return the paths of files that are also stored, or were also checked, under a different spelling.
 
         This includes paths where a folder was found instead of a file.
         """
@@ -589,8 +589,8 @@ class Reconciler:
     async def settle_due(self) -> set[str]:
         """Record the files that haven't changed for one `settle` period or whose maximum wait is over.
 
-        If a file's maximum wait is over and it was read, return it, because its wait is over whatever the
-        result.
+        Return the files whose maximum wait is over and that were read, because their wait is over whatever
+        the result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -824,7 +824,7 @@ class _ScanPages:
 
 
 def _next_batch(files: Iterator[FoundFile]) -> list[FoundFile]:
-    """Return the next batch of files. It is empty at the end."""
+    """Return the next batch of files. At the end, the batch is empty."""
     batch: list[FoundFile] = []
     size = 0
     for file in files:

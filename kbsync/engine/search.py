@@ -125,7 +125,8 @@ Answer = tuple[list[FoundDocument], UnknownWords | None]
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
-    """Run one of `searches`. While the user is typing, don't ask the target for unknown words.
+    """Run one of the searches that `searches` returns. While the user is typing, don't ask the target for
+    unknown words.
 
     Raises `TargetError`, `StateError` or, for an invalid pattern, `UsageError`.
     """

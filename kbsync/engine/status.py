@@ -549,7 +549,7 @@ def disk_halt(state: Path) -> Halt | None:
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
     """Return a running mirror's halt or, because they count as a halt, its held deletions.
 
-    Return None if the mirror works.
+    Return None if the mirror isn't halted.
     """
     record, halt = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
     if record is None or halt is not None:
@@ -593,7 +593,8 @@ def never_ran(
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Return the bases in which a forgotten mirror left documents. Searches with kbsync don't find those.
+    """Return the bases in which a forgotten mirror left documents. kbsync's searches don't find these
+    documents.
 
     The result is empty for a mirror that has been added again.
     """

@@ -102,7 +102,7 @@ class Bodies:
 
     @asynccontextmanager
     async def open_bodies(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
-        """Read the bytes of each row, and release them at the end.
+        """Read the bytes of each row's file, and release them at the end.
 
         Raises `StateError` if the spool's disk is full.
         """

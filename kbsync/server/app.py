@@ -637,7 +637,7 @@ def content(name: str) -> bytes:
 
 
 async def asset(request: Request) -> Response:
-    """Serve the web page or one of its files. They contain no user data, so no token is needed."""
+    """Serve the web page or one of its files. These files contain no user data, so no token is needed."""
     name = request.path_params.get("name", PAGE)
     if name not in TYPES:
         return PlainTextResponse("not found\n", 404)

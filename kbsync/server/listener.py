@@ -138,7 +138,9 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, and return once it is serving. Raises `UsageError` after `START_SECONDS`."""
+        """Start the thread, and return once it is serving. Raises `UsageError` if that takes longer than
+        `START_SECONDS`.
+        """
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()

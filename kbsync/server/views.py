@@ -94,7 +94,8 @@ PATIENCE = 1.0
 class HeldList:
     """The held documents that are to be deleted or reindexed.
 
-    `paths` has the first few of them. Only renewals have a `size`, in bytes, and `changes` to the settings.
+    `paths` contains the first few of them. Only renewals have a `size`, in bytes, and `changes` to the
+    settings.
     """
 
     kind: str
@@ -332,7 +333,7 @@ class Views:
     async def _of_mirrors(
         self, read: Callable[[MirrorView], T], name: str | None = None
     ) -> tuple[list[T], CounterSnapshot]:
-        """Run `read` on each mirror, or only on the named one, in a consistent snapshot of the state.
+        """Run `read` for each mirror, or only for the named one, on a consistent snapshot of the state.
 
         Also return the counts, which include the halts that the state can't store.
         """

@@ -81,8 +81,8 @@ def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the bind mount that contains `folder` (a real path) or is below it, or None if there is none.
 
-    A bind mount shows a part of a file system at a different path, as container volumes do. One that shows it
-    at its own path, as in service sandboxes, doesn't count.
+    A bind mount shows a part of a file system at a different path, as container volumes do. Bind mounts that
+    keep the path, as in service sandboxes, don't count.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
     # Reversed, because the later of two mounts at one point is visible.

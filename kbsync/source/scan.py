@@ -281,7 +281,7 @@ class Scan(Iterator[FolderListing]):
         return [folder]
 
     def _enter(self, folder: _Folder) -> None:
-        """Open a folder and read its rules. After _RacedAway or _Blocked, it may be called again."""
+        """Open a folder and read its rules. The call may be repeated after _RacedAway or _Blocked."""
         folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
             folder.fd = self._stack.enter(folder.depth, folder.name)

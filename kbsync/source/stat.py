@@ -82,9 +82,8 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Check paths that should be missing, like `stat_path`.
-
-    A path that exists only in a different spelling counts as MISSING.
+    """Like `stat_path`, but for several paths, which should be missing. A path that exists only in a
+    different spelling counts as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])

@@ -452,7 +452,7 @@ class Entries:
         return None if row is None else row[0]
 
     def waiting(self, mirror: int, limit: int) -> list[FileRow]:
-        """Return pending or indexing files, starting with the longest wait."""
+        """Return pending or indexing files, starting with those that have waited longest."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
         where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
         return list(self._select(source, where, (mirror,), limit))
@@ -460,8 +460,8 @@ class Entries:
     def page(self, mirror: int, after: str, limit: int, statuses: Collection[Status] = ()) -> list[FileRow]:
         """Return a page of the files that `visible` returns, starting after this path ('': the first).
 
-        `statuses`: only files in one of these. For `NOTED` statuses, an index finds the files; for others,
-        every row up to the end of the page is read.
+        `statuses`: return only files in one of these statuses. For `NOTED` statuses, an index finds the
+        files; for others, every row up to the end of the page is read.
         """
         folder, name = split(after)
         source = _BY_FOLDER
@@ -596,7 +596,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return the time since when the longest-waiting file has been pending or indexing, or None if there
-        is none.
+        """Return since when the longest-waiting file has been pending or indexing, or None if no file is
+        waiting.
         """
         return next((row.since for row in self.waiting(mirror, 1)), None)

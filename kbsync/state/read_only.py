@@ -1,4 +1,4 @@
-"""Access to the tables of the state, and a view of the state for commands that only read.
+"""Access to the tables of the state, and a view of the state for read-only commands.
 
 The view needs no lock, thread or event loop.
 """
@@ -70,7 +70,7 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 
 
 class ReadOnlyState:
-    """The state file for commands that only read. It takes no lock, writes nothing and creates no file.
+    """The state file for read-only commands. It takes no lock, writes nothing and creates no file.
 
     `is_restored`: the file is older than its last use, as after restoring a backup.
     """

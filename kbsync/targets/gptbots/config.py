@@ -122,7 +122,7 @@ _LETTERS = {"text": "t", "spreadsheet": "x", "qa": "q"}
 
 
 def kind_of(path: str, settings: Mapping[str, Any]) -> str:
-    """Return the service's kind for a document. It determines which calls to use, and can never change."""
+    """Return the service's kind for a document. The kind determines which calls to use, and never changes."""
     if extension_of(path) not in _SHEETS:
         return "text"
     return "qa" if settings.get("kind") == "qa" else "spreadsheet"

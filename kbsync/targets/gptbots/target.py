@@ -370,7 +370,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, MarkedRow], Sequence[str]]:
-        """Return all ids, because the list doesn't include states."""
+        """Return no rows and all of the ids, because the list doesn't include states."""
         return {}, ids
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, MarkedRow | TargetError | None]:

@@ -253,6 +253,6 @@ def parse_json(content: bytes | str) -> Any | None:
 
 
 def excerpt(content: bytes) -> str:
-    """Return the beginning of a response on one printable line."""
+    """Return the beginning of a response as one printable line."""
     beginning = content[: 4 * EXCERPT].decode("utf-8-sig", "replace")
     return printable(" ".join(beginning.split()))[:EXCERPT]

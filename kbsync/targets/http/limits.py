@@ -1,6 +1,6 @@
 """Limits requests to a service: how many at a time, how many per minute, and none while it is down.
 
-All mirrors of an account share an `Account`. Each of them has its own `Gate`, the only class here that waits.
+All mirrors of an account share an `Account`. Each mirror has its own `Gate`, the only class here that waits.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class MissingCalls:
             raise
 
     def check(self, op: str) -> None:
-        """Raise the `NotOffered` for a call if it was proven within the last hour."""
+        """Raise `NotOffered` if it was proven within the last hour that the service lacks the call."""
         if self.lacks(op):
             error = self._missing[op][1]
             raise NotOffered(error.reason, code=error.code)

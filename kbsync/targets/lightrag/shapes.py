@@ -162,7 +162,7 @@ def _status(item: Fields) -> DocStatus:
 def is_deleting(response: HttpResponse) -> bool:
     """Return whether the server is deleting documents.
 
-    It reports that at once, even while its status text is outdated.
+    The server reports this at once, even while its status text is outdated.
     """
     return response.fields.get("destructive_busy") is True
 

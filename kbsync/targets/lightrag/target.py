@@ -117,8 +117,8 @@ class LightragTarget(ServiceTarget[Row]):
         """Return the states of documents.
 
         Read one page of the documents that changed last, then the unfinished ones, then those that finished
-        last. Search the whole list for all others, and for the originals of duplicates. If the list has only
-        just been read, they are UNKNOWN.
+        last. Search the whole list for all others, and for the originals of duplicates. If the whole list was
+        read only recently, these documents are UNKNOWN.
         """
         requested, absent = set(ids), UNKNOWN
         rows: dict[str, Row] = {}

@@ -84,7 +84,8 @@ class StoredFile:
     def is_searchable(self) -> bool:
         """Whether searches find the file's current text.
 
-        A listed file has passages in the base. If it has no hash, they are from an older text.
+        A listed file has passages in the base. If the file has no hash, these passages are from an older
+        text.
         """
         return bool(self.text_hash) and not self.is_in_own_collection
 

@@ -226,7 +226,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     ) -> dict[str, StoredFile]:
         """Return the user's files for all bases, newest first and without texts.
 
-        Stop paging once `is_enough`.
+        Stop paging once `is_enough` returns True.
         """
         rows: dict[str, StoredFile] = {}
         while True:

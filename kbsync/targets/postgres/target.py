@@ -88,8 +88,8 @@ class PostgresTarget(IndexedTarget):
 def token_of(context: TargetContext) -> UUID | None:
     """Return the token that identifies the mirror in the database, even if its prefix changes.
 
-    If there is no token yet, create one, except with `context.read_only`. Raises `TargetError` if it can't be
-    written.
+    If there is no token yet, create one, except with `context.read_only`. Raises `TargetError` if the new
+    token can't be written.
     """
     folder = context.state_dir / "kb" / context.mirror
     file = folder / OWNER_FILE

@@ -349,7 +349,7 @@ class EmbeddingService:
     async def _takes_numbers_only(self, is_query: bool) -> bool:
         """Return whether the service supports vectors only as numbers, not as base64.
 
-        That is assumed if it refused a harmless text with base64 before it returned any vector.
+        This is assumed if the service refused a harmless text with base64 before it returned any vector.
         """
         async with self._trying_numbers:  # another request may have failed meanwhile
             if self._takes_base64 is None and asks_for_base64(self._config):

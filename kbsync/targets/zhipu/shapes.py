@@ -186,7 +186,9 @@ def page_of(body: Any) -> ZhipuPage:
 
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
-    """Return the document of `GET /document/{id}`, under the requested id if it has none; None: no data."""
+    """Return the document of `GET /document/{id}`, under the requested id if it has none. Return None if
+    there is no data.
+    """
     content = reading.object_of(data_of(body))
     return _document(Fields(content, id=content.id("id") or remote_id)) if content else None
 
@@ -302,7 +304,7 @@ USUAL = ZhipuSearchConfig()
 
 
 def words_in(name: str) -> str:
-    """Return the words of a document's name to search for, without its tag and extension."""
+    """Return the words to search for from a document's name, without its tag and extension."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"
