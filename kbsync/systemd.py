@@ -69,7 +69,7 @@ class ServiceManager:
 
 @dataclass
 class ServiceReports:
-    """Reports the daemon's state to the service manager. Without one, this does nothing."""
+    """Reports the daemon's state to the service manager. Without a service manager, this does nothing."""
 
     manager: ServiceManager
     clock: Clock

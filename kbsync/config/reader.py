@@ -232,7 +232,7 @@ _LIST = "a list, with each item on its own line after `- `, or with all items in
 
 
 class _Reader:
-    """Reads the valid values. An invalid one is reported and read as None."""
+    """Reads the valid values. An invalid value is reported and read as None."""
 
     def __init__(self, draft: Draft, environ: Mapping[str, str], where: PathBase, needs: Needs) -> None:
         self._draft, self._environ, self._where = draft, environ, where

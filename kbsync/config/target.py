@@ -65,7 +65,7 @@ _ALLOWED = "a URL that begins with https:// or http://, such as https://kb.examp
 
 
 def _parts(url: str) -> SplitResult:
-    """Split the URL. Raises `RefusedValue` for an invalid one."""
+    """Split the URL. Raises `RefusedValue` for an invalid URL."""
     # No message quotes the URL, because someone may have pasted a key into it.
     try:
         parts = urlsplit(url)

@@ -138,8 +138,8 @@ def _from_plist(content: bytes) -> str:
 def _section(content: bytes, name: str) -> Mapping[str, str]:
     """Return a section, with its keys in lower case.
 
-    If a key is repeated, the first one counts. Lines without a key are ignored. Raises NoLink if there is no
-    such section.
+    If a key is repeated, its first value is used. Lines without a key are ignored. Raises NoLink if there is
+    no such section.
     """
     # configparser rejects files that Windows and Linux desktops accept, such as files with repeated keys or
     # with lines that have no key.

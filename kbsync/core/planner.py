@@ -311,7 +311,7 @@ def _supersede(
 ) -> tuple[Action, ...]:
     """Remove all uploads except for the serving one and `chosen`.
 
-    If none serves the path, keep other versions.
+    If no upload serves the path, keep other versions.
     """
     is_served = any(u.state.serves for u in uploads)
     superseded = (u for u in uploads if u is not chosen and not u.state.serves)

@@ -52,7 +52,7 @@ def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, fl
     """Return the start and end of the period at `now`, in epoch seconds, or None outside quiet hours.
 
     Times are local: when daylight saving time changes, a period is an hour longer or shorter. If periods
-    overlap, the one that ends last counts.
+    overlap, the one that ends last applies.
     """
     midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     spans = [

@@ -141,7 +141,7 @@ def plain_part(pattern: str) -> str:
 
 
 def one_pattern(pattern: str) -> PatternLine:
-    """Parse a single pattern. Raises ValueError for one that can't match any path."""
+    """Parse a single pattern. Raises ValueError for a pattern that can't match any path."""
     stripped = _without_trailing_spaces(pattern)
     if not stripped.strip("/") or stripped[0] in "#!":
         raise ValueError("it matches nothing")

@@ -54,8 +54,8 @@ async def copy(
 ) -> None:
     """Copy the serving documents of the bindings `origins`, and count them in `copied`.
 
-    `read` returns a document by its id in the old base, or None if it isn't available. `send` stores one in
-    the base of `journal`. Raises `TargetError` only if the problem affects all documents.
+    `read` returns a document by its id in the old base, or None if it isn't available. `send` stores a
+    document in the base of `journal`. Raises `TargetError` only if the problem affects all documents.
     """
     binding = journal.binding
     await store.write(journal.recover)

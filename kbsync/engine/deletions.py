@@ -214,8 +214,8 @@ class Deletions:
     async def decide(self, *, now: bool = False) -> int:
         """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
 
-        One short transaction decides them all. They take effect in batches, even after a crash. Return how
-        many newly need approval.
+        One short transaction decides all of the deletions, which then take effect in batches, even after a
+        crash. Return how many newly need approval.
         """
         n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours

@@ -1047,7 +1047,7 @@ class Journal:
         return self._record(tx, DocumentEvent("document.renamed", renamed), upload.label)
 
     def record_rename_failure(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
-        """Record that the rename got no response. It is safe to repeat."""
+        """Record that the rename got no response. Repeating the rename is safe."""
         if (upload := tx.uploads.get(number, *SERVING)) is not None:
             updated = lifecycle.begin_delete(upload)
             tx.uploads.save(lifecycle.delete_put_off(updated, reason, wait, self.timing))

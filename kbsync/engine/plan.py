@@ -310,7 +310,7 @@ class PrivatePass:
         """As in a pass, poll documents that were found in the base and weren't sent, because some targets'
         lists don't include states.
 
-        In the copy, only searchable ones change.
+        In the copy, only searchable documents change.
         """
         journal = self.journal
 

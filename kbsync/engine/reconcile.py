@@ -589,8 +589,8 @@ class Reconciler:
     async def settle_due(self) -> set[str]:
         """Record the files that haven't changed for one `settle` period or whose maximum wait is over.
 
-        Return the files whose maximum wait is over and that were read, because their wait is over whatever
-        the result.
+        Return the files whose maximum wait is over and that were read, because their wait is over regardless
+        of the result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -797,7 +797,7 @@ class _ScanPages:
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """Read a few listings in a thread, or fewer if one is large. Return none at the end."""
+        """Read a few listings in a thread, or fewer if they are large. At the end, return no listings."""
         batch: list[FolderListing] = []
         size = 0
         try:

@@ -676,7 +676,7 @@ def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """Clear the findings, because a user has dealt with them. Their time is kept."""
+    """Clear the last audit's findings, because a user has dealt with them. Keep the time of the audit."""
     last = last_audit(tx, mirror)
     if last is not None:
         keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))

@@ -219,7 +219,7 @@ class Worker:
             await wait_for_any(self._clock, seconds, self._wake)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop starting requests. Those in flight get `grace` seconds and are then canceled."""
+        """Stop starting requests. Requests in flight get `grace` seconds and are then canceled."""
         self._stopping = True
         self.wake()
         try:

@@ -266,7 +266,7 @@ class KernelReader(InotifyFD):
 class WatchGroup(InotifyWatchGroup):
     """The watches of one tree.
 
-    Two of them may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
+    Two watches may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
     directories.
     """
 

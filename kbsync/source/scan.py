@@ -36,7 +36,7 @@ _NO_RULES = Rules(None, (), Formats())
 class StoredTree:
     """A mirror's stored files, queried for each directory. Raises `StateError`.
 
-    `read` runs a function on the state, in the scan's thread. `write` runs one in a later transaction.
+    `read` runs a function on the state, in the scan's thread. `write` runs a function in a later transaction.
     """
 
     def __init__(

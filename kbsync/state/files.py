@@ -56,7 +56,7 @@ EntryRow = tuple[str, int, int, int, int]
 
 
 def digest_of(rows: Iterable[EntryRow]) -> bytes | None:
-    """Return a digest of the rows of a directory's files, whatever their order.
+    """Return a digest of the rows of a directory's files, regardless of their order.
 
     Return None if there are names that aren't UTF-8 or numbers of more than 64 bits.
     """

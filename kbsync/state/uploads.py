@@ -409,7 +409,7 @@ class Uploads(Table):
         return list(self._select(where, (binding, remote_id)))
 
     def holders(self, binding: int, remote_id: str) -> list[Upload]:
-        """Return the rows with this remote id in the base of this binding, whatever their prefix, newest
+        """Return the rows with this remote id in the base of this binding, regardless of prefix, newest
         first.
         """
         where = f"WHERE binding {_IN_BASE} AND remote_id = ? ORDER BY id DESC"
@@ -434,7 +434,7 @@ class Uploads(Table):
         return self._db.execute(sql, (bind(name),)).get is not None
 
     def open_in_base(self, binding: int, name: str) -> list[Upload]:
-        """Return the uploads with this name that got no response, in the base of this binding, whatever their
+        """Return the uploads with this name that got no response, in the base of this binding, regardless of
         prefix.
         """
         open_ones = f"name = ? AND {_NAMED} AND state {_in(OUTCOME_OPEN)}"

@@ -246,7 +246,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         )
 
     async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
-        """Look up the documents to update. Raises `Unavailable` for one that exists but isn't listed."""
+        """Look up the documents to update. Raises `Unavailable` for a document that exists but isn't in the
+        list.
+        """
         if not ids:
             return {}
         async with self._turn:  # after the wait, the rows of the last lookup may be usable

@@ -505,8 +505,8 @@ class Client:
     async def _stream_pieces(
         self, call: HttpCall
     ) -> AsyncGenerator[bytes | HttpResponse | FailedRequest, None]:
-        """Yield the bytes of an event stream as they arrive. If the response isn't one, read it completely
-        and classify it.
+        """Yield the bytes of an event stream as they arrive. If the response isn't an event stream, read it
+        completely and classify it.
 
         The first bytes decide, because no event line begins like JSON or a web page. A stream of JSON lines
         is identified by its content type.

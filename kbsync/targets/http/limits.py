@@ -187,7 +187,7 @@ class Account:
     def be_quiet(self, seconds: float) -> None:
         """Pause for this many seconds, as requested by the service.
 
-        If there are several pauses, the longest counts.
+        If there are several pauses, the longest applies.
         """
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
 

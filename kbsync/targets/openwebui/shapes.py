@@ -215,7 +215,7 @@ def folders_of(body: Any) -> dict[str, str] | None:
 def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found, or None if the shape is unexpected.
 
-    They come as three parallel lists of lists.
+    In the response, the passages are three parallel lists of lists.
     """
     columns = [reading.object_of(body).get(key) for key in ("documents", "metadatas", "distances")]
     batches = [column[0] for column in columns if isinstance(column, list) and column]

@@ -198,7 +198,7 @@ def _document(item: Fields) -> ZhipuDocument:
     """Parse a document.
 
     Only the integers 0, 1 and 2 are valid for `embedding_stat`; anything else (text, fraction, null, 3) is
-    UNKNOWN. `failInfo` counts only with 2, because an old one remains after indexing restarts.
+    UNKNOWN. `failInfo` is used only with 2, because an old value remains after indexing restarts.
     """
     name, url = item.text("name"), item.text("url")
     parse_image, failure = item.flag("parse_image"), item.object("failInfo")
@@ -256,7 +256,7 @@ def capacity_of(body: Any) -> Capacity | None:
 def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
     """Return the passages from `POST /knowledge/retrieve` that have a text, each with its document's id.
 
-    Scores count only if every passage has one. Otherwise, the order of the passages counts.
+    Scores are used only if every passage has one. Otherwise, the order of the passages decides.
     """
     # A passage without its document's id is useless, because the engine finds the file by the id.
     rows = [
