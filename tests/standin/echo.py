@@ -54,8 +54,8 @@ class Echo(Application[Switches, Document]):
         name = self.subject(request)
         match self.op(request):
             case "upload":
-                one = self.add(Document(id=name, name=name, content=request.body, created=self.now))
-                return Response.json({"code": 200, "name": name, "sha256": one.sha256})
+                document = self.add(Document(id=name, name=name, content=request.body, created=self.now))
+                return Response.json({"code": 200, "name": name, "sha256": document.sha256})
             case "delete":
                 self.delete(self.documents.pop(name))
                 return Response.json({"code": 200})
@@ -70,10 +70,10 @@ class Echo(Application[Switches, Document]):
         return self.add(Document(id=name, name=name, content=content, created=self.now))
 
     def snapshot(self) -> dict[str, Any]:
-        there = [
+        documents = [
             {"name": document.name, "size": len(document.content)} for document in self.documents.values()
         ]
-        return {"documents": there}
+        return {"documents": documents}
 
 
 def application(

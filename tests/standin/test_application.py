@@ -17,10 +17,10 @@ NOON = 1_700_000_000.0
 
 @pytest.fixture(params=SERVICES)
 def app(request: pytest.FixtureRequest) -> Application[Any, Any]:
-    made = importlib.import_module(f"kbsync_standin.{request.param}").application("a.key", 7)
-    assert isinstance(made, Application)
-    made.clock = StandInClock(lambda: NOON)
-    return made
+    application = importlib.import_module(f"kbsync_standin.{request.param}").application("a.key", 7)
+    assert isinstance(application, Application)
+    application.clock = StandInClock(lambda: NOON)
+    return application
 
 
 def ask(app: Application[Any, Any], key: str = "a.key", **headers: str) -> int:
@@ -39,11 +39,11 @@ def test_cookie_is_a_violation(app: Application[Any, Any]) -> None:
 
 
 def test_key_is_refused_once_revoked(app: Application[Any, Any]) -> None:
-    known = ask(app)
+    accepted = ask(app)
     app.set_behaviour({"key_revoked": True})
     revoked = ask(app)
     assert revoked == ask(app, "another.key")
-    assert known != revoked or app.name == "gptbots"  # which reports it in the body
+    assert accepted != revoked or app.name == "gptbots"  # which reports it in the body
 
 
 def test_foreign_changes_are_in_the_snapshot_and_in_the_journal(app: Application[Any, Any]) -> None:

@@ -34,18 +34,18 @@ def side(**behaviour: Any) -> Any:
 
 @long
 def test_stand_in_compared_with_itself_has_no_differences() -> None:
-    with side() as one, side() as other:
-        assert differences(PROBES, one, other) == []
+    with side() as first, side() as second:
+        assert differences(PROBES, first, second) == []
 
 
 @long
 def test_key_only_one_side_has_is_reported_unless_excused() -> None:
-    with side() as one, side(extra_fields=True) as other:
-        differing = differences(PROBES, one, other)
+    with side() as first, side(extra_fields=True) as second:
+        differing = differences(PROBES, first, second)
     assert differing
     assert all("nothing, really" in line for line in differing)
-    known = {":".join(line.split(":")[:2]): "it says more than it documents" for line in differing}
-    assert compare(differing, known).unknown == []
+    reasons = {":".join(line.split(":")[:2]): "it says more than it documents" for line in differing}
+    assert compare(differing, reasons).unknown == []
     assert compare(differing, {}).unknown == differing
     assert compare([], {"gone: body": "was so once"}).idle == ["gone: body"]
 
@@ -77,10 +77,10 @@ def test_embedding_model_puts_texts_with_common_words_close_together(models_url:
     texts = ["the kestrel hovers", "a kestrel hovers here", "prices of wool"]
     settings = {"model": models.EMBEDDING, "input": texts}
     rows = httpx.post(f"{models_url}/embeddings", json=settings, trust_env=False).json()["data"]
-    one, like, other = (row["embedding"] for row in rows)
-    assert len(one) == models.DIMENSIONS
-    assert sum(a * b for a, b in zip(one, like, strict=True)) > 0.4
-    assert abs(sum(a * b for a, b in zip(one, other, strict=True))) < 0.2
+    first, like, other = (row["embedding"] for row in rows)
+    assert len(first) == models.DIMENSIONS
+    assert sum(a * b for a, b in zip(first, like, strict=True)) > 0.4
+    assert abs(sum(a * b for a, b in zip(first, other, strict=True))) < 0.2
 
 
 @long

@@ -48,7 +48,7 @@ def test_each_requirements_list_has_one_cached_environment(
     )
     monkeypatch.setattr(running, "uv", lambda: str(home / "uv"))
     for python in ("3.11", "3.11", "3.12"):
-        monkeypatch.setattr(running, "_python", lambda _, one=python: one)
+        monkeypatch.setattr(running, "_python", lambda _, version=python: version)
         created.append(running.install("lightrag"))
     assert created[0] == created[1] != created[2]
     assert log.read_text().splitlines() == ["venv --quiet", "pip install"] * 2

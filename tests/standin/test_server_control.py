@@ -127,9 +127,9 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
 async def test_invalid_control_request_is_refused_with_a_message(
     server: Server, client: httpx.AsyncClient, method: str, path: str, body: Any, sentence: str
 ) -> None:
-    answer = await client.request(method, f"/_standin/{path}", content=body)
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
+    response = await client.request(method, f"/_standin/{path}", content=body)
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
 
 
 async def test_unknown_route_and_wrong_method_name_the_right_ones(client: httpx.AsyncClient) -> None:

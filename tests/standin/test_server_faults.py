@@ -15,8 +15,8 @@ def faults() -> Faults:
 
 
 def played(faults: Faults, *calls: tuple[str, str]) -> list[str]:
-    taken = [faults.take(op, subject) for op, subject in calls]
-    return ["" if fault is None else fault.kind for fault in taken]
+    played_faults = [faults.take(op, subject) for op, subject in calls]
+    return ["" if fault is None else fault.kind for fault in played_faults]
 
 
 UPLOAD = ("upload", "a.md")

@@ -37,8 +37,8 @@ async def test_body_above_the_limit_is_refused(
             yield b"x" * 100_000
 
     content = pieces() if chunked else b"x" * 4_000_000
-    answer = await client.post("/documents/base", content=content)
-    assert answer.status_code == 413
+    response = await client.post("/documents/base", content=content)
+    assert response.status_code == 413
     assert server.requests.log[0].status == 413
     assert echo(server).requests == []
     assert (await client.post("/documents/base", content=b"a.md\n")).status_code == 200
@@ -47,8 +47,8 @@ async def test_body_above_the_limit_is_refused(
 async def test_application_crash_fails_loudly(
     server: Server, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = await client.get("/boom")
-    assert answer.status_code == 500
+    response = await client.get("/boom")
+    assert response.status_code == 500
     assert "RuntimeError: boom" in capsys.readouterr().err
     assert server.app.violations == ["the stand-in itself failed: RuntimeError('boom')"]
     assert (await client.get("/documents/x")).status_code == 404

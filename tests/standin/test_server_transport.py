@@ -69,7 +69,7 @@ async def test_broken_connection_has_the_configured_effect(server: Server, kind:
     came, fits = await exchange_dropped(server, upload(text="x" * 2000)), BROKEN[kind]
     assert came is None if fits is None else came is not None and (fits(came) or not effect)
     assert effects(server) == (1 if effect and kind not in NEVER_AN_EFFECT else 0)
-    assert [one.fault for one in server.requests.log] == [kind]
+    assert [entry.fault for entry in server.requests.log] == [kind]
     assert server.requests.in_flight == 0
     assert b"200 OK" in await send_raw(server.port, upload(headers=CLOSE))
 
@@ -129,7 +129,7 @@ async def test_faults_before_the_body_can_target_names_inside_it(
     else:
         with pytest.raises(httpx.TransportError):
             await posted(client, "b.md", "x" * 500_000)
-    assert [(one.subject, one.fault) for one in server.requests.log] == [
+    assert [(entry.subject, entry.fault) for entry in server.requests.log] == [
         ("a.md", ""),
         ("c.md", ""),
         ("b.md", kind),
@@ -162,9 +162,9 @@ async def test_drip_sends_byte_by_byte(server: Server, effect: bool) -> None:
     while piece := await reader.read(65536):
         pieces.append(piece)
     writer.close()
-    whole = b"".join(pieces)
+    received = b"".join(pieces)
     assert len(pieces) > 10
-    assert whole.startswith(b"HTTP/1.1 200 OK" if effect else b"HTTP/1.1 503 ")
+    assert received.startswith(b"HTTP/1.1 200 OK" if effect else b"HTTP/1.1 503 ")
     assert effects(server) == (2 if effect else 1)
 
 
@@ -184,9 +184,9 @@ async def test_headers_then_silence(server: Server, client: httpx.AsyncClient, e
     server.faults.add(Fault("headers-then-silence", effect=effect))
     with pytest.raises(httpx.ReadTimeout):
         impatient = httpx.Timeout(5, read=0.1)
-        async with client.stream("POST", "/documents/base", content=b"a.md\n", timeout=impatient) as answer:
-            assert answer.status_code == 200
-            await answer.aread()
+        async with client.stream("POST", "/documents/base", content=b"a.md\n", timeout=impatient) as response:
+            assert response.status_code == 200
+            await response.aread()
     assert effects(server) == effect
 
 
@@ -203,9 +203,9 @@ async def test_slow_reader_takes_the_time_of_its_rate(server: Server, client: ht
     server.faults.add(Fault("slow-reading", args={"bytes_per_second": 50_000}))
     loop = asyncio.get_running_loop()
     started_at = loop.time()
-    answer = await posted(client, text="x" * 5000)
+    response = await posted(client, text="x" * 5000)
     assert loop.time() - started_at > 0.1
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert effects(server) == 1
 
 
@@ -228,9 +228,9 @@ async def test_status_or_redirect_comes_before_or_after_the_effect(
 ) -> None:
     kind, to = ("redirect", {"to": "http://127.0.0.2:9/x"}) if status < 400 else ("status", {})
     server.faults.add(Fault(kind, effect=effect, args={"status": status, **to}))
-    answer = await posted(client)
-    assert (answer.status_code, answer.headers.get("location")) == (status, to.get("to"))
-    assert answer.headers["content-type"].startswith("text/html")
+    response = await posted(client)
+    assert (response.status_code, response.headers.get("location")) == (status, to.get("to"))
+    assert response.headers["content-type"].startswith("text/html")
     assert effects(server) == effect
     assert server.requests.log[0].status == status
 
@@ -257,9 +257,9 @@ async def test_status_may_have_a_body(server: Server, client: httpx.AsyncClient)
     server.faults.add(Fault("status", args={"status": 429, "body": {"error": {"code": "1302"}}}))
     server.faults.add(Fault("status", args={"status": 500, "body": "no"}))
     assert (await posted(client)).json() == {"error": {"code": "1302"}}
-    answer = await posted(client)
-    assert (answer.text, answer.headers["content-type"]) == ("no", "text/plain; charset=utf-8")
-    assert "retry-after" not in answer.headers
+    response = await posted(client)
+    assert (response.text, response.headers["content-type"]) == ("no", "text/plain; charset=utf-8")
+    assert "retry-after" not in response.headers
 
 
 async def test_connection_close_is_announced_and_done(server: Server) -> None:
@@ -274,8 +274,8 @@ async def test_idle_connection_is_closed_silently(server: Server, on_next: bool)
     server.faults.add(Fault("keepalive-close", args={"on_next": on_next}))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(upload())
-    answer = await reader.readuntil(b"}")
-    assert b"connection: close" not in answer.lower()
+    head = await reader.readuntil(b"}")
+    assert b"connection: close" not in head.lower()
     assert server.requests.in_flight == 0
     if on_next:
         writer.write(READ)

@@ -40,9 +40,9 @@ def error(response: Response) -> tuple[int, str, str]:
 
 
 def test_uploaded_document_has_a_batch_and_is_queued() -> None:
-    answer = json.loads(DirectDify().upload("guide.md", duplicate=False).body)
-    document = answer["document"]
-    assert answer["batch"].startswith("1699843200")
+    payload = json.loads(DirectDify().upload("guide.md", duplicate=False).body)
+    document = payload["document"]
+    assert payload["batch"].startswith("1699843200")
     fields = {key: document[key] for key in ("name", "data_source_type", "indexing_status", "display_status")}
     assert fields == {
         "name": "guide.md",
@@ -59,16 +59,16 @@ def dify() -> DirectDify:
 
 
 def test_document_becomes_available_and_searchable(dify: DirectDify) -> None:
-    one = dify.add("guide.md", "The badge is at the east door")
+    document = dify.add("guide.md", "The badge is at the east door")
     request = {"query": "badge"}
     dify.now += 1
-    assert dify.json("GET", f"{ROOT}/documents/{one['id']}")["indexing_status"] == "indexing"
+    assert dify.json("GET", f"{ROOT}/documents/{document['id']}")["indexing_status"] == "indexing"
     assert dify.json("POST", f"{ROOT}/retrieve", request)["records"] == []
     dify.now += 1
-    assert dify.json("GET", f"{ROOT}/documents/{one['id']}")["display_status"] == "available"
+    assert dify.json("GET", f"{ROOT}/documents/{document['id']}")["display_status"] == "available"
     [record] = dify.json("POST", f"{ROOT}/retrieve", request)["records"]
     assert (record["segment"]["document_id"], record["segment"]["document"]["name"]) == (
-        one["id"],
+        document["id"],
         "guide.md",
     )
 
@@ -76,12 +76,12 @@ def test_document_becomes_available_and_searchable(dify: DirectDify) -> None:
 def test_existing_name_is_replaced_in_place_with_a_gap_unless_duplicates_are_refused(
     dify: DirectDify,
 ) -> None:
-    one = dify.add("guide.md", "old words")
+    document = dify.add("guide.md", "old words")
     dify.now += 2
     replaced = json.loads(dify.upload("guide.md", "new words").body)["document"]
-    assert replaced["id"] == one["id"]
+    assert replaced["id"] == document["id"]
     assert dify.json("POST", f"{ROOT}/retrieve", {"query": "words"})["records"] == []
-    assert dify.add("guide.md", "third words")["id"] != one["id"]
+    assert dify.add("guide.md", "third words")["id"] != document["id"]
 
 
 def test_list_is_newest_first_and_reports_more_after_a_full_last_page(dify: DirectDify) -> None:
@@ -89,7 +89,7 @@ def test_list_is_newest_first_and_reports_more_after_a_full_last_page(dify: Dire
         dify.now += 1
         dify.add(f"{number}.md")
     page = dify.json("GET", f"{ROOT}/documents?page=2&limit=2")
-    assert [one["name"] for one in page["data"]] == ["1.md", "0.md"]
+    assert [row["name"] for row in page["data"]] == ["1.md", "0.md"]
     assert (page["total"], page["has_more"], page["limit"], page["page"]) == (4, True, 2, 2)
     beyond = dify.json("GET", f"{ROOT}/documents?page=3&limit=2")
     assert (beyond["data"], beyond["has_more"]) == ([], False)
@@ -100,13 +100,13 @@ def test_keyword_treats_underscores_as_wildcards(dify: DirectDify) -> None:
     for name in ("a_b.md", "axb.md", "c.md"):
         dify.add(name)
     result = dify.json("GET", f"{ROOT}/documents?keyword=a_b")["data"]
-    assert {one["name"] for one in result} == {"a_b.md", "axb.md"}
+    assert {row["name"] for row in result} == {"a_b.md", "axb.md"}
 
 
 def test_file_bytes_are_behind_a_signed_address_without_a_key() -> None:
     dify = DirectDify(files_url="missing")
-    one = dify.add("guide.md", "Hello")
-    fields = dify.json("GET", f"{ROOT}/documents/{one['id']}/upload-file")
+    document = dify.add("guide.md", "Hello")
+    fields = dify.json("GET", f"{ROOT}/documents/{document['id']}/upload-file")
     assert (fields["name"], fields["size"], fields["extension"]) == ("guide.md", 5, "md")
     assert fields["url"].startswith("/files/")
     assert dify.ask("GET", fields["url"]).body == b"Hello"
@@ -125,11 +125,11 @@ def test_delete_response_depends_on_the_version(form: str, expected: tuple[int, 
 
 
 def test_archived_document_is_neither_deleted_nor_found(dify: DirectDify) -> None:
-    one = dify.add("guide.md", fault=Fault("hidden", args={"archived": True}))
+    document = dify.add("guide.md", fault=Fault("hidden", args={"archived": True}))
     dify.now += 2
-    row = dify.json("GET", f"{ROOT}/documents/{one['id']}")
+    row = dify.json("GET", f"{ROOT}/documents/{document['id']}")
     assert (row["indexing_status"], row["archived"], row["display_status"]) == ("completed", True, "archived")
-    assert error(dify.ask("DELETE", f"{ROOT}/documents/{one['id']}"))[:2] == (
+    assert error(dify.ask("DELETE", f"{ROOT}/documents/{document['id']}"))[:2] == (
         403,
         "archived_document_immutable",
     )
@@ -189,7 +189,7 @@ def test_bases_are_created_once_per_name_listed_and_deleted(dify: DirectDify) ->
     assert error(dify.ask("POST", "/v1/datasets", {"name": "Guides"}))[:2] == (409, "dataset_name_duplicate")
     where = f"/v1/datasets/{created['id']}"
     listed = dify.json("GET", "/v1/datasets?page=1&limit=100&include_all=true")
-    assert [one["name"] for one in listed["data"]] == ["Guides", "Handbook"]
+    assert [base["name"] for base in listed["data"]] == ["Guides", "Handbook"]
     assert dify.ask("DELETE", where).status == 204
     assert error(dify.ask("GET", where))[2] == "Dataset not found."
     assert dify.app.violations == []
@@ -220,21 +220,21 @@ def test_invalid_requests_are_refused_and_recorded(dify: DirectDify, ask: Any, m
 
 def test_metadata_uses_the_fields_of_the_base(dify: DirectDify) -> None:
     response = dify.ask("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
-    made = json.loads(response.body)
-    assert (response.status, made["name"], made["type"]) == (201, "author", "string")
-    assert dify.json("GET", ROOT)["doc_metadata"] == [made]
+    field = json.loads(response.body)
+    assert (response.status, field["name"], field["type"]) == (201, "author", "string")
+    assert dify.json("GET", ROOT)["doc_metadata"] == [field]
     repeated = dify.ask("POST", f"{ROOT}/metadata", {"type": "number", "name": "author"})
     assert error(repeated) == (400, "invalid_param", "Metadata name already exists.")
-    one, other = dify.add("a.md"), dify.add("b.md")
-    values = [{"id": made["id"], "name": "author", "value": "Ann"}]
-    change = {"document_id": one["id"], "metadata_list": values, "partial_update": True}
-    request = {"operation_data": [change, {**change, "document_id": other["id"]}]}
+    first, second = dify.add("a.md"), dify.add("b.md")
+    values = [{"id": field["id"], "name": "author", "value": "Ann"}]
+    change = {"document_id": first["id"], "metadata_list": values, "partial_update": True}
+    request = {"operation_data": [change, {**change, "document_id": second["id"]}]}
     assert dify.json("POST", f"{ROOT}/documents/metadata", request) == {"result": "success"}
-    result = dify.json("GET", f"{ROOT}/documents/{other['id']}")["doc_metadata"]
-    assert result == [{**made, "value": "Ann"}]
+    result = dify.json("GET", f"{ROOT}/documents/{second['id']}")["doc_metadata"]
+    assert result == [{**field, "value": "Ann"}]
     request = {"operation_data": [{**change, "document_id": NOBODY}]}
-    gone = dify.ask("POST", f"{ROOT}/documents/metadata", request)
-    assert error(gone) == (400, "invalid_param", "Document not found.")
+    missing = dify.ask("POST", f"{ROOT}/documents/metadata", request)
+    assert error(missing) == (400, "invalid_param", "Document not found.")
     assert dify.app.violations == []
 
 

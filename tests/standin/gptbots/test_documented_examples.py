@@ -34,12 +34,12 @@ def file(name: str, text: str = "Hello", **fields: Any) -> dict[str, Any]:
 
 
 def test_add_returns_id_and_name_and_failures() -> None:
-    answer = DirectGptbots().add("test_1.txt")
-    [stored] = answer["doc"]
+    payload = DirectGptbots().add("test_1.txt")
+    [stored] = payload["doc"]
     assert stored["doc_name"] == "test_1.txt"
     assert len(stored["doc_id"]) == 24
     assert int(stored["doc_id"][:8], 16) == 1_699_843_200
-    assert answer["failed"] == []
+    assert payload["failed"] == []
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def test_empty_id_lists_search_nothing_and_both_lists_are_united(bot: DirectGptb
     bot.now += 2
 
     def count_hits(**among: list[str]) -> int:
-        answer = bot.ask("POST", "/v1/vector/match", {"prompt": "hello", "top_k": 3, **among})
-        return int(answer["total"])
+        payload = bot.ask("POST", "/v1/vector/match", {"prompt": "hello", "top_k": 3, **among})
+        return int(payload["total"])
 
     assert count_hits() == 1
     assert count_hits(group_ids=[]) == count_hits(data_ids=[]) == 0

@@ -23,13 +23,13 @@ class DirectLightrag(Direct):
         self, method: str, path: str, body: Any = None, fault: Fault | None = None, **headers: str
     ) -> tuple[int, Any]:
         content = {"content" if isinstance(body, bytes) else "json": body}
-        answer = self.send(method, path, headers=headers or {"x-api-key": KEY}, fault=fault, **content)
-        return answer.status, json.loads(answer.body)
+        response = self.send(method, path, headers=headers or {"x-api-key": KEY}, fault=fault, **content)
+        return response.status, json.loads(response.body)
 
     def upload(self, name: str, content: bytes = README, fault: Fault | None = None) -> tuple[int, Any]:
         files = {"file": (name, content)}
-        answer = self.send("POST", UPLOAD, headers={"x-api-key": KEY}, fault=fault, files=files)
-        return answer.status, json.loads(answer.body)
+        response = self.send("POST", UPLOAD, headers={"x-api-key": KEY}, fault=fault, files=files)
+        return response.status, json.loads(response.body)
 
     def rows(self) -> list[Any]:
         _, body = self.ask("POST", LIST, {"page": 1, "page_size": 10})

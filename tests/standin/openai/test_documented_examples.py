@@ -18,8 +18,8 @@ class DirectOpenai(Direct):
     now = 1_699_061_776.0
 
     def ask(self, method: str, target: str, body: Any = None, **more: Any) -> tuple[int, Any]:
-        answer = self.send(method, target, **({"json": body} | more))
-        return answer.status, json.loads(answer.body)
+        response = self.send(method, target, **({"json": body} | more))
+        return response.status, json.loads(response.body)
 
     def upload(self, name: str = "notes.md", text: str = "The kestrel.", purpose: str = "assistants") -> str:
         form = {"data": {"purpose": purpose}, "files": {"file": (name, text.encode())}}
@@ -32,13 +32,13 @@ class DirectOpenai(Direct):
 
 
 @pytest.fixture
-def there() -> DirectOpenai:
+def openai() -> DirectOpenai:
     return DirectOpenai()
 
 
-def test_file_is_returned_as_in_the_reference(there: DirectOpenai) -> None:
-    file_id = there.upload("salesOverview.pdf")
-    _, page = there.ask("GET", "/v1/files?purpose=assistants")
+def test_file_is_returned_as_in_the_reference(openai: DirectOpenai) -> None:
+    file_id = openai.upload("salesOverview.pdf")
+    _, page = openai.ask("GET", "/v1/files?purpose=assistants")
     [file] = page["data"]
     assert {key: file[key] for key in ("id", "object", "bytes", "created_at", "filename", "purpose")} == {
         "id": file_id,
@@ -51,16 +51,16 @@ def test_file_is_returned_as_in_the_reference(there: DirectOpenai) -> None:
     assert (page["first_id"], page["last_id"], page["has_more"]) == (file_id, file_id, False)
 
 
-def test_attached_file_is_in_progress_and_then_completed(there: DirectOpenai) -> None:
-    file_id = there.upload()
-    status, row = there.attach(file_id, attributes={"path": "a.md"})
+def test_attached_file_is_in_progress_and_then_completed(openai: DirectOpenai) -> None:
+    file_id = openai.upload()
+    status, row = openai.attach(file_id, attributes={"path": "a.md"})
     assert status == 200
     assert row["object"] == "vector_store.file" and row["vector_store_id"] == HOME_ID
     assert (row["id"], row["status"], row["last_error"]) == (file_id, "in_progress", None)
-    assert there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]["data"] == []
-    there.now += 2
-    assert there.ask("GET", f"{FILES}/{file_id}")[1]["status"] == "completed"
-    _, response = there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})
+    assert openai.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]["data"] == []
+    openai.now += 2
+    assert openai.ask("GET", f"{FILES}/{file_id}")[1]["status"] == "completed"
+    _, response = openai.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})
     assert response["object"] == "vector_store.search_results.page"
     [hit] = response["data"]
     assert (hit["file_id"], hit["attributes"]) == (file_id, {"path": "a.md"})
@@ -68,46 +68,46 @@ def test_attached_file_is_in_progress_and_then_completed(there: DirectOpenai) ->
 
 
 def test_deleted_file_leaves_its_stores_except_at_ogx() -> None:
-    for dialect, left in (("openai", 0), ("ogx", 1)):
-        there = DirectOpenai(dialect=dialect)
-        file_id = there.upload()
-        there.attach(file_id)
-        assert there.ask("DELETE", f"/v1/files/{file_id}")[1] == {
+    for dialect, left_count in (("openai", 0), ("ogx", 1)):
+        service = DirectOpenai(dialect=dialect)
+        file_id = service.upload()
+        service.attach(file_id)
+        assert service.ask("DELETE", f"/v1/files/{file_id}")[1] == {
             "id": file_id,
             "object": "file",
             "deleted": True,
         }
-        assert len(there.ask("GET", FILES)[1]["data"]) == left
+        assert len(service.ask("GET", FILES)[1]["data"]) == left_count
 
 
-def test_pages_continue_after_the_last_id(there: DirectOpenai) -> None:
-    ids = [there.upload(f"{n}.md") for n in range(5)]
+def test_pages_continue_after_the_last_id(openai: DirectOpenai) -> None:
+    ids = [openai.upload(f"{n}.md") for n in range(5)]
     for document_id in ids:
-        there.attach(document_id)
+        openai.attach(document_id)
     observed, after = [], ""
     while True:
-        _, page = there.ask("GET", f"{FILES}?limit=2&order=asc{after}")
+        _, page = openai.ask("GET", f"{FILES}?limit=2&order=asc{after}")
         observed += [row["id"] for row in page["data"]]
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
     assert observed == ids
-    assert there.ask("GET", f"{FILES}?order=desc")[1]["data"][0]["id"] == ids[-1]
+    assert openai.ask("GET", f"{FILES}?order=desc")[1]["data"][0]["id"] == ids[-1]
 
 
 def test_deleted_cursor_is_refused_and_at_ogx_restarts() -> None:
-    there = DirectOpenai(dialect="ogx")
-    there.attach(there.upload())
-    assert len(there.ask("GET", f"{FILES}?after=file-gone")[1]["data"]) == 1
-    there.app.set_behaviour({"dialect": "openai"})
-    assert there.ask("GET", f"{FILES}?after=file-gone")[0] == 400
+    ogx = DirectOpenai(dialect="ogx")
+    ogx.attach(ogx.upload())
+    assert len(ogx.ask("GET", f"{FILES}?after=file-gone")[1]["data"]) == 1
+    ogx.app.set_behaviour({"dialect": "openai"})
+    assert ogx.ask("GET", f"{FILES}?after=file-gone")[0] == 400
 
 
 def test_filters_select_by_attributes() -> None:
     service = DirectOpenai()
     ids = [service.upload(f"{n}.md") for n in range(3)]
-    for n, one in enumerate(ids):
-        service.attach(one, attributes={"file_id": one, "n": str(n)})
+    for n, file_id in enumerate(ids):
+        service.attach(file_id, attributes={"file_id": file_id, "n": str(n)})
     service.now += 2
 
     def search(**filters: Any) -> set[str]:
@@ -136,23 +136,23 @@ def test_equal_texts_share_their_passages_at_ogx() -> None:
 
 
 def test_names_are_rewritten_at_ogx() -> None:
-    there = DirectOpenai(dialect="ogx")
-    there.upload("a/中文 one~two.md")
-    assert there.ask("GET", "/v1/files")[1]["data"][0]["filename"] == "a____one_two.md"
+    ogx = DirectOpenai(dialect="ogx")
+    ogx.upload("a/中文 one~two.md")
+    assert ogx.ask("GET", "/v1/files")[1]["data"][0]["filename"] == "a____one_two.md"
 
 
 @pytest.mark.parametrize(("dialect", "unknown"), [("openai", 404), ("ogx", 400)])
 def test_missing_object_returns_an_error_object(dialect: str, unknown: int) -> None:
-    there = DirectOpenai(dialect=dialect)
+    service = DirectOpenai(dialect=dialect)
     for target in ("/v1/vector_stores/vs_no", "/v1/vector_stores/vs_no/files", f"{FILES}/file-0"):
-        status, body = there.ask("GET", target)
+        status, body = service.ask("GET", target)
         assert status == unknown
         assert body["error"].keys() == {"message", "type", "param", "code"}
-    assert there.ask("DELETE", "/v1/files/file-0")[0] == 404
+    assert service.ask("DELETE", "/v1/files/file-0")[0] == 404
 
 
-def test_wrong_key_is_refused(there: DirectOpenai) -> None:
-    status, body = there.ask("GET", FILES, key="sk-other")
+def test_wrong_key_is_refused(openai: DirectOpenai) -> None:
+    status, body = openai.ask("GET", FILES, key="sk-other")
     assert (status, body["error"]["code"]) == (401, "invalid_api_key")
 
 
@@ -167,15 +167,15 @@ def test_wrong_key_is_refused(there: DirectOpenai) -> None:
     ],
     ids=["17 keys", "long value", "long key", "list", "unknown field"],
 )
-def test_undocumented_request_is_a_violation(there: DirectOpenai, fields: dict[str, Any]) -> None:
-    status, _ = there.attach(there.upload(), **fields)
+def test_undocumented_request_is_a_violation(openai: DirectOpenai, fields: dict[str, Any]) -> None:
+    status, _ = openai.attach(openai.upload(), **fields)
     assert status == 400
-    assert len(there.app.violations) == 1
+    assert len(openai.app.violations) == 1
 
 
 @pytest.mark.parametrize(
     "target", [f"{FILES}?limit=101", f"{FILES}?limit=0", f"{FILES}?order=up", f"{FILES}?page=2"]
 )
-def test_page_sizes_are_limited(there: DirectOpenai, target: str) -> None:
-    assert there.ask("GET", target)[0] == 400
-    assert there.app.violations
+def test_page_sizes_are_limited(openai: DirectOpenai, target: str) -> None:
+    assert openai.ask("GET", target)[0] == 400
+    assert openai.app.violations

@@ -28,7 +28,7 @@ class DirectRagflow(Direct):
         return json.loads(self.send("POST", DOCUMENTS, files=files).body)
 
     def stored(self, *names: str) -> list[str]:
-        return [one["id"] for one in self.upload(*names)["data"]]
+        return [row["id"] for row in self.upload(*names)["data"]]
 
     def run_of(self, remote_id: str) -> str:
         [row] = self.ask("GET", f"{DOCUMENTS}?id={remote_id}")["data"]["docs"]
@@ -44,13 +44,13 @@ def service() -> DirectRagflow:
 
 
 def test_upload_returns_each_document_and_parses_none(service: DirectRagflow) -> None:
-    answer = service.upload("test1.txt", "test2.md")
-    assert answer["code"] == 0
-    assert [(one["name"], one["run"], one["size"]) for one in answer["data"]] == [
+    payload = service.upload("test1.txt", "test2.md")
+    assert payload["code"] == 0
+    assert [(row["name"], row["run"], row["size"]) for row in payload["data"]] == [
         ("test1.txt", "UNSTART", 15),
         ("test2.md", "UNSTART", 15),
     ]
-    assert all(one["dataset_id"] == HOME_ID and len(one["id"]) == 32 for one in answer["data"])
+    assert all(row["dataset_id"] == HOME_ID and len(row["id"]) == 32 for row in payload["data"])
 
 
 def test_existing_name_gets_a_number_ignoring_case_and_accents(service: DirectRagflow) -> None:
@@ -67,25 +67,25 @@ def test_invalid_uploads_are_refused(service: DirectRagflow) -> None:
 
 
 def test_document_is_parsed_on_request_and_then_found(service: DirectRagflow) -> None:
-    [one] = service.stored("a.md")
+    [document_id] = service.stored("a.md")
     question = {"question": "ragflow", "dataset_ids": [HOME_ID]}
     assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 100
-    assert service.ask("POST", CHUNKS, {"document_ids": [one]}) == {"code": 0}
-    assert service.run_of(one) == "RUNNING"
-    repeated = service.ask("POST", CHUNKS, {"document_ids": [one]})
+    assert service.ask("POST", CHUNKS, {"document_ids": [document_id]}) == {"code": 0}
+    assert service.run_of(document_id) == "RUNNING"
+    repeated = service.ask("POST", CHUNKS, {"document_ids": [document_id]})
     assert repeated == {"code": 102, "message": "Can't parse document that is currently being processed"}
     assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
     service.now += 2
-    assert service.run_of(one) == "DONE"
+    assert service.run_of(document_id) == "DONE"
     [chunk] = service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"]
-    assert (chunk["document_id"], chunk["content"]) == (one, "ragflow content")
+    assert (chunk["document_id"], chunk["content"]) == (document_id, "ragflow content")
 
 
 def test_disabled_document_is_not_found(service: DirectRagflow) -> None:
-    [one] = service.stored("a.md")
-    service.ask("POST", CHUNKS, {"document_ids": [one]})
+    [document_id] = service.stored("a.md")
+    service.ask("POST", CHUNKS, {"document_ids": [document_id]})
     service.now += 2
-    service.app.put_foreign({"disable": one})
+    service.app.put_foreign({"disable": document_id})
     question = {"question": "ragflow", "dataset_ids": [HOME_ID]}
     assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
 
@@ -121,9 +121,9 @@ def test_versions_before_0_25_1_ignore_the_id_filter() -> None:
 @pytest.mark.parametrize(("unknown_ids", "remaining"), [("refused", 1), ("reported", 0)])
 def test_deletion_with_an_unknown_id(unknown_ids: str, remaining: int) -> None:
     service = DirectRagflow(unknown_ids=unknown_ids)
-    [one] = service.stored("a.md")
-    answer = service.ask("DELETE", DOCUMENTS, {"ids": [one, "0" * 32]})
-    assert (answer["code"] == 102) is bool(remaining)
+    [document_id] = service.stored("a.md")
+    payload = service.ask("DELETE", DOCUMENTS, {"ids": [document_id, "0" * 32]})
+    assert (payload["code"] == 102) is bool(remaining)
     assert service.ask("GET", DOCUMENTS)["data"]["total"] == remaining
 
 
@@ -142,12 +142,12 @@ def test_deletion_without_ids_deletes_everything_in_old_versions(
 
 def test_dataset_with_a_pipeline_is_started_by_another_call() -> None:
     service = DirectRagflow(pipeline=True)
-    [one] = service.stored("a.md")
-    refused = service.ask("POST", CHUNKS, {"document_ids": [one]})
+    [document_id] = service.stored("a.md")
+    refused = service.ask("POST", CHUNKS, {"document_ids": [document_id]})
     assert refused["code"] == 101 and "/documents/ingest" in refused["message"]
-    request = {"doc_ids": [one], "run": "1", "delete": True}
+    request = {"doc_ids": [document_id], "run": "1", "delete": True}
     assert service.ask("POST", "/api/v1/documents/ingest", request) == {"code": 0, "data": True}
-    assert service.run_of(one) == "RUNNING"
+    assert service.run_of(document_id) == "RUNNING"
 
 
 def test_datasets_are_created_listed_changed_and_deleted(service: DirectRagflow) -> None:
@@ -157,8 +157,8 @@ def test_datasets_are_created_listed_changed_and_deleted(service: DirectRagflow)
     [listed] = service.ask("GET", f"{DATASETS}?id={first['id']}")["data"]
     assert (listed["description"], listed["document_count"]) == ("d", 0)
     assert service.ask("DELETE", DATASETS, {"ids": [first["id"]]})["code"] == 0
-    gone = service.ask("GET", f"{DATASETS}?id={first['id']}")
-    assert gone["code"] == 102 and "lacks permission" in gone["message"]
+    missing = service.ask("GET", f"{DATASETS}?id={first['id']}")
+    assert missing["code"] == 102 and "lacks permission" in missing["message"]
     assert service.ask("DELETE", DATASETS, {"ids": [first["id"]]})["code"] == 102
     assert service.app.violations == []
     assert service.ask("POST", DATASETS, {"name": ""})["code"] == 101
@@ -167,6 +167,6 @@ def test_datasets_are_created_listed_changed_and_deleted(service: DirectRagflow)
 
 def test_wrong_key_and_foreign_dataset_are_reported(service: DirectRagflow) -> None:
     assert service.ask("GET", DATASETS, key="another")["code"] == 401
-    answer = service.ask("GET", f"{DATASETS}/{'0' * 32}/documents")
-    assert answer == {"code": 102, "message": f"You don't own the dataset {'0' * 32}. "}
+    payload = service.ask("GET", f"{DATASETS}/{'0' * 32}/documents")
+    assert payload == {"code": 102, "message": f"You don't own the dataset {'0' * 32}. "}
     assert service.ask("GET", "/api/v1/nothing")["code"] == 404

@@ -47,8 +47,8 @@ class DirectVectors:
     def ask(self, path: str, body: Any, *, key: str = KEY, fault: Fault | None = None) -> VectorAnswer:
         headers = {"authorization": f"Bearer {key}"}
         request = Request("POST", path, path, {}, headers, json.dumps(body).encode())
-        answer = self.app.answer(request, fault)
-        return VectorAnswer(answer.status, json.loads(answer.body))
+        response = self.app.answer(request, fault)
+        return VectorAnswer(response.status, json.loads(response.body))
 
     def embed(self, dialect: str, count: int = 2, **fields: Any) -> VectorAnswer:
         return self.ask(EMBED[dialect], {**embedding(dialect, [f"text {n}" for n in range(count)]), **fields})

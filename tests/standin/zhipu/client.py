@@ -118,11 +118,11 @@ class DirectZhipu:
         for step in steps:
             match step:
                 case str():
-                    word, _, name = step.partition(" ")
-                    if word in LOOKS:
-                        matching.append(LOOKS[word](self, name or "a.txt"))
+                    step_name, _, name = step.partition(" ")
+                    if step_name in LOOKS:
+                        matching.append(LOOKS[step_name](self, name or "a.txt"))
                     else:
-                        self._do(word, name or "a.txt")
+                        self._do(step_name, name or "a.txt")
                 case tuple():
                     self.fault(step[0], **(step[1] if len(step) > 1 else {}))
                 case dict():
@@ -134,8 +134,8 @@ class DirectZhipu:
     def _do(self, step: str, name: str) -> None:
         if step == "put":
             data = self.upload(name).get("data") or {}
-            for one in data.get("successInfos") or ():
-                self.ids[name] = str(one["documentId"])
+            for success in data.get("successInfos") or ():
+                self.ids[name] = str(success["documentId"])
             return
         ident = self.ids.get(name, "1")
         calls = {

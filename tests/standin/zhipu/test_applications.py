@@ -22,9 +22,9 @@ def service() -> Iterator[DirectZhipu]:
 
 def create(service: DirectZhipu, **fields: object) -> str:
     body = {"name": "desk", "desc": "", "knowledge_ids": [int(HOME_ID)], **fields}
-    answer = service.json("POST", "/application", body)
-    assert answer["code"] == 200, answer
-    return str(answer["data"])
+    payload = service.json("POST", "/application", body)
+    assert payload["code"] == 200, payload
+    return str(payload["data"])
 
 
 def ask(service: DirectZhipu, ident: str, call: str = "invoke", **fields: object) -> bytes:
@@ -68,7 +68,7 @@ def test_whole_answer_has_content_usage_and_slices(service: DirectZhipu) -> None
     assert data["usage"]["total_tokens"] > 0
     [slices] = service.json("GET", "/v2/r-1/slice_info")["data"]["document_slices"]
     assert slices["document"]["name"] == "hours.txt"
-    assert [one["text"] for one in slices["slice_info"]] == ["The office opens at nine."]
+    assert [slice_row["text"] for slice_row in slices["slice_info"]] == ["The office opens at nine."]
     assert service.json("GET", "/v2/r-2/slice_info")["code"] != 200
 
 
@@ -85,8 +85,8 @@ def test_stream_format_matches_the_manual(service: DirectZhipu) -> None:
     "prompt", [[], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]]
 )
 def test_question_has_an_odd_number_of_non_empty_turns(service: DirectZhipu, prompt: list[object]) -> None:
-    answer = service.json("POST", f"/model-api/{create(service)}/invoke", {"prompt": prompt})
-    assert answer["code"] == 400
+    payload = service.json("POST", f"/model-api/{create(service)}/invoke", {"prompt": prompt})
+    assert payload["code"] == 400
 
 
 def test_only_the_applications_own_bases_are_searched(service: DirectZhipu) -> None:

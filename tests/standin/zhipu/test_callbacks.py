@@ -99,11 +99,11 @@ def test_undocumented_callback_fields_are_refused(service: DirectZhipu, body: di
 
 def test_account_callback_is_used_for_documents_without_their_own(service: DirectZhipu) -> None:
     service.json("PUT", "/callback", {"url": ACCOUNT_URL, "callback_header": {"x-a": "b"}})
-    own = "http://127.0.0.1:9753/own"
+    own_url = "http://127.0.0.1:9753/own"
     plain = service.put("a.txt")
-    service.put("b.txt", knowledge_type="1", callback_url=own)
+    service.put("b.txt", knowledge_type="1", callback_url=own_url)
     assert [(letter.url, dict(letter.headers)) for letter in service.app.letters] == [
         (ACCOUNT_URL, {"x-a": "b"}),
-        (own, {}),
+        (own_url, {}),
     ]
     assert service.app.letters[0].about == plain

@@ -33,15 +33,15 @@ def events(response: Response) -> list[Any]:
 
 
 def test_whole_answer_is_a_completion(service: DirectZhipu) -> None:
-    answer = json.loads(call(service, request_id="r-12345").body)
-    assert answer.keys() == {"id", "created", "model", "request_id", "choices", "usage"}
-    [choice] = answer["choices"]
+    payload = json.loads(call(service, request_id="r-12345").body)
+    assert payload.keys() == {"id", "created", "model", "request_id", "choices", "usage"}
+    [choice] = payload["choices"]
     assert choice == {
         "index": 0,
         "message": {"role": "assistant", "content": "The office opens at nine."},
         "finish_reason": "stop",
     }
-    assert answer["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+    assert payload["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
     assert service.app.violations == []
 
 

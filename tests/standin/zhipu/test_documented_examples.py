@@ -69,19 +69,19 @@ def test_captured_upload_is_reproduced_byte_for_byte(service: DirectZhipu) -> No
     path = f"{OPEN}/document/upload_document/{HOME_ID}"
     response = service.send(service.request("POST", path, body, kind))
     success = {"documentId": "2108605032223117312", "fileName": "probe.txt", "url": "https://cdn"}
-    answer = json.loads(response.body)
+    payload = json.loads(response.body)
     example = {"data": {"successInfos": [success], "failedInfos": []}, **ENVELOPE}
-    same_shape(answer, example)
-    assert (response.status, answer["message"], answer["timestamp"]) == (200, "请求成功", int(START * 1000))
-    assert answer["data"]["successInfos"][0]["fileName"] == "probe.txt"
+    same_shape(payload, example)
+    assert (response.status, payload["message"], payload["timestamp"]) == (200, "请求成功", int(START * 1000))
+    assert payload["data"]["successInfos"][0]["fileName"] == "probe.txt"
     assert service.app.snapshot()["documents"][0]["size"] == 5
 
 
 def test_unsupported_file_is_listed_in_failed_infos(service: DirectZhipu) -> None:
-    answer = service.upload("probe.exe")
+    payload = service.upload("probe.exe")
     failed = [{"fileName": "probe.exe", "failReason": "不支持的文档类型"}]
-    assert answer["data"] == {"successInfos": [], "failedInfos": failed}
-    assert answer["code"] == 200
+    assert payload["data"] == {"successInfos": [], "failedInfos": failed}
+    assert payload["code"] == 200
     assert service.effects() == []
 
 
@@ -132,8 +132,8 @@ def test_every_response_has_the_shape_of_its_example(
     service: DirectZhipu, method: str, path: str, body: Any, data: Any
 ) -> None:
     ident = service.put(text="how do I print")
-    answer = service.json(method, path.replace("{id}", ident), body)
-    same_shape(answer, ENVELOPE if data is None else {"data": data, **ENVELOPE})
+    payload = service.json(method, path.replace("{id}", ident), body)
+    same_shape(payload, ENVELOPE if data is None else {"data": data, **ENVELOPE})
 
 
 def test_response_fields_match_the_manual(service: DirectZhipu) -> None:

@@ -77,8 +77,8 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
     # the results of searches
     (["put", ("nothing-found",), "hits"], [[]]),
     (["put", ("retrieve-null",), "hits"], [None]),
-    (["put", ("retrieve-no-scores",), "hits"], [[[one for one in HIT if one != "score"]]]),
-    (["put", ("retrieve-no-metadata",), "hits"], [[[one for one in HIT if one != "metadata"]]]),
+    (["put", ("retrieve-no-scores",), "hits"], [[[key for key in HIT if key != "score"]]]),
+    (["put", ("retrieve-no-metadata",), "hits"], [[[key for key in HIT if key != "metadata"]]]),
 ]
 
 

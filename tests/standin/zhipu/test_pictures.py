@@ -23,9 +23,9 @@ def test_each_placeholder_in_the_text_has_an_address_of_an_image(service: Direct
     parts = urlsplit(image["cos_url"])
     request = service.request("GET", parts.path, query=dict(parse_qsl(parts.query)))
     del request.headers["authorization"]
-    answer = service.send(request)
-    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
-    assert answer.body.startswith(b"\x89PNG")
+    response = service.send(request)
+    assert (response.status, response.headers["content-type"]) == (200, "image/png")
+    assert response.body.startswith(b"\x89PNG")
     assert service.app.violations == []
 
 

@@ -91,8 +91,8 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
     ([{"empty_list": "null"}, "list"], [{"total": 0, "list": None}]),
     ([{"empty_list": "missing"}, "list"], [{"total": 0}]),
     *(
-        ([{"names": form}, f"put {sent}", "kept", "names"], [kept, [kept]])
-        for form, sent, kept in (
+        ([{"names": form}, f"put {sent}", "kept", "names"], [kept_name, [kept_name]])
+        for form, sent, kept_name in (
             ("as_sent", "d/é.txt", "d/é.txt"),
             ("nfc", "e\u0301.txt", "é.txt"),
             ("nfd", "é.txt", "e\u0301.txt"),
@@ -175,9 +175,9 @@ def test_filter_compares_in_each_form(form: str, query: str, expected: list[str]
     service = DirectZhipu(word=form)
     for name in ("Plan.txt", "Planet b.txt", "other.txt"):
         service.put(name)
-    answer = service.list(word=query)
-    assert sorted(item["name"] for item in answer["list"]) == expected
-    assert answer["total"] == len(expected)
+    payload = service.list(word=query)
+    assert sorted(item["name"] for item in payload["list"]) == expected
+    assert payload["total"] == len(expected)
 
 
 def test_equal_names_are_allowed_refused_or_replace(service: DirectZhipu) -> None:
@@ -209,19 +209,19 @@ def test_ids_have_each_form(form: str, kind: type, length: int) -> None:
 def test_service_clock_may_be_hours_off(skewed_ids: bool, shift: int) -> None:
     service = DirectZhipu(clock_skew=7200, skewed_ids=skewed_ids)
     response = service.upload_answer("a.txt", b"x")
-    answer = json.loads(response.body)
-    assert answer["timestamp"] == int((START + 7200) * 1000)
+    payload = json.loads(response.body)
+    assert payload["timestamp"] == int((START + 7200) * 1000)
     assert parsedate_to_datetime(response.headers["date"]).timestamp() == int(START + 7200)
-    assert created_ms(answer["data"]["successInfos"][0]["documentId"]) == int((START + shift) * 1000)
+    assert created_ms(payload["data"]["successInfos"][0]["documentId"]) == int((START + shift) * 1000)
 
 
 def test_unknown_fields_appear_at_all_levels() -> None:
     service = DirectZhipu(extra_fields=True)
-    answer = service.upload()
+    payload = service.upload()
     levels = [
-        answer,
-        answer["data"],
-        answer["data"]["successInfos"][0],
+        payload,
+        payload["data"],
+        payload["data"]["successInfos"][0],
         service.list(),
         service.list()["list"][0],
     ]
@@ -233,12 +233,12 @@ def test_unknown_fields_appear_at_all_levels() -> None:
 def test_optional_fields_are_missing_or_null(form: str) -> None:
     service = DirectZhipu(sparse=form)
     service.put()
-    answer = service.json("GET", "/document", knowledge_id=HOME_ID)
-    item = answer["data"]["list"][0]
-    gone = [answer.get("timestamp"), answer.get("message"), item.get("word_num"), item.get("url")]
-    assert gone == [None] * 4
-    assert ("timestamp" in answer, "word_num" in item) == (form == "null", form == "null")
-    assert (item["name"], item["embedding_stat"], answer["code"]) == ("probe.txt", 1, 200)
+    payload = service.json("GET", "/document", knowledge_id=HOME_ID)
+    item = payload["data"]["list"][0]
+    optional = [payload.get("timestamp"), payload.get("message"), item.get("word_num"), item.get("url")]
+    assert optional == [None] * 4
+    assert ("timestamp" in payload, "word_num" in item) == (form == "null", form == "null")
+    assert (item["name"], item["embedding_stat"], payload["code"]) == ("probe.txt", 1, 200)
 
 
 @pytest.mark.parametrize(("form", "value"), [("absent", None), ("int", 500), ("string", "500")])
