@@ -81,8 +81,8 @@ def watching(sandbox: Sandbox, address: str, token: str = "") -> Iterator[str]:
 
 def status_of(url: str, method: str = "POST", **headers: str) -> int:
     """Return the status of a request with these headers."""
-    asked: dict[str, Any] = {"json": PING} if method == "POST" else {}
-    return httpx.request(method, url, headers={**ACCEPT, **headers}, **asked).status_code
+    content: dict[str, Any] = {"json": PING} if method == "POST" else {}
+    return httpx.request(method, url, headers={**ACCEPT, **headers}, **content).status_code
 
 
 @long
@@ -95,13 +95,13 @@ async def test_client_searches_over_http(sandbox: Sandbox, mode: Any) -> None:
 
     with serving(sandbox, free_address()) as url:
         async with Client(url, mode=mode, read_timeout_seconds=LONGEST) as client:
-            answer = await run_tool(client, "search", query="walrus", wait=SETTLED)
-            assert (paths(answer), answer["notes"]) == (["ice.md"], [])
+            payload = await run_tool(client, "search", query="walrus", wait=SETTLED)
+            assert (paths(payload), payload["notes"]) == (["ice.md"], [])
             sandbox.write("shore.md", "The penguin stands on the shore.")
-            answer = {"hits": []}
-            while not answer["hits"]:
-                answer = await run_tool(client, "search", query="penguin")
-            assert paths(answer) == ["shore.md"]
+            payload = {"hits": []}
+            while not payload["hits"]:
+                payload = await run_tool(client, "search", query="penguin")
+            assert paths(payload) == ["shore.md"]
             sandbox.write("far.md", "The albatross flies far.")
             await client.call_tool("status", {"wait": 1}, progress_callback=notice)
             assert len((await client.list_resources()).resources) >= 2
@@ -124,10 +124,10 @@ async def test_daemon_listener_answers_assistants(sandbox: Sandbox, mode: Any) -
                     {"query": f"quixotry{number}", "wait": SETTLED},
                     progress_callback=notice,
                 )
-                answer = (await asking).structured_content
-                assert answer is not None
-                assert (paths(answer)[0], answer["notes"]) == (f"{number}.md", [])
-                assert answer["hits"][0]["state"] == "ready"
+                payload = (await asking).structured_content
+                assert payload is not None
+                assert (paths(payload)[0], payload["notes"]) == (f"{number}.md", [])
+                assert payload["hits"][0]["state"] == "ready"
                 if number and steps:
                     break
             assert "albatross" in (await run_tool(client, "get", path="0.md"))["text"]
@@ -144,17 +144,19 @@ async def test_listener_uses_the_current_config_for_assistants(sandbox: Sandbox)
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
         other = sandbox.add_mirror("other", {"shore.md": "The penguin stands on the shore."})
         daemon.send_signal(signal.SIGHUP)
-        asked = {"query": "penguin", "mirror": "other"}
+        arguments = {"query": "penguin", "mirror": "other"}
         async with asyncio.timeout(LONGEST):
-            while (await client.call_tool("search", asked)).is_error:
+            while (await client.call_tool("search", arguments)).is_error:
                 await asyncio.sleep(0.05)
-        assert paths(await run_tool(client, "search", **asked, wait=SETTLED)) == ["shore.md"]
+        assert paths(await run_tool(client, "search", **arguments, wait=SETTLED)) == ["shore.md"]
         # Indexed files stay searchable while the folder is missing.
         other.rename(sandbox.root / "away")
         async with asyncio.timeout(LONGEST):
-            while not any("halted" in note for note in (await run_tool(client, "search", **asked))["notes"]):
+            while not any(
+                "halted" in note for note in (await run_tool(client, "search", **arguments))["notes"]
+            ):
                 await asyncio.sleep(0.05)
-        assert paths(await run_tool(client, "search", **asked)) == ["shore.md"]
+        assert paths(await run_tool(client, "search", **arguments)) == ["shore.md"]
     assert daemon.end() == 0
 
 
@@ -190,11 +192,11 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def test_cross_site_preflight_is_refused(shared_url: str) -> None:
-    answer = httpx.options(
+    response = httpx.options(
         shared_url, headers={"origin": "https://evil.example", "access-control-request-method": "POST"}
     )
-    assert answer.status_code == 403
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert response.status_code == 403
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 def test_too_large_body_and_unknown_paths_are_refused(shared_url: str) -> None:
@@ -227,12 +229,12 @@ async def test_client_that_never_finishes_its_body_is_disconnected(monkeypatch: 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asked = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
     endpoint = http.McpEndpoint.at("127.0.0.1:9754", lambda: Config(()), {})
     answering = http.AssistantApp(Server("kbsync"))
     monkeypatch.setattr(answering, "_manager", app)
     async with asyncio.timeout(5):
-        await endpoint.guarded(answering)(asked, receive, send)
+        await endpoint.guarded(answering)(scope, receive, send)
     assert sent[0]["status"] == 408
 
 
@@ -257,9 +259,9 @@ def test_request_with_a_lone_surrogate_is_answered(shared_url: str) -> None:
     call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","arguments":{"path":"%s"}}}'
     for half in (b"\\ud800", b"\\udc80", b"\xed\xa0\x80"):
         headers = {**ACCEPT, "content-type": "application/json"}
-        answer = httpx.post(shared_url, content=call % half, headers=headers)
-        assert answer.status_code == 200
-        assert "has no document" in answer.text
+        response = httpx.post(shared_url, content=call % half, headers=headers)
+        assert response.status_code == 200
+        assert "has no document" in response.text
 
 
 @pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])
@@ -269,8 +271,8 @@ def test_connections_are_not_kept_alive(shared_url: str, host: str) -> None:
     lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
     with socket.create_connection(("127.0.0.1", int(httpx.URL(shared_url).port or 0)), LONGEST) as connection:
         connection.sendall("\r\n".join(lines).encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes it
-    assert answer.lower().count(b"connection: close") == 1
+        received = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes it
+    assert received.lower().count(b"connection: close") == 1
 
 
 @long
@@ -300,14 +302,14 @@ def test_listener_token_admits_assistants(sandbox: Sandbox) -> None:
 async def test_listener_without_the_mcp_package_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = scene(tmp_path)
-    one.listening._assistants = assistant_app
+    world = scene(tmp_path)
+    world.listening._assistants = assistant_app
     monkeypatch.setitem(sys.modules, "kbsync.cli.commands.mcp.protocol", None)
-    async with one.open():
-        answer = await request(one.app, "POST", "/mcp", json.dumps(PING).encode())
-        assert answer.status_code == 501
-        assert "the mcp package is missing; install it alongside kbsync: " in answer.json()["error"]
-        assert (await one.get("/api/status")).status_code == 200
+    async with world.open():
+        response = await request(world.app, "POST", "/mcp", json.dumps(PING).encode())
+        assert response.status_code == 501
+        assert "the mcp package is missing; install it alongside kbsync: " in response.json()["error"]
+        assert (await world.get("/api/status")).status_code == 200
 
 
 @long
@@ -356,15 +358,15 @@ def test_invalid_address_or_token_is_a_usage_error(
     sandbox: Sandbox, address: str, env: dict[str, str], why: str
 ) -> None:
     sandbox.configure()
-    ran = sandbox.go("mcp", "--http", address, env=env)
-    assert (ran.code, ran.out) == (2, "")
-    assert why in ran.words and "short" not in ran.words.replace("shorter", "")
+    result = sandbox.go("mcp", "--http", address, env=env)
+    assert (result.code, result.out) == (2, "")
+    assert why in result.words and "short" not in result.words.replace("shorter", "")
     assert not sandbox.state.exists()
 
 
 def test_address_in_use_is_reported(sandbox: Sandbox, shared_url: str) -> None:
     sandbox.configure()
     address = shared_url.removeprefix("http://").removesuffix("/mcp")
-    ran = sandbox.go("mcp", "--http", address)
-    assert ran.code == 2
-    assert f"--http: {address} is in use" in ran.words
+    result = sandbox.go("mcp", "--http", address)
+    assert result.code == 2
+    assert f"--http: {address} is in use" in result.words

@@ -66,8 +66,8 @@ def greet(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(json.dumps(HELLO).encode() + b"\n")
     process.stdin.flush()
-    answer = json.loads(process.stdout.readline())
-    assert answer["result"]["serverInfo"]["name"] == "kbsync"
+    response = json.loads(process.stdout.readline())
+    assert response["result"]["serverInfo"]["name"] == "kbsync"
     return process
 
 
@@ -88,9 +88,9 @@ async def test_mcp_mirrors_and_searches_with_only_a_folder(sandbox: Sandbox) -> 
     sandbox.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(sandbox, "--folder", "docs") as client:
         assert client.instructions and "search" in client.instructions
-        answer = await run_tool(client, "search", query="walrus", wait=SETTLED)
-        assert paths(answer) == ["ice.md"]
-        assert answer["notes"] == []
+        payload = await run_tool(client, "search", query="walrus", wait=SETTLED)
+        assert paths(payload) == ["ice.md"]
+        assert payload["notes"] == []
         assert (await run_tool(client, "status"))["mirrors"][0]["watched"] is True
     # The lock is released, and stdout had only protocol: the client reads every line.
     assert not lock.is_held(next((sandbox.state / "folders").iterdir()))
@@ -117,12 +117,14 @@ async def test_waiting_search_includes_every_earlier_edit(sandbox: Sandbox) -> N
         for number in range(5):
             sandbox.write("ice.md", f"The penguin stands on shore {number} of zymurgy{number}.")
             sandbox.write(f"new/{number}.md", f"The albatross flies to quixotry{number}.")
-            answer = await run_tool(client, "search", query=f"quixotry{number} zymurgy{number}", wait=SETTLED)
-            texts = " ".join(passage["text"] for hit in answer["hits"] for passage in hit["passages"])
+            payload = await run_tool(
+                client, "search", query=f"quixotry{number} zymurgy{number}", wait=SETTLED
+            )
+            texts = " ".join(passage["text"] for hit in payload["hits"] for passage in hit["passages"])
             assert f"zymurgy{number}" in texts and f"quixotry{number}" in texts
         (sandbox.docs / "old.md").unlink()
-        answer = await run_tool(client, "search", query="auk extinct", wait=SETTLED)
-        assert "old.md" not in paths(answer)
+        payload = await run_tool(client, "search", query="auk extinct", wait=SETTLED)
+        assert "old.md" not in paths(payload)
 
 
 @long
@@ -138,9 +140,9 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuS
 
     async with over_stdio(zhipu) as client:
         # Until the service's clock moves, no document becomes searchable.
-        answer = await run_tool(client, "search", query="walrus")
-        assert answer["hits"] == []
-        assert "the first pass is under way" in answer["notes"][0] or "12 files are" in answer["notes"][0]
+        payload = await run_tool(client, "search", query="walrus")
+        assert payload["hits"] == []
+        assert "the first pass is under way" in payload["notes"][0] or "12 files are" in payload["notes"][0]
         async with asyncio.timeout(LONGEST):
             while (await run_tool(client, "status"))["mirrors"][0]["documents"]["indexing"] < 12:
                 await asyncio.sleep(0.05)
@@ -190,12 +192,12 @@ async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(sandbo
     sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     daemon = sandbox.watch(until="document.ready")
     async with over_stdio(sandbox) as client:
-        answer = await run_tool(client, "search", query="walrus")
-        assert (paths(answer), answer["notes"]) == (["ice.md"], [])
+        payload = await run_tool(client, "search", query="walrus")
+        assert (paths(payload), payload["notes"]) == (["ice.md"], [])
         assert daemon.end() == 0
-        answer = await run_tool(client, "search", query="walrus")
-        assert paths(answer) == ["ice.md"]
-        [note] = answer["notes"]
+        payload = await run_tool(client, "search", query="walrus")
+        assert paths(payload) == ["ice.md"]
+        [note] = payload["notes"]
         assert note.startswith("handbook: changes since ")
         # The command in the note follows the folder again.
         sandbox.watch(*words_of(note.partition("; start it with: ")[2])).wait_for_event("daemon.started")
@@ -274,20 +276,20 @@ async def test_daemon_seen_between_two_checks_restarts_the_wait(
     opened: OpenInstallation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state_dir = opened.installation.state_dir
-    looks, daemon = 0, contextlib.ExitStack()
+    checks, daemon = 0, contextlib.ExitStack()
     daemon.enter_context(lock.held(state_dir))
 
     def check_lock(_state_dir: Path) -> bool:
-        nonlocal looks
-        looks += 1
+        nonlocal checks
+        checks += 1
         daemon.close()
         with lock.held(state_dir):  # a daemon that ran since the last check, and has just stopped
             return False
 
     monkeypatch.setattr(serving.lock, "is_held", check_lock)
     async with mirroring(opened), asyncio.timeout(SETTLED):
-        while looks < 3 * serving.FREE_FOR:
-            assert looks == 0 or not opened.will_mirror
+        while checks < 3 * serving.FREE_FOR:
+            assert checks == 0 or not opened.will_mirror
             await asyncio.sleep(0.01)
     daemon.close()
 
@@ -391,7 +393,7 @@ async def test_internal_error_while_answering_ends_with_a_failure_code(
         """Others get their threads, however many one mirror uses."""
         released = threading.Event()
         held = [in_own_threads("held", asyncio.to_thread(released.wait, 60)) for _ in range(40)]
-        waiting = [asyncio.create_task(each) for each in held]
+        waiting = [asyncio.create_task(request) for request in held]
         async with asyncio.timeout(SETTLED):
             assert await asyncio.to_thread(lambda: 1) == 1
         released.set()
@@ -474,8 +476,8 @@ async def test_next_process_continues_after_a_kill_without_duplicates(sandbox: S
     process.wait(LONGEST)
     assert not lock.is_held(sandbox.state)
     async with over_stdio(sandbox) as client:
-        answer = await run_tool(client, "status", wait=SETTLED)
-        assert answer["mirrors"][0]["documents"]["ready"] == 40
+        payload = await run_tool(client, "status", wait=SETTLED)
+        assert payload["mirrors"][0]["documents"]["ready"] == 40
         results = paths(await run_tool(client, "search", query="walrus", k=50))
         assert len(results) == len(set(results)) == 40
 
@@ -503,20 +505,20 @@ def test_request_with_a_lone_surrogate_is_answered(sandbox: Sandbox) -> None:
     sandbox.configure()
     process = start_server(sandbox)
     assert process.stdin is not None and process.stdout is not None
-    whole, halves = (
+    complete, halves = (
         (b"\\ud83e\\uddad", b"\\\\ud800"),
         (b"\\ud83e", b"\\uddad", b"\\uddad\\ud83e", b"\xed\xa0\xbe"),
     )
-    words = [*whole, *halves]
+    words = [*complete, *halves]
     for number, word in enumerate(words):
-        asked = b'{"name":"list","arguments":{"mirror":"%s"}}' % word
+        params = b'{"name":"list","arguments":{"mirror":"%s"}}' % word
         request = b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}\n'
-        process.stdin.write(request % (number, asked))
+        process.stdin.write(request % (number, params))
     process.stdin.flush()
     answers = {}
     while len(answers) < len(words):
-        answer = json.loads(process.stdout.readline())
-        answers[answer["id"]] = answer["result"]["content"][0]["text"]
+        response = json.loads(process.stdout.readline())
+        answers[response["id"]] = response["result"]["content"][0]["text"]
     process.communicate(timeout=LONGEST)
     assert "\N{SEAL}" in answers[0] and "\\ud800" in answers[1]
     assert all("\N{REPLACEMENT CHARACTER}" in answers[number] for number in range(2, len(words)))
@@ -528,14 +530,14 @@ def test_missing_package_is_reported_with_its_install_command(sandbox: Sandbox) 
     script = (
         "import sys; sys.modules['mcp'] = None\nfrom kbsync.__main__ import main\nsys.exit(main(['mcp']))\n"
     )
-    ran = program(sys.executable, "-c", script, env=sandbox.environ({}), cwd=sandbox.root)
-    assert ran.returncode == 2
-    assert "the mcp package is missing; install it alongside kbsync: " in ran.stderr
-    assert "-m pip install 'mcp<3,>=2.3'" in ran.stderr
-    assert ran.stdout == ""
+    result = program(sys.executable, "-c", script, env=sandbox.environ({}), cwd=sandbox.root)
+    assert result.returncode == 2
+    assert "the mcp package is missing; install it alongside kbsync: " in result.stderr
+    assert "-m pip install 'mcp<3,>=2.3'" in result.stderr
+    assert result.stdout == ""
 
 
 def test_missing_folder_is_a_usage_error(sandbox: Sandbox) -> None:
-    ran = sandbox.go("mcp", "--folder", "nowhere")
-    assert (ran.code, ran.out) == (2, "")
-    assert "no such folder" in ran.words
+    result = sandbox.go("mcp", "--folder", "nowhere")
+    assert (result.code, result.out) == (2, "")
+    assert "no such folder" in result.words

@@ -32,9 +32,9 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
     zhipu.service.plant("theirs.md", "The walrus of somebody else.")
     files = {**ICE, "shore.pdf": pdf([["The penguin stands on the shore."]])}
     async with client_of(zhipu, files) as client:
-        answer = await run_tool(client, "search", query="walrus")
-        assert paths(answer) == ["ice.md"]
-        number = answer["hits"][0]["document_id"]
+        payload = await run_tool(client, "search", query="walrus")
+        assert paths(payload) == ["ice.md"]
+        number = payload["hits"][0]["document_id"]
         assert (await run_tool(client, "get", document_id=number))["text"] == ICE["ice.md"]
         message = await error_of(client, "get", path="shore.pdf")
         assert "can't return a document's whole text" in message
@@ -74,9 +74,9 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
 async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuSandbox) -> None:
     async with client_of(zhipu, ICE) as client:
         zhipu.service.leave()
-        answer = await run_tool(client, "search", query="walrus")
-        assert answer["hits"] == []
-        assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
+        payload = await run_tool(client, "search", query="walrus")
+        assert payload["hits"] == []
+        assert any(note.startswith("handbook: not searched: ") for note in payload["notes"])
         # The state can still answer this.
         assert (await run_tool(client, "list"))["files"][0]["path"] == "ice.md"
         zhipu.service.arrive()
@@ -94,9 +94,9 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     async with client_of(zhipu) as assistant:
         reasons = []
         for _ in range(6):
-            answer = await run_tool(assistant, "search", query="walrus")
-            assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
-            reasons += [note for note in answer["notes"] if note.startswith("handbook: not searched: ")]
+            payload = await run_tool(assistant, "search", query="walrus")
+            assert [hit["mirror"] for hit in payload["hits"]] == ["other"]
+            reasons += [note for note in payload["notes"] if note.startswith("handbook: not searched: ")]
     assert [reason.endswith("no response within 1 s") for reason in reasons] == [True] * 5 + [False]
     assert "retrying in" in reasons[-1]
     assert zhipu.service.server.requests.by_op["retrieve"] == 5
@@ -112,8 +112,8 @@ async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: Zhi
     zhipu.once()
     held.write_text("kid-4711.the-old-one\n")
     async with client_of(zhipu) as client:
-        answer = await run_tool(client, "search", query="walrus")
-        assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
+        payload = await run_tool(client, "search", query="walrus")
+        assert any(note.startswith("handbook: not searched: ") for note in payload["notes"])
         held.write_text(f"{zhipu.service.key}\n")
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
 
@@ -142,16 +142,16 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
 async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuSandbox) -> None:
     mirror_two_folders(zhipu)
     async with client_of(zhipu) as client:
-        answer = await run_tool(client, "search", query="walrus")
-        assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
-        answer = await run_tool(client, "search", query="walrus", mirror="other")
-        assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
+        payload = await run_tool(client, "search", query="walrus")
+        assert {hit["mirror"] for hit in payload["hits"]} == {"handbook", "other"}
+        payload = await run_tool(client, "search", query="walrus", mirror="other")
+        assert [hit["mirror"] for hit in payload["hits"]] == ["other"]
         assert "set `mirror` to one of them" in await error_of(client, "list", path="guides")
         assert (await run_tool(client, "list"))["files"] == []
         assert len((await run_tool(client, "list", mirror="other"))["files"]) == 1
         assert len((await client.list_resources()).resources) == 2
         zhipu.service.leave()
-        answer = await run_tool(client, "search", query="walrus")
-        assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
-        assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
+        payload = await run_tool(client, "search", query="walrus")
+        assert [hit["mirror"] for hit in payload["hits"]] == ["other"]
+        assert any(note.startswith("handbook: not searched: ") for note in payload["notes"])
         zhipu.service.arrive()

@@ -75,8 +75,8 @@ async def client(library: Sandbox) -> AsyncIterator[Client]:
 
 @long
 async def test_hit_has_its_location_and_freshness(client: Client, library: Sandbox) -> None:
-    answer = await run_tool(client, "search", query="reset a password")
-    hit = answer["hits"][0]
+    payload = await run_tool(client, "search", query="reset a password")
+    hit = payload["hits"][0]
     assert (hit["mirror"], hit["path"], hit["state"]) == ("docs", "install.md", "ready")
     assert (hit["abs_path"], hit["here"]) == (str(library.docs / "install.md"), True)
     assert hit["as_of"] is not None and hit["modified"] is not None
@@ -127,9 +127,9 @@ async def test_filter_matching_no_file_is_named(
 ) -> None:
     """Also one inside the query."""
     arguments = {"query": "opening hours", **arguments}
-    answer = await run_tool(client, "search", **arguments)
-    notes = [f"no mirrored file matches {each}" for each in filters]
-    assert (answer["hits"], answer["notes"][-len(notes) :]) == ([], notes)
+    payload = await run_tool(client, "search", **arguments)
+    notes = [f"no mirrored file matches {pattern}" for pattern in filters]
+    assert (payload["hits"], payload["notes"][-len(notes) :]) == ([], notes)
     text = text_of(await client.call_tool("search", arguments))
     assert all(f"Note: {note}" in text for note in notes)
 
@@ -142,16 +142,16 @@ async def test_filter_matching_a_file_is_not_blamed(client: Client) -> None:
         {"type": ["pdf"]},
         {"after": "2020-01-01"},
     ):
-        answer = await run_tool(client, "search", query="qwrtzpsdfg", k=1, **arguments)
-        assert not any("matches" in note for note in answer["notes"])
+        payload = await run_tool(client, "search", query="qwrtzpsdfg", k=1, **arguments)
+        assert not any("matches" in note for note in payload["notes"])
 
 
 async def test_every_answer_warns_when_nothing_keeps_the_index_current(
     client: Client, library: Sandbox
 ) -> None:
-    answer = await run_tool(client, "search", query="opening hours")
-    assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in answer["notes"])
-    assert "docs: 1 file failed; the tool `status` says why" in answer["notes"]
+    payload = await run_tool(client, "search", query="opening hours")
+    assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in payload["notes"])
+    assert "docs: 1 file failed; the tool `status` says why" in payload["notes"]
     text = text_of(await client.call_tool("search", {"query": "opening hours"}))
     assert text.startswith("Note: docs: 1 file failed")
 
@@ -170,9 +170,9 @@ async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path:
     sandbox = Sandbox(tmp_path)
     sandbox.write("a.md", "The walrus lies on the ice.")
     async with within(choose_installation(sandbox, folder=sandbox.docs)) as client:
-        answer = await run_tool(client, "search", query="walrus")
-    assert answer["hits"] == []
-    [note] = answer["notes"]
+        payload = await run_tool(client, "search", query="walrus")
+    assert payload["hits"] == []
+    [note] = payload["notes"]
     assert "nothing indexed yet" in note and "kbsync --folder" in note
     assert not (sandbox.home / ".local").exists()
 
@@ -271,9 +271,9 @@ async def test_long_document_is_read_in_pieces_that_make_up_the_whole(client: Cl
             break
         offset = piece["next_offset"]
     assert len(pieces) > 1
-    whole = "".join(pieces)
-    assert len(whole) == piece["total"]
-    assert all(f"Paragraph {n} is about" in whole for n in range(9000))
+    text = "".join(pieces)
+    assert len(text) == piece["total"]
+    assert all(f"Paragraph {n} is about" in text for n in range(9000))
 
 
 async def test_passage_is_read_with_its_surroundings(client: Client) -> None:
@@ -333,8 +333,8 @@ async def test_path_in_several_mirrors_requires_a_mirror(twins: Sandbox) -> None
             assert message == "several mirrors have notes.md: handbook, other; set `mirror` to one of them"
         for mirror, text in (("handbook", "on the ice"), ("other", "of the other folder")):
             assert text in (await run_tool(client, "get", path="notes.md", mirror=mirror))["text"]
-            answer = (await run_tool(client, "status", path="notes.md", mirror=mirror))["explanation"]
-            assert (answer["mirror"], answer["found"]) == (mirror, True)
+            explanation = (await run_tool(client, "status", path="notes.md", mirror=mirror))["explanation"]
+            assert (explanation["mirror"], explanation["found"]) == (mirror, True)
             file = {"handbook": twins.docs, "other": twins.root / "other"}[mirror] / "notes.md"
             assert text in (await run_tool(client, "get", path=str(file)))["text"]
             assert (await run_tool(client, "status", path=str(file)))["explanation"]["mirror"] == mirror
@@ -394,11 +394,11 @@ async def test_state_filter_lists_only_folders_containing_that_state(sandbox: Sa
         (sandbox.docs / "shut").chmod(0o700)
     async with client_of(sandbox) as client:
         unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
-        answer = await run_tool(client, "list", state="failed")
-        assert answer["folders"] == [*unlisted, "torn"]
-        reasons = {file["path"]: file["reason"] for file in answer["files"]}
+        payload = await run_tool(client, "list", state="failed")
+        assert payload["folders"] == [*unlisted, "torn"]
+        reasons = {file["path"]: file["reason"] for file in payload["files"]}
         assert list(reasons) == [
-            *(f"{each}/" for each in unlisted),
+            *(f"{folder}/" for folder in unlisted),
             "torn/deep/c.pdf",
             "torn/deep/deeper/d.pdf",
         ]
@@ -414,28 +414,28 @@ async def test_state_filter_lists_only_folders_containing_that_state(sandbox: Sa
 
 async def test_omitted_folders_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "MAX_FOLDERS", 1)
-    answer = await run_tool(client, "list")
-    assert answer["folders"] == ["guides"]
-    assert "docs: 1 of 2 folders listed; pass `path` to list fewer" in answer["notes"]
+    payload = await run_tool(client, "list")
+    assert payload["folders"] == ["guides"]
+    assert "docs: 1 of 2 folders listed; pass `path` to list fewer" in payload["notes"]
 
 
 async def test_folder_starting_with_a_dot_is_named_in_full(client: Client) -> None:
     assert "has no folder .github" in await error_of(client, "list", path=".github")
-    whole = await run_tool(client, "list")
+    everything = await run_tool(client, "list")
     for path in (".", "./", "/"):
-        assert (await run_tool(client, "list", path=path))["files"] == whole["files"]
+        assert (await run_tool(client, "list", path=path))["files"] == everything["files"]
 
 
 # -- status ---------------------------------------------------------------------------------------------
 
 
 async def test_status_names_failed_files_with_reasons(client: Client) -> None:
-    answer = await run_tool(client, "status")
-    [mirror] = answer["mirrors"]
+    payload = await run_tool(client, "status")
+    [mirror] = payload["mirrors"]
     [failed] = mirror["failed"]
     assert failed["path"] == "torn.pdf" and failed["reason"]
     assert mirror["watched"] is False
-    assert "explanation" not in answer
+    assert "explanation" not in payload
 
 
 @long
@@ -444,25 +444,25 @@ async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
     change_state(sandbox, "UPDATE entry SET status = ? WHERE name < '21'", Status.FAILED.value)
     change_state(sandbox, "UPDATE entry SET status = ? WHERE name > '21'", Status.HELD.value)
     async with client_of(sandbox) as client:
-        answer = await run_tool(client, "status")
-        [mirror] = answer["mirrors"]
+        payload = await run_tool(client, "status")
+        [mirror] = payload["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
         expected = [
             f"handbook: only 20 of {total} {state} files listed; use `list` with `state: {state}` to see "
             "all of them"
             for state, total in (("failed", 21), ("held", 24))
         ]
-        assert answer["notes"][-2:] == expected
+        assert payload["notes"][-2:] == expected
         assert expected[0] in text_of(await client.call_tool("status", {}))
 
 
 @long
 async def test_status_explains_a_path_like_the_command(client: Client, library: Sandbox) -> None:
-    answer = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
-    ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
+    explanation = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
+    result = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
     assert (
-        (answer["answer"], answer["found"])
-        == (ran["answer"], ran["found"])
+        (explanation["answer"], explanation["found"])
+        == (result["answer"], result["found"])
         == ("The file is searchable.", True)
     )
     outside = (await run_tool(client, "status", path="/etc/passwd"))["explanation"]
@@ -486,14 +486,14 @@ async def test_each_searchable_document_is_a_readable_resource(client: Client) -
 async def test_no_searchable_document_is_hidden_behind_many_others(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = [resource.uri for resource in (await client.list_resources()).resources]
+    uris = [resource.uri for resource in (await client.list_resources()).resources]
     monkeypatch.setattr(protocol, "RESOURCES_PER_PAGE", 1)
     monkeypatch.setattr(documents, "MAX_ROWS_READ", 1)
     page, results = await client.list_resources(), list[str]()
     while page.resources:
         results += [resource.uri for resource in page.resources]
         page = await client.list_resources(cursor=page.next_cursor)
-    assert results == whole
+    assert results == uris
 
 
 @long
@@ -517,9 +517,9 @@ async def test_hit_in_any_state_fits_the_schema(sandbox: Sandbox, status: Status
     change_state(sandbox, "UPDATE entry SET status = ?", status.value)
     async with client_of(sandbox) as client:
         for tool, arguments in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
-            answer = await run_tool(client, tool, **arguments)
-            jsonschema.validate(answer, TOOLS[tool].output_schema)
-            [hit] = answer.get("hits", [answer])
+            payload = await run_tool(client, tool, **arguments)
+            jsonschema.validate(payload, TOOLS[tool].output_schema)
+            [hit] = payload.get("hits", [payload])
             assert hit["state"] == status.word
 
 
@@ -645,8 +645,8 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
 ) -> None:
     mended, looks_at, opens = threading.Event(), documents.paths_of, Installation.target
     dead = folder_config(tmp_path).mirrors[0]
-    known = choose_installation(library, folder=library.docs)
-    config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
+    installation = choose_installation(library, folder=library.docs)
+    config = replace(installation.config, mirrors=(replace(dead, name="dead"), *installation.config.mirrors))
 
     def read_paths(installation: Installation, *args: Any) -> Any:
         if any(mirror_config.name == "dead" for mirror_config in installation.mirrors):
@@ -663,7 +663,7 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
     monkeypatch.setattr(Installation, "target", open_target)
     monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 0.05)
     monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)
-    async with within(replace(known, config=config)) as client:
+    async with within(replace(installation, config=config)) as client:
         try:
             for _ in range(40):
                 assert "the folder isn't responding" in await error_of(client, "get", path="nope.md")
@@ -671,11 +671,11 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
             monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 2.0)
             monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 2.0)
             assert "password" in (await run_tool(client, "get", path="install.md"))["text"]
-            answer = await run_tool(client, "status", path="install.md")
-            assert answer["explanation"]["mirror"] == "docs"
-            answer = await run_tool(client, "search", query="reset a password")
-            assert paths(answer)[0] == "install.md"
-            assert any(note.startswith("dead: not searched: ") for note in answer["notes"])
+            payload = await run_tool(client, "status", path="install.md")
+            assert payload["explanation"]["mirror"] == "docs"
+            payload = await run_tool(client, "search", query="reset a password")
+            assert paths(payload)[0] == "install.md"
+            assert any(note.startswith("dead: not searched: ") for note in payload["notes"])
         finally:
             mended.set()
 
@@ -715,13 +715,13 @@ async def test_state_is_closed_by_its_reading_thread_after_the_request_was_aband
 async def test_pattern_equal_to_a_dead_mounts_path_blocks_no_other_request(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended, looks = threading.Event(), searching.searches
+    mended, searches = threading.Event(), searching.searches
     monkeypatch.setattr(module, "SEARCH_SECONDS", 0.3)
 
     def search(mirrors: Any, query: Any) -> Any:
         if query.paths:
             mended.wait(60)
-        return looks(mirrors, query)
+        return searches(mirrors, query)
 
     monkeypatch.setattr(searching, "searches", search)
     try:
@@ -743,7 +743,7 @@ async def test_non_unicode_names_reach_the_client_unchanged(client: Client) -> N
     hit = (await run_tool(client, "search", query="ocelots"))["hits"][0]
     assert hit["path"] == "byte\\xff.md"
     assert "ocelots" in (await run_tool(client, "get", document_id=hit["document_id"]))["text"]
-    [resource] = [each for each in (await client.list_resources()).resources if "byte" in each.name]
+    [resource] = [listed for listed in (await client.list_resources()).resources if "byte" in listed.name]
     assert "ocelots" in (await client.read_resource(resource.uri)).contents[0].text  # type: ignore[union-attr]
 
 
@@ -788,10 +788,10 @@ async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
     ):
         schema = tools_by_name[tool].output_schema
         assert schema is not None
-        answer = await run_tool(client, tool, **arguments)
-        jsonschema.validate(answer, schema)
+        payload = await run_tool(client, tool, **arguments)
+        jsonschema.validate(payload, schema)
         jsonschema.Draft202012Validator.check_schema(tools_by_name[tool].input_schema)
-        assert "null" not in json.dumps([schema, answer])
+        assert "null" not in json.dumps([schema, payload])
 
 
 @long
@@ -810,5 +810,5 @@ async def test_read_only_tools_write_nothing(library: Sandbox) -> None:
 
 
 async def test_answer_size_is_bounded(client: Client) -> None:
-    answer = await run_tool(client, "search", query="paragraph numbers hours", k=MAX_HITS)
-    assert len(json.dumps(answer)) < MAX_HITS * 3 * 2500
+    payload = await run_tool(client, "search", query="paragraph numbers hours", k=MAX_HITS)
+    assert len(json.dumps(payload)) < MAX_HITS * 3 * 2500
