@@ -68,19 +68,19 @@ class Programs:
         """Wait until there are this many."""
         cluster = DaskCluster(Cluster(self.address))
         until = time.monotonic() + PATIENCE
-        there = 0
-        while there != workers:
+        worker_count = 0
+        while worker_count != workers:
             assert time.monotonic() < until
             time.sleep(0.05)
             with suppress(Unavailable):  # a busy machine needs more time
-                there = cluster.state().workers
+                worker_count = cluster.state().workers
         cluster.close()
 
     def close(self) -> None:
         """End all programs and remove their files."""
-        for each in (*self.workers, self.scheduler):
-            each.kill()
-            each.wait()
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, kind: str, *words: str) -> subprocess.Popen[bytes]:

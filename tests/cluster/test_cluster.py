@@ -100,12 +100,12 @@ def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, 
     remote = ClusterEncoder(cluster, local, LocalEncoder)
     nothing: Any = lambda _model, _keys: set()  # noqa: E731
     here = Pipeline(cut_here(parser.parse), local, nothing, 1_000_000)
-    there = Pipeline(cluster.cut, remote, nothing, 1_000_000)
+    distant = Pipeline(cluster.cut, remote, nothing, 1_000_000)
     with closing(parser):
-        wanted = [each for batch in here.batches(documents) for each in batch]
-    got = [each for batch in there.batches(documents) for each in batch]
-    assert comparable(got) == comparable(wanted)
-    assert sum(isinstance(each, Entry) and bool(each.vectors) for each in got) == 6
+        expected = [outcome for batch in here.batches(documents) for outcome in batch]
+    outcomes = [outcome for batch in distant.batches(documents) for outcome in batch]
+    assert comparable(outcomes) == comparable(expected)
+    assert sum(isinstance(outcome, Entry) and bool(outcome.vectors) for outcome in outcomes) == 6
 
 
 def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_the_cluster(
@@ -124,7 +124,7 @@ def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_th
     monkeypatch.setattr(DaskCluster, "is_away", lambda _self: False)
     mixed = [document(name, b"a") for name in ("a.md", "b.pdf", "c.log", "Makefile", "d.docx", "e.html")]
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        titles = [each.title for each in cluster.cut_or(cut_locally)(mixed) if isinstance(each, Cut)]  # type: ignore[arg-type]
+        titles = [outcome.title for outcome in cluster.cut_or(cut_locally)(mixed) if isinstance(outcome, Cut)]  # type: ignore[arg-type]
     assert titles == ["here", "b.pdf", "here", "here", "d.docx", "e.html"]
     assert sent == ["b.pdf", "d.docx", "e.html"]
 
@@ -141,14 +141,14 @@ def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_th
 @long
 def test_worker_parses_in_the_sandbox_with_a_private_folder(programs: Programs, cluster: DaskCluster) -> None:
     pdfs = [document(f"slow{number}.pdf", samples.pdf()) for number in range(8)]
-    assert all(isinstance(each, Cut) for each in cluster.cut(pdfs))
-    own = {each.pid for each in programs.workers}
+    assert all(isinstance(outcome, Cut) for outcome in cluster.cut(pdfs))
+    worker_pids = {process.pid for process in programs.workers}
     parsers = list[Path]()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             status_fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
             if (
-                int(status_fields["PPid"]) in own
+                int(status_fields["PPid"]) in worker_pids
                 and b"fence/child.py" in status.with_name("cmdline").read_bytes()
             ):
                 parsers.append(status.parent)
@@ -159,7 +159,7 @@ def test_worker_parses_in_the_sandbox_with_a_private_folder(programs: Programs, 
     assert parsers
     homes = [path for path in programs.folder.rglob("kbsync-*/parser-*") if path.is_dir()]
     assert len(homes) >= len(parsers)
-    assert {home.stat().st_mode & 0o777 for each in homes for home in (each, each.parent)} == {0o700}
+    assert {home.stat().st_mode & 0o777 for spool in homes for home in (spool, spool.parent)} == {0o700}
 
 
 class TestOnCluster(TargetSuite):
@@ -201,13 +201,13 @@ def test_passages_with_a_vector_are_not_embedded_again(
     (batch,) = Pipeline(cluster.cut, encoder, find_embedded, 10**9).batches(PAGES)
     names = [name for name, _ in calls]
     assert (names.count("kbsync-cut"), names.count("kbsync-embed")) == (30, 1)
-    assert [key for each in batch if isinstance(each, Entry) for key in each.vectors] == lacking
+    assert [key for entry in batch if isinstance(entry, Entry) for key in entry.vectors] == lacking
 
 
 def test_passage_the_model_fails_on_is_refused_and_the_rest_continue(cluster: DaskCluster) -> None:
     encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
-    vectors = encoder.begin([Chunk(each, each, each) for each in ("a", "b", "poison", "c", "d")]).result()
-    refused = {key: each for key, each in vectors.items() if isinstance(each, Rejected)}
+    vectors = encoder.begin([Chunk(text, text, text) for text in ("a", "b", "poison", "c", "d")]).result()
+    refused = {key: vector for key, vector in vectors.items() if isinstance(vector, Rejected)}
     assert (list(refused), len(vectors)) == (["poison"], 5)
     assert re.match(r"worker tcp://\S+ could not prepare it \(RuntimeError: index", refused["poison"].reason)
 
@@ -221,10 +221,10 @@ def test_hanging_task_is_abandoned_with_the_workers_address(monkeypatch: pytest.
     never.set()
     assert kind == worker.FAILED and str(pickle.loads(error)) == "worker tcp://there: not ready after 0 s"
 
-    async def answer(*_: Any) -> worker.Answer:
+    async def call_worker(*_: Any) -> worker.Answer:
         return kind, error
 
-    monkeypatch.setattr(DaskCluster, "_call_worker", answer)
+    monkeypatch.setattr(DaskCluster, "_call_worker", call_worker)
     with (
         closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster,
         pytest.raises(Unavailable, match="tcp://there: not ready"),
@@ -248,11 +248,11 @@ def test_concurrent_puts_share_the_embedding_order(monkeypatch: pytest.MonkeyPat
         for _ in range(5):  # ended ones don't count
             list(cluster.cut(PAGES[:1]))
         puts = [cluster.cut(PAGES[:1]) for _ in range(3)]
-        for each in puts:
-            next(each)
+        for batches in puts:
+            next(batches)
             cluster.vectors(b"", "m", []).result()
-        for each in puts:
-            each.close()
+        for batches in puts:
+            batches.close()
     assert ranks == [-1, -2, -3]
 
 
@@ -290,15 +290,15 @@ def test_results_stay_on_workers_and_bytes_with_the_scheduler(
 
 
 def test_requests_for_memory_are_served_in_order() -> None:
-    room, taken = _Room(10), threading.Event()
+    room, is_taken = _Room(10), threading.Event()
     assert room.take(6, wait=False)
-    large = threading.Thread(target=lambda: room.take(30, wait=True) and taken.set())
+    large = threading.Thread(target=lambda: room.take(30, wait=True) and is_taken.set())
     large.start()
     while not room.waiting:
         time.sleep(0.001)
     assert not room.take(1, wait=False)
     room.give(6)
-    assert taken.wait(10)
+    assert is_taken.wait(10)
     large.join()
 
 
@@ -326,7 +326,7 @@ def test_only_the_host_calls_a_service(cluster: DaskCluster, calls: list[tuple[s
     documents = [*PAGES[:6], document("a.png", samples.PNG)]
     service: Any = ServiceEncoder()
     (batch,) = Pipeline(cluster.cut, service, lambda *_: set(), 10**9).batches(documents)
-    assert all(isinstance(each, Entry) and each.vectors for each in batch)
+    assert all(isinstance(entry, Entry) and entry.vectors for entry in batch)
     assert {name for name, _ in calls} == {"kbsync-cut"}
     assert not [call for _, call in calls if b"hush" in call]
 
@@ -407,14 +407,14 @@ def test_documents_in_flight_are_limited_by_bytes(programs: Programs) -> None:
         begin = cluster._begin_cut
 
         def record(entry: Entry, body: Body, settings: Any) -> Any:
-            begun = begin(entry, body, settings)
-            sent.append((body.size, begun))
-            most.append(sum(size for size, each in sent if not each.done()))
-            return begun
+            future = begin(entry, body, settings)
+            sent.append((body.size, future))
+            most.append(sum(size for size, earlier in sent if not earlier.done()))
+            return future
 
         cluster._begin_cut = record  # type: ignore[method-assign]
         both = [cluster.cut(documents), cluster.cut(documents)]
-        threads = [threading.Thread(target=list, args=[each]) for each in both]
+        threads = [threading.Thread(target=list, args=[cuts]) for cuts in both]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -451,7 +451,7 @@ def test_nothing_is_left_or_logged_after_the_end(
         assert len(list(cluster.cut(PAGES[:3]))) == 3
     until = time.monotonic() + 10
     while {*threading.enumerate()} - before or len(list(Path("/proc/self/fd").iterdir())) > descriptors:
-        assert time.monotonic() < until, [each.name for each in {*threading.enumerate()} - before]
+        assert time.monotonic() < until, [thread.name for thread in {*threading.enumerate()} - before]
         time.sleep(0.02)
     assert capfd.readouterr() == ("", "")
     cluster.close()
@@ -495,7 +495,7 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(monkeypatch
         assert cluster.note == ""
         for moment in (0.0, 1.0, client.AWAY_FOR - 1, client.AWAY_FOR, client.AWAY_FOR + 1):
             now[0] = moment
-            titles = [each.title for each in cut(PAGES[:3])]
+            titles = [outcome.title for outcome in cut(PAGES[:3])]
             assert titles == [entry.path for entry, _ in PAGES[:3]]
             assert "this host will do the cluster's work" in cluster.note
         assert checks == [0.0, client.AWAY_FOR]
@@ -546,7 +546,7 @@ def test_missing_distributed_package_comes_with_its_install_command(
 ) -> None:
     sandbox.prepare({"a.md": "A walrus.\n"}, "prepare: {dask: 'tcp://127.0.0.1:9'}\n")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    ran = sandbox.run("--once")
-    assert ran.code == 2
-    assert re.search("prepare.dask needs the `distributed` package; .* install '?distributed", ran.err)
+    result = sandbox.run("--once")
+    assert result.code == 2
+    assert re.search("prepare.dask needs the `distributed` package; .* install '?distributed", result.err)
     assert sandbox.run("plan").code == 0  # commands that only read need no cluster

@@ -16,8 +16,8 @@ from tests.targets.http.authorities import authority
 
 def checked(sandbox: Sandbox, **environ: str) -> tuple[int, list[dict[str, str]]]:
     """Return the exit code, and the results about the cluster."""
-    ran = sandbox.go("doctor", "--json", env=environ) if environ else sandbox.run("doctor", "--json")
-    return ran.code, [check for check in ran.json["checks"] if check["name"] == "handbook: cluster"]
+    result = sandbox.go("doctor", "--json", env=environ) if environ else sandbox.run("doctor", "--json")
+    return result.code, [check for check in result.json["checks"] if check["name"] == "handbook: cluster"]
 
 
 def test_answering_workers_are_counted_and_unsuitable_ones_named(
@@ -29,7 +29,7 @@ def test_answering_workers_are_counted_and_unsuitable_ones_named(
     assert check["detail"] == f"{programs.address} has 2 workers, 4 threads"
     monkeypatch.setattr(worker, "__version__", "9.1")
     code, both = checked(sandbox)
-    assert code == 3 and [each["result"] for each in both] == ["wrong", "wrong"]
+    assert code == 3 and [row["result"] for row in both] == ["wrong", "wrong"]
     assert "has kbsync 0.1.0, but this host has kbsync 9.1" in both[0]["detail"]
     assert both[0]["cure"].startswith("install kbsync ")
     monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(0, 0, []))

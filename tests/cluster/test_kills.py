@@ -59,7 +59,7 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
             list(cluster.cut(PAGES))
         monkeypatch.setattr(client, "WORKERS_WITHIN", PATIENCE)
         doomed.start_worker()
-        assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
+        assert all(isinstance(outcome, Cut) for outcome in cluster.cut(PAGES))
         monkeypatch.setattr(client, "ANSWER_WITHIN", 0.5)
         doomed.scheduler.send_signal(signal.SIGSTOP)
         with pytest.raises(Unavailable, match="gone or isn't responding"):
@@ -67,7 +67,7 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
         doomed.scheduler.send_signal(signal.SIGCONT)
         monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)
         # Another connection to the same scheduler.
-        assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
+        assert all(isinstance(outcome, Cut) for outcome in cluster.cut(PAGES))
 
 
 def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
@@ -88,8 +88,8 @@ def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
     monkeypatch.setattr(DaskCluster, "_ask", ask)
     texts = ["a", "b", "deadly", "c", "d", "e", "f", "g"]
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        vectors = cluster.vectors(b"", "m", [Chunk(each, each, each) for each in texts]).result()
-    refused = {key: each for key, each in vectors.items() if isinstance(each, Rejected)}
+        vectors = cluster.vectors(b"", "m", [Chunk(text, text, text) for text in texts]).result()
+    refused = {key: vector for key, vector in vectors.items() if isinstance(vector, Rejected)}
     assert (list(refused), set(vectors)) == (["deadly"], set(texts))
     assert requests == [
         8,
@@ -112,7 +112,7 @@ def test_cluster_whose_workers_all_die_is_blamed_instead_of_a_document(
     monkeypatch.setattr(DaskCluster, "_ask", ask)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
         with pytest.raises(Unavailable, match="died on every document they tried"):
-            cluster.vectors(b"", "m", [Chunk(each, each, each) for each in "ab"]).result()
+            cluster.vectors(b"", "m", [Chunk(text, text, text) for text in "ab"]).result()
         with pytest.raises(Unavailable, match="died on every document they tried"):
             list(cluster.cut(PAGES[:1]))
 
@@ -121,14 +121,14 @@ def test_cluster_whose_workers_all_die_is_blamed_instead_of_a_document(
 def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path: Path) -> None:
     sandbox, running = Sandbox(tmp_path), Programs(1)
     try:
-        for each in (running.scheduler, *running.workers):
-            each.kill()
-            each.wait()
+        for process in (running.scheduler, *running.workers):
+            process.kill()
+            process.wait()
         sandbox.write("a.html", "<h1>Ice</h1><p>The walrus.</p>")
         sandbox.configure(f"prepare: {{dask: {running.address}}}\n")
         began = time.monotonic()
-        ran = sandbox.run("--once")
-        assert (ran.code, stored(sandbox)) == (0, ["a.html"])
+        result = sandbox.run("--once")
+        assert (result.code, stored(sandbox)) == (0, ["a.html"])
         assert time.monotonic() - began < 2 * CONNECT_WITHIN
         note = sandbox.status()["note"]
         assert f"no Dask scheduler is responding at {running.address}" in note and "this host" in note
@@ -166,9 +166,9 @@ def test_killing_workers_and_scheduler_mid_pass_loses_and_duplicates_nothing(tmp
         time.sleep(0.3)
         assert at_work(1)
         port = int(running.address.rpartition(":")[2])
-        for each in (running.scheduler, *running.workers):
-            each.kill()
-            each.wait()
+        for dask_process in (running.scheduler, *running.workers):
+            dask_process.kill()
+            dask_process.wait()
         running.start_scheduler(port)
         for _ in range(2):
             running.start_worker()
