@@ -75,8 +75,8 @@ def deep_docx(depth: int) -> bytes:
 
 
 def deep_tables(depth: int) -> bytes:
-    begun, ended = "<w:tbl><w:tr><w:tc>", "</w:tc></w:tr></w:tbl>"
-    return samples.docx(begun * depth + samples.docx_paragraph("x") + ended * depth)
+    opening, ended = "<w:tbl><w:tr><w:tc>", "</w:tc></w:tr></w:tbl>"
+    return samples.docx(opening * depth + samples.docx_paragraph("x") + ended * depth)
 
 
 def deep_odt(depth: int) -> bytes:

@@ -117,10 +117,10 @@ def text_is_covered(example: tuple[str, bytes]) -> None:
         assert refusal.reason and refusal.code
         return
     chunks = chunk(read)
-    assert all(weight(one.text) <= 3 * LONGEST for one in chunks)
-    shown = Counter("".join(one.text for one in chunks).replace("?", ""))
-    wanted = Counter(c for c in read.text if c.isalnum())
-    assert not wanted - shown, wanted - shown
+    assert all(weight(piece.text) <= 3 * LONGEST for piece in chunks)
+    indexed = Counter("".join(piece.text for piece in chunks).replace("?", ""))
+    expected = Counter(c for c in read.text if c.isalnum())
+    assert not expected - indexed, expected - indexed
 
 
 _LABELS = st.sampled_from(
@@ -200,8 +200,8 @@ def _archived(document: bytes) -> st.SearchStrategy[bytes]:
     names = sorted(samples.parts_of(document))
     replaced = st.tuples(st.sampled_from(names), _MARKUP | st.binary(max_size=50))
     turned = st.tuples(st.integers(0, len(document) - 1), st.integers(0, 255))
-    return replaced.map(lambda one: samples.with_part(document, *one)) | turned.map(
-        lambda one: document[: one[0]] + bytes([one[1]]) + document[one[0] + 1 :]
+    return replaced.map(lambda change: samples.with_part(document, *change)) | turned.map(
+        lambda change: document[: change[0]] + bytes([change[1]]) + document[change[0] + 1 :]
     )
 
 

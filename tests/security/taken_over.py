@@ -16,10 +16,10 @@ documents: list[bytes] = []
 
 def obey(document: bytes) -> Parsed:
     documents.append(document)
-    said: list[str] = []
-    known = {"documents": documents, "say": lambda *words: said.append(" ".join(map(str, words)))}
-    exec(document.decode(), known)
-    return Parsed("\n".join(said) or "nothing")
+    lines: list[str] = []
+    namespace = {"documents": documents, "say": lambda *words: lines.append(" ".join(map(str, words)))}
+    exec(document.decode(), namespace)
+    return Parsed("\n".join(lines) or "nothing")
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
     """Create compromised parsers for a test; they are closed after it."""
-    with ExitStack() as made:
+    with ExitStack() as opened:
 
         def make(*bounds: Bounds) -> Parser:
             parser = Parser(tmp_path / "spool", *bounds, child=TAKEN_OVER)
-            made.callback(parser.close)
+            opened.callback(parser.close)
             return parser
 
         yield make
@@ -83,15 +83,15 @@ def in_thread(what):
 
 def obeyed(parser: Parser, program: str, users_file: object = "") -> str:
     """Return the program's output: the result of each attempt."""
-    known = PRELUDE.format(own=str(users_file), pid=os.getpid(), group=os.getpgid(0))
-    return parser.parse("x.html", BytesBody((known + textwrap.dedent(program)).encode())).text
+    prelude = PRELUDE.format(own=str(users_file), pid=os.getpid(), group=os.getpgid(0))
+    return parser.parse("x.html", BytesBody((prelude + textwrap.dedent(program)).encode())).text
 
 
 def all_refused(parser: Parser, attempts: str, users_file: object = "") -> bool:
     """Return whether each line, an expression, ends in a refusal."""
     tried = [line for line in textwrap.dedent(attempts).strip().splitlines() if line]
     output = obeyed(
-        parser, "\n".join(f"attempt(lambda: {each}\n)" for each in tried), users_file
+        parser, "\n".join(f"attempt(lambda: {expression}\n)" for expression in tried), users_file
     ).splitlines()
     assert len(output) >= len(tried) and all(line.startswith("refused") for line in output), output
     return True
@@ -219,12 +219,12 @@ def test_files_beside_the_program_are_never_read(parser, begin, tmp_path, monkey
     (beside / "package" / "__init__.py").write_text("")
     (beside / "letter.txt").write_text("a letter of the user's")
     monkeypatch.syspath_prepend(beside)
-    for each, secret_paths in (
+    for compromised, secret_paths in (
         (begin(Bounds(20, 512 * MIB)), [beside / "letter.txt", beside / "package" / "__init__.py"]),
         (parser, [ROOT / "pyproject.toml", ROOT / "tests" / "ports.py", ROOT / ".git"]),
     ):
         tried = [f"open({str(secret_path)!r}).read()" for secret_path in secret_paths]
-        assert all_refused(each, "\n".join([*tried, f"os.listdir({str(secret_paths[0].parent)!r})"]))
+        assert all_refused(compromised, "\n".join([*tried, f"os.listdir({str(secret_paths[0].parent)!r})"]))
 
 
 @long
@@ -250,16 +250,16 @@ for name, module in sorted(sys.modules.items()):
 @pytest.mark.parametrize("work", [READ, SPLIT])
 def test_packages_are_in_reach_wherever_they_are_installed(work):
     """With `pip install --target`, for example, they are in a folder of any name."""
-    ran = subprocess.run([sys.executable, "-c", USED, work], capture_output=True, text=True, check=True)
-    assert set(ran.stdout.split()) - set(sandbox._NEEDED) == set()
+    result = subprocess.run([sys.executable, "-c", USED, work], capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) - set(sandbox._NEEDED) == set()
 
 
 def test_parser_imports_kbsync_only_from_the_parents_paths() -> None:
     """Otherwise it may be another version, and one that isn't installed would not be found."""
     words = [str(os.getpid()), str(512 * MIB), "20", json.dumps(sys.path), READ]
     python = [sys.executable, "-I", "-S", "-B", "-X", "utf8"]  # -S: without the installed packages
-    ran = subprocess.run([*python, CHILD, *words], input=b"", capture_output=True, timeout=60, check=False)
-    assert (ran.returncode, b'"resident"' in ran.stdout) == (0, True), ran.stderr
+    result = subprocess.run([*python, CHILD, *words], input=b"", capture_output=True, timeout=60, check=False)
+    assert (result.returncode, b'"resident"' in result.stdout) == (0, True), result.stderr
 
 
 def test_parser_has_no_descriptor_but_its_pipes(parser):

@@ -40,18 +40,18 @@ NO_NUMBERS = ["Infinity", "-Infinity", "NaN", "1e999", '"x"', "[]"]
 TEXT = '"title": null, "tags": [], "columns": "", "has_lines": true, "flavour": "rows"'
 FRAMES = [
     *("", "[]", "null", "{}", "\xff", "[" * 100_000, '{"resident": 1, "text": {}}'),
-    *(f'{{"resident": {each}, "refused": {{"reason": "x", "code": "y"}}}}' for each in NO_NUMBERS),
+    *(f'{{"resident": {value}, "refused": {{"reason": "x", "code": "y"}}}}' for value in NO_NUMBERS),
     *(
-        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [{each}], "line_offset": 0}}}}'
-        for each in NO_NUMBERS
+        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [{value}], "line_offset": 0}}}}'
+        for value in NO_NUMBERS
     ),
     *(
-        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [], "line_offset": {each}}}}}'
-        for each in NO_NUMBERS
+        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [], "line_offset": {value}}}}}'
+        for value in NO_NUMBERS
     ),
     *(
-        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [], "line_offset": 0, "flavour": {each}}}}}'
-        for each in ("null", '"bitter"', "[]", "{}")
+        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [], "line_offset": 0, "flavour": {value}}}}}'
+        for value in ("null", '"bitter"', "[]", "{}")
     ),
 ]
 

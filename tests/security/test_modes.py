@@ -43,14 +43,14 @@ def sandbox(tmp_path: Path) -> Sandbox:
 @enumerated()
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_state_index_spool_lock_and_backup_are_private_whatever_the_umask(sandbox, mask):
-    seen: list[str] = []
+    loose_paths: list[str] = []
     with umask(mask):
         sandbox.configure()
         assert sandbox.run("--once", env={"PYTHONWARNINGS": "default"}).code == 0
-        seen += loose(sandbox.state)
+        loose_paths += loose(sandbox.state)
         wake(sandbox.state)
         assert sandbox.run("state", "backup", sandbox.root / "copy.db").code == 0
-    assert [*seen, *loose(sandbox.state)] == []
+    assert [*loose_paths, *loose(sandbox.state)] == []
     assert stat.S_IMODE((sandbox.root / "copy.db").stat().st_mode) == 0o600
     names = {p.name for p in sandbox.state.rglob("*")}
     assert {"state.db", "state.db-wal", "lock", "wake", "index.db", "spool"} <= names
@@ -74,8 +74,8 @@ def test_world_writable_state_directory_is_refused(sandbox):
     sandbox.configure()
     sandbox.state.mkdir(parents=True)
     sandbox.state.chmod(0o777)
-    ran = sandbox.run("--once")
-    assert ran.code == 2 and "chmod o-w" in ran.err and str(sandbox.state) in ran.err
+    result = sandbox.run("--once")
+    assert result.code == 2 and "chmod o-w" in result.err and str(sandbox.state) in result.err
     assert list(sandbox.state.iterdir()) == []
 
 
@@ -91,6 +91,10 @@ def test_symlinks_in_place_of_lock_or_wake_files_are_not_followed(sandbox):
         (sandbox.state / name).symlink_to(victim)
     with pytest.raises(OSError):
         wake(sandbox.state)
-    ran = sandbox.run("--once")
-    assert ran.code not in (0, 1) and "Traceback" not in ran.err and str(sandbox.state / "lock") in ran.err
+    result = sandbox.run("--once")
+    assert (
+        result.code not in (0, 1)
+        and "Traceback" not in result.err
+        and str(sandbox.state / "lock") in result.err
+    )
     assert victim.read_text() == "untouched" and victim.stat().st_mtime_ns == before.st_mtime_ns

@@ -44,8 +44,8 @@ def service_sandbox(sandbox: Sandbox) -> Sandbox:
 
 
 def give(folder: Path, user: int) -> None:
-    for each in (folder, *folder.rglob("*")):
-        os.chown(each, user, user)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, user)
 
 
 def owners(sandbox: Sandbox) -> dict[str, int]:
@@ -66,11 +66,11 @@ def as_service(sandbox: Sandbox, *words: str) -> Ran:
     if child == 0:
         _become_service_and_run(sandbox, words, writer)
     os.close(writer)
-    with open(reader, "rb") as answer:
-        ran = pickle.loads(answer.read())
+    with open(reader, "rb") as pipe:
+        result = pickle.loads(pipe.read())
     os.waitpid(child, 0)
-    assert isinstance(ran, Ran), ran
-    return ran
+    assert isinstance(result, Ran), result
+    return result
 
 
 def _become_service_and_run(sandbox: Sandbox, words: tuple[str, ...], writer: int) -> None:
@@ -80,11 +80,11 @@ def _become_service_and_run(sandbox: Sandbox, words: tuple[str, ...], writer: in
         os.setresgid(SERVICE, SERVICE, SERVICE)
         os.setresuid(SERVICE, SERVICE, SERVICE)
         try:
-            ran: Ran | str = sandbox.run(*words)
+            result: Ran | str = sandbox.run(*words)
         except BaseException:
-            ran = traceback.format_exc()
-        with open(writer, "wb") as answer:
-            answer.write(pickle.dumps(ran))
+            result = traceback.format_exc()
+        with open(writer, "wb") as pipe:
+            pipe.write(pickle.dumps(result))
     finally:
         os._exit(0)
 
@@ -103,8 +103,8 @@ def test_files_made_by_root_in_a_services_state_belong_to_the_service(
     (service_sandbox.state / "wake").unlink(missing_ok=True)
     wake(service_sandbox.state)
     assert set(owners(service_sandbox).values()) == {SERVICE}
-    again = as_service(service_sandbox, "--once")
-    assert again.code == 0, again.err
+    next_pass = as_service(service_sandbox, "--once")
+    assert next_pass.code == 0, next_pass.err
 
 
 @long
@@ -135,12 +135,12 @@ def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(service_san
     (service_sandbox.state / "spool" / "parser-left").mkdir(mode=0o700)
     os.chown(service_sandbox.state / "spool", 0, 0)
     before = service_sandbox.run("status", "--json").json
-    ran = as_service(service_sandbox, "--once")
-    assert ran.code == 2
-    assert f"{service_sandbox.state}/spool belongs to root" in ran.err
-    assert f"sudo chown -R {SERVICE} {service_sandbox.state}" in ran.err
+    result = as_service(service_sandbox, "--once")
+    assert result.code == 2
+    assert f"{service_sandbox.state}/spool belongs to root" in result.err
+    assert f"sudo chown -R {SERVICE} {service_sandbox.state}" in result.err
     assert service_sandbox.run("status", "--json").json == before
-    assert paste(service_sandbox, after(ran.words, "; run: ")).code == 0
+    assert paste(service_sandbox, after(result.words, "; run: ")).code == 0
     assert as_service(service_sandbox, "--once").code == 0
 
 
@@ -152,13 +152,13 @@ def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Sandbox, name
     assert as_service(service_sandbox, "--once").code == 1
     (service_sandbox.state / name).touch(mode=0o600)
     os.chown(service_sandbox.state / name, 0, 0)
-    ran = as_service(service_sandbox, command)
-    assert ran.code == 2
+    result = as_service(service_sandbox, command)
+    assert result.code == 2
     assert (
         f"{name}: permission denied; restore its owner: sudo chown -R {SERVICE} {service_sandbox.state}"
-        in ran.err
+        in result.err
     )
-    assert paste(service_sandbox, after(ran.words, "restore its owner: ")).code == 0
+    assert paste(service_sandbox, after(result.words, "restore its owner: ")).code == 0
     assert as_service(service_sandbox, command).code == (1 if command == "--once" else 0)
 
 
@@ -180,15 +180,15 @@ def test_doctor_reports_files_of_other_owners(service_sandbox: Sandbox, leftover
     if not file.exists():
         file.touch(mode=0o600)
     os.chown(file, 0, 0)
-    for ran in (service_sandbox.run("doctor", "--json"), as_service(service_sandbox, "doctor", "--json")):
-        state = check_of_state(ran)
-        assert (ran.code, state["result"]) == (2, "wrong")
+    for result in (service_sandbox.run("doctor", "--json"), as_service(service_sandbox, "doctor", "--json")):
+        state = check_of_state(result)
+        assert (result.code, state["result"]) == (2, "wrong")
         assert f"{file} belongs to root" in state["detail"]
         assert state["cure"] == f"sudo chown -R {SERVICE} {service_sandbox.state}"
     assert paste(service_sandbox, state["cure"]).code == 0
     assert check_of_state(as_service(service_sandbox, "doctor", "--json"))["result"] == "ok"
 
 
-def check_of_state(ran: Ran) -> dict[str, Any]:
+def check_of_state(result: Ran) -> dict[str, Any]:
     """Return doctor's result about the state; the service's user may be unable to read the installation."""
-    return next(check for check in ran.json["checks"] if check["name"] == "state")
+    return next(check for check in result.json["checks"] if check["name"] == "state")

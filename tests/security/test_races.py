@@ -81,13 +81,13 @@ SWAPS: dict[str, Callable[[SwappedFolder], None]] = {
 
 def swapped_at(number: int, swap: Callable[[], None], action: Callable[[], Any]) -> tuple[bool, Any]:
     """Do `action`, and `swap` before its nth system call; return whether it had so many, and its result."""
-    made = 0
+    call_count = 0
 
     def interposed(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal made
-            made += 1
-            if made == number:
+            nonlocal call_count
+            call_count += 1
+            if call_count == number:
                 with pytest.MonkeyPatch.context() as plain:
                     for name, function in reals.items():
                         plain.setattr(os, name, function)
@@ -101,7 +101,7 @@ def swapped_at(number: int, swap: Callable[[], None], action: Callable[[], Any])
         for name, real in reals.items():
             patch.setattr(os, name, interposed(real))
         outcome = action()
-    return made >= number, outcome
+    return call_count >= number, outcome
 
 
 PATH = "sub/file.txt"

@@ -20,8 +20,8 @@ def forms(secret: str) -> set[bytes]:
     """Return its forms: plain, in an address, in a Basic authentication header, and its halves."""
     pair = base64.b64encode(f"me:{secret}".encode()).decode()
     half = len(secret) // 2 + 2
-    shown = {secret, quote(secret), quote(secret, safe=""), pair, secret[:half], secret[-half:]}
-    return {one.encode() for one in shown}
+    forms_of_secret = {secret, quote(secret), quote(secret, safe=""), pair, secret[:half], secret[-half:]}
+    return {form.encode() for form in forms_of_secret}
 
 
 def bytes_kept(desk: ZhipuSandbox) -> bytes:
@@ -40,11 +40,11 @@ def test_proxy_password_appears_nowhere(tmp_path: Path, source: str) -> None:
         if source == "config":
             desk.aim(target=f"proxy: {address}")
             env = {}
-        ran = desk.go("--once", "--log-level", "debug", env=env, hurried=True)
-        status_report = [ran, desk.run("status", "--json", "--documents"), desk.run("explain", "a.md")]
-        written = [text for one in status_report for text in (one.raw, one.err.encode())] + [bytes_kept(desk)]
+        result = desk.go("--once", "--log-level", "debug", env=env, hurried=True)
+        status_report = [result, desk.run("status", "--json", "--documents"), desk.run("explain", "a.md")]
+        written = [text for run in status_report for text in (run.raw, run.err.encode())] + [bytes_kept(desk)]
     if source == "config":
-        assert ran.code == 4, ran.err
+        assert result.code == 4, result.err
     for secret in forms(PASSWORD) | forms(KEY):
         assert not any(secret in text for text in written), secret
 
@@ -56,7 +56,7 @@ def family(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text().split()
     ]
-    return [pid, *(one for child in below for one in family(child))]
+    return [pid, *(process for child in below for process in family(child))]
 
 
 def environment(pid: int) -> bytes:
@@ -89,7 +89,7 @@ def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
         daemon.wait_for_event("document.ready", mirror="local")
         pid, *children = family(daemon.process.pid)
         assert children
-        shows_no_key(*(Path(f"/proc/{one}/cmdline").read_bytes() for one in (pid, *children)))
+        shows_no_key(*(Path(f"/proc/{process}/cmdline").read_bytes() for process in (pid, *children)))
         shows_no_key(*(environment(child) for child in children))
 
         desk.service.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
@@ -98,8 +98,10 @@ def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
         daemon.wait_for_event("mirror.halted")
         shows_no_key(bytes_kept(desk))
         assert daemon.end() == 0
-        ran = [desk.go("--once", "--log-level", "debug", env=env)]
-        assert ran[0].code == 1
-        ran += [desk.run(*words.split(), env=env) for words in ("status --json --documents", "explain c.md")]
+        results = [desk.go("--once", "--log-level", "debug", env=env)]
+        assert results[0].code == 1
+        results += [
+            desk.run(*words.split(), env=env) for words in ("status --json --documents", "explain c.md")
+        ]
         shows_no_key(daemon.log.read_bytes(), bytes_kept(desk))
-        shows_no_key(*(text for one in ran for text in (one.raw, one.err.encode())))
+        shows_no_key(*(text for run in results for text in (run.raw, run.err.encode())))

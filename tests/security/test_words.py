@@ -108,8 +108,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     (sandbox.docs / "\x1b[2Jsub\nFORGED").mkdir()
     (sandbox.docs / "\x1b[2Jsub\nFORGED" / ".kbsyncignore").write_bytes(b"\x1b[2J[z-a]\n")
     sandbox.configure()
-    ran = sandbox.run("--once", "--log-level", "debug")
-    assert ran.code == 1 and is_harmless(ran.err) and is_harmless(ran.out)
+    result = sandbox.run("--once", "--log-level", "debug")
+    assert result.code == 1 and is_harmless(result.err) and is_harmless(result.out)
     return sandbox
 
 
@@ -139,16 +139,16 @@ COMMANDS = [
 def test_no_command_prints_foreign_text_unsanitized(
     sandbox: Sandbox, words: list[str], terminal: bool
 ) -> None:
-    ran = sandbox.run(*words, tty=terminal)
-    assert is_harmless(ran.out, terminal=terminal) and is_harmless(ran.err, terminal=terminal)
-    assert "Traceback" not in ran.err
+    result = sandbox.run(*words, tty=terminal)
+    assert is_harmless(result.out, terminal=terminal) and is_harmless(result.err, terminal=terminal)
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("words", SHOWING)
 def test_json_stays_one_document_and_preserves_every_name(sandbox: Sandbox, words: list[str]) -> None:
-    ran = sandbox.run(*words, "--json")
-    assert ran.out.count("\n") == 1 and is_harmless(ran.out)
-    report = ran.json
+    result = sandbox.run(*words, "--json")
+    assert result.out.count("\n") == 1 and is_harmless(result.out)
+    report = result.json
     if words[0] == "status":
         paths = {item["path"] for item in report["mirrors"][0]["items"]}
         assert {os.fsdecode(os.fsencode(name)) for name in NAMES} <= paths
@@ -162,10 +162,10 @@ MESSAGES = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + 
 def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str) -> None:
     with zhipu_sandbox(tmp_path) as desk:
         desk.write("a.md", "alpha")
-        word = "reason" if kind == "failed-info" else "message"
-        desk.service.play(kind, op="upload", times=0, args={word: MESSAGES})
-        looks = (["status", "--documents"], ["status", "--json", "--documents"], ["explain", "a.md"])
-        shown = [desk.go("--once", "--log-level", "debug"), *(desk.run(*words) for words in looks)]
-    for ran in shown:
-        assert is_harmless(ran.err) and is_harmless(ran.out)
-        assert len(ran.err) + len(ran.out) < 20_000
+        field = "reason" if kind == "failed-info" else "message"
+        desk.service.play(kind, op="upload", times=0, args={field: MESSAGES})
+        commands = (["status", "--documents"], ["status", "--json", "--documents"], ["explain", "a.md"])
+        results = [desk.go("--once", "--log-level", "debug"), *(desk.run(*words) for words in commands)]
+    for result in results:
+        assert is_harmless(result.err) and is_harmless(result.out)
+        assert len(result.err) + len(result.out) < 20_000

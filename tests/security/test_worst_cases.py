@@ -65,8 +65,8 @@ def test_adversarial_text_is_read_and_chunked_in_time(worst: str, tmp_path: Path
         parsed = parser.parse(path, BytesBody(text.encode()))
         chunks = chunk(parsed)
     assert parser.pids() == []
-    assert max(len(each.embed_text) for each in chunks) < MAX_CHUNK_LENGTH
-    assert sum(len(each.embed_text) for each in chunks) < 20 * len(text)
+    assert max(len(piece.embed_text) for piece in chunks) < MAX_CHUNK_LENGTH
+    assert sum(len(piece.embed_text) for piece in chunks) < 20 * len(text)
 
 
 ROOMS = [
