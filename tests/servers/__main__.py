@@ -39,15 +39,15 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kbsync-servers-") as scratch, ExitStack() as stack:
         started_at = time.monotonic()
         try:
-            there = _start_servers(environments, Path(scratch), stack)
+            started = _start_servers(environments, Path(scratch), stack)
         except NotStarted as error:
             print(error, file=sys.stderr)
             return 1
-        print(f"{', '.join(there)} up in {time.monotonic() - started_at:.0f} s", flush=True)
+        print(f"{', '.join(started)} up in {time.monotonic() - started_at:.0f} s", flush=True)
         if "--serve" in words:
-            print(json.dumps(there), flush=True)
+            print(json.dumps(started), flush=True)
             signal.pause()
-        return _run_tests(there, Path(scratch), given)
+        return _run_tests(started, Path(scratch), given)
 
 
 def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -85,8 +85,8 @@ def _start_servers(
         }
 
     with ThreadPoolExecutor(len(environments)) as pool:
-        begun = {name: pool.submit(start, name) for name in environments}
-        return {name: future.result() for name, future in begun.items()}
+        starting = {name: pool.submit(start, name) for name in environments}
+        return {name: future.result() for name, future in starting.items()}
 
 
 def _run_tests(servers: dict[str, dict[str, Any]], scratch: Path, arguments: Sequence[str]) -> int:

@@ -91,8 +91,8 @@ def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
         values[number % dimensions] += 1.0 if number >> 63 else -1.0
     if not any(values):
         values[0] = 1.0
-    length = math.sqrt(sum(one * one for one in values))
-    return [one / length for one in values]
+    length = math.sqrt(sum(value * value for value in values))
+    return [value / length for value in values]
 
 
 class _Conversation(BaseHTTPRequestHandler):
@@ -153,9 +153,9 @@ class _Conversation(BaseHTTPRequestHandler):
             {
                 "object": "embedding",
                 "index": number,
-                "embedding": _encode(one, request.get("encoding_format")),
+                "embedding": _encode(row_vector, request.get("encoding_format")),
             }
-            for number, one in enumerate(vectors)
+            for number, row_vector in enumerate(vectors)
         ]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         self._respond(200, {"object": "list", "model": request.get("model"), "data": rows, "usage": usage})

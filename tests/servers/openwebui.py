@@ -151,5 +151,7 @@ def start(environment: Path, folder: Path, models_url: str, port: int = 0) -> It
     with running(words, folder, f"{base_url}/health", variables) as process:
         with httpx.Client(base_url=f"{base_url}/api/v1/auths", timeout=30, trust_env=False) as client:
             token = client.post("/signin", json=ADMIN).raise_for_status().json()["token"]
-            made = client.post("/api_key", headers={"authorization": f"Bearer {token}"}).raise_for_status()
-        yield {"base_url": base_url, "api_key": made.json()["api_key"], "pid": process.pid}
+            response = client.post(
+                "/api_key", headers={"authorization": f"Bearer {token}"}
+            ).raise_for_status()
+        yield {"base_url": base_url, "api_key": response.json()["api_key"], "pid": process.pid}

@@ -71,11 +71,11 @@ def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
     ours_kept, theirs_kept = dict(ours.values), dict(theirs.values)
     for probe in probes:
         here = shape(_ask(probe, ours, ours_kept))
-        there = shape(_ask(probe, theirs, theirs_kept))
+        theirs_shape = shape(_ask(probe, theirs, theirs_kept))
         matching += [
-            f"{probe.name}: {path}: {here.get(path, 'nothing')}, really {there.get(path, 'nothing')}"
-            for path in sorted(here.keys() | there.keys())
-            if here.get(path) != there.get(path)
+            f"{probe.name}: {path}: {here.get(path, 'nothing')}, really {theirs_shape.get(path, 'nothing')}"
+            for path in sorted(here.keys() | theirs_shape.keys())
+            if here.get(path) != theirs_shape.get(path)
         ]
     return matching
 
@@ -92,15 +92,15 @@ class Judgement:
 def compare(differences: Iterable[str], reasons: Mapping[str, str]) -> Judgement:
     """`reasons`: a difference, or a pattern (`*`) up to its second colon → the reason."""
     messages, unknown, used = [], [], set()
-    for one in differences:
-        key_path = ":".join(one.split(":")[:2])
-        pattern = next((each for each in reasons if fnmatchcase(key_path, each)), None)
+    for difference in differences:
+        key_path = ":".join(difference.split(":")[:2])
+        pattern = next((reason for reason in reasons if fnmatchcase(key_path, reason)), None)
         if pattern is None:
-            unknown.append(one)
+            unknown.append(difference)
         else:
             used.add(pattern)
-            messages.append(f"{one} ({reasons[pattern]})")
-    return Judgement(messages, unknown, [each for each in reasons if each not in used])
+            messages.append(f"{difference} ({reasons[pattern]})")
+    return Judgement(messages, unknown, [reason for reason in reasons if reason not in used])
 
 
 def shape(response: httpx.Response) -> dict[str, str]:
@@ -121,15 +121,15 @@ def _collect_types(value: Any, key_path: str, types: dict[str, set[str]]) -> Non
     match value:
         case dict():
             types.setdefault(key_path, set()).add("object")
-            for key, each in value.items():
-                _collect_types(each, f"{key_path}.{key}", types)
+            for key, inner_value in value.items():
+                _collect_types(inner_value, f"{key_path}.{key}", types)
         case list():
             types.setdefault(key_path, set()).add("list" if value else "empty list")
             shapes: list[dict[str, set[str]]] = [{} for _ in value]
-            for each, one in zip(value, shapes, strict=True):
-                _collect_types(each, f"{key_path}[]", one)
-            for inner in {name for one in shapes for name in one}:
-                sets = [one.get(inner, {"nothing"}) for one in shapes]
+            for inner_value, element_types in zip(value, shapes, strict=True):
+                _collect_types(inner_value, f"{key_path}[]", element_types)
+            for inner in {name for element_types in shapes for name in element_types}:
+                sets = [element_types.get(inner, {"nothing"}) for element_types in shapes]
                 types.setdefault(inner, set()).update(*sets)
         case _:
             types.setdefault(key_path, set()).add(_TYPES[type(value)])
@@ -138,8 +138,8 @@ def _collect_types(value: Any, key_path: str, types: dict[str, set[str]]) -> Non
 _TYPES = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 
 
-def _join_types(found: Mapping[str, set[str]]) -> dict[str, str]:
-    return {key_path: " or ".join(sorted(types)) for key_path, types in found.items()}
+def _join_types(types_by_path: Mapping[str, set[str]]) -> dict[str, str]:
+    return {key_path: " or ".join(sorted(types)) for key_path, types in types_by_path.items()}
 
 
 # ---- requests
@@ -149,18 +149,18 @@ def _ask(probe: Probe, side: Side, values: dict[str, str]) -> httpx.Response:
     """Return the response after as many tries as `until` needs; `values` gets the values to keep."""
     pause, waited = 0.2, 0.0
     while True:
-        answer = _send(probe, side, values)
-        if probe.until is None or (answer.is_success and probe.until(answer.json())):
+        response = _send(probe, side, values)
+        if probe.until is None or (response.is_success and probe.until(response.json())):
             break
-        assert waited < LONGEST, f"{probe.name}: after {waited:.0f} s still {answer.text[:500]}"
+        assert waited < LONGEST, f"{probe.name}: after {waited:.0f} s still {response.text[:500]}"
         side.wait(pause)
         waited += pause
-    for word, key_path in probe.keep.items():
-        value = answer.json()
+    for name, key_path in probe.keep.items():
+        value = response.json()
         for key in key_path.split("."):
             value = value[int(key) if isinstance(value, list) else key]
-        values[word] = str(value)
-    return answer
+        values[name] = str(value)
+    return response
 
 
 def _send(probe: Probe, side: Side, values: Mapping[str, str]) -> httpx.Response:
@@ -169,13 +169,13 @@ def _send(probe: Probe, side: Side, values: Mapping[str, str]) -> httpx.Response
             case str():
                 return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), value)
             case dict():
-                return {fill(key): fill(each) for key, each in value.items()}
+                return {fill(key): fill(inner) for key, inner in value.items()}
             case list():
-                return [fill(each) for each in value]
+                return [fill(inner) for inner in value]
         return value
 
     headers = {
-        name: fill(each) for name, each in {**side.headers, **probe.headers}.items() if each is not None
+        name: fill(value) for name, value in {**side.headers, **probe.headers}.items() if value is not None
     }
     content: dict[str, Any] = {}
     if probe.file is not None:

@@ -83,14 +83,14 @@ def install(name: str) -> Path:
     """
     packages, python = Path(__file__).with_name(f"{name}.txt"), _python(module(name).PYTHONS)
     locked = packages.with_suffix(".json")  # npm's lock file, if there is one
-    lists = [each.read_bytes() for each in (packages, locked) if each.is_file()]
-    wanted = hashlib.sha256(b"".join(lists) + python.encode()).hexdigest()[:12]
-    environment = HOME / f"{name}-{wanted}"
-    made = environment / MADE
+    lists = [file.read_bytes() for file in (packages, locked) if file.is_file()]
+    digest = hashlib.sha256(b"".join(lists) + python.encode()).hexdigest()[:12]
+    environment = HOME / f"{name}-{digest}"
+    stamp = environment / MADE
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.is_file():
+        if not stamp.is_file():
             shutil.rmtree(environment, ignore_errors=True)
             _run(uv(), "venv", "--quiet", "--python", python, environment)
             # The list is complete, and omits unused requirements (torch, for example).
@@ -103,7 +103,7 @@ def install(name: str) -> Path:
                 # No package's script runs: none is needed.
                 words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
                 _run(environment / "bin" / "npm", *words, "--prefix", environment)
-        made.touch()
+        stamp.touch()
         for used in HOME.glob(f"{name}-*/{MADE}"):
             if used.stat().st_mtime < time.time() - KEPT_SECONDS:
                 shutil.rmtree(used.parent, ignore_errors=True)
@@ -113,13 +113,15 @@ def install(name: str) -> Path:
 @functools.cache
 def uv() -> str:
     """Return the program, installed by pip if it is missing. Raises `NotInstalled`."""
-    own = HOME / "uv" / "bin" / "uv"
-    for program in (shutil.which("uv"), str(own)):
+    installed = HOME / "uv" / "bin" / "uv"
+    for program in (shutil.which("uv"), str(installed)):
         if program is not None and _works(program, "--version"):
             return program
     # In an environment without pip, use the pip of the Python that created it.
     pythons = (sys.executable, getattr(sys, "_base_executable", sys.executable))
-    python = next((one for one in pythons if _works(one, "-m", "pip", "--version")), sys.executable)
+    python = next(
+        (candidate for candidate in pythons if _works(candidate, "-m", "pip", "--version")), sys.executable
+    )
     words = (
         "-m",
         "pip",
@@ -127,19 +129,19 @@ def uv() -> str:
         "--quiet",
         "--disable-pip-version-check",
         "--target",
-        own.parents[1],
+        installed.parents[1],
         "uv",
     )
     _run(python, *words)
-    return str(own)
+    return str(installed)
 
 
 def _python(versions: Sequence[str]) -> str:
     """Return the path of the first of these on this machine; else a version, which uv may download."""
     for version in versions:
         name = f"python{version}"
-        kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
-        for program in (shutil.which(name), *map(str, reversed(kept))):
+        candidates = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
+        for program in (shutil.which(name), *map(str, reversed(candidates))):
             if program is not None and _works(program, "--version"):
                 return program
     return versions[0]
@@ -228,8 +230,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def _until_ready(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(ready, timeout=5) as answer:
-            if answer.status == 200:
+        with suppress(OSError), urllib.request.urlopen(ready, timeout=5) as response:
+            if response.status == 200:
                 return
         time.sleep(0.1)
     what = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"

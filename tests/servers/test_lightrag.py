@@ -30,12 +30,12 @@ def cleared(server: dict[str, Any]) -> None:
     """Delete all documents: the server has only one base, which can't be recreated."""
     with httpx.Client(base_url=server["base_url"], headers={"x-api-key": server["api_key"]}) as client:
         for _ in range(600):
-            answer = client.request("DELETE", "/documents").json()
+            payload = client.request("DELETE", "/documents").json()
             counts = client.get("/documents/status_counts").json()["status_counts"]
-            if answer["status"] == "success" and counts["all"] == 0:
+            if payload["status"] == "success" and counts["all"] == 0:
                 return
             time.sleep(0.1)
-    raise AssertionError(answer)
+    raise AssertionError(payload)
 
 
 class LightragRealWorld(RealWorld):
@@ -69,31 +69,31 @@ class TestLightragServer(LightragSuite):
 
 
 def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
-    there = servers["lightrag"]
-    cleared(there)
-    headers = {"x-api-key": there["api_key"]}
-    real = Side(there["base_url"], headers)
-    with stand_in(application(there["api_key"], 1, (1.0, 1.0)), headers) as ours:
+    server = servers["lightrag"]
+    cleared(server)
+    headers = {"x-api-key": server["api_key"]}
+    real = Side(server["base_url"], headers)
+    with stand_in(application(server["api_key"], 1, (1.0, 1.0)), headers) as ours:
         verdict = compare(differences(PROBES, ours, real), KNOWN)
-    for one in verdict.known_messages:
-        record_property("difference", one)
+    for message in verdict.known_messages:
+        record_property("difference", message)
     assert verdict.unknown == []
     assert verdict.idle == []
 
 
 def test_folder_is_mirrored(sandbox: Sandbox, servers: dict[str, Any]) -> None:
-    there = servers["lightrag"]
-    cleared(there)
-    live(sandbox, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})
+    server = servers["lightrag"]
+    cleared(server)
+    live(sandbox, {"type": "lightrag", "base_url": server["base_url"], "api_key": server["api_key"]})
 
 
 def test_file_renamed_during_a_lost_state_is_found_by_its_new_name(
     sandbox: Sandbox, servers: dict[str, Any]
 ) -> None:
-    there = servers["lightrag"]
-    cleared(there)
+    server = servers["lightrag"]
+    cleared(server)
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s"}
-    target = {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]}
+    target = {"type": "lightrag", "base_url": server["base_url"], "api_key": server["api_key"]}
     sandbox.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
     for bird in ("avocet", "bittern"):
         sandbox.write(f"{bird}.md", f"# The {bird}\n\nThis page tells all that is known of the {bird}.\n")

@@ -31,11 +31,13 @@ def test_mcp_conformance_test_over_http_passes(
         matching = [
             load for load in json.loads(file.read_text()) if load["status"] not in ("SUCCESS", "INFO")
         ]
-        wrong += [f"{scenario}: {one['id']}: {one.get('errorMessage', one['status'])}" for one in matching]
+        wrong += [
+            f"{scenario}: {check['id']}: {check.get('errorMessage', check['status'])}" for check in matching
+        ]
         passed |= set() if matching else {scenario}
     verdict = compare(wrong, KNOWN)
-    for one in verdict.known_messages:
-        record_property("difference", one)
+    for message in verdict.known_messages:
+        record_property("difference", message)
     assert passed == PASSED, completed.stdout + completed.stderr
     assert verdict.unknown == [] and verdict.idle == []
 
@@ -67,10 +69,12 @@ def test_inspector_accepts_the_tool_schemas(inspected: Callable[..., Any]) -> No
 
 
 def test_inspector_searches_over_stdio(inspected: Callable[..., Any]) -> None:
-    answer = inspected("--method", "tools/call", "--tool-name", "search", "--tool-arg", "query=walrus", "k=1")
-    [hit] = answer["structuredContent"]["hits"]
-    assert (hit["path"], answer["isError"]) == ("ice.md", False)
-    assert "The walrus lies on the ice." in answer["content"][0]["text"]
+    payload = inspected(
+        "--method", "tools/call", "--tool-name", "search", "--tool-arg", "query=walrus", "k=1"
+    )
+    [hit] = payload["structuredContent"]["hits"]
+    assert (hit["path"], payload["isError"]) == ("ice.md", False)
+    assert "The walrus lies on the ice." in payload["content"][0]["text"]
 
 
 def test_inspector_lists_and_reads_resources_over_stdio(inspected: Callable[..., Any]) -> None:

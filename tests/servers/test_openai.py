@@ -67,8 +67,8 @@ def made_store(server: Mapping[str, Any]) -> str:
 def _ask(server: Mapping[str, Any], method: str, path: str, **content: Any) -> dict[str, Any]:
     headers = {"authorization": f"Bearer {server['api_key']}"}
     with httpx.Client(trust_env=False, timeout=30.0) as client:
-        answer = client.request(method, server["base_url"] + path, headers=headers, **content)
-    return dict(answer.raise_for_status().json())
+        response = client.request(method, server["base_url"] + path, headers=headers, **content)
+    return dict(response.raise_for_status().json())
 
 
 class TestOgxItself(SharedTextsSuite):
@@ -86,30 +86,30 @@ class TestOgxItself(SharedTextsSuite):
         given, store = self.server, cast("OgxWorld", world).base
         part = {"file": ("theirs.md", text.encode())}
         theirs = _ask(given, "POST", "/files", files=part, data={"purpose": "assistants"})["id"]
-        own = {"file_id": theirs, "attributes": {"team": "support"}}
-        _ask(given, "POST", f"/vector_stores/{store}/files", json=own)
+        attachment = {"file_id": theirs, "attributes": {"team": "support"}}
+        _ask(given, "POST", f"/vector_stores/{store}/files", json=attachment)
         [ours] = await world.make_ready(world.document("a.md", text))
         assert await world.target.delete([ours]) == {ours: None}
         result = _ask(given, "POST", f"/vector_stores/{store}/search", json={"query": "kestrel"})["data"]
-        assert [one["filename"] for one in result] == ["theirs.md"]
+        assert [hit["filename"] for hit in result] == ["theirs.md"]
         row = _ask(given, "GET", f"/vector_stores/{store}/files/{theirs}")
         assert row["attributes"] == {"team": "support"}
 
 
 def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
-    there = servers["openai"]
+    server = servers["openai"]
     ours = application(KEY)
     ours.set_behaviour({"dialect": "ogx"})
     headers = {"authorization": f"Bearer {KEY}"}
-    real = Side(there["base_url"].removesuffix("/v1"), headers, {"model": OgxWorld.chat_model})
+    real = Side(server["base_url"].removesuffix("/v1"), headers, {"model": OgxWorld.chat_model})
     with stand_in(ours, headers, {"model": "some-model"}) as side:
         verdict = compare(differences(PROBES, side, real), KNOWN)
-    for one in verdict.known_messages:
-        record_property("difference", one)
+    for message in verdict.known_messages:
+        record_property("difference", message)
     assert verdict.unknown == [] and verdict.idle == []
 
 
 def test_mirror_works_at_the_real_server(servers: dict[str, Any], sandbox: Sandbox) -> None:
-    there = servers["openai"]
-    connection = {"base_url": there["base_url"], "api_key": there["api_key"]}
-    live(sandbox, {"type": "openai", **connection, "vector_store_id": made_store(there)})
+    server = servers["openai"]
+    connection = {"base_url": server["base_url"], "api_key": server["api_key"]}
+    live(sandbox, {"type": "openai", **connection, "vector_store_id": made_store(server)})

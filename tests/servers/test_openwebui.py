@@ -67,8 +67,8 @@ class OpenWebuiServer(RealWorld):
 def made_base(server: Mapping[str, Any]) -> str:
     """The id of a new, empty knowledge base."""
     headers = {"authorization": f"Bearer {server['api_key']}"}
-    wanted = {"name": "docs", "description": "of a test"}
-    created = httpx.post(f"{server['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
+    card = {"name": "docs", "description": "of a test"}
+    created = httpx.post(f"{server['base_url']}/api/v1/knowledge/create", json=card, headers=headers)
     return str(created.raise_for_status().json()["id"])
 
 
@@ -169,8 +169,8 @@ def test_copy_being_indexed_during_a_kill_has_its_passages_once(
 
 def being_indexed(server: Mapping[str, Any], name: str, status: str) -> list[str]:
     """Return the ids of files in this status whose text is no longer that of the file."""
-    headers, wanted = {"authorization": f"Bearer {server['api_key']}"}, {"filename": name, "content": "true"}
-    rows = httpx.get(f"{server['base_url']}/api/v1/files/user/search", params=wanted, headers=headers)
+    headers, query = {"authorization": f"Bearer {server['api_key']}"}, {"filename": name, "content": "true"}
+    rows = httpx.get(f"{server['base_url']}/api/v1/files/user/search", params=query, headers=headers)
     return [
         row["id"]
         for row in rows.raise_for_status().json()
