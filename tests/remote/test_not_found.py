@@ -48,6 +48,28 @@ async def test_failed_deletion_is_never_reported_as_done(
     assert world.documents_of("f0.md") == []
 
 
+@enumerated()
+@pytest.mark.parametrize(
+    "body", ["", {"error": "Not Found", "path": "/document/1"}], ids=["empty", "foreign"]
+)
+async def test_document_in_the_list_is_not_gone_whatever_two_calls_say(
+    world: RemoteWorld, body: object
+) -> None:
+    """A gateway may lack both calls for single documents, and answer in JSON or without a body."""
+    for op in ("delete", "detail"):
+        world.play("status", op=op, effect=False, times=0, args={"status": 404, "body": body})
+    [document] = world.documents_of("f0.md")
+    async with world.client() as target:
+        [outcome] = (await target.delete([document["id"]])).values()
+        assert isinstance(outcome, TargetError)
+        world.play("status", op="list", times=0, args={"status": 404})
+        [outcome] = (await target.delete([document["id"]])).values()
+        assert isinstance(outcome, TargetError)
+        world.server.faults.clear()
+        assert await target.delete([document["id"]]) == {document["id"]: None}
+    assert world.documents_of("f0.md") == []
+
+
 async def test_document_deleted_by_a_person_is_not_reported_gone_while_it_stays(world: RemoteWorld) -> None:
     async with world.client() as target:
         account = account_of(target)

@@ -245,9 +245,16 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
         # A document that a DELETE reports as missing may still exist (promise 10).
         unconfirmed = [doc_id for doc_id, error in outcomes.items() if error is not None and is_gone(error)]
+        # Without the service's code, the 404 may be a gateway's that lacks the calls for single documents.
+        by_gateway = [doc_id for doc_id in unconfirmed if isinstance(outcomes[doc_id], NotOffered)]
         for doc_id, detail in (await self._read_details(unconfirmed)).items():
             outcomes[doc_id] = _STILL_THERE if isinstance(detail, ZhipuDocument) else detail
-        return outcomes
+        gone = [doc_id for doc_id in by_gateway if outcomes[doc_id] is None]
+        try:
+            listed_ids = (await self._rows_among(gone)).keys() if gone else ()
+        except TargetError as error:
+            return outcomes | dict.fromkeys(gone, error)
+        return outcomes | dict.fromkeys(listed_ids, _STILL_THERE)
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" doesn't prove anything by itself."""

@@ -150,6 +150,7 @@ async def test_delete_reports_each_document() -> None:
     service = ScriptedService(
         delete=[by_id({"1": ok(), "2": failed(1301, "x"), "3": 404, "4": failed(400, "文档不存在")})],
         detail=[404],
+        list=[ok({"list": [], "total": 0})],
     )
     outcomes = dict(await target(service).delete(["1", "2", "3", "4", "1"]))
     assert type(outcomes.pop("2")) is Rejected
