@@ -285,6 +285,9 @@ HTML_CASES = [
         "<math><semantics><mi>E</mi><annotation encoding='application/x-tex'>\\frac</annotation></math> mass",
         "E mass",
     ),
+    ("<p>a<iframe srcdoc='<nav>x</nav><h2>b</h2><p>c &amp;amp; d'>old</iframe>e", "a\n\n## b\n\nc & d\n\ne"),
+    ("<div hidden><iframe srcdoc='<p>x'></iframe></div><iframe hidden srcdoc='<p>x'></iframe>text", "text"),
+    ("<iframe srcdoc='a<iframe srcdoc=b></iframe>'></iframe>text", "a\n\ntext"),
     (
         "<span class=katex><span class=katex-mathml><math><mi>k</mi></math></span><span aria-hidden=true>k",
         "k",

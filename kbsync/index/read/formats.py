@@ -42,15 +42,15 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "ods": ("sheets", "read_ods", "12"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "9")),
     "rtf": ("rtf", "read_rtf", "7"),
-    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "11")),
-    "epub": ("epub", "read_epub", "10"),
-    "eml": ("mail", "read_eml", "12"),
-    "mbox": ("mail", "read_mbox", "7"),
-    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "4")),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "12")),
+    "epub": ("epub", "read_epub", "11"),
+    "eml": ("mail", "read_eml", "13"),
+    "mbox": ("mail", "read_mbox", "8"),
+    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "5")),
     "ics": ("calendars", "read_ics", "1"),
     "vcf": ("calendars", "read_vcf", "2"),
     "canvas": ("canvas", "read_canvas", "3"),
-    "ipynb": ("notebook", "read_ipynb", "7"),
+    "ipynb": ("notebook", "read_ipynb", "8"),
 }
 """The readers by extension: the module in this folder, its function and the function's version.
 

@@ -67,6 +67,7 @@ class _List:
     number: int = 0
 
 
+_MAX_FRAMES = 1_000
 _MAX_SPAN = 100
 _MAX_ADDED_CELLS = 50_000
 
@@ -124,10 +125,11 @@ class _Table:
 class _Page(HTMLParser):
     """Collects blocks of Markdown while the parser walks through the tags."""
 
-    def __init__(self, unseen: frozenset[str]) -> None:
+    def __init__(self, unseen: frozenset[str], *, reads_frames: bool) -> None:
         super().__init__(convert_charrefs=True)
         self.title = ""
         self._unseen = unseen
+        self._frames = _MAX_FRAMES if reads_frames else 0  # to read
         self._open: list[str] = []  # containers, outermost first
         self._count = Counter[str]()  # of each kind in `_open`
         self._around = Counter[str]()  # the same, outside the unseen container
@@ -168,6 +170,8 @@ class _Page(HTMLParser):
         is_hidden = "hidden" in self._unseen and _is_hidden(tag, attrs)
         if is_hidden and tag in _VOID:
             return
+        if tag == "iframe" and self._frames and self._hidden is None and not is_hidden:
+            self._read_frame(dict(attrs).get("srcdoc"))
         # An inline element is a container while it hides its content.
         if tag in _CONTAINERS or is_hidden or (self._hidden is not None and self._open[self._hidden] == tag):
             if (is_hidden or tag in self._unseen) and self._hidden is None:
@@ -335,6 +339,13 @@ class _Page(HTMLParser):
         if len(self._inline) <= start + 4 and is_note_mark(before, raised, is_link=is_link):
             self._inline.insert(start, " ")
 
+    def _read_frame(self, page: str | None) -> None:
+        """Add the page in a frame's `srcdoc`, in which browser extensions save frames."""
+        if page:
+            self._frames -= 1
+            self._flush()
+            self._sinks[-1].append(read_html(page, falls_back_to_menu=False, reads_frames=False).text)
+
     def _flush(self) -> None:
         text, self._inline = "".join(self._inline), []
         self._links.clear()
@@ -380,10 +391,11 @@ def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
     return is_hidden and tag not in ("html", "body")
 
 
-def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
+def read_html(text: str, *, falls_back_to_menu: bool = True, reads_frames: bool = True) -> Parsed:
     """Return a decoded page as Markdown. Its title is the page's own title or the first heading.
 
-    `falls_back_to_menu`: whether to return the navigation of a page that has no other text.
+    `falls_back_to_menu`: whether to return the navigation of a page that has no other text. `reads_frames`:
+    whether to read the pages in its frames, but no frames inside those.
     """
     # A mark that opens and never closes is text. The library would search for the end again from each such
     # mark.
@@ -394,7 +406,7 @@ def read_html(text: str, *, falls_back_to_menu: bool = True) -> Parsed:
     text = _RAW_END.sub(r"</\1>", text)
     unseen = _UNSEEN
     while True:
-        page = _Page(unseen)
+        page = _Page(unseen, reads_frames=reads_frames)
         page.feed(text)
         body = page.result()
         seen_after_all = page.left_open
