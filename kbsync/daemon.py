@@ -421,8 +421,8 @@ class Daemon:
             await self._end([name], REMOVAL_GRACE)
             deleted = await self._delete_documents(store, name)
             async with self._switching:
-                # Last, because a killed daemon then restarts with the mirror, so its documents always have an
-                # owner.
+                # Do this last. If the daemon is killed before, it restarts with the mirror, so the documents
+                # always have an owner.
                 await self._drop_from_config(name)
                 del self._removing[name]
         except (KbsyncError, OSError) as error:

@@ -48,7 +48,7 @@ def is_shared(fs_type: str) -> bool:
 
     They can if it is on a network, on a virtual machine's host, or in FUSE.
     """
-    # Not `fuseblk`, a disk of this machine behind FUSE, because this kernel sees all its changes.
+    # This excludes `fuseblk`, a local disk behind FUSE, because this kernel sees all of its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
 
 

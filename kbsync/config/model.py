@@ -371,7 +371,7 @@ class Config:
         ),
     ] = None
     path: Annotated[Path | None, NotAKey()] = None
-    # Not compared: a changed comment changes no setting.
+    # Not compared, because a changed comment doesn't change any setting.
     source: Annotated[ConfigSource | None, NotAKey()] = field(default=None, compare=False, repr=False)
 
 

@@ -58,7 +58,7 @@ def home(environ: Mapping[str, str]) -> Path | None:
     named = environ.get("HOME", "")
     if not named.startswith("/"):
         try:
-            # Not `Path.home()`, which uses a relative `$HOME`.
+            # Don't use `Path.home()`, which accepts a relative `$HOME`.
             named = pwd.getpwuid(os.getuid()).pw_dir
         except KeyError:
             return None
@@ -98,7 +98,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     """
     if explicit is not None:
         return explicit
-    # Even if it does not exist: no other config may replace a named one.
+    # Return the path even if the file doesn't exist, because no other config may replace a named one.
     if (named := _named_config(environ)) is not None:
         return named
     existing = filter(os.path.lexists, config_places(environ))

@@ -110,7 +110,7 @@ class Draft:
     def raise_problems(self) -> None:
         """Raise ConfigError if any problem was recorded."""
         if self._problems:
-            # In file order, so that the user can fix them in one pass.
+            # Sort the problems in file order, so that the user can fix them in one pass.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
 
     def problem(self, loc: Loc, message: str) -> Problem:
@@ -132,7 +132,7 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
     Raises `RefusedValue` for invalid references.
     """
 
-    # In one pass: values aren't substituted again, because a secret may contain `${`.
+    # Substitute in one pass: values aren't substituted again, because a secret may contain `${`.
     def replacement(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"

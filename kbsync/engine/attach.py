@@ -404,7 +404,7 @@ async def bind(
     configured: Sequence[MirrorIdentity] = (),
 ) -> Binding:
     """Bind the mirror to the base. Raises `TargetError`."""
-    if target.limits.embedded and base.id:  # it is the same base even after a move
+    if target.limits.embedded and base.id:  # the base is the same even after a move
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _count_documents(store, settings, record, target, base)
 

@@ -368,7 +368,7 @@ class Halts(HaltState):
 
     async def show_problem(self, reason: str, problem: str) -> None:
         """Show a temporary problem (`PASSING`) unless a more important one is already shown."""
-        # Only once per run: a second time would hide newer findings.
+        # Show it only once per run, because showing it again would hide newer findings.
         if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
             await self.show(self._describe_problem(reason, problem))
 

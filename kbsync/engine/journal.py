@@ -584,7 +584,7 @@ class Journal:
                     tx.removals.inherit(old.id, upload.id)
                     upload = lifecycle.hold(upload)
                 tx.removals.release(old.id)
-                if old.remote_id == upload.remote_id:  # it was updated in place
+                if old.remote_id == upload.remote_id:  # the document was updated in place
                     tx.uploads.save(lifecycle.mark_gone(old, self.timing))
                 elif replaced:
                     tx.uploads.save(lifecycle.mark_deleted(old, self.timing))

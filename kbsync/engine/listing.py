@@ -292,7 +292,7 @@ def _fit_page(
     """
     if is_address(listed.name):
         is_other = not same_address(address, listed.name)
-    elif binding.settings.names == "tagged" and listed.digest is not None:  # it has one of our names
+    elif binding.settings.names == "tagged" and listed.digest is not None:  # listed under one of our names
         is_other = True
     else:
         last = unquote(urlsplit(address).path.rpartition("/")[2])

@@ -115,7 +115,7 @@ class AwaitedFiles:
             self.missed_until = now
         for path, since in list(self._waiting.items()):
             waiting_since = self._settling.since(path)
-            if waiting_since is None:  # it was recorded, or it vanished
+            if waiting_since is None:  # the file was recorded, or it vanished
                 del self._waiting[path]
                 self.unsettled.discard(path)
             elif path in overdue or (waiting_since != since and self._entries[path] >= MAX_WAITS):
@@ -123,7 +123,7 @@ class AwaitedFiles:
                 self.unsettled.add(path)
                 if self._is_pass:
                     self._settling.forget(path)
-            elif waiting_since != since:  # it vanished and is back
+            elif waiting_since != since:  # the file vanished and is back
                 self._enter([path])
 
 
@@ -607,7 +607,7 @@ class Mirror:
         return bound
 
     async def _close(self, target: Target) -> None:
-        # Its requests still count: counters in /metrics never decrease.
+        # The target's requests still count, because counters in /metrics never decrease.
         if target.meter is not None:
             self.closed_requests.add(target.meter)
         await target.aclose()

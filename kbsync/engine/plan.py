@@ -251,7 +251,8 @@ class PrivatePass:
         clock: Clock,
         context: CommandContext,
     ) -> None:
-        # No longest wait, because a file that keeps changing would be copied to disk at its end.
+        # Set no longest wait, because a file that keeps changing would be copied to disk at the end of that
+        # wait.
         self._settings = replace(settings, settle_longest=math.inf)
         self._target = target
         self._original = state
@@ -436,7 +437,7 @@ class PrivatePass:
             cause = "" if row_entry is None else removal_cause(self.journal.desired(row_entry))
             # Without a cause, a newer version merely replaces the document.
             if cause and serving(self.journal.uploads(tx, row.path)) is None:
-                # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
+                # With `deletions: never`, the worker keeps the document, unless an earlier delete removed it.
                 lines = plan.delete if plan.keep is None else plan.keep
                 lines.append(Planned(row.path, row.known_size, cause=cause))
         for row in tx.uploads.relabelled(mirror, number):

@@ -144,7 +144,7 @@ class Poller:
         if orphan is None:
             return False
         path, is_known = orphan
-        # Before the end of the first scan an unknown file may exist.
+        # Before the first scan ends, a file may exist although it isn't in the state yet.
         root = self._journal.binding.settings.root
         return is_known or (await asyncio.to_thread(stat_path, root, path)).lacks_file
 
@@ -158,7 +158,7 @@ class Poller:
             self.paused_failures.add(row.id)
             return Remedy.LATER
         if row.phase is Phase.NO_ROOM:
-            # Only a few check whether there is space again: each check costs a request.
+            # Only a few documents check whether there is space again, because each check costs a request.
             turn.tries -= 1
             if turn.tries < 0:
                 return Remedy.LATER
@@ -177,7 +177,7 @@ class Poller:
         except Unavailable:
             return Remedy.NONE if lifecycle.is_overdue(row, self._journal.timing) else Remedy.LATER
         except Unsure:
-            return Remedy.ASKED  # it costs money, so wait instead of asking twice
+            return Remedy.ASKED  # reindexing costs money, so wait instead of asking twice
         return Remedy.ASKED
 
     async def _confirm_by_search(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:

@@ -723,8 +723,8 @@ class Reconciler:
             had_content = is_awaited or (stored is not None and stored.digest is not None)
             is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
             if is_emptied and not is_quiet:
-                # Even after its longest wait: a moment without content says nothing about the content to
-                # come.
+                # Keep waiting even after the longest wait, because an empty moment says nothing about the
+                # content to come.
                 return Wait(path, stamp, busy=file.forced, is_selected=False)
             return FileSeen(path, stamp, verdict, by_person=by_person(file, stored), fresh=file.fresh)
         # An equal timestamp means equal bytes: read and send nothing (promise 7).

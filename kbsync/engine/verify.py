@@ -234,7 +234,7 @@ class _FolderCheck:
             row, planned_row = tx.entries.get(binding.mirror, path), self._private.entry(path)
             if row is not None and row.status in (Status.PENDING, Status.INDEXING):
                 return False
-            # With equal bytes the base or the recipe changed, not the file.
+            # If the bytes are equal, the base or the recipe has changed, not the file.
             return (
                 row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
             )

@@ -297,7 +297,7 @@ def _read(
             before = stamp_of(status)
             if expected not in (None, before) or size not in (None, before.size):
                 return Unstable("changed since it was checked")
-            # Read at most one byte beyond its size, so that reading a growing file ends.
+            # Read at most one byte beyond the file's size, so that reading a growing file ends.
             remaining = before.size + 1
             buffer = memoryview(bytearray(min(PIECE, remaining)))
             while remaining and (count := os.readv(fd, [buffer[:remaining]])):

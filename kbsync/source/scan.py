@@ -135,7 +135,7 @@ class _Folder:
 
     depth: int  # relative to the root
     name: str
-    rules: Rules  # its parent's until it is entered, then its own
+    rules: Rules  # the parent's rules until the folder is entered, then its own
     stored: FolderRow | None
     everything: bool = False  # report every entry, because the folder or one above it had a problem
     changed_mount: str = ""  # the folder above it where a disk was mounted, unmounted or replaced

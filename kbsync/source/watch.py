@@ -238,7 +238,7 @@ class Watch:
         observer, self._observer = self._observer, None
         if observer is not None:
             observer.stop()
-            with contextlib.suppress(RuntimeError):  # it never started
+            with contextlib.suppress(RuntimeError):  # the observer never started
                 observer.join(_JOIN_SECONDS)
 
     def problem(self) -> WatchProblem | None:

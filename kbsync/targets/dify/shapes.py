@@ -232,7 +232,7 @@ RULES: tuple[ErrorRule, ...] = (
     rules.no_access(code={"forbidden"}, hint=_ACCESS_HINT),
     # Dify is still working on the document, or the model's provider failed.
     ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),
-    # Only `kb create` gets this.
+    # Only `kb create` gets this error.
     ErrorRule(NameTaken, code={"dataset_name_duplicate"}),
     # The document is to blame (api/controllers/service_api/app/error.py).
     ErrorRule(Rejected, code={"file_too_large", "unsupported_file_type", "archived_document_immutable"}),

@@ -79,7 +79,7 @@ class SharedPassages:
         """Restore the passages. Doing so twice is harmless."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         response = await self._client.request(PUT_BACK, "POST", "/vector-io/insert", json=body)
-        require_shape(PUT_BACK, response.status == 204 or None)  # it has no body
+        require_shape(PUT_BACK, response.status == 204 or None)  # the response has no body
 
     async def _ids_of(self, file_id: str) -> frozenset[str]:
         if file_id not in self._ids:
