@@ -68,7 +68,7 @@ def recall(state_dir: Path) -> FolderOptions:
 def remember(state_dir: Path, options: FolderOptions) -> None:
     """Store the options in `state_dir`, which must exist.
 
-    If kbsync is killed meanwhile, the directory contains either these options or the previous ones.
+    Even if kbsync is killed while writing, the directory contains either these options or the previous ones.
     """
     replace_private(state_dir / _FILE, json.dumps(asdict(options)).encode())
 

@@ -316,8 +316,8 @@ class Needs:
 
     Without `secrets`, keys and tokens may be missing until they are used, for example if they are only in the
     environment of a service. Without `bases`, the ids of knowledge bases may be missing and get placeholders,
-    because a base that doesn't exist yet has no id. Without `mirrors`, the config needn't have any yet.
-    Without `folders`, a file may have taken the place of a mirror's folder.
+    because a base that doesn't exist yet has no id. Without `mirrors`, the config doesn't have to contain any
+    yet. Without `folders`, a file may have taken the place of a mirror's folder.
     """
 
     secrets: bool = True
@@ -387,7 +387,7 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """Return a name for a mirror of `folder`: its basename in lower case, without special characters.
+    """Return a name for a mirror of `folder`: its basename in lowercase, without special characters.
 
     Other characters are replaced by `-`, but not at the beginning or the end.
     """

@@ -78,7 +78,7 @@ def _parts(url: str) -> SplitResult:
 
 
 def canonical(url: str) -> str:
-    """Return `url` in canonical form: lower-case scheme and host, no default port, and no trailing slash."""
+    """Return `url` in canonical form: lowercase scheme and host, no default port, and no trailing slash."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

@@ -28,7 +28,7 @@ _WIDTH = 1e10
 class Lane(enum.IntEnum):
     """A kind of work. Each upload's rank includes its lane."""
 
-    FRESH = 0  # somebody has just saved it
+    FRESH = 0  # someone has just saved the file
     BACKLOG = 1
     LARGE = 2
     AGAIN = 3  # retries

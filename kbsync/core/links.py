@@ -136,7 +136,7 @@ def _from_plist(content: bytes) -> str:
 
 
 def _section(content: bytes, name: str) -> Mapping[str, str]:
-    """Return a section, with its keys in lower case.
+    """Return a section, with its keys in lowercase.
 
     If a key is repeated, its first value is used. Lines without a key are ignored. Raises NoLink if there is
     no such section.

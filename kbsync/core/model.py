@@ -1,8 +1,8 @@
 """The values of a mirror: files, uploads and documents.
 
 Paths are `str`, relative to the mirror's root, with `/` between the parts. Bytes that aren't UTF-8 become
-surrogate escapes, as with `os.fsdecode`. Digests are lower-case hex SHA-256. Times are seconds since the
-epoch (float) unless the name ends in `_ns`.
+surrogate escapes, as with `os.fsdecode`. Digests are lowercase hex SHA-256. Times are seconds since the epoch
+(float) unless the name ends in `_ns`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
 
 
 def tag_of(digest: str) -> str:
-    """Return the tag of a SHA-256 given as hex: 8 lower-case base32 characters (40 bits).
+    """Return the tag of a SHA-256 given as hex: 8 lowercase base32 characters (40 bits).
 
     Raises ValueError for invalid hex.
     """

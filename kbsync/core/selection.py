@@ -305,7 +305,7 @@ IGNORE_FILE = ".kbsyncignore"
 def _with_random_end(beginning: str) -> tuple[str, ...]:
     """Return patterns for names that end in six characters from `mkstemp`.
 
-    At least one of the six isn't a lower-case letter; otherwise, ordinary words such as `sedentary` would
+    At least one of the six isn't a lowercase letter; otherwise, ordinary words such as `sedentary` would
     match.
     """
     letters = ["[A-Za-z0-9]"] * 6

@@ -25,7 +25,7 @@ _HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
 
 
 def extension_of(path: str) -> str:
-    """Return the extension in lower case, without the dot, or "" for a name without one (`README`,
+    """Return the extension in lowercase, without the dot, or "" for a name without one (`README`,
     `.profile`).
     """
     stem, _, extension = path.rpartition("/")[2].rpartition(".")

@@ -68,7 +68,8 @@ async def copy(
             await store.write(partial(search, started_at=started_at))
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
-    # The next pass decides about every file for this base, including files deleted or changed meanwhile.
+    # The next pass decides about every file for this base, including files deleted or changed in the
+    # meantime.
     await store.write(lambda tx: mark_undecided(tx, binding.mirror))
     for origin in origins:
         after = 0

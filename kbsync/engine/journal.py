@@ -553,7 +553,7 @@ class Journal:
         that name.
 
         `taken_names`: the names used at the path itself. `start`: the first number to try. If our marker
-        identifies documents, names need not be unique.
+        identifies documents, names don't have to be unique.
         """
         naming = self.binding.naming
         if self.binding.limits.marks:
@@ -623,7 +623,7 @@ class Journal:
 
     def _await_deletion(self, tx: Tx, upload: Upload) -> str:
         """Return why the upload must wait until another document with its text is deleted, or "" if it
-        needn't wait.
+        doesn't have to.
 
         The target stores each text only once. This starts that deletion if nothing else would.
         """

@@ -57,9 +57,10 @@ class AwaitedFiles:
     """The files that were being written during a scan: a pass is done once it waits for none of them.
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan
-    and, in a pass, again if its file changes meanwhile, at most `MAX_WAITS` times. It leaves permanently once
-    its file has been recorded, has vanished, or has been read after the longest wait; the next pass checks it
-    again. So a pass checks each path a bounded number of times, whatever happens in the folder.
+    and, in a pass, again if its file changes in the meantime, at most `MAX_WAITS` times. It leaves
+    permanently once its file has been recorded, has vanished, or has been read after the longest wait; the
+    next pass checks it again. So a pass checks each path a bounded number of times, whatever happens in the
+    folder.
     """
 
     def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:
@@ -377,7 +378,7 @@ class BoundMirror:
     def request_rescan(self) -> None:
         """Compare the whole folder now.
 
-        If a scan is running, compare again afterwards, because the scan may have missed the change.
+        If a scan is running, compare again after it ends, because it may have missed the change.
         """
         log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
         self._must_scan_again = bool(self.scanning)
@@ -702,8 +703,8 @@ class Mirror:
 
         Otherwise, halt and return None.
         """
-        # Called before and after each check that may prove a file missing, because a folder replaced or
-        # unmounted meanwhile proves nothing (promise 1).
+        # Called before and after each check that may prove a file missing, because a folder that was replaced
+        # or unmounted in the meantime proves nothing (promise 1).
         try:
             return await attach.same_root(self.settings, self.identity)
         except Halted as error:

@@ -1,7 +1,7 @@
 """Polls documents that are being indexed, and handles those that failed.
 
-kbsync asks the target to reindex a failed document, a bounded number of times. A failure reported soon
-afterwards may be the earlier one and doesn't count. A full account doesn't cost a document an attempt; while
+kbsync asks the target to reindex a failed document, a bounded number of times. A failure reported soon after
+the request may be the earlier one and doesn't count. A full account doesn't cost a document an attempt; while
 the account may be full, only a few documents are tried. If a document is never reported as done, a search
 confirms that it is searchable.
 """

@@ -282,7 +282,8 @@ class Reconciler:
             try:
                 await self.scan(path, number=number)
             finally:
-                # A failed tree is scanned with the whole folder; a tree requested meanwhile is scanned again.
+                # A failed tree is scanned with the whole folder; a tree requested in the meantime is scanned
+                # again.
                 if self._trees.get(path) == number:
                     del self._trees[path]
 

@@ -99,7 +99,7 @@ class HealthRoutes:
         Otherwise, return 503 with the mirrors that aren't ready, and why.
         """
         now = time.monotonic()
-        # One check serves all requests that arrive meanwhile or shortly after.
+        # One check serves all requests that arrive while it is running or shortly after.
         if self._check is None or (self._check.done() and now - self._checked_at >= FRESH):
             checking = asyncio.wait_for(self._read(), PATIENCE)
             self._check, self._checked_at = asyncio.create_task(checking), now

@@ -303,7 +303,7 @@ def _read(
             while remaining and (count := os.readv(fd, [buffer[:remaining]])):
                 spool.write(buffer[:count])
                 remaining -= count
-            # Check by name too: another file may have replaced it meanwhile (promise 8).
+            # Check by name too, because another file may have replaced this one in the meantime (promise 8).
             by_name = os.stat(name, dir_fd=folder, follow_symlinks=False)
             is_same = remaining == 1 and _has_stamp(before, os.fstat(fd)) and _has_stamp(before, by_name)
             return before if is_same else Unstable("changed while it was read")

@@ -170,7 +170,7 @@ def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) ->
         before = _mounts_at(root, points)
         doubtful = {path for path, above in mount_points.items() if above or _mounts_over(path, before)}
         stats = {path: stat_path(root, path) for path in doubtful}
-        # A disk may be mounted or unmounted meanwhile, and files would look deleted (promise 5).
+        # A disk may be mounted or unmounted during the check, and files would look deleted (promise 5).
         after = _mounts_at(root, points) if doubtful else before
     except OSError as error:
         unknown = _unknown(f"{root}: {error_words_at(error)}")

@@ -214,7 +214,7 @@ def migrate(connection: apsw.Connection) -> None:
     while (version := version_of(connection)) < VERSION:
         with transaction(connection, "BEGIN IMMEDIATE"):
             if version_of(connection) != version:
-                continue  # another process did this step meanwhile
+                continue  # another process has done this step
             if version:
                 connection.execute(MIGRATIONS[version - OLDEST])
                 connection.pragma("user_version", version + 1)

@@ -135,7 +135,7 @@ def _result(item: object, *, is_stored: bool) -> FileResult:
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
-    """Return `data_status` by id, in upper case. A missing status is ""."""
+    """Return `data_status` by id, in uppercase. A missing status is ""."""
     rows = _first_list(body, "data", "list", "doc")
     if rows is None:
         return None

@@ -341,12 +341,12 @@ class Client:
                     self.meter.answered(op, outcome, self._steady() - started_at)
 
     async def digest_at(self, address: str, *, limit: int) -> str:
-        """Return the SHA-256 (lower-case hex) of a file at a foreign http(s) URL, such as that of a stored
+        """Return the SHA-256 (lowercase hex) of a file at a foreign http(s) URL, such as that of a stored
         document, requested without key or cookie.
 
         Raises `Unavailable`, or `Rejected` with code `too-large` for more than `limit` bytes, `compressed`,
         or the HTTP status, such as `404`. Reasons name the host and never the URL, whose query may be a
-        signature. Downloads don't count towards the target's limits, but at most `concurrency` run at a time.
+        signature. Downloads don't count toward the target's limits, but at most `concurrency` run at a time.
         """
         if self._pace is not None:
             await self._pace()
@@ -414,7 +414,7 @@ class Client:
         Raises `Unavailable` while the target is down.
         """
         # Check before the gate, so that no queue forms for a target that is down. Check again behind it: the
-        # target may have gone down meanwhile, and only one call at a time probes it.
+        # target may have gone down in the meantime, and only one call at a time probes it.
         self._check_breaker()
         burst = await self.gate.enter()
         try:

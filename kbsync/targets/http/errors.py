@@ -34,7 +34,7 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 class HttpResponse:
     """A complete response.
 
-    `op`: the operation, such as `upload`. `host`: the name of the service. `headers` have lower-case names.
+    `op`: the operation, such as `upload`. `host`: the name of the service. `headers` have lowercase names.
     `body` is the parsed JSON, regardless of the content type, or None. `text` is the printable beginning of
     the body. `sent_at`: in epoch seconds.
     """

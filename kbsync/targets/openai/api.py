@@ -55,7 +55,7 @@ async def rows(
             yield row
         if not after or number == pages:
             return
-        # OGX restarts the list if somebody deleted the last document of a page meanwhile.
+        # OGX restarts the list if someone has deleted the last document of a page in the meantime.
         if not fresh:
             raise Unavailable(f"{op}: a page has no new rows, but isn't the last page", code="list")
         params["after"] = after

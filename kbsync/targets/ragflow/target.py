@@ -130,7 +130,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
             if len(ids) > 1:  # RAGFlow may have refused all of them because of one
                 alone = [await self._start_parsing([remote_id]) for remote_id in ids]
                 return {remote_id: state for states in alone for remote_id, state in states.items()}
-            # An earlier request may have started the parsing meanwhile; RAGFlow then refuses this one.
+            # An earlier request may have started the parsing in the meantime; RAGFlow then refuses this one.
             if any(row.status == UNSTARTED for row in (await self._rows_among(ids)).values()):
                 return {ids[0]: failed(error.reason, error.code)}
         return {}

@@ -217,7 +217,7 @@ def is_too_long(error: Rejected) -> bool:
 
 
 def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
-    """Return an error's codes in lower case, and its message.
+    """Return an error's codes in lowercase, and its message.
 
     Both are empty if the body doesn't report an error.
     """
@@ -351,7 +351,7 @@ class EmbeddingService:
 
         This is assumed if the service refused a harmless text with base64 before it returned any vector.
         """
-        async with self._trying_numbers:  # another request may have failed meanwhile
+        async with self._trying_numbers:  # another request may have failed in the meantime
             if self._takes_base64 is None and asks_for_base64(self._config):
                 self._takes_base64 = False
                 try:
