@@ -83,7 +83,7 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """Limits on deletions. Exceeding both of them within the window requires approval.
+    """Limits on deletions. Exceeding both limits within the window requires approval.
 
     `never`: whether nothing is ever deleted.
     """

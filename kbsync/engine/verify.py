@@ -209,7 +209,7 @@ class _FolderCheck:
     def __init__(self, private: PrivatePass, state: ReadOnlyState, now: float, *, is_watched: bool) -> None:
         """Set up the check.
 
-        `is_watched`: whether kbsync is running and gets time for changes that are only seconds old.
+        `is_watched`: whether kbsync is running, in which case changes that are only seconds old are ignored.
         """
         self._private, self._state, self._is_watched = private, state, is_watched
         self._binding, self._root = private.binding, private.binding.settings.root

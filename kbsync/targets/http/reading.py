@@ -174,9 +174,10 @@ def require_shape(op: str, value: V | None) -> V:
 
 
 def require_id(op: str, received: str | None, wanted: str) -> None:
-    """Raise `Unavailable` if a response is about a different object, whose state would count for this one.
+    """Raise `Unavailable` if a response is about a different object, because its state would be mistaken for
+    that of the requested object.
 
-    A service may write an id in lower case.
+    A service may return an id in lowercase.
     """
     require_shape(op, (received or "").lower() == wanted.lower() or None)
 
