@@ -118,7 +118,7 @@ class Bases:
         """The id in the config."""
 
     def check_changeable(self) -> None:
-        """Raise `NotOffered` if the service can't change and delete bases. This sends no request."""
+        """Raise `NotOffered` if the service can't change or delete bases. This sends no request."""
         if self.no_changes:
             raise NotOffered(self.no_changes)
 
@@ -365,7 +365,7 @@ class SupportsAnswer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ManagedAccount:
-    """The parts of an account. Those that kbsync can't manage or query are None."""
+    """The parts of an account. Parts that kbsync can't manage or query are None."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None

@@ -83,7 +83,7 @@ class DifyBases(Bases):
             response = await self._client.request("delete-base", "DELETE", base_path(base_id))
             require_shape("delete-base", is_deleted(response) or None)
         except Halted as error:
-            # The base existed a moment ago: an earlier try deleted it, and its response was lost.
+            # The base existed a moment ago: an earlier attempt deleted it, and the response was lost.
             if error.halt != "knowledge-base-missing":
                 raise
 

@@ -276,7 +276,7 @@ class ZhipuApplications(Applications):
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
 
-        If the service proves not to offer the call, kbsync won't try again for an hour.
+        If the service turns out not to offer the call, kbsync won't try again for an hour.
         """
         with self._client.missing.remembered("applications"):
             try:
@@ -427,7 +427,7 @@ class ZhipuCallbacks:
             await _if_offered(self._client.request("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
-        """Remove the callback URL. If the service says that none is set, verify it."""
+        """Remove the callback URL. If the service says that none is set, check that this is true."""
         removed = await _if_set(self._client.request("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
             raise Unsure(
@@ -446,7 +446,7 @@ async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:
 async def _if_offered(request: Awaitable[HttpResponse]) -> HttpResponse:
     """Await a response.
 
-    The path contains no id, so an HTTP 404 means that the service doesn't offer the call.
+    Raises `NotOffered` for an HTTP 404: the path contains no id, so the service doesn't have the call itself.
     """
     try:
         return await request

@@ -86,7 +86,7 @@ def _real(path: Path) -> Path:
 
 
 def _below(root: Path, path: Path) -> str | None:
-    """Return the path relative to `root`: '' for the root or a symlink to it, or None for a path outside."""
+    """Return the path relative to `root`: '' for the root or a symlink to it, None for a path outside it."""
     if path == root or (not path.is_relative_to(root) and Path(os.path.realpath(path)) == root):
         return ""
     return str(path.relative_to(root)) if path.is_relative_to(root) else None
@@ -254,7 +254,7 @@ def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
 
 
 def is_set_by_systemd(state_dir: Path, config: Config) -> bool:
-    """Return whether the config uses that state directory only because $STATE_DIRECTORY is set.
+    """Return whether the config uses `state_dir` only because $STATE_DIRECTORY is set.
 
     systemd sets the variable each time it starts the service; every other command needs the path.
     """

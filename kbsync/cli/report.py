@@ -110,8 +110,8 @@ class MirrorReport(Freshness):
     def checked_code(self) -> Code:
         """Return the exit code for `status --check`.
 
-        A mirror without a recent pass isn't up to date. During quiet hours, neither that nor waiting
-        documents count.
+        A mirror without a recent pass isn't up to date. During quiet hours, a missing pass and waiting
+        documents don't count.
         """
         if self.is_in_quiet_hours:
             return worst([self.settled_code, Code.PASSING if self.has_temporary_problem else Code.MIRRORED])

@@ -289,7 +289,7 @@ class Target(ABC):
         """Close connections, processes and files."""
 
     async def leave(self) -> None:  # noqa: B027 (most targets store nothing else)
-        """Delete whatever else the base stores about a mirror.
+        """Delete everything else that the base stores about a mirror.
 
         Call this after the mirror has ended and its documents are gone.
         """

@@ -170,7 +170,7 @@ def _model() -> Any:
 
 
 def passage_reader() -> Callable[[bytes], Parsed]:
-    """Return a function that computes the vector of a passage, as hexadecimal text."""
+    """Return a function that computes a passage's vector and returns it as hexadecimal text."""
     import numpy as np
 
     from kbsync.index.document import Parsed  # imported late: `status` only counts vectors

@@ -54,9 +54,9 @@ def _after_year() -> re.Pattern[str]:
 
 @functools.cache
 def _before_year() -> re.Pattern[str]:
-    """Return a pattern for the part of a date before its year, in reversed text.
+    """Return a pattern that matches the part of a date before its year, in reversed text.
 
-    In reversed text, the pattern has to be tried at only one position.
+    The text is reversed so that the pattern has to be tried at only one position.
     """
     name = "[A-Za-zäéûç]{3,10}"
     day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"

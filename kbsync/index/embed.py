@@ -301,7 +301,7 @@ class Vocabulary:
         return numbers
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """Return the rank at which the two tokens become one, or None if they never do. The lowest rank goes
+        """Return the rank at which the two tokens are merged, or None if they never are. The lowest rank goes
         first.
 
         The order is the same as in the file's list of merges: by the number of the resulting token, with runs

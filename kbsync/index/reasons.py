@@ -30,8 +30,8 @@ def reasons_for(
 ) -> Reasons:
     """Return the components of a candidate's score. The candidate must have been fetched with an explanation.
 
-    `question`: the readable text whose words found it. `unknown`: the words that no document contains.
-    `ranked`: see `Reasons`.
+    `question`: the readable text of the question whose words found the candidate. `unknown`: the words that
+    no document contains. `ranked`: see `Reasons`.
     """
     matched = candidate.matched() if candidate.matched is not None else MatchedTerms({}, {}, 0.0)
     weight = (TRANSLATED if candidate.is_translated else 1.0) / (matched.total or 1.0)

@@ -197,7 +197,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of a document that was about to be stored, or that it wasn't stored."""
+        """Record the id of a document that was about to be stored, or record that it wasn't stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()

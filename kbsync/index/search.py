@@ -102,7 +102,7 @@ def _depths(top_k: int) -> Iterator[int]:
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Return the same order, but with scores between 0 and 1.
+    """Return the items in the same order, with scores scaled to between 0 and 1.
 
     Services return probabilities, or logits of any sign.
     """
@@ -145,7 +145,7 @@ class _Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question whose hits are to be explained, with its translation and those of its words that no document
+    """A question whose hits are to be explained, with its translation and its words that no document
     contains.
     """
 

@@ -108,7 +108,7 @@ def _swaps(word: str) -> Iterator[str]:
 
 
 def _slips(word: str) -> Iterator[str]:
-    """Yield the spellings that differ by one letter, taken from the word's script."""
+    """Yield the spellings that differ from the word by one letter of its script."""
     letters = "".join(map(_letters_of_block, {ord(letter) & 0xFF80 for letter in word}))
     if 2 * len(letters) * (len(word) + 1) > _MAX_SPELLINGS:
         letters = "".join(set(word))
@@ -218,7 +218,7 @@ def variants_of(word: str) -> Iterator[str]:
     """Yield other spellings of a lower-case word. Not all of them exist.
 
     For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
-    vice versa. `mail` counts as the last word of `e-mail`, too.
+    vice versa. `mail` is a variant of `email`, and also matches the last word of `e-mail`.
     """
     if other := _pairs().get(word):
         yield other
@@ -229,7 +229,7 @@ def variants_of(word: str) -> Iterator[str]:
 
 
 def variants_in(words: Iterable[str]) -> dict[str, str]:
-    """Return other spellings of some words by their stems, but no more than a search may look for."""
+    """Return other spellings of these words by stem, but no more than a search may look up."""
     variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
     terms = stemmed(" ".join(itertools.islice(variants, MAX_VARIANTS))) if variants else ()
     return {term.stem: term.surface for term in terms}

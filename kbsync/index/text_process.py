@@ -171,7 +171,7 @@ def pack(paths: Sequence[str], contents: Sequence[bytes]) -> bytes:
 
 
 def splitter() -> Callable[[bytes], Parsed]:
-    """Return a function that answers a request, as JSON. This loads the model."""
+    """Return a function that answers a request with JSON. This loads the model."""
     encoder = LocalEncoder()
     encoder.begin([Chunk("", "a", "")])  # loads the model
 
@@ -192,7 +192,7 @@ def splitter() -> Callable[[bytes], Parsed]:
 
 
 def _to_json(cut: Cut) -> list[Any]:
-    """Return the chunks of a document in a form for JSON.
+    """Return the chunks of a document in a form that JSON can represent.
 
     Each `embed_text` is sent without the chunk's text at its end.
     """

@@ -291,9 +291,9 @@ class NameScores:
         """For each document, the idf of each term in its name, with the chunks that contain the term."""
 
     def set_exact(self, documents: Collection[int]) -> None:
-        """Set `exact`.
+        """Record the `documents` whose file name or path is the question.
 
-        The names of these documents contain all terms, including terms from a folder or extension.
+        Their names count as containing all terms, including terms from a folder or extension.
         """
         self.exact = documents
         terms = [term for term in self.idf if not (term.goes_on or term.is_guess)]

@@ -608,10 +608,11 @@ MAX_NAME_LENGTH = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the words of the question as a file name or, if it is a path, the words of its last part.
+    """Return the words of the file names that the question may be: the whole question and, if it is a path,
+    its last part.
 
-    They are returned with and without an extension, which may follow a space. Return [] if the question is
-    too long.
+    Each name is returned with and without its extension, which may follow a space. Names that are too long
+    are left out.
     """
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]

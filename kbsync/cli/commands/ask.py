@@ -178,7 +178,7 @@ class Reply:
 
 
 class Asker:
-    """Asks the target of a mirror.
+    """Asks a mirror's target questions.
 
     `answerer`: None for the default one. `selection`: the documents to use.
     """

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: bool, yes: bool) -> None:
     """Forget everything about MIRROR, after showing the details. No other kbsync may be running.
 
-    To delete remaining documents, run it again with --delete-documents. A mirror that is still in the config
-    starts from scratch at the next pass.
+    To delete remaining documents, run the command again with --delete-documents. A mirror that is still in
+    the config starts from scratch at the next pass.
     """
     installation, holdings = _find(choices, mirror)
     if left_behind:

@@ -45,8 +45,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     """Remove the mirror NAME from the config. Your files stay.
 
     On a terminal, it asks whether to keep or to delete the documents in the knowledge base. The rest of the
-    config stays unchanged, and a running kbsync reloads it. To delete documents, stop kbsync first. If it is
-    interrupted, run it again.
+    config stays unchanged, and a running kbsync reloads it. To delete documents, stop kbsync first. If the
+    command is interrupted, run it again.
     """
     from kbsync.forget import read_holdings
 

@@ -97,7 +97,7 @@ class ClusterState:
 class _Session:
     """A connection to a scheduler.
 
-    Once `lost` is set, which is the reason for the loss, the connection is unusable.
+    `lost` is set to the reason once the connection is lost and can't be used any longer.
     """
 
     client: Client
@@ -118,8 +118,9 @@ class _Room:
     def take(self, size: int, *, wait: bool) -> bool:
         """Reserve bytes. Return whether enough were free.
 
-        `wait`: whether to wait until they are. While waiting, the caller must not hold other reservations. A
-        size that exceeds the whole limit is let through alone. Waiting callers keep their order.
+        `wait`: whether to wait until enough are free. While waiting, the caller must not hold other
+        reservations. A size that exceeds the whole limit is let through alone. Waiting callers keep their
+        order.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):

@@ -185,8 +185,8 @@ def _encoder(recipe: bytes) -> Encoder:
 
 
 def _read(document: Sent) -> bytes | None:
-    """Return the bytes that the host read, taken from the shared file system, or None if it doesn't have
-    them.
+    """Read the document from the shared file system. Return None unless its bytes are the ones that the host
+    read.
     """
     with suppress(OSError):
         # O_NONBLOCK: a fifo in place of the file must not block us.

@@ -458,7 +458,7 @@ class Parser:
     def _make(self) -> ParserProcess:
         """Start a process.
 
-        All processes share a home directory for cache and temporary files, which always stays empty. It is
+        All processes share a home directory for cache and temporary files. It always stays empty, and is
         locked while in use, so that the next run can tell whether the program that used it is still alive.
         """
         if self._home is None:

@@ -174,7 +174,7 @@ _SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
 def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
     """Restrict this thread, and those it starts, to these files and folders, including everything below them.
 
-    Return False, without changing anything, if the kernel doesn't support that. It requires
+    Return False, without changing anything, if the kernel doesn't support this. This requires
     PR_SET_NO_NEW_PRIVS.
     """
     libc = _libc()

@@ -101,8 +101,8 @@ class Connections:
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
         """Run a transaction, all or nothing. Yield the connection, and whether our tables exist.
 
-        `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`. If that is `Unsure`, the response to
-        COMMIT was lost; otherwise, nothing was stored.
+        `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`. If the error is `Unsure`, the
+        response to COMMIT was lost; otherwise, nothing was stored.
         """
         with self.connection() as connection:
             began = connection.execute(f"BEGIN {kind}; {_SET}")  # one round trip: a search has few

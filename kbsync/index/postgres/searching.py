@@ -106,7 +106,7 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """Whose documents a search in a base covers.
+    """Determines whose documents a search in a base covers.
 
     `owner`: the row that the mirror's prefix or token identifies, if any. `is_own`: whether that row belongs
     to this machine and folder. `nothing`: the message if there is no row.
@@ -328,8 +328,8 @@ class PostgresSnapshot:
         return best
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters in `query` as a scope, limited to these contents (None: all), except for those
-        in `lacking`.
+        """Return the filters in `query` as a scope, limited to `contents` (None: all) and without those in
+        `lacking`.
         """
         owner = self._viewpoint.owner if query.own else None
         own_condition, own_row, values = "", "", dict[str, Any]()

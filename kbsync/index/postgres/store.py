@@ -574,8 +574,8 @@ class PostgresStore:
                 lacking.compute(encoder)
 
     def _find_base(self, connection: Connection) -> _Base | None:
-        """Return the base as its owner sees it. Raises `Halted` if a different version of kbsync created
-        it.
+        """Return the base, or None if it doesn't exist. Raises `Halted` if a different version of kbsync
+        created it.
         """
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:

@@ -153,9 +153,10 @@ class Writing:
         return True
 
     def reword(self) -> bool:
-        """Replace the outdated words of documents with up to about `_REWORDED_TOGETHER` passages.
+        """Update the outdated words of some documents, which have about `_REWORDED_TOGETHER` passages in
+        total.
 
-        Their texts and vectors stay. Return whether any document had outdated words.
+        The passages' texts and vectors stay. Return whether any document had outdated words.
         """
         stale = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND tokeniser < %s"  # noqa: S608
@@ -451,7 +452,7 @@ def _terms_of_name(title: str | None, tags: Sequence[str], path: str) -> list[in
 
 
 def bind(text: str) -> bytes:
-    """Return a path or name as the database stores it. It may contain bytes that aren't UTF-8."""
+    """Return a path or name as the database stores it. The name may contain bytes that aren't UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 

@@ -355,7 +355,7 @@ def _loose(raw: bytes, encoding: str) -> str:
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:
-    """Return the decoded text, or None if it is invalid. A character cut off at the end is allowed."""
+    """Return the decoded text, or None if the bytes are invalid. The last character may be cut off."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(raw, final=False)
     except UnicodeDecodeError:
@@ -365,7 +365,7 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 def _lenient(raw: bytes, encoding: str) -> str | None:
     """Decode the bytes, with U+FFFD for invalid ones.
 
-    Return None if there are too many of those even for a damaged text.
+    Return None if too many are invalid even for a damaged text.
     """
     text = _strict(raw, encoding)
     if text is not None:

@@ -69,7 +69,7 @@ class _Book:
     def _part(self, name: str) -> str:
         """Return the part that an item refers to.
 
-        If kbsync can't read it, return the first fallback that it can, or "".
+        If kbsync can't read this part, return the first fallback that it can read, or "".
         """
         for _ in range(_MAX_FALLBACKS):
             if (item := self._items.get(name)) is None:

@@ -148,7 +148,7 @@ def is_picture(path: str) -> bool:
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return a picture's only chunk. It is shown as the picture's name.
+    """Return a picture's only chunk. Its text is the picture's name.
 
     Raises `Rejected` if the file isn't a picture or is too large.
     """

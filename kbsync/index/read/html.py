@@ -367,7 +367,7 @@ class _Page(HTMLParser):
 
 
 def _whole_number(value: str | None, usual: int) -> int:
-    """Return an attribute's value as an integer, or `usual` if it isn't a number."""
+    """Return an attribute's value as an integer, or `usual` if it is missing, invalid or too long."""
     value = (value or "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 
@@ -375,8 +375,8 @@ def _whole_number(value: str | None, usual: int) -> int:
 def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:
     """Return whether the attributes hide the element permanently.
 
-    A link or a script may reveal an element that has an id or a role, such as a tab, and scripts reveal the
-    whole page.
+    A link or a script may reveal an element that has an id or a role, such as a tab. Some pages are hidden as
+    a whole until a script reveals them.
     """
     is_hidden = False
     for name, value in attributes:

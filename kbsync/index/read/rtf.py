@@ -99,7 +99,9 @@ class _Flow:
     rows: list[list[Blocks]] = field(default_factory=list)
 
     def end_paragraph(self, state: _State) -> None:
-        """End the open paragraph. Add it to the open cell, or end the table above it and add it below."""
+        """End the open paragraph, and add it to the open cell. Outside a table, end any table above the
+        paragraph, and add the paragraph to the text.
+        """
         text = "".join(self.line).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if state.is_in_table:
             blocks = self.cell
@@ -251,7 +253,7 @@ class _Reader:
             self._begin("style")
 
     def _begin(self, destination: str) -> None:
-        """From now on, send the text of this group elsewhere."""
+        """Begin a destination, which gets the rest of this group's text."""
         state = self._state
         state.is_ignored = False
         if destination == "ud":  # the same text once more, in Unicode

@@ -195,7 +195,7 @@ def relations_part(name: str) -> str:
 
 
 def number_of(value: str | None, usual: int) -> int:
-    """Return an attribute's value as an integer, or `usual` if it isn't a number."""
+    """Return an attribute's value as an integer, or `usual` if it is missing, invalid or too long."""
     return int(value) if value and value.isdecimal() and len(value) < 10 else usual
 
 

@@ -121,8 +121,8 @@ def int8_halves(row: bytearray, dimensions: int) -> tuple[NDArray[np.int8], NDAr
 
 
 def multiply(factors: bytes, row: bytearray, vector: Vector) -> NDArray[np.float32]:
-    """Return the products of a vector with all int8 numbers, from a buffer that contains the beginning of a
-    row.
+    """Return the dot products of `vector` with the int8 numbers of each vector in `row`, which may be only
+    the beginning of a row.
     """
     import numpy as np
 

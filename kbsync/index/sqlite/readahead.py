@@ -97,8 +97,8 @@ def _children(descriptor: int, number: int, size: int) -> list[tuple[int, int]]:
 
 
 class RowPages:
-    """Finds the pages of a table's long rows, which have the same size, so that parts of them can be read
-    ahead.
+    """Finds the pages of a table's long rows, which all have the same size, so that parts of these rows can
+    be read ahead.
 
     The pages are only hints, because this reads the file without the WAL.
     """
@@ -106,7 +106,8 @@ class RowPages:
     def __init__(self, connection: apsw.Connection, table: str, size: int) -> None:
         """Set up for one table.
 
-        `size`: the size in bytes of the rows' only value. It follows a row id, which the record omits.
+        `size`: the size in bytes of the only value in each row. The record contains only this value, not the
+        row id before it.
         """
         self._descriptor = _find_descriptor(connection)
         self._root: int = connection.execute(_ROOT, (table,)).get

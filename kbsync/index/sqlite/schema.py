@@ -171,14 +171,14 @@ def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") 
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Set the file aside to make room for a new index, and log that."""
+    """Set the file aside to make room for a new index, and log an error."""
     aside = files.set_aside(path)
     fields = {"event": "index.set_aside"}
     _log.error("the index was set aside as %s, and a new one is being built: %s", aside, reason, extra=fields)
 
 
 def is_empty(connection: apsw.Connection) -> bool:
-    """Return whether this file doesn't contain any tables yet."""
+    """Return whether the file contains no tables yet."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None
 
 

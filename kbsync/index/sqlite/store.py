@@ -271,10 +271,10 @@ class Reader:
         scope: _Scope,
         document_count: int,
     ) -> tuple[dict[int, _Row], dict[int, _Row]]:
-        """Return the chunks with the best scores, and the best chunks that contain the words of a code in
-        succession.
+        """Return the chunks with the best scores, and the best of the chunks that contain the words of a code
+        in succession.
 
-        Both are given by their numbers.
+        Each is a dict keyed by the numbers of the chunks.
         """
         share = DEPTH // max(1, document_count)
         lexical, coded = (_Selection(scope, document_count, share) for _ in range(2))
@@ -444,7 +444,7 @@ class Reader:
         return self._least_cosines[model]
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
-        """Return the terms that no document contains, and similar ones that some document contains."""
+        """Return the terms that no document contains, each with a similar term that occurs, if any."""
         self._forget_after_commit()
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
@@ -635,8 +635,8 @@ class Reader:
         return covered
 
     def _next_document(self, chunk: int) -> int | None:
-        """Return the first chunk of the next document after the one that this chunk belongs to, or None if
-        there is none.
+        """Return the first chunk of the document after the one that this chunk belongs to, or None if there
+        is no such document.
 
         Most chunks with a given word may belong to a single 60 MB log, which this skips in one step.
         """
@@ -869,7 +869,7 @@ class _Selection:
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
         """Start with no rows.
 
-        `document_count`: the number of documents to cover. The scope has at least that many. `share`: the
+        `document_count`: the number of documents to cover. The scope has at least as many. `share`: the
         maximum number of rows from one document.
         """
         self.scope, self._wanted, self._share = scope, document_count, share
@@ -1032,7 +1032,7 @@ class SqliteStore:
         """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
         from `model`.
 
-        If the text of a passage doesn't contain its headings, they are added.
+        If the text of a passage doesn't contain its headings, the headings are added.
         """
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)
@@ -1118,7 +1118,7 @@ class SqliteStore:
         """Remove all deleted text, and empty the WAL.
 
         The WAL may contain texts. Because removing words from a large index takes a long time, the WAL is
-        also emptied before that.
+        also emptied beforehand.
         """
         if self._writer is None:
             return True

@@ -707,7 +707,7 @@ class Matrix:
     ) -> Cosines:
         """Return the cosines, computed from the stored vectors.
 
-        This doesn't import numpy, unless some are `planar`.
+        This doesn't import numpy, unless some vectors are `planar`.
         """
         import simsimd
 

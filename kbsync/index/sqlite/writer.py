@@ -68,8 +68,8 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are offsets that are added to those of its chunks. Like the texts, `tokeniser` is part
-    of the full-text index's input.
+    `lines` and `pages` are offsets that are added to the lines and pages of its chunks. Like the texts,
+    `tokeniser` is part of the full-text index's input.
     """
 
     first: int
@@ -131,7 +131,7 @@ class _Incoming:
 
 def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
     """Divide chunks into runs whose boundaries depend on the chunks' content, so that an edit moves only a
-    few of them.
+    few boundaries.
     """
     start = 0
     for index, chunk in enumerate(chunks, 1):
@@ -300,7 +300,7 @@ class Writer:
                 self._release()
 
     def remove_if_empty(self) -> None:
-        """If the index has no documents, close it and remove its files, and the folder if that is empty then.
+        """If the index has no documents, close it and remove its files, and the folder if it is then empty.
 
         Do nothing if a reader is using the index. Raises OSError.
         """
@@ -466,7 +466,7 @@ class Writer:
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
     def _insert_run(self, document: _Incoming, position: int, version: int) -> Run:
-        """Store the chunks of a run. No search finds them until the run gets its document.
+        """Store the chunks of a run. No search finds them until the run belongs to a document.
 
         Raises `VectorsLackingError`.
         """
@@ -566,7 +566,7 @@ class Writer:
     def _clear(self, obsolete: list[int]) -> bool:
         """Remove all runs in `obsolete`, step by step, and free their space.
 
-        Return False if some of this must wait.
+        Return False if part of this work must wait.
         """
         while obsolete and not self._is_closing:
             with self._transaction() as version:

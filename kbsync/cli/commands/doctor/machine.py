@@ -52,7 +52,7 @@ def config(installation: Installation) -> Iterator[CheckResult]:
 def _may_hold_secrets(file: Path) -> bool:
     """Return whether the file may contain a key.
 
-    Any file named by a setting may. A config may if it contains a literal key.
+    Every file that a setting names may contain one, and a config may if it sets a key literally.
     """
     if file.suffix not in (".yaml", ".yml"):
         return True

@@ -49,9 +49,9 @@ PROGRESS_EVERY = 5.0
 def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     """Copy a built-in knowledge base into the mirror's database.
 
-    Stop kbsync, change the mirror's target to type postgres, copy, and start it again. The copy includes
-    passages and vectors, so kbsync doesn't read, split or embed any document again. If interrupted, run it
-    again to continue. The built-in knowledge base is kept.
+    Stop kbsync, change the mirror's target to type postgres, copy, and start kbsync again. The copy includes
+    passages and vectors, so kbsync doesn't read, split or embed any document again. If the copy is
+    interrupted, run the command again to continue. The built-in knowledge base is kept.
     """
     installation = choose(choices)
     databases = (mirror for mirror in installation.mirrors if mirror.target.type == "postgres")
