@@ -38,12 +38,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--list", action="store_true", help="name the exercises and end")
     args = parser.parse_args(words)
-    known = exercises()
+    exercises_by_name = exercises()
     words = args.only.replace(",", " ").split()
-    groups = {word: [name for name in known if name.startswith(f"{word}-")] for word in words}
-    names = [name for word in words for name in ([word] if word in known else groups[word])] or list(known)
-    if unknown := [word for word in words if word not in known and not groups[word]]:
-        print(f"there is no exercise {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
+    groups = {word: [name for name in exercises_by_name if name.startswith(f"{word}-")] for word in words}
+    names = [
+        name for word in words for name in ([word] if word in exercises_by_name else groups[word])
+    ] or list(exercises_by_name)
+    if unknown := [word for word in words if word not in exercises_by_name and not groups[word]]:
+        print(
+            f"there is no exercise {', '.join(unknown)}; there are: {', '.join(exercises_by_name)}",
+            file=sys.stderr,
+        )
         return 2
     if args.list:
         print("\n".join(names))

@@ -44,9 +44,9 @@ def rounds(
     chance = random.Random(seed)
     seeds = itertools.chain([seed], iter(lambda: chance.getrandbits(32), None))
     repeated = [name for name in names for _ in range((often or {}).get(name, 1) - 1)]
-    for one in itertools.islice(seeds, most):
+    for round_seed in itertools.islice(seeds, most):
         for name in names:
-            yield name, one
+            yield name, round_seed
         for name in repeated:
             yield name, chance.getrandbits(32)
 
@@ -113,23 +113,23 @@ class Contest:
     def _work(self, rounds: Iterator[tuple[str, int]], until: float | None) -> None:
         while not self.stopped and (until is None or time.monotonic() < until):
             with self._lock:
-                one = next(rounds, None)
-            if one is None:
+                next_round = next(rounds, None)
+            if next_round is None:
                 return
-            began, process = time.monotonic(), begin_round(*one)
+            began, process = time.monotonic(), begin_round(*next_round)
             self._running.add(process)
             tally, trouble, output = end_of(process)
             self._running.discard(process)
             with self._lock:
                 if self.stopped:
                     return
-                score = self.scores[one[0]]
+                score = self.scores[next_round[0]]
                 score.rounds += 1
                 score.failed += bool(trouble)
                 score.seconds += time.monotonic() - began
                 score.tally.add(tally)
                 if trouble:
-                    print(describe_failure(*one, trouble, output), flush=True)
+                    print(describe_failure(*next_round, trouble, output), flush=True)
 
     @property
     def failed(self) -> int:
@@ -145,12 +145,12 @@ def describe_failure(name: str, seed: int, traceback_text: str, output: str) -> 
 
 def as_table(scores: Mapping[str, Score], seconds: float) -> str:
     """Return a row for each exercise and one for all; the last time is the whole run's."""
-    whole = Score(seconds=seconds)
+    total = Score(seconds=seconds)
     for score in scores.values():
-        whole.rounds, whole.failed = whole.rounds + score.rounds, whole.failed + score.failed
-        whole.tally.add(score.tally)
+        total.rounds, total.failed = total.rounds + score.rounds, total.failed + score.failed
+        total.tally.add(score.tally)
     rows = [["exercise", "rounds", "failed", *(field.name for field in fields(Tally)), "seconds"]]
-    for name, score in (*scores.items(), ("all", whole)):
+    for name, score in (*scores.items(), ("all", total)):
         counted = (score.rounds, score.failed, *astuple(score.tally))
         rows.append([name, *map(str, counted), f"{score.seconds:.0f}"])
     first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))

@@ -67,8 +67,8 @@ def changed_back(seed: int, folder: Path) -> Tally:
     """Change settings and change them back, with a kill in between."""
     chance, tally = random.Random(seed), Tally()
     for number in range(40):
-        change, at = chance.choice(changes.EVERY), chance.randint(1, 80)
-        tally.crashes += asyncio.run(changes.changed_back(folder / str(number), change, at))
+        change, boundary = chance.choice(changes.EVERY), chance.randint(1, 80)
+        tally.crashes += asyncio.run(changes.changed_back(folder / str(number), change, boundary))
         tally.steps += 1
     return tally
 

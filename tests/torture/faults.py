@@ -55,8 +55,8 @@ async def paired(service: str, folder: Path, chance: random.Random) -> Tally:
 
 async def struck(service: str, folder: Path, chance: random.Random) -> Tally:
     """Run a fault together with a failure of the client."""
-    one = await overcome(service, folder, chance.choice(TRIALS[service]), calamity=calamity(chance))
-    return _tally(one, 1, crashes=1)
+    mirror = await overcome(service, folder, chance.choice(TRIALS[service]), calamity=calamity(chance))
+    return _tally(mirror, 1, crashes=1)
 
 
 def pair(service: str, chance: random.Random) -> tuple[Trial, Trial]:
@@ -105,9 +105,9 @@ EXERCISES: dict[str, Exercise] = {
     "fault-pairs": exercise("zhipu", paired),
     "fault-crashes": exercise("zhipu", struck),
     **{
-        f"{at}-{name}": exercise(at, play)
-        for at in TRIALS
-        if at != "zhipu"
+        f"{service}-{name}": exercise(service, play)
+        for service in TRIALS
+        if service != "zhipu"
         for name, play in (("faults", alone), ("pairs", paired), ("crashes", struck))
     },
 }

@@ -161,8 +161,8 @@ class Life:
         others = [{"name": "twice"}, {"name": "inside", "folder": str(self.folder / "guides")}]
         wrong = [[{**first, "include": []}], *([first, {**first, **other}] for other in others)]
         self.configure(*self.chance.choice(wrong[: 1 if self.kind == "in-state" else None]))
-        before, ran = self.documents(), self.go("--once", "--json")
-        self.require(ran.code == 2, f"a wrong config ends with {ran.code}: {ran.out}{ran.err}")
+        before, result = self.documents(), self.go("--once", "--json")
+        self.require(result.code == 2, f"a wrong config ends with {result.code}: {result.out}{result.err}")
         self.require(self.documents() == before, "a refusal changed a base")
 
     def leave_state(self, manner: str) -> None:
@@ -229,32 +229,36 @@ class Life:
         # Uploads of a killed pass may be cancelled while the file is missing (docs/deletions.md), and the
         # copy of a text may have been sent while its original was being replaced.
         replaced = {sha256(text.encode()).hexdigest() for text in self.old_texts}
-        wanted, away = self.digests() & self.mirrored - replaced, self.sandbox.root / "away"
+        expected, away = self.digests() & self.mirrored - replaced, self.sandbox.root / "away"
         self.folder.rename(away)
         if is_empty := self.chance.random() < 0.5:
             self.folder.mkdir()
-        ran = self.go("--once", "--json", expected=wanted)
+        result = self.go("--once", "--json", expected=expected)
         away.rename(self.folder)
-        self.require(is_empty or ran.code == 3, f"without its folder a pass ends with {ran.code}: {ran.err}")
+        self.require(
+            is_empty or result.code == 3, f"without its folder a pass ends with {result.code}: {result.err}"
+        )
 
     def mirror_all(self) -> None:
         """Run `--once`, and every command that it prints, until it prints none."""
         self.configure()
         self.has_approved = False
         for _ in range(TRIES):
-            before, ran = self.documents()[0], self.go("--once", "--json")
-            self.story.append(f"  once: {ran.code}")
-            if ran.code == 0:
+            before, result = self.documents()[0], self.go("--once", "--json")
+            self.story.append(f"  once: {result.code}")
+            if result.code == 0:
                 return self.check()
-            self.require(ran.code in (1, 3, 4), f"a pass ends with {ran.code}: {ran.out}{ran.err}")
-            halts = [mirror["halt"] for mirror in ran.json["mirrors"] if mirror["halt"]]
+            self.require(
+                result.code in (1, 3, 4), f"a pass ends with {result.code}: {result.out}{result.err}"
+            )
+            halts = [mirror["halt"] for mirror in result.json["mirrors"] if mirror["halt"]]
             if {"prefix-taken", "superseded", "folder-missing"} & {halt["reason"] for halt in halts}:
                 self.require(self.documents()[0] == before, "a refusal changed a base")
             cures = sorted({halt["cure"] for halt in halts if halt["cure"]})
-            for fix in cures or ["kbsync retry"][: ran.code == 1]:
+            for fix in cures or ["kbsync retry"][: result.code == 1]:
                 self.follow(fix)
-            time.sleep(0.5 if ran.code == 4 else 0)
-        raise self.broken(f"after {TRIES} passes it still says {ran.out}{ran.err}")
+            time.sleep(0.5 if result.code == 4 else 0)
+        raise self.broken(f"after {TRIES} passes it still says {result.out}{result.err}")
 
     def follow(self, fix: str) -> None:
         """Paste the fix into a shell; a sentence isn't a command."""
@@ -273,19 +277,19 @@ class Life:
         unless approved.
         """
         expected, before = self.digests() if expected is None else expected, self.documents()
-        ran = self.sandbox.go(*words, env=self.env, hurried=True)
+        result = self.sandbox.go(*words, env=self.env, hurried=True)
         # LightRAG stores a text once, so a renamed file has no document until the server indexed it again.
         # It refuses deletions meanwhile, and an impatient pass doesn't wait for that.
-        expected = set() if self.kind == "lightrag" and ran.code == 4 else expected
+        expected = set() if self.kind == "lightrag" and result.code == 4 else expected
         for old, new in zip(before, self.documents(), strict=True):
-            kept = {digest for _, digest in new}  # under any name
-            lost = {digest for _, digest in old} & expected - kept
+            kept_digests = {digest for _, digest in new}  # under any name
+            lost = {digest for _, digest in old} & expected - kept_digests
             self.require(not lost, f"documents of files that are there were deleted: {lost}")
-            deleted = [path for path, digest in old if digest not in kept]
+            deleted = [path for path, digest in old if digest not in kept_digests]
             # Count files: one may have had a document of each state.
             count = sum(any(stem in path for path in deleted) for stem in self.deleted)
             self.require(self.has_approved or count <= max(5, 0.2 * len(old)), f"{count} deleted unasked")
-        return ran
+        return result
 
     def documents(self) -> list[Documents]:
         return [base.documents("") for base in self.bases]
@@ -310,14 +314,14 @@ class Life:
         missing, kind = [], self.bases[mirror.base].target["type"]
         prefix = mirror.prefix if kind != "local" else ""
         for path in self.files():
-            shown = prefix + str(path.relative_to(self.folder))
-            digest, parts = sha256(path.read_bytes()).hexdigest(), shown.removesuffix(".md").split("/")
+            name = prefix + str(path.relative_to(self.folder))
+            digest, parts = sha256(path.read_bytes()).hexdigest(), name.removesuffix(".md").split("/")
             fitting = [
                 document
                 for document in surplus
                 if document[1] == digest and all(part in document[0] for part in parts)
             ]
-            missing += [] if fitting else [shown]
+            missing += [] if fitting else [name]
             for document in fitting[:1]:
                 surplus.remove(document)
         if any(kind in LEFT_ALONE[how] for how in self.happened):

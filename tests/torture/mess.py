@@ -90,7 +90,7 @@ class MessyMirror:
 
     def document_of(self, path: str) -> OwnDocument:
         """Return a file's document."""
-        return next(document for at, document in self.owned() if at == path)
+        return next(document for owned_path, document in self.owned() if owned_path == path)
 
     def want(self, kind: str, path: str) -> None:
         self.expected_findings.setdefault(kind, set()).add(path)

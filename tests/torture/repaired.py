@@ -155,9 +155,9 @@ class OpenWebuiMirror(RepairedMirror):
 
     def plant_copy(self, document: OwnDocument) -> str:
         """Its text was made different before it entered the base."""
-        there = self.stored(document.id)
-        planted = self.world.app.store(there.name, there.content, "text/plain", dict(there.sent))
-        planted.extracted = f"{there.content.decode()}\n\n(file {planted.id})"
+        original = self.stored(document.id)
+        planted = self.world.app.store(original.name, original.content, "text/plain", dict(original.sent))
+        planted.extracted = f"{original.content.decode()}\n\n(file {planted.id})"
         return planted.id
 
     def plant_lookalike(self, path: str, text: str) -> None:

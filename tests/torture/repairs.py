@@ -102,12 +102,12 @@ class RepairedMirror(MessyMirror):
         """Return the SHA-256 of each file's searchable text, "" for a document that searches don't find."""
         results: dict[str, list[str]] = {}
         for path, document in self.owned():
-            shown = (
+            digest = (
                 ""
                 if document.search_result is None
                 else sha256(document.search_result[1].encode()).hexdigest()
             )
-            results.setdefault(path, []).append(shown)
+            results.setdefault(path, []).append(digest)
         return results
 
     def covered(self) -> set[str]:
@@ -235,10 +235,10 @@ class RepairedMirror(MessyMirror):
             await self.repair(messes)
         result = await self.verify(messes, hides=False)
         theirs = self.world.foreign & {str(document["id"]) for document in self.world.documents()}
-        left = {self.id_of(document.remote_id) for document in (*result.duplicate, *result.orphaned)}
-        is_left_rightly = self.lookalikes & theirs <= left <= (self.lookalikes | self.tagged) & theirs
+        left_ids = {self.id_of(document.remote_id) for document in (*result.duplicate, *result.orphaned)}
+        is_left_rightly = self.lookalikes & theirs <= left_ids <= (self.lookalikes | self.tagged) & theirs
         is_in_order = not (result.halt or result.missing or result.stale)
-        is_well = is_in_order and is_left_rightly and result.foreign == len(theirs - left)
+        is_well = is_in_order and is_left_rightly and result.foreign == len(theirs - left_ids)
         self.check(messes, is_well=is_well, evidence=result.to_json())
 
     def changes(self) -> int:

@@ -26,9 +26,11 @@ def exercises() -> dict[str, Exercise]:
     """Return the exercises by name, in order. Raises `AssertionError` for a duplicate name."""
     results: dict[str, Exercise] = {}
     for name in MODULES:
-        own = importlib.import_module(f"tests.torture.{name}").EXERCISES
-        assert not results.keys() & own.keys(), f"{name} has an exercise that another module has as well"
-        results |= own
+        of_module = importlib.import_module(f"tests.torture.{name}").EXERCISES
+        assert not results.keys() & of_module.keys(), (
+            f"{name} has an exercise that another module has as well"
+        )
+        results |= of_module
     return results
 
 

@@ -77,10 +77,10 @@ class Soak:
 
     def move(self) -> None:
         """Move a directory, and perhaps move it back."""
-        there, other = (self.desk.docs / name for name in self.chance.sample(["d", "moved"], 2))
-        if there.is_dir():
-            shutil.rmtree(other, ignore_errors=True)
-            there.rename(other)
+        first, second = (self.desk.docs / name for name in self.chance.sample(["d", "moved"], 2))
+        if first.is_dir():
+            shutil.rmtree(second, ignore_errors=True)
+            first.rename(second)
 
     def touch(self) -> None:
         for path in self.chance.sample(self.present(), min(3, len(self.present()))):

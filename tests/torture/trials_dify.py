@@ -87,9 +87,9 @@ def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
     tables = (refusals, errors, uploads, faults_of_reads, deletes, files)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
-    whole = [
+    adapted = [
         # Faults that cut or change a body need a response that has one.
-        replace(one, under={"deleted": "object"}) if one.op == "delete" else one
-        for one in shared
+        replace(trial, under={"deleted": "object"}) if trial.op == "delete" else trial
+        for trial in shared
     ]
-    return list(itertools.chain(whole, *(table() for table in tables)))
+    return list(itertools.chain(adapted, *(table() for table in tables)))

@@ -54,15 +54,18 @@ def codes() -> Iterator[Trial]:
         shapes = ("flat", "error-object", "error-int", "no-message", "detail-list", "typed", "string")
         yield from forms("error-shapes", op, ({"shape": shape} for shape in shapes))
         yield from forms("envelope", op, ({"missing": ["timestamp", "message"]}, {"set": {"more": [{}]}}))
-        yield from forms("envelope", op, ({"set": {"timestamp": at}} for at in (0, 1e14, "now", None)))
+        yield from forms(
+            "envelope", op, ({"set": {"timestamp": timestamp}} for timestamp in (0, 1e14, "now", None))
+        )
         yield from forms("envelope", op, ({"missing": ["data"]}, {"set": {"data": None}}))
 
 
 def uploads() -> Iterator[Trial]:
     """Yield 9, 15, 16, 17: wrong names in upload responses, and documents that fail."""
     yield from forms("failed-info", "upload", ({"reason": "服务器繁忙，请稍后再试"},))
-    own = ({}, {"reason": "解析失败"}, {"reason": ""}, {"reason": "空间不足"})  # the last where there is room
-    yield from forms("failed-info", "upload", own, blames_document=True)
+    # The last where there is room.
+    reasons = ({}, {"reason": "解析失败"}, {"reason": ""}, {"reason": "空间不足"})
+    yield from forms("failed-info", "upload", reasons, blames_document=True)
     for kind in ("both-lists", "neither-list", "success-null"):
         yield from (Trial(kind, "upload", effect=effect) for effect in (True, False))
     names = ("nfc", "nfd", "basename", "suffixed", "question_marks", "mojibake")
@@ -84,7 +87,7 @@ def uploads() -> Iterator[Trial]:
     yield Trial("fails-later", "upload", {"after": 300})
     for op in ("upload", "detail", "list"):
         odd: list[Args] = [{"value": value} for value in ("1", 1.0, True, None, 3, 99, -1, [], {})]
-        yield from forms("stat", op, ({**one, "seconds": 20} for one in (*odd, {"missing": True})))
+        yield from forms("stat", op, ({**value, "seconds": 20} for value in (*odd, {"missing": True})))
         infos: list[Any] = [
             {"embedding_code": 0, "embedding_msg": ""},
             {"embedding_code": 10001},
