@@ -70,12 +70,12 @@ def run(command: str, cwd: Path, home: Path) -> str:
     JSON.
     """
     with contextlib.ExitStack() as undo:
-        mine, theirs = pty.openpty()
-        undo.callback(os.close, mine)
+        controller, terminal = pty.openpty()
+        undo.callback(os.close, controller)
         # A terminal would write \r\n for each \n, and pages show \n.
-        modes = termios.tcgetattr(theirs)
+        modes = termios.tcgetattr(terminal)
         modes[1] &= ~termios.OPOST
-        termios.tcsetattr(theirs, termios.TCSANOW, modes)
+        termios.tcsetattr(terminal, termios.TCSANOW, modes)
         printed, printing = os.pipe()
         undo.callback(os.close, printed)
         process = subprocess.Popen(
@@ -84,15 +84,15 @@ def run(command: str, cwd: Path, home: Path) -> str:
             env=environment(home),
             stdin=subprocess.DEVNULL,
             stdout=printing,
-            stderr=theirs,
+            stderr=terminal,
         )
         os.close(printing)
-        os.close(theirs)
+        os.close(terminal)
         # A command that waits for an answer would hang the page.
         too_long = threading.Timer(120, process.kill)
         undo.callback(too_long.cancel)
         too_long.start()
-        output = _both(mine, printed)
+        output = _both(controller, printed)
         process.wait()
     return output.decode()
 
@@ -103,14 +103,14 @@ def _both(terminal: int, pipe: int) -> bytes:
     while open_ones:
         ready, _, _ = select.select(open_ones, [], [])
         # Messages for people come before the result, as on the pages.
-        one = min(ready, key=open_ones.index)
+        descriptor = min(ready, key=open_ones.index)
         try:
-            piece = os.read(one, 65536)
+            piece = os.read(descriptor, 65536)
         except OSError:  # EIO: the terminal's other end is closed
             piece = b""
         output += piece
         if not piece:
-            open_ones.remove(one)
+            open_ones.remove(descriptor)
     return output
 
 

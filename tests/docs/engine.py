@@ -36,8 +36,8 @@ class ComposeService:
 
     def moved(self, text: str) -> str:
         """Return `text` with the container's paths replaced by the machine's."""
-        for mount_point, there in self._mounts.items():
-            text = text.replace(mount_point, str(there))
+        for mount_point, folder in self._mounts.items():
+            text = text.replace(mount_point, str(folder))
         return text
 
     def up(self) -> None:
@@ -52,8 +52,8 @@ class ComposeService:
         config = MACHINE / "moved.yaml"
         config.write_text(self.moved(self._mounts["/etc/kbsync/config.yaml"].read_text()))
         environ = {**os.environ, "KBSYNC_CONFIG": str(config)}
-        shown = [os.environ["INTERPRETER"], "-m", *command] if command[0] == "kbsync" else command
-        return subprocess.run(shown, env=environ, check=False).returncode
+        words = [os.environ["INTERPRETER"], "-m", *command] if command[0] == "kbsync" else command
+        return subprocess.run(words, env=environ, check=False).returncode
 
 
 def main() -> int:

@@ -105,8 +105,8 @@ class Machine:
             (root / folder / "a.md").write_text("alpha")
         self.source = root / "source"  # the project's folder, with a key to install
         self.source.mkdir()
-        for one in ("pyproject.toml", "systemd", "docker"):
-            (self.source / one).symlink_to(ROOT / one)
+        for part in ("pyproject.toml", "systemd", "docker"):
+            (self.source / part).symlink_to(ROOT / part)
         (self.source / "zhipu.key").write_text("id.secret\n")
         self.environ = {
             "HOME": str(root / "home"),

@@ -37,7 +37,9 @@ def test_documented_limits_match_the_program() -> None:
     assert f"of at most {http.MAX_BODY_BYTES // 1024} KiB" in text
     assert f"${http.TOKEN}" in text
     # The other process may stop right after a check or right before one.
-    soonest, latest = (serving.CHECK_LOCK_EVERY * looks for looks in (serving.FREE_FOR - 1, serving.FREE_FOR))
+    soonest, latest = (
+        serving.CHECK_LOCK_EVERY * checks for checks in (serving.FREE_FOR - 1, serving.FREE_FOR)
+    )
     assert f"takes over after {soonest:.0f} to {latest:.0f} seconds" in text
     assert f"restarted within {soonest:.0f} seconds gets the lock back" in text
     assert all(f"| `{name}` |" in text for name in protocol.TOOLS)

@@ -70,8 +70,8 @@ def test_commands_and_options_exist(page: Path) -> None:
                 elif word.isalpha() and command is not kbsync:
                     pytest.fail(f"there is no {word!r} in {' '.join(words)!r}")
             elif word.startswith("--"):
-                known = {option for param in command.params for option in param.opts} | {"--help"}
-                assert word in known, f"no option {word} in {' '.join(words)!r}"
+                options = {option for param in command.params for option in param.opts} | {"--help"}
+                assert word in options, f"no option {word} in {' '.join(words)!r}"
         if len(words) > 1 and words[1].isalpha() and words[1].islower():
             assert words[1] in (*COMMANDS, "help"), f"no command {words[1]!r} in {' '.join(words)!r}"
 
@@ -95,9 +95,9 @@ def keys(schema: dict[str, object], above: str = "") -> set[str]:
 
 def test_documented_keys_match_the_schema() -> None:
     schema = json.loads((ROOT / "config.schema.json").read_text())
-    known = {key.removeprefix("mirrors[].") for key in keys(schema)}
+    schema_keys = {key.removeprefix("mirrors[].") for key in keys(schema)}
     described = set(re.findall(r"^\| `([a-z_.\[\]]+)` \|", CONFIGURATION.read_text(), re.MULTILINE))
-    assert described == known
+    assert described == schema_keys
 
 
 def test_documented_defaults_match_the_schema() -> None:
@@ -152,10 +152,10 @@ def test_modules_named_by_the_architecture_page_exist() -> None:
     rooms = "|".join(room.name for room in (ROOT / "kbsync").iterdir() if room.is_dir())
     named = set(re.findall(rf"\b(?:{rooms})/[\w/]+", page.read_text()))
     assert len(named) > 20
-    there = {
+    existing = {
         name for name in named if (ROOT / "kbsync" / name).is_dir() or (ROOT / f"kbsync/{name}.py").is_file()
     }
-    assert named - there == set()
+    assert named - existing == set()
 
 
 def test_every_dependency_is_explained_with_its_bound() -> None:

@@ -45,10 +45,10 @@ def test_first_block_is_two_commands_without_a_placeholder() -> None:
 
 @long
 def test_make_try_prints_what_the_readme_shows(clone: Path, tmp_path: Path) -> None:
-    shown = blocks(README, "text")[0].text
+    example = blocks(README, "text")[0].text
     printed = run(blocks(README, "sh")[0].text.splitlines()[0], clone, tmp_path)
     program = shlex.quote(str(Path(sys.prefix) / "bin" / "kbsync"))
-    assert without_measurements(shown.replace(".venv/bin/kbsync", program)) in without_measurements(printed)
+    assert without_measurements(example.replace(".venv/bin/kbsync", program)) in without_measurements(printed)
 
 
 @pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").rglob("*.md"))], ids=name_of)
@@ -61,13 +61,13 @@ def test_no_placeholder_acts_as_a_shell_redirect(page: Path) -> None:
 def test_make_try_mirrors_and_searches_a_folder_and_prints_commands_to_paste(
     clone: Path, tmp_path: Path
 ) -> None:
-    there = tmp_path / "an environment 环境"
-    there.symlink_to(sys.prefix)
+    environment = tmp_path / "an environment 环境"
+    environment.symlink_to(sys.prefix)
     folder = tmp_path / "my folder"
     folder.mkdir()
     (folder / "opening hours.md").write_text("On Sundays the lighthouse is closed.\n")
     (folder / "picture.pdf").write_bytes(b"%PDF-1.4 and nothing more")  # fails: the pass exits 1
-    printed = run(f"make try FOLDER=~/'my folder' VENV='{there}'; echo exit $?", clone, tmp_path)
+    printed = run(f"make try FOLDER=~/'my folder' VENV='{environment}'; echo exit $?", clone, tmp_path)
     for expected_text in (
         "1 uploaded, 1 failed",
         "search 'opening hours'",
@@ -76,7 +76,7 @@ def test_make_try_mirrors_and_searches_a_folder_and_prints_commands_to_paste(
         assert expected_text in printed
     turn, _, ended = printed.partition("Your turn:\n")[2].partition("exit ")
     turns = [shlex.split(line, comments=True) for line in turn.splitlines()]
-    program, given = str(there / "bin" / "kbsync"), ["--folder", str(folder)]
+    program, given = str(environment / "bin" / "kbsync"), ["--folder", str(folder)]
     assert turns == [[program, "search", "…", *given], [program, *given]]
     assert ended.strip() == "0"
 

@@ -76,8 +76,8 @@ def test_restored_older_dump_is_repaired_in_both_directions(host: Host) -> None:
     followed(host, REPAIR, 0, 1)  # 1: something was found
     assert host.run("verify").code == 0
     assert [path for _, path in documents(host.server, "kb")] == [f"{number}.md" for number in range(1, 6)]
-    kept = {path: ids(host)[path] for path in ("2.md", "3.md")}
-    assert kept.items() <= before.items()
+    kept_ids = {path: ids(host)[path] for path in ("2.md", "3.md")}
+    assert kept_ids.items() <= before.items()
     assert left_over(host.server, "kb") == []
 
 
@@ -118,16 +118,16 @@ def test_daemon_continues_in_a_restored_database(host: Host) -> None:
 
 def test_every_statement_runs_and_returns_what_the_page_says(host: Host) -> None:
     server = host.server
-    with open_store(server, "kb", "one/") as one, open_store(server, "kb", "two/") as two:
-        put(one, entry(1, "alpha", "beta"), entry(2, "gamma"))
-        put(two, entry(1, "delta"))
+    with open_store(server, "kb", "one/") as first, open_store(server, "kb", "two/") as second:
+        put(first, entry(1, "alpha", "beta"), entry(2, "gamma"))
+        put(second, entry(1, "delta"))
         server.run("kb", "VACUUM ANALYZE")
         server.run("kb", "SELECT pg_stat_force_next_flush()")
         questions = [statement for statement in STATEMENTS if statement.startswith("SELECT")]
         for statement in STATEMENTS:
             if statement not in questions:
                 server.run("kb", statement)
-        with one.snapshot(), psycopg.connect(server.dsn("kb"), row_factory=dict_row) as connection:
+        with first.snapshot(), psycopg.connect(server.dsn("kb"), row_factory=dict_row) as connection:
             results = [connection.execute(statement).fetchall() for statement in questions]
     owners, indexes, tables, transactions = results
     assert [(owner["prefix"], owner["documents"], owner["passages"]) for owner in owners] == [

@@ -115,8 +115,8 @@ def test_page_lists_the_reaction_to_each_code() -> None:
         [meaning] = [text for beginning, text in MEANINGS.items() if what.startswith(beginning)]
         # The response of an optional call with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
-        answer = HttpResponse("upload-url", 200, {}, body, "", 0.0)
-        error = classify_zhipu(answer)
+        response = HttpResponse("upload-url", 200, {}, body, "", 0.0)
+        error = classify_zhipu(response)
         assert (type(error), getattr(error, "halt", "")) == meaning, code
         assert getattr(error, "may_pass", False) == what.startswith("kbsync resends it a few times")
 
@@ -135,8 +135,8 @@ def test_documented_stand_in_commands_work() -> None:
         options = read_options(words[3:])
         for fault in options.faults:
             kinds.add(fault.kind)
-            own = FAULTS_OF_ZHIPU.get(fault.kind)
-            assert own is None or all(f" {name}: " in own for name in fault.args)
+            description = FAULTS_OF_ZHIPU.get(fault.kind)
+            assert description is None or all(f" {name}: " in description for name in fault.args)
     assert len(kinds) == len(lines)
 
 
@@ -221,22 +221,23 @@ def test_calls_of_every_dialect_are_documented() -> None:
     in_docs = {cells[0].strip("`"): cells[1:] for cells in table(CALLS, "`type`")}
     assert in_docs == {
         dialect: [
-            f"`POST {one.path}`",
-            str(one.most_items),
+            f"`POST {spec.path}`",
+            str(spec.most_items),
             f"`POST {RERANK_PATH}`",
-            str(one.most_texts),
+            str(spec.most_texts),
         ]
-        for dialect, one in DIALECTS.items()
+        for dialect, spec in DIALECTS.items()
     }
 
 
 def test_zhipu_search_defaults_are_documented() -> None:
     section = CONFIGURATION.partition("## Zhipu")[2].partition("\n## ")[0]
     in_docs = dict(re.findall(r"^\| `target\.search\.(\w+)` \| `?([^`|]+?)`? \|", section, re.MULTILINE))
-    left = {"recall_ratio": "the service's", "fractional_threshold": "none"}
+    service_defaults = {"recall_ratio": "the service's", "fractional_threshold": "none"}
     config = ZhipuSearchConfig()
     assert in_docs == {
-        field.name: left.get(field.name, str(getattr(config, field.name))) for field in fields(config)
+        field.name: service_defaults.get(field.name, str(getattr(config, field.name)))
+        for field in fields(config)
     }
 
 

@@ -49,11 +49,11 @@ def sandbox(unit: Path) -> list[str]:
 
 def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Analyse a unit; the analysis requires the program to exist, which this machine may lack."""
-    for one in (*SERVICES, TIMER, USER):
-        if one is unit or (one is ONCE and unit is TIMER):
+    for file in (*SERVICES, TIMER, USER):
+        if file is unit or (file is ONCE and unit is TIMER):
             # systemd can analyse a template only as an instance.
-            copy = tmp_path / one.name.replace("@.", "@team.")
-            copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", one.read_text(), flags=re.M))
+            copy = tmp_path / file.name.replace("@.", "@team.")
+            copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", file.read_text(), flags=re.M))
     name = unit.name.replace("@.", "@team.")
     return ran("systemd-analyze", *words, tmp_path / name)
 
