@@ -147,16 +147,16 @@ class FaultyMirror:
                 self.has_retried = True
                 self.world.post_request("retry")
         else:
-            there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
-            paths = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
+            remote, here = self.world.bytes_by_path(), sha_of_folder(self.world)
+            paths = sorted(path for path in {*remote, *here} if remote.get(path) != here.get(path))
             raise AssertionError(f"{end} {self.world.run.halt} {self.world.statuses()} differs: {paths}")
         assert spent < MAX_SECONDS, f"{spent:.0f} s"
 
     def is_equal(self) -> bool:
         """Return whether every file has exactly one document and the state agrees; twins only if allowed."""
-        there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
-        is_covered = all(set(digests) <= set(there.get(path, ())) for path, digests in here.items())
-        fits = is_covered if self.may_have_twins else there == here
+        remote, here = self.world.bytes_by_path(), sha_of_folder(self.world)
+        is_covered = all(set(digests) <= set(remote.get(path, ())) for path, digests in here.items())
+        fits = is_covered if self.may_have_twins else remote == here
         return fits and set(self.world.statuses()) == {"ready"}
 
     def check(self, most: int = MAX_REQUESTS) -> None:
@@ -197,12 +197,12 @@ class FaultyMirror:
         self.may_have_twins = True
         if self.is_stuck:
             self.lasting = ()
-        mine, theirs = self.world.state, self.world.state.with_name("rival")
+        ours, theirs = self.world.state, self.world.state.with_name("rival")
         theirs.mkdir()
         await self.crash(number)
         self.world.state = theirs
         await self.world.once()
-        self.world.state = mine
+        self.world.state = ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,22 +216,22 @@ class Calamity:
 @asynccontextmanager
 async def faulty(service: str, folder: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
     """Create a mirror below `folder` for `trials`, with an impatient client."""
-    made = Client.__init__
+    init = Client.__init__
 
     def in_haste(self: Client, endpoint: Endpoint, *args: Any, **options: Any) -> None:
-        made(self, replace(endpoint, timeouts=HASTY), *args, **options)
+        init(self, replace(endpoint, timeouts=HASTY), *args, **options)
 
     folder.mkdir(exist_ok=True)
     with mock.patch.object(Client, "__init__", in_haste):
         bench = ROWS[service].make_bench(folder, give_up=30.0)
         bench.world.is_offline = not any(trial.kind in IN_CONNECTION for trial in trials)
         async with bench.serving():
-            one = FaultyMirror(bench)
-            one.may_have_twins = any(trial.twins for trial in trials)
-            await one.begin(*(trial.asking or trial.op for trial in trials))
+            mirror = FaultyMirror(bench)
+            mirror.may_have_twins = any(trial.twins for trial in trials)
+            await mirror.begin(*(trial.asking or trial.op for trial in trials))
             for trial in trials:
-                one.play(trial)
-            yield one
+                mirror.play(trial)
+            yield mirror
 
 
 async def overcome(
@@ -243,20 +243,21 @@ async def overcome(
     """
     is_alone = len(trials) == 1 and calamity is None
     try:
-        async with faulty(service, folder, *trials) as one:
+        async with faulty(service, folder, *trials) as mirror:
             if calamity is not None:
-                await calamity.strike(one)
-            await one.converge()
-            one.check(MAX_REQUESTS if is_alone else 2 * MAX_REQUESTS)
+                await calamity.strike(mirror)
+            await mirror.converge()
+            mirror.check(MAX_REQUESTS if is_alone else 2 * MAX_REQUESTS)
             if is_alone:
                 [trial] = trials
                 untouched = (trial.kind, trial.op, "*", trial.times)
                 waiting = [
-                    (each.kind, each.op, each.match, each.times) for each in one.world.server.faults.all
+                    (fault.kind, fault.op, fault.match, fault.times)
+                    for fault in mirror.world.server.faults.all
                 ]
                 assert untouched not in waiting, "the fault was not met"
-                assert trial.blames_document or not one.has_retried, "a document had to be asked for"
-            return one
+                assert trial.blames_document or not mirror.has_retried, "a document had to be asked for"
+            return mirror
     except AssertionError as error:
         names = " and ".join(map(str, trials if calamity is None else (*trials, calamity.name)))
         raise AssertionError(f"{names}: {error}") from error

@@ -63,11 +63,13 @@ class ServiceMachine(MirrorMachine):
             return
         texts: set[str] = set()
         files = self.oracle.files
-        at = {one.digest: one for one in self.bench.ours() if not one.failed}
+        documents_by_digest = {
+            document.digest: document for document in self.bench.ours() if not document.failed
+        }
         for path, text in list(files.items()):
-            one = at.get(sha256(text.encode()).hexdigest())
-            is_elsewhere = one is not None and one.path != path
-            if text in texts or (is_elsewhere and one.path in files):
+            document = documents_by_digest.get(sha256(text.encode()).hexdigest())
+            is_elsewhere = document is not None and document.path != path
+            if text in texts or (is_elsewhere and document.path in files):
                 self.write(path, self.text())
             texts.add(files[path])
         super().begin_pass()

@@ -30,8 +30,8 @@ def named(world: RemoteWorld, request: pytest.FixtureRequest) -> RemoteWorld:
 
 
 def name_of(world: RemoteWorld, path: str) -> str:
-    [one] = world.documents_of(path)
-    return str(one["sent_name"])
+    [document] = world.documents_of(path)
+    return str(document["sent_name"])
 
 
 # -- verify and its repair -------------------------------------------------------------------------------
@@ -207,24 +207,24 @@ async def test_audit_requests_stay_within_their_budget_over_a_day(
         taken_over(world, documents)
         await world.once()
         assert world.request_count("upload") == 0
-        at: list[float] = []
-        world.at_request = lambda boundary: at.append(world.clock.now) if "start" in boundary else None
+        times: list[float] = []
+        world.at_request = lambda boundary: times.append(world.clock.now) if "start" in boundary else None
         async with start_audits(world) as auditing:
-            at.clear()
+            times.clear()
             task = asyncio.create_task(auditing.keep())
             await world.clock.sleep(period + 1200)
             await end_tasks([task])
         world.at_request = None
-    gaps = [later - before for before, later in itertools.pairwise(at)]
-    assert len(at) == -(-documents // 100) + (documents % 100 == 0)
+    gaps = [later - before for before, later in itertools.pairwise(times)]
+    assert len(times) == -(-documents // 100) + (documents % 100 == 0)
     assert min(gaps) >= gap
 
 
 async def test_recent_work_precedes_an_audit(world: RemoteWorld) -> None:
     await world.mirrored(10)
     world.turn(page_cap=3)
-    at: list[tuple[float, str]] = []
-    world.at_request = lambda boundary: at.append((world.clock.now, boundary))
+    times: list[tuple[float, str]] = []
+    world.at_request = lambda boundary: times.append((world.clock.now, boundary))
     async with start_audits(world) as auditing:
         task = asyncio.create_task(auditing.audit())
         await world.clock.sleep(15)
@@ -237,7 +237,7 @@ async def test_recent_work_precedes_an_audit(world: RemoteWorld) -> None:
         bound.worker.wake()
         outcome = await task
     world.at_request = None
-    sent = next(moment for moment, boundary in at if boundary.startswith("POST start"))
+    sent = next(moment for moment, boundary in times if boundary.startswith("POST start"))
     assert sent - began < 5
     assert outcome.missing == 0
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 def of_each(seeds: Mapping[str, int]) -> list[tuple[str, int]]:
-    return [(at, seed) for at, many in seeds.items() for seed in range(many)]
+    return [(service, seed) for service, many in seeds.items() for seed in range(many)]
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +42,14 @@ ANSWERS = {"stream"}
 OTHERS = dict.fromkeys(TRIALS, 10)
 """Faults common to all services are tested with the first two."""
 
-EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
+EVERY = [(service, trial) for service, trials in TRIALS.items() for trial in trials]
 
 
 @enumerated("service")
 @pytest.mark.parametrize(("service", "trial"), EVERY, ids=str)
 async def test_single_fault_is_overcome(tmp_path: Path, service: str, trial: Trial) -> None:
-    one = await overcome(service, tmp_path, trial)
-    assert one.stored() <= 3
+    mirror = await overcome(service, tmp_path, trial)
+    assert mirror.stored() <= 3
 
 
 @enumerated("service")
@@ -108,20 +108,20 @@ def test_every_fault_kind_is_tested_and_no_case_is_repeated(
 @pytest.mark.parametrize("number", [3, 9, 17])
 async def test_foreign_changes_during_a_pass_are_left_alone(tmp_path: Path, number: int) -> None:
     """At one moment of the pass, others add a document with a name of ours and delete one of theirs."""
-    async with faulty("zhipu", tmp_path, Trial("lost-answer", "list")) as one:
+    async with faulty("zhipu", tmp_path, Trial("lost-answer", "list")) as mirror:
         moments = itertools.count(1)
 
         def meddle(_: str) -> None:
             if next(moments) == number:
-                one.world.plant("changed~aaaaaaaa.md", "not ours")
-                one.world.app.put_foreign({"delete": "guide.md"})
-                one.world.foreign -= {planted}
+                mirror.world.plant("changed~aaaaaaaa.md", "not ours")
+                mirror.world.app.put_foreign({"delete": "guide.md"})
+                mirror.world.foreign -= {planted}
 
-        [planted] = one.world.foreign
-        one.world.at_request = meddle
-        await one.converge()
+        [planted] = mirror.world.foreign
+        mirror.world.at_request = meddle
+        await mirror.converge()
         assert next(moments) > number
-        one.check()
+        mirror.check()
 
 
 async def test_ipv6_only_service_can_be_mirrored_to(tmp_path: Path) -> None:

@@ -273,10 +273,12 @@ async def test_every_slicing_method_reaches_the_service(world: RemoteWorld) -> N
         world.write(path, f"text of {path}")
     world.settings = replace(world.settings, document_settings=lambda path: RULES.get(path, {}))
     await world.once()
-    wanted = {path: rule["knowledge_type"] for path, rule in RULES.items()}
-    assert {world.path_of(document): document["knowledge_type"] for document in world.documents()} == wanted
+    types_by_path = {path: rule["knowledge_type"] for path, rule in RULES.items()}
+    assert {
+        world.path_of(document): document["knowledge_type"] for document in world.documents()
+    } == types_by_path
     recipes = {row.path: row.recipe.split(":")[0] for row in world.rows(UploadState.SERVING)}
-    assert recipes == {path: f"k{number}" for path, number in wanted.items()}
+    assert recipes == {path: f"k{number}" for path, number in types_by_path.items()}
 
 
 async def test_new_slicing_method_is_a_new_upload(world: RemoteWorld) -> None:

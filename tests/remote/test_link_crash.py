@@ -74,12 +74,12 @@ async def cut_everywhere(folder: Path, edit: Edit, part: int) -> int:
             world.write("faq.url", shortcut())
             world.clock.now += 4000.0  # deletions of earlier turns no longer count
             await world.once()
-            wanted = edit(world, turn)
+            expected = edit(world, turn)
             guillotine = Guillotine(stop_at=number)
             await world.crash(guillotine)
             crashes += guillotine.fallen
             await world.once()
-            assert pages(world) == sorted(wanted), guillotine.passed[-1]
+            assert pages(world) == sorted(expected), guillotine.passed[-1]
             assert set(world.statuses()) == {"ready"}, guillotine.passed[-1]
             assert bench.touched() == 0
             assert bench.violations() == []

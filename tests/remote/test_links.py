@@ -50,7 +50,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 def pages(world: RemoteWorld) -> list[str]:
     """Return the addresses of all our pages."""
     ours = [document for document in world.documents() if str(document["id"]) not in world.foreign]
-    return sorted(one["address"] for one in ours if one["address"])
+    return sorted(document["address"] for document in ours if document["address"])
 
 
 def items(world: RemoteWorld) -> dict[str, FileStatus]:

@@ -79,12 +79,12 @@ async def test_response_with_the_document_of_another_file_is_not_believed(
 ) -> None:
     """A gateway may repeat a response: two files would have one document, and searches would miss one."""
     async with ROWS[service].world(tmp_path, concurrency=1).serving() as world:
-        answer, answers = world.app.answer, list[Response]()
+        respond, answers = world.app.answer, list[Response]()
 
         def repeat_first(request: Request, fault: Fault | None) -> Response:
             if world.app.op(request) not in ("upload", "add"):
-                return answer(request, fault)
-            response = answers[0] if len(answers) == 1 else answer(request, fault)
+                return respond(request, fault)
+            response = answers[0] if len(answers) == 1 else respond(request, fault)
             answers.append(response)
             return response
 
@@ -155,10 +155,10 @@ def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
     rows = tx.uploads.in_states(world.run.id, 1, (UploadState.SERVING,), limit=1000)
     now = world.clock.wall()
     for number, row in enumerate(rows):
-        at = now + number * apart
+        due_at = now + number * apart
         blank: dict[str, Any] = {"remote_id": None, "accepted_at": None, "checks": 0, "elapsed": 0.0}
         unsure = replace(row, state=UploadState.UNSURE, **blank)
-        save_unchecked(tx.uploads, replace(unsure, sent_at=now, checked_at=now, due_at=at + 1.0))
+        save_unchecked(tx.uploads, replace(unsure, sent_at=now, checked_at=now, due_at=due_at + 1.0))
     return rows
 
 

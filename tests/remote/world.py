@@ -191,10 +191,10 @@ class RemoteWorld(World):
 
     def watch(self, ops: Collection[str], on_request: Callable[[str], None]) -> None:
         """Call `on_request` with the operation after each request of these operations has done its work."""
-        answer = self.app.answer
+        respond = self.app.answer
 
         def watched(request: Request, fault: Fault | None) -> Response:
-            response = answer(request, fault)
+            response = respond(request, fault)
             if (op := self.app.op(request)) in ops:
                 on_request(op)
             return response
