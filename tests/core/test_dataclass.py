@@ -146,9 +146,9 @@ def test_frozen_value_survives_pickling() -> None:
 @long
 def test_class_is_created_in_half_the_time_of_a_standard_one() -> None:
     least = {
-        each: min(
-            timeit.repeat(lambda each=each: classes(each), number=1, repeat=20, timer=time.process_time)
+        module: min(
+            timeit.repeat(lambda module=module: classes(module), number=1, repeat=20, timer=time.process_time)
         )
-        for each in (dataclasses, ours)
+        for module in (dataclasses, ours)
     }
     assert least[ours] < least[dataclasses] / 2

@@ -30,13 +30,13 @@ def test_attempt_is_counted_before_the_first_byte_is_sent() -> None:
 
 def test_absent_means_absent_only_after_two_lists_and_the_horizon() -> None:
     unsure = lifecycle.doubt(SENT, "reset", timing(0.0))
-    now, looks = 0.0, 0
+    now, lists = 0.0, 0
     while unsure.state is S.UNSURE:
         assert unsure.due_at is not None and unsure.due_at > now
-        now, looks = unsure.due_at, looks + 1
+        now, lists = unsure.due_at, lists + 1
         unsure = lifecycle.not_found(unsure, timing(now), now)
     assert unsure.state is S.PRESUMED_LOST
-    assert now >= 15.0 and looks >= 2
+    assert now >= 15.0 and lists >= 2
 
 
 def test_long_list_counts_as_of_its_start() -> None:
@@ -102,16 +102,16 @@ def test_undeletable_document_is_deleted_three_times_and_then_checked_weekly() -
         later = lifecycle.still_there(grave, timing(now))
         assert later.state is S.RETIRING
         grave = lifecycle.mark_deleted(later, timing(now))
-    left = lifecycle.still_there(grave, timing(now + 90_000.0))
-    assert (left.state, left.due_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
+    reappeared = lifecycle.still_there(grave, timing(now + 90_000.0))
+    assert (reappeared.state, reappeared.due_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
 
 
 def test_document_that_vanished_while_indexing_is_ours_when_it_reappears() -> None:
     indexing = replace(SENT, state=S.INDEXING, remote_id="id", checked_at=0.0)
     once = lifecycle.mark_vanished(indexing, timing(20.0))
-    gone = lifecycle.mark_vanished(once, timing(60.0))
-    assert (once.state, gone.state) == (S.INDEXING, S.TOMBSTONE)
-    assert lifecycle.still_there(gone, timing(90_000.0)).state is S.RETIRING
+    vanished = lifecycle.mark_vanished(once, timing(60.0))
+    assert (once.state, vanished.state) == (S.INDEXING, S.TOMBSTONE)
+    assert lifecycle.still_there(vanished, timing(90_000.0)).state is S.RETIRING
 
 
 def test_every_state_is_in_the_diagram_and_final_ones_are_only_deleted() -> None:

@@ -139,10 +139,10 @@ def test_name_encodes_path_tag_and_number(prefix: str, path: str, number: int, s
     naming = Naming(prefix, style)
     name, short = naming.name(path, ONE, number), naming.short_of(path)
     expected = ParsedName(None if short else path, TAG if style == "tagged" else "", number, short)
-    for seen in (name, nfd(name), quote(name), form(name), f"/uploads/{name}", f"C:\\x\\{name}"):
-        assert naming.read(seen) == expected
-        assert naming.key(seen) == naming.key(name) == expected.tag
-        assert naming.recognizes(name, seen)
+    for listed_name in (name, nfd(name), quote(name), form(name), f"/uploads/{name}", f"C:\\x\\{name}"):
+        assert naming.read(listed_name) == expected
+        assert naming.key(listed_name) == naming.key(name) == expected.tag
+        assert naming.recognizes(name, listed_name)
 
 
 @long
@@ -177,14 +177,14 @@ def test_all_short_paths_have_distinct_names(naming: Naming, alphabet: str) -> N
 
 def test_too_long_path_keeps_its_head_and_hash() -> None:
     long = "报告/" + "季度 " * 40
-    one, other = f"{long}1.docx", f"{long}2.docx"
-    name = TAGGED.name(one, ONE)
+    first, second = f"{long}1.docx", f"{long}2.docx"
+    name = TAGGED.name(first, ONE)
     assert name.startswith("报告__季度 季度 季度")
-    assert name.endswith(f"~~{TAGGED.short_of(one)}~{TAG}.docx")
+    assert name.endswith(f"~~{TAGGED.short_of(first)}~{TAG}.docx")
     assert len(name.encode()) > MAX_NAME_BYTES - 15
-    assert TAGGED.name(other, ONE) != name
-    assert TAGGED.read(name) == ParsedName(None, TAG, 0, TAGGED.short_of(one))
-    assert TAGGED.short_of(one) != TAGGED.short_of(other)
+    assert TAGGED.name(second, ONE) != name
+    assert TAGGED.read(name) == ParsedName(None, TAG, 0, TAGGED.short_of(first))
+    assert TAGGED.short_of(first) != TAGGED.short_of(second)
 
 
 @pytest.mark.parametrize("naming", STYLES, ids=lambda naming: naming.style)
@@ -328,12 +328,12 @@ def test_plain_paths_are_never_confused(path: str, other: str | None, mangle: Ca
     if second == path or not is_path(second):
         return
     for naming in STYLES:
-        one, two = naming.name(path, ONE), naming.name(second, ONE)
-        assert not naming.recognizes(one, two)
-        assert not naming.recognizes(two, one)
-        numbered = added("(1)")(two)
-        if numbered != added("_(1)")(one):  # else it may as well be the other one's
-            assert not naming.recognizes(one, numbered)
+        first_name, second_name = naming.name(path, ONE), naming.name(second, ONE)
+        assert not naming.recognizes(first_name, second_name)
+        assert not naming.recognizes(second_name, first_name)
+        numbered = added("(1)")(second_name)
+        if numbered != added("_(1)")(first_name):  # else it may as well be the other one's
+            assert not naming.recognizes(first_name, numbered)
 
 
 NEIGHBOURS = (

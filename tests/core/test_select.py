@@ -231,9 +231,9 @@ def test_versions_distinguish_user_changes_from_program_changes() -> None:
 
 
 def test_versions_do_not_depend_on_where_a_rule_set_was_built() -> None:
-    one = Limits(extensions=frozenset(["a", "b", "c", "d"]))
-    two = Limits(extensions=frozenset(["d", "c", "b", "a"]))
-    assert Rules(None, (), one).version == Rules(None, (), two).version
+    first = Limits(extensions=frozenset(["a", "b", "c", "d"]))
+    second = Limits(extensions=frozenset(["d", "c", "b", "a"]))
+    assert Rules(None, (), first).version == Rules(None, (), second).version
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ class Tree(StoredTree):
 
     def content(self, directory: str) -> tuple[bytes | None, dict[str, FolderRow]]:
         self.read_paths.append(directory)
-        below = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
-        folders = {name: known for (above, _, name), known in below if above == directory}
+        below = ((path.rpartition("/"), row) for path, row in self.stored.items() if path)
+        folders = {name: row for (above, _, name), row in below if above == directory}
         return self.digests.get(directory), folders
 
     def rows(self, directory: str) -> set[EntryRow]:
@@ -79,8 +79,8 @@ class Tree(StoredTree):
         for name in listing.missing:
             del rows[name]
         for name in [*listing.gone_folders, *(name for name, _ in listing.excluded_folders)]:
-            gone = f"{listing.path}/{name}" if listing.path else name
-            for path in [path for path in self.stored if f"{path}/".startswith(f"{gone}/")]:
+            deleted = f"{listing.path}/{name}" if listing.path else name
+            for path in [path for path in self.stored if f"{path}/".startswith(f"{deleted}/")]:
                 del self.stored[path]
                 self.entries.pop(path, None)
 

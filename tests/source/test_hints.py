@@ -44,9 +44,9 @@ def test_hints_come_oldest_first_and_once() -> None:
 def test_tree_hint_covers_everything_below_it(
     tree: Hint, covered: bool, other_hints: list[Hint], tree_first: bool
 ) -> None:
-    for other in other_hints:
-        hints = hint_set_of(*((tree, other) if tree_first else (other, tree)))
-        assert set(hints.take(9)) == ({tree} if covered else {tree, other}), other
+    for hint in other_hints:
+        hints = hint_set_of(*((tree, hint) if tree_first else (hint, tree)))
+        assert set(hints.take(9)) == ({tree} if covered else {tree, hint}), hint
 
 
 def test_change_after_a_tree_hint_was_taken_is_not_covered() -> None:
@@ -74,15 +74,15 @@ PATHS = st.lists(st.sampled_from("abc"), max_size=3).map("/".join)
 @given(st.lists(st.builds(Hint, PATHS, st.sampled_from(HintKind)), max_size=60), st.integers(1, 20))
 def test_no_hint_is_lost_without_reporting_overflow(added: list[Hint], most: int) -> None:
     hints = hint_set_of(*added, most=most)
-    taken = hints.take(99)
-    assert len(taken) <= most
+    batch = hints.take(99)
+    assert len(batch) <= most
     if hints.overflowed:
         return
-    assert len(set(taken)) == len(taken)
+    assert len(set(batch)) == len(batch)
     for hint in added:
         at_or_above = {hint.path, *ancestors(hint.path)}
         by = GONE if hint.kind is GONE else TREE
-        assert hint in taken or any(other.kind is by and other.path in at_or_above for other in taken)
+        assert hint in batch or any(other.kind is by and other.path in at_or_above for other in batch)
 
 
 @long

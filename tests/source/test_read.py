@@ -72,10 +72,10 @@ def during(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, num
     real, count = os.readv, iter(range(1_000_000))
 
     def read(fd: int, buffers: Any) -> int:
-        got = real(fd, buffers)
+        count_read = real(fd, buffers)
         if next(count) == number:
             change()
-        return got
+        return count_read
 
     monkeypatch.setattr(os, "readv", read)
 
@@ -174,9 +174,9 @@ def test_endlessly_growing_file_is_not_read_for_ever(root: Path, monkeypatch: py
         nonlocal total
         with file.open("ab") as end:
             end.write(b"x" * reader.PIECE)
-        got = real(fd, buffers)
-        total += got
-        return got
+        count_read = real(fd, buffers)
+        total += count_read
+        return count_read
 
     monkeypatch.setattr(os, "readv", grow)
     assert isinstance(digest(root, "a.md", stamp(root, "a.md")), Unstable)
@@ -246,10 +246,10 @@ def test_copied_bytes_are_the_hashed_ones_whatever_happens_to_the_file(
     with spooled(copy_stable(root, "docs/a.md", spool_dir, hexed(content))) as body:
         file.write_bytes(b"something else")
         assert (body.size, body.digest, body.stamp) == (len(content), hexed(content), expected)
-        with body.open() as one, body.open() as two:
-            assert one.read(3) == content[:3]
-            assert two.read() == content
-            assert one.read() == content[3:]
+        with body.open() as first, body.open() as second:
+            assert first.read(3) == content[:3]
+            assert second.read() == content
+            assert first.read() == content[3:]
 
 
 def spooled(outcome: object) -> Spooled:
@@ -352,7 +352,7 @@ def test_file_changing_in_each_read_or_vanishing_is_not_accepted(
     file = root / "a.md"
     file.write_bytes(b"words")
     with monkeypatch.context() as patched:
-        for at in range(12):
-            during(patched, lambda: append(file), number=at)
+        for number in range(12):
+            during(patched, lambda: append(file), number=number)
         assert copy_growing(root, "a.md", spool_dir, pause=Writer()) == Unstable("still being written")
     assert copy_growing(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()

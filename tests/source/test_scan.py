@@ -375,13 +375,13 @@ def test_folder_moved_while_closed_is_not_confused(
     for path in ("a/b/c/one.md", "a/z/two.md"):
         write(root, path)
     listings = Scan(root, tree, RULES)
-    seen = {}
+    listings_by_path = {}
     for listing in listings:
-        seen[listing.path] = listing
+        listings_by_path[listing.path] = listing
         if listing.path == "a/b/c":
             (root / "a").rename(root / "moved")
             write(root, "a/z/impostor.md")
-    assert "moved while it was being scanned" in seen["a/z"].problem
+    assert "moved while it was being scanned" in listings_by_path["a/z"].problem
 
 
 def test_closing_a_scan_early_releases_everything(root: Path, tree: Tree) -> None:

@@ -167,8 +167,8 @@ async def test_ignored_linked_and_foreign_paths_cause_no_hints(root: Path, state
         folder.mkdir()
     (root / "link").symlink_to(other)
     (root / "loop").symlink_to(root)
-    own = listening(root, state, ignores=lambda path: path.split("/")[0] == ".git")
-    async with own as first, listening(other, state) as second:
+    watching = listening(root, state, ignores=lambda path: path.split("/")[0] == ".git")
+    async with watching as first, listening(other, state) as second:
         for file in (root / ".git/a", other / "b.md", root / "a.md"):
             file.write_text("x")
         await second.hears(Hint("b.md", FILE))

@@ -181,12 +181,12 @@ class RootCheck:
 
 
 async def test_unreadable_root_is_never_treated_as_missing(root: Path, state: Path) -> None:
-    look = RootCheck()
-    async with listening(root, state, machine=machine(root_inode=look)) as hearing:
+    root_check = RootCheck()
+    async with listening(root, state, machine=machine(root_inode=root_check)) as hearing:
         for number in (errno.EACCES, errno.EIO):
-            look.error = OSError(number, os.strerror(number))
+            root_check.error = OSError(number, os.strerror(number))
             assert await kinds(hearing.watcher) == [ProblemKind.ROOT_UNREADABLE]
-        look.error = None
+        root_check.error = None
         assert await hearing.watcher.check() == []
         assert hearing.watcher.report.mode is Mode.NATIVE
         assert hearing.watcher.rescan_wanted
@@ -200,30 +200,30 @@ async def test_dead_network_mount_blocks_nothing(
         return replace(identify(folder), fs_type=fs_type, is_mount=True)
 
     monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 0.05)
-    look = RootCheck()
-    async with listening(root, state, machine=machine(root_inode=look, identify=on_network)) as hearing:
+    root_check = RootCheck()
+    async with listening(root, state, machine=machine(root_inode=root_check, identify=on_network)) as hearing:
         assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
-        look.goes_on.clear()
+        root_check.goes_on.clear()
         try:
             assert await kinds(hearing.watcher) == [ProblemKind.ROOT_SILENT]
             monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 3600.0)
-            again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
-            assert await again == [ProblemKind.ROOT_SILENT], "without waiting a second time"
-            assert len(look.threads) == 1, "one open question is enough"
+            second_check = asyncio.wait_for(kinds(hearing.watcher), 5.0)
+            assert await second_check == [ProblemKind.ROOT_SILENT], "without waiting a second time"
+            assert len(root_check.threads) == 1, "one open question is enough"
             assert hearing.watcher.identity is not None
         finally:
-            look.goes_on.set()
+            root_check.goes_on.set()
         await eventually(hearing.watcher._root_check._open_check.done)  # type: ignore[union-attr]
         assert await hearing.watcher.check() == []
 
 
 async def test_vanished_root_is_checked_in_another_thread(root: Path, state: Path) -> None:
-    look = RootCheck()
-    async with listening(root, state, machine=machine(root_inode=look)) as hearing:
+    root_check = RootCheck()
+    async with listening(root, state, machine=machine(root_inode=root_check)) as hearing:
         shutil.rmtree(root)
         await hearing.watcher.check()
         await hearing.watcher.check()
-        is_main = [thread is threading.main_thread() for thread in look.threads]
+        is_main = [thread is threading.main_thread() for thread in root_check.threads]
         assert is_main == [True, False], "what comes back may be a dead mount"
 
 
