@@ -41,8 +41,8 @@ async def measure(folder: Path, state: Path, files: int, searches: int) -> None:
     async with Client(stdio_client(command)) as client:
 
         async def search(question: str) -> int:
-            answer = await client.call_tool("search", {"query": question, "k": 5})
-            return len(answer.structured_content["hits"])
+            result = await client.call_tool("search", {"query": question, "k": 5})
+            return len(result.structured_content["hits"])
 
         hits = await search("quarantine")
         print(f"first answer, process start included: {time.perf_counter() - began:.2f} s")

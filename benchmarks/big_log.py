@@ -64,17 +64,17 @@ def files(folder: Path) -> tuple[list[Paragraph], list[Question]]:
     """Return the files and the queries for them."""
     chance, texts = random.Random(29), paragraphs(folder, "en") + paragraphs(folder, "zh")
     chance.shuffle(texts)
-    made, named, questions = list[Paragraph](), list[Question](), list[Question]()
-    for at, paragraph in enumerate(texts[:FILES]):
-        day = f"2026-{1 + at // 28 % 12:02}-{1 + at % 28:02}"
+    papers, named, questions = list[Paragraph](), list[Question](), list[Question]()
+    for number, paragraph in enumerate(texts[:FILES]):
+        day = f"2026-{1 + number // 28 % 12:02}-{1 + number % 28:02}"
         path = (
-            f"papers/paper {at // 4}.pdf",
+            f"papers/paper {number // 4}.pdf",
             f"notes/{day}.md",
-            f"reports/report {at // 4}.docx",
-            f"wiki/{at}/{paragraph.text.split()[0][:20]}.txt",
-        )[at % 4]
-        made.append(Paragraph(path, paragraph.text, paragraph.questions))
-        if at % 4 < 3:
+            f"reports/report {number // 4}.docx",
+            f"wiki/{number}/{paragraph.text.split()[0][:20]}.txt",
+        )[number % 4]
+        papers.append(Paragraph(path, paragraph.text, paragraph.questions))
+        if number % 4 < 3:
             stem = path.rpartition("/")[2].rpartition(".")[0]
             words = sorted(re.findall("[A-Za-z]{5,}", paragraph.text), key=lambda word: (-len(word), word))
             named += [
@@ -84,7 +84,7 @@ def files(folder: Path) -> tuple[list[Paragraph], list[Question]]:
             ]
             named += [Question(f"{stem} {word}", path) for word in words[:1]]
         questions += [Question(question, path) for question in paragraph.questions[:2]]
-    return made, [*chance.sample(named, NAMES), *chance.sample(questions, QUESTIONS)]
+    return papers, [*chance.sample(named, NAMES), *chance.sample(questions, QUESTIONS)]
 
 
 def log(every: Sequence[Paragraph], size: int) -> str:
@@ -144,8 +144,8 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
             target = LocalTarget.open(LocalTargetConfig(max_bytes=10**9), context, parse)
         for start in range(0, len(every), target.limits.batch):
             batch = [
-                outgoing(start + at, paragraph)
-                for at, paragraph in enumerate(every[start:][: target.limits.batch], 1)
+                outgoing(start + number, paragraph)
+                for number, paragraph in enumerate(every[start:][: target.limits.batch], 1)
             ]
             assert all(isinstance(outcome, Accepted) for outcome in await target.put(batch))
         before, times = await ranks(target, queries)

@@ -22,16 +22,16 @@ Edit = Callable[[random.Random, list[str], Write], list[str]]
 def english(rng: random.Random, tokens: int) -> str:
     """Return an English paragraph of about `tokens` tokens."""
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvw", k=rng.randint(2, 10))) for _ in range(tokens)]
-    for at in range(10, len(words), 12):
-        words[at] += "."
+    for number in range(10, len(words), 12):
+        words[number] += "."
     return " ".join(words).capitalize() + "."
 
 
 def chinese(rng: random.Random, tokens: int) -> str:
     """Return a Chinese paragraph of `tokens` characters."""
     characters = [chr(rng.randint(0x4E00, 0x9FA5)) for _ in range(tokens)]
-    for at in range(18, len(characters), 20):
-        characters[at] = "。"
+    for number in range(18, len(characters), 20):
+        characters[number] = "。"
     return "".join(characters) + "。"
 
 
@@ -43,27 +43,27 @@ def edited(parts: list[str], index: int, text: str) -> list[str]:
 
 def reword(rng: random.Random, parts: list[str], write: Write) -> list[str]:
     """Replace a few characters in the middle of one paragraph."""
-    at = rng.randrange(len(parts))
-    text = parts[at].rpartition("\n\n")[2]
-    return edited(parts, at, text[: len(text) // 2] + write(rng, 2) + text[len(text) // 2 + 4 :])
+    index = rng.randrange(len(parts))
+    text = parts[index].rpartition("\n\n")[2]
+    return edited(parts, index, text[: len(text) // 2] + write(rng, 2) + text[len(text) // 2 + 4 :])
 
 
 def lengthen(rng: random.Random, parts: list[str], write: Write) -> list[str]:
     """Add a sentence to one paragraph."""
-    at = rng.randrange(len(parts))
-    return edited(parts, at, parts[at].rpartition("\n\n")[2] + write(rng, 9))
+    index = rng.randrange(len(parts))
+    return edited(parts, index, parts[index].rpartition("\n\n")[2] + write(rng, 9))
 
 
 def rewrite(rng: random.Random, parts: list[str], write: Write) -> list[str]:
     """Replace one paragraph by another of some other length."""
-    at = rng.randrange(len(parts))
-    return edited(parts, at, write(rng, rng.randint(len(parts[at]) // 9, len(parts[at]) // 5) + 10))
+    index = rng.randrange(len(parts))
+    return edited(parts, index, write(rng, rng.randint(len(parts[index]) // 9, len(parts[index]) // 5) + 10))
 
 
 def insert(rng: random.Random, parts: list[str], write: Write) -> list[str]:
     """Insert a paragraph."""
-    at = rng.randrange(len(parts))
-    return [*parts[: at + 1], write(rng, rng.randint(50, 150)), *parts[at + 1 :]]
+    index = rng.randrange(len(parts))
+    return [*parts[: index + 1], write(rng, rng.randint(50, 150)), *parts[index + 1 :]]
 
 
 def keys(parts: list[str]) -> list[str]:

@@ -59,8 +59,8 @@ class Service:
 
     def request_counts(self) -> tuple[int, int]:
         """Return the numbers of requests and texts so far."""
-        with urlopen(f"{self.url}/requests") as answer:
-            counts = json.load(answer)
+        with urlopen(f"{self.url}/requests") as response:
+            counts = json.load(response)
         return counts["requests"], counts["texts"]
 
 
@@ -154,10 +154,10 @@ def main() -> None:
         for concurrency in SPEEDS:
             bound = -(-alone.texts // BATCH) * LATENCY / concurrency
             bare = asyncio.run(bare_loop(alone.texts, concurrency))
-            whole = first_pass(folder, Path(scratch) / f"at-{concurrency}", LATENCY, concurrency)
+            timed = first_pass(folder, Path(scratch) / f"at-{concurrency}", LATENCY, concurrency)
             print(
                 f"{concurrency} at a time: bound {bound:5.2f} s   bare loop {bare / bound:5.2f} times it   "
-                f"first pass {whole.seconds / bound:5.2f} ({whole.seconds:.2f} s, {whole.cpu:.2f} s of CPU)"
+                f"first pass {timed.seconds / bound:5.2f} ({timed.seconds:.2f} s, {timed.cpu:.2f} s of CPU)"
             )
 
 

@@ -74,7 +74,8 @@ def main() -> None:
                 page.call("Network.setCacheDisabled", cacheDisabled=True)
                 times = [painted(page, f"{url}/") for _ in range(ROUNDS)]
                 weighs = sum(
-                    len(httpx.get(one).content) for one in {u for u in page.requested if "/api/" not in u}
+                    len(httpx.get(address).content)
+                    for address in {u for u in page.requested if "/api/" not in u}
                 )
         finally:
             daemon.terminate()

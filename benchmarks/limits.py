@@ -38,7 +38,7 @@ TINY = 1_000_000
 
 
 @contextmanager
-def place() -> Iterator[tuple[Path, Path]]:
+def workspace() -> Iterator[tuple[Path, Path]]:
     """Create an empty folder and a state directory next to it."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "docs", Path(temporary) / "state"
@@ -48,14 +48,14 @@ def place() -> Iterator[tuple[Path, Path]]:
 
 def rate(folder: Path, state: Path, *words: str, cage: Cage | None = None) -> Ran:
     """Run kbsync over the folder; it must succeed."""
-    ran = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state, cage=cage)
-    assert ran.code == 0, ran.err
-    return ran
+    result = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state, cage=cage)
+    assert result.code == 0, result.err
+    return result
 
 
 def hints(files: int = STORM_FILES, seconds: float = STORM_SECONDS) -> None:
     """Change every file again and again; in the end searches must find each one's latest version."""
-    with place() as (folder, state):
+    with workspace() as (folder, state):
         fill(folder, files)
         rate(folder, state, "--once")
         storm = Storm(folder, state)
@@ -73,24 +73,24 @@ def huge(size: int = HUGE) -> None:
     copy.
     """
     for most, what in ((100_000_000, "over"), (2 * size, "under")):
-        with place() as (folder, state):
+        with workspace() as (folder, state):
             with (folder / "huge.md").open("wb") as file:
                 file.truncate(size)
             os.utime(folder / "huge.md", (1e9, 1e9))
             config = folder.parent / "config.yaml"
             target = f"target: {{type: local, max_bytes: {most}}}"
             config.write_text(f"mirrors:\n  - name: docs\n    folder: {folder}\n    {target}\n")
-            ran = kbsync("--once", "-q", "--config", config, "--state-dir", state)
-            assert ran.code == 1 and "huge.md" in ran.err and "limit" in ran.err, ran.err
-            at_most(f"huge: {size / 2**30:.1f} GiB {what} the limit, memory, MiB", ran.peak_mib, SMALL)
-            at_most(f"huge: {what} the limit, s", ran.seconds, 20.0 if what == "over" else 300.0)
+            result = kbsync("--once", "-q", "--config", config, "--state-dir", state)
+            assert result.code == 1 and "huge.md" in result.err and "limit" in result.err, result.err
+            at_most(f"huge: {size / 2**30:.1f} GiB {what} the limit, memory, MiB", result.peak_mib, SMALL)
+            at_most(f"huge: {what} the limit, s", result.seconds, 20.0 if what == "over" else 300.0)
 
 
 def page(size: int = PAGE) -> None:
     """Mirror an HTML page of 1 GiB within the size limit: its parser hits its own limit, which harms no
     other file.
     """
-    with place() as (folder, state):
+    with workspace() as (folder, state):
         with (folder / "page.html").open("wb") as file:
             block = b"<p>" + b"words and words " * 4096 + b"</p>\n"
             for _ in range(size // len(block)):
@@ -100,42 +100,42 @@ def page(size: int = PAGE) -> None:
         config = folder.parent / "config.yaml"
         target = f"target: {{type: local, max_bytes: {2 * size}}}"
         config.write_text(f"mirrors:\n  - name: docs\n    folder: {folder}\n    {target}\n")
-        ran = kbsync("--once", "--json", "-q", "--config", config, "--state-dir", state)
-        documents = ran.json["mirrors"][0]["documents"]
-        assert (ran.code, documents["ready"], documents["failed"]) == (1, 1, 1), (ran.out, ran.err)
-        at_most(f"page: {size / 2**30:.1f} GiB of HTML, memory, MiB", ran.peak_mib, LOCAL)
-        at_most("page: until it is given up, s", ran.seconds, 180.0)
+        result = kbsync("--once", "--json", "-q", "--config", config, "--state-dir", state)
+        documents = result.json["mirrors"][0]["documents"]
+        assert (result.code, documents["ready"], documents["failed"]) == (1, 1, 1), (result.out, result.err)
+        at_most(f"page: {size / 2**30:.1f} GiB of HTML, memory, MiB", result.peak_mib, LOCAL)
+        at_most("page: until it is given up, s", result.seconds, 180.0)
 
 
 def tiny(files: int = TINY) -> None:
     """Plan a million tiny files in 10,000 folders: memory must not grow with unchanged files."""
-    with place() as (folder, state):
+    with workspace() as (folder, state):
         build(folder, files, files // 100)
         time.sleep(SETTLED)
-        ran = kbsync("plan", "--limit", "10", "-q", "--folder", folder, "--state-dir", state)
-        assert ran.code == 0 and f"{files:,}" in ran.out.decode(), ran.out[-500:]
-        at_most(f"tiny: plan of {files:,} files, memory, MiB", ran.peak_mib, LOCAL)
-        at_least("tiny: files a second", files / ran.seconds, 1000)
+        result = kbsync("plan", "--limit", "10", "-q", "--folder", folder, "--state-dir", state)
+        assert result.code == 0 and f"{files:,}" in result.out.decode(), result.out[-500:]
+        at_most(f"tiny: plan of {files:,} files, memory, MiB", result.peak_mib, LOCAL)
+        at_least("tiny: files a second", files / result.seconds, 1000)
 
 
 def entries(few: int = FEW, many: int = ENTRIES) -> None:
     """Scan one directory: the time for each entry must not grow with their number."""
     costs = []
     for number in (few, many):
-        with place() as (folder, state):
+        with workspace() as (folder, state):
             fill(folder, number)
             time.sleep(SETTLED)
-            ran = rate(folder, state, "plan")
-            assert len(ran.json["mirrors"][0]["upload"]) == number
-            costs.append(ran.seconds / number)
-            peak = ran.peak_mib
+            result = rate(folder, state, "plan")
+            assert len(result.json["mirrors"][0]["upload"]) == number
+            costs.append(result.seconds / number)
+            peak = result.peak_mib
     at_most(f"entries: cost of one in {many:,}, as a multiple of one in {few:,}", costs[1] / costs[0], 1.5)
     at_most(f"entries: plan of {many:,}, memory, MiB", peak, SMALL)
 
 
 def paths() -> None:
     """Mirror names of 255 bytes, a path near PATH_MAX and one far beyond, and names that aren't UTF-8."""
-    with place() as (folder, state):
+    with workspace() as (folder, state):
         names = [b"n" * 252 + b".md", "ü".encode() * 126 + b".md", b"\xff\xfe no utf-8.md", b"new\nline.md"]
         file_count = sum(write_at(folder, [], name) for name in names)
         for depth in (15, 40):
@@ -174,15 +174,15 @@ def survived(label: str, limit: float, cage: Cage | None) -> None:
 
 def local(files: int = MANY) -> None:
     """Run the first pass over many small files into the built-in index."""
-    with place() as (folder, state):
+    with workspace() as (folder, state):
         build(folder, files, max(1, files // 100))
         time.sleep(SETTLED)
         with caged(LOCAL) as cage:
-            ran = rate(folder, state, "--once", cage=cage)
+            result = rate(folder, state, "--once", cage=cage)
             survived("local", LOCAL, cage)
-        assert ran.json["mirrors"][0]["documents"]["ready"] == files
-        at_most(f"local: {files:,} files, memory, MiB", ran.peak_mib, LOCAL)
-        at_least("local: files a second", files / ran.seconds, 100)
+        assert result.json["mirrors"][0]["documents"]["ready"] == files
+        at_most(f"local: {files:,} files, memory, MiB", result.peak_mib, LOCAL)
+        at_least("local: files a second", files / result.seconds, 100)
 
 
 def zhipu(files: int = MANY) -> None:
@@ -190,11 +190,11 @@ def zhipu(files: int = MANY) -> None:
     with mirrored(files, 16) as (mirror, _):
         words = ("--once", "--json", "-q", "--config", mirror.config, "--state-dir", mirror.state)
         with caged(CAGE) as cage:
-            ran = kbsync(*words, cage=cage)
+            result = kbsync(*words, cage=cage)
             survived("zhipu", CAGE, cage)
-        assert ran.code == 0 and ran.json["mirrors"][0]["documents"]["ready"] == files, ran.err
-        at_most(f"zhipu: {files:,} files, memory, MiB", ran.peak_mib, ZHIPU)
-        at_least("zhipu: files a second", files / ran.seconds, 100)
+        assert result.code == 0 and result.json["mirrors"][0]["documents"]["ready"] == files, result.err
+        at_most(f"zhipu: {files:,} files, memory, MiB", result.peak_mib, ZHIPU)
+        at_least("zhipu: files a second", files / result.seconds, 100)
 
 
 ALL: dict[str, Callable[[], None]] = {

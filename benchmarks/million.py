@@ -52,7 +52,10 @@ def fill(folder: Path, corpus: Path, xquad: Path, passages: int) -> None:
     began = time.perf_counter()
     with closing(SqliteStore(folder)) as store:
         for language in LANGUAGES:
-            store.put([entry(10**9 + n, one) for n, one in enumerate(paragraphs(xquad, language))], ENCODER)
+            store.put(
+                [entry(10**9 + n, paragraph) for n, paragraph in enumerate(paragraphs(xquad, language))],
+                ENCODER,
+            )
         documents, count = entries(corpus, 0, 1, bytearray(SEEN)), 0
         while count < passages and (batch := list(islice(documents, 64))):
             store.put(batch, ENCODER)
@@ -91,9 +94,9 @@ def main() -> None:
         paths("the second, which fills the cache")
         for language in LANGUAGES:
             every = paragraphs(options.xquad, language)
-            asked = [(text, paragraph.path) for paragraph in every for text in paragraph.questions]
+            questions = [(text, paragraph.path) for paragraph in every for text in paragraph.questions]
             first, walls, cpus = 0, list[float](), list[float]()
-            for text, path in random.Random(5).sample(asked, min(options.questions, len(asked))):
+            for text, path in random.Random(5).sample(questions, min(options.questions, len(questions))):
                 hits, wall, cpu = measured(lambda text=text: paths(text))  # type: ignore[misc]
                 first += hits[:1] == [path]
                 walls.append(wall)

@@ -65,9 +65,9 @@ async def metrics(state: Path, folder: Path) -> list[float]:
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         for _ in range(ROUNDS):
             began = time.perf_counter()
-            answer = await client.get("/metrics")
+            response = await client.get("/metrics")
             seconds.append(time.perf_counter() - began)
-            assert f'state="ready"}} {DOCUMENTS * 995 // 1000}.0' in answer.text, answer.text
+            assert f'state="ready"}} {DOCUMENTS * 995 // 1000}.0' in response.text, response.text
     app.state_reader.close()
     return seconds
 

@@ -101,9 +101,9 @@ def pdf(name: str) -> bytes:
             b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
         ]
     content, offsets = b"%PDF-1.7\n", list[int]()
-    for number, each in enumerate(objects, 1):
+    for number, entry in enumerate(objects, 1):
         offsets.append(len(content))
-        content += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+        content += b"%d 0 obj\n%s\nendobj\n" % (number, entry)
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     size, start = len(objects) + 1, len(content)
     content += b"xref\n0 %d\n0000000000 65535 f \n%s" % (size, table)
@@ -172,8 +172,8 @@ def main() -> None:
 
     rates = {}
     for workers in (1, 4):
-        with cluster(workers) as (there, _):
-            slow = on(there, ClusterEncoder(there, Recipe(), Recipe))
+        with cluster(workers) as (address, _):
+            slow = on(address, ClusterEncoder(address, Recipe(), Recipe))
             prepare(slow, pages(16 * workers, f"first {workers}"), 4)  # afterwards everything is loaded
             seconds = prepare(slow, pages(count, f"{workers}"), CONCURRENCY_OF_CLUSTER)
             rates[workers] = count / seconds
@@ -181,19 +181,23 @@ def main() -> None:
     print(f"{'four workers and one':40}{rates[4] / rates[1]:10.2f} times")
 
     count //= 4
-    with tempfile.TemporaryDirectory() as place, closing(Parser(Path(place))) as parser:
+    with tempfile.TemporaryDirectory() as temporary, closing(Parser(Path(temporary))) as parser:
         local = Pipeline(cut_here(parser.parse), LocalEncoder(), lambda _model, _keys: set(), 10**9)
         prepare(local, pdfs(16, "first"), CONCURRENCY)
         before = worked(os.getpid())
         prepare(local, pdfs(count, "here"), CONCURRENCY)
         used = (worked(os.getpid()) - before) / count * 1e3
         print(f"{'PDF of 20 pages, here':40}{used:10.1f} ms of processor time")
-    with cluster(4) as (there, (scheduler, *workers_)):
-        remote = on(there, LocalEncoder())
+    with cluster(4) as (address, (scheduler, *workers_)):
+        remote = on(address, LocalEncoder())
         prepare(remote, pdfs(64, "first"), 4)
 
         def parts() -> list[float]:
-            return [time.process_time(), worked(scheduler.pid), worked(*(each.pid for each in workers_))]
+            return [
+                time.process_time(),
+                worked(scheduler.pid),
+                worked(*(process.pid for process in workers_)),
+            ]
 
         started = parts()
         prepare(remote, pdfs(count, "there"), CONCURRENCY_OF_CLUSTER)

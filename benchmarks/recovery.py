@@ -100,7 +100,7 @@ class Filler:
         binding, now = self.binding, time.time()
         name = binding.naming.name(path, digest)
         remote = self.document(name, content) if arrived else None
-        known = remote if state not in (UploadState.SENDING, UploadState.UNSURE) else None
+        remote_id = remote if state not in (UploadState.SENDING, UploadState.UNSURE) else None
         row = Upload(
             id=0,
             mirror=binding.mirror,
@@ -112,7 +112,7 @@ class Filler:
             size=len(content),
             recipe=binding.recipe(path),
             state=state,
-            remote_id=known,
+            remote_id=remote_id,
             created_at=now,
         )
         tx.uploads.add(row if state is UploadState.SERVING else under_way(row, now))

@@ -193,12 +193,12 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
     """Return one writer's documents per second alongside so many searchers; print the searchers' times."""
     ended, written, times = SPAWNED.Event(), SPAWNED.Value("q", 0), SPAWNED.Queue()
     workers = [
-        SPAWNED.Process(target=search_until, args=(dsn, queries[at::searchers], ended, times))
-        for at in range(searchers)
+        SPAWNED.Process(target=search_until, args=(dsn, queries[number::searchers], ended, times))
+        for number in range(searchers)
     ]
     workers += [SPAWNED.Process(target=write, args=(dsn, folder, ended, written))] if writes else []
-    for each in workers:
-        each.start()
+    for worker in workers:
+        worker.start()
     while writes and written.value < 10:  # all of them have loaded their libraries
         time.sleep(0.1)
     time.sleep(5)
@@ -206,7 +206,7 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
     time.sleep(30)
     rate: float = (written.value - before) / (time.perf_counter() - began)
     ended.set()
-    every = [each for _ in range(searchers) for each in times.get()]
+    every = [seconds for _ in range(searchers) for seconds in times.get()]
     for worker in workers:
         worker.join()
     if every:

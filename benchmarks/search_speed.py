@@ -83,8 +83,8 @@ class Prose:
     def document(self, paragraphs: int) -> str:
         """Return a Markdown file with a heading for every five paragraphs."""
         parts = [f"# {self.sentence(2, 5)}"]
-        for at in range(paragraphs):
-            if at % 5 == 4:
+        for number in range(paragraphs):
+            if number % 5 == 4:
                 parts.append(f"## {self.sentence(2, 5)}")
             parts.append(self.paragraph())
         return "\n\n".join(parts)
@@ -118,7 +118,7 @@ def open_base(folder: Path, *, read_only: bool = False) -> LocalTarget:
 async def put_all(target: LocalTarget, every: list[Outgoing]) -> None:
     """Put in batches, as many at a time as the target accepts."""
     size = target.limits.batch
-    batches = iter([every[at : at + size] for at in range(0, len(every), size)])
+    batches = iter([every[number : number + size] for number in range(0, len(every), size)])
 
     async def work() -> None:
         """Put one batch after the other."""
@@ -183,7 +183,7 @@ def build(folder: Path, prose: Prose, chunks: int) -> int:
         while chunk_count < chunks:
             await put_all(target, list(documents(prose, range(number + 1, number + 481))))
             number += 480
-            sample = [(await target.explain(str(at))).chunks for at in range(1, 40)]
+            sample = [(await target.explain(str(index))).chunks for index in range(1, 40)]
             chunk_count = round(number * statistics.mean(sample))
         await target.aclose()
         return chunk_count
@@ -230,8 +230,8 @@ def indexing() -> None:
     """Print how the first index of 2,000 files compares with the least work possible (best of 3)."""
     every = list(documents(Prose(2), range(1, 2_001)))
     runs = [(bare_cost(every), put_cost(every)) for _ in range(3)]
-    bare = Cost(min(each.wall for each, _ in runs), min(each.cpu for each, _ in runs))
-    put = Cost(min(each.wall for _, each in runs), min(each.cpu for _, each in runs))
+    bare = Cost(min(bare_run.wall for bare_run, _ in runs), min(bare_run.cpu for bare_run, _ in runs))
+    put = Cost(min(put_run.wall for _, put_run in runs), min(put_run.cpu for _, put_run in runs))
     for name, cost in (("bare loop (decode, chunk, embed)", bare), ("first index through put", put)):
         print(f"{name:45}{len(every) / cost.wall:10.0f} documents/s  {cost.cpu:.1f} s of processor")
     clock, processor = bare.wall / put.wall, bare.cpu / put.cpu

@@ -88,9 +88,9 @@ def index(program: Path, folder: Path, files: int) -> Indexing:
                     try:
                         if ready:
                             query = next(queries)
-                            asked = time.perf_counter()
+                            asked_at = time.perf_counter()
                             client.get("/api/search", params={"q": query}).raise_for_status()
-                            searches.append(time.perf_counter() - asked)
+                            searches.append(time.perf_counter() - asked_at)
                         ready = client.get("/api/status").json()["mirrors"][0]["documents"]["ready"]
                     except httpx.ConnectError:
                         continue
@@ -103,12 +103,12 @@ def index(program: Path, folder: Path, files: int) -> Indexing:
 
 def report(name: str, rounds: list[Indexing]) -> None:
     """Print the figures of all rounds of one program."""
-    searches = [seconds * 1000 for one in rounds for seconds in one.searches]
+    searches = [seconds * 1000 for indexing in rounds for seconds in indexing.searches]
     cuts = quantiles(searches, n=20)
     print(
         f"{name}: search p50 {median(searches):.0f} ms, p95 {cuts[-1]:.0f} ms of {len(searches)};"
-        f" first index {median(one.seconds for one in rounds):.1f} s,"
-        f" {median(one.cpu_seconds for one in rounds):.1f} s of CPU time"
+        f" first index {median(indexing.seconds for indexing in rounds):.1f} s,"
+        f" {median(indexing.cpu_seconds for indexing in rounds):.1f} s of CPU time"
     )
 
 

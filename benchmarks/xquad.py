@@ -68,8 +68,10 @@ def paragraphs(folder: Path, language: str) -> list[Paragraph]:
     content = json.loads((folder / f"xquad.{language}.json").read_text(encoding="utf-8"))
     entries = [entry for article in content["data"] for entry in article["paragraphs"]]
     return [
-        Paragraph(f"{language}/{at:04}.txt", entry["context"], tuple(qa["question"] for qa in entry["qas"]))
-        for at, entry in enumerate(entries)
+        Paragraph(
+            f"{language}/{number:04}.txt", entry["context"], tuple(qa["question"] for qa in entry["qas"])
+        )
+        for number, entry in enumerate(entries)
     ]
 
 
@@ -83,17 +85,17 @@ async def fill(target: IndexedTarget, every: Sequence[Paragraph]) -> None:
     for start in range(0, len(every), target.limits.batch):
         batch = every[start : start + target.limits.batch]
         outcomes = await target.put(
-            [outgoing(start + at, paragraph) for at, paragraph in enumerate(batch, 1)]
+            [outgoing(start + number, paragraph) for number, paragraph in enumerate(batch, 1)]
         )
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
 
 
 async def wait_for_better(base: Path) -> None:
     """Wait until every passage has its better vector."""
-    made, passages = 0, 1
-    while made < passages:
+    vectors_made, passages = 0, 1
+    while vectors_made < passages:
         await asyncio.sleep(1)
-        made, passages = count_made(base) or (0, 1)
+        vectors_made, passages = count_made(base) or (0, 1)
 
 
 def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
@@ -127,8 +129,8 @@ def slipped(question: str, chance: random.Random) -> str:
     word = max(re.findall("[A-Za-z]+", question), key=len, default="")
     if len(word) < MIN_SLIPPED:
         return question
-    at = chance.randrange(1, len(word) - 1)
-    before, letter, after = word[:at], word[at], word[at + 1 :]
+    position = chance.randrange(1, len(word) - 1)
+    before, letter, after = word[:position], word[position], word[position + 1 :]
     other = chance.choice("abcdefghijklmnopqrstuvwxyz".replace(letter, ""))
     slip = chance.choice([after[0] + letter + after[1:], after, letter + letter + after, other + after])
     return question.replace(word, before + slip, 1)

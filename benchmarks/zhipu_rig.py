@@ -69,8 +69,8 @@ class StandIn:
         return list(self._control("GET", "/violations"))
 
     def _control(self, method: str, path: str) -> Any:
-        with urlopen(Request(f"{self.url}/_standin{path}", method=method)) as answer:
-            return json.load(answer)
+        with urlopen(Request(f"{self.url}/_standin{path}", method=method)) as response:
+            return json.load(response)
 
 
 @contextmanager

@@ -133,8 +133,8 @@ class Kbsync(Peer):
                 stdio_client(StdioServerParameters(command=sys.executable, args=words))
             ) as client:
                 for question in questions:
-                    answer = await client.call_tool("search", {"query": question, "k": 1})
-                    hits = answer.structured_content["hits"]
+                    reply = await client.call_tool("search", {"query": question, "k": 1})
+                    hits = reply.structured_content["hits"]
                     best.append(hits[0]["path"] if hits else "")
             return best
 
@@ -249,9 +249,9 @@ def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
     """Measure one round of one tool."""
     base.mkdir()
     result.first.append(run(peer.update(folder, base)))
-    whole = peer.count(folder, base)
-    if whole is not None:
-        result.passages = sum(whole.values()) / len(whole)
+    passage_counts = peer.count(folder, base)
+    if passage_counts is not None:
+        result.passages = sum(passage_counts.values()) / len(passage_counts)
     result.megabytes = sum(file.stat().st_blocks for file in files_in(base)) * 512 / 1e6
     result.unchanged.append(run(peer.update(folder, base)))
     edited, deleted = folder / "part0/doc0.md", folder / "part1/doc1.md"
@@ -264,9 +264,11 @@ def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
     for path, text in texts.items():
         path.write_text(text)
     time.sleep(SETTLE_SECONDS)
-    if whole is not None:
+    if passage_counts is not None:
         result.killed.append(
-            recover_from_kill(peer, folder, base.with_suffix(".killed"), whole, result.first[-1].wall)
+            recover_from_kill(
+                peer, folder, base.with_suffix(".killed"), passage_counts, result.first[-1].wall
+            )
         )
 
 
@@ -286,16 +288,18 @@ def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] |
     folder, base = scratch / "xquad", scratch / f"xquad.{peer.name.split()[0]}"
     base.mkdir()
     texts = {language: paragraphs(questions, language) for language in LANGUAGES}
-    for each in (paragraph for language in LANGUAGES for paragraph in texts[language]):
-        path = folder / each.path
+    for paragraph in (paragraph for language in LANGUAGES for paragraph in texts[language]):
+        path = folder / paragraph.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            path.write_text(each.text)
+            path.write_text(paragraph.text)
     time.sleep(SETTLE_SECONDS)
     run(peer.update(folder, base))
     shares = {}
     for language in LANGUAGES:
-        pairs = [(question, each.path) for each in texts[language] for question in each.questions]
+        pairs = [
+            (question, paragraph.path) for paragraph in texts[language] for question in paragraph.questions
+        ]
         best = peer.ask(folder, base, [question for question, _ in pairs])
         if best is None:
             return None
@@ -361,9 +365,9 @@ def main() -> None:
     options = arguments.parse_args()
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     peers = available()
-    results = {each.name: Result() for each in peers}
-    with tempfile.TemporaryDirectory() as place:
-        scratch = Path(place)
+    results = {peer.name: Result() for peer in peers}
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
         folder = scratch / "docs"
         write_files(folder, options.files)
         with (folder / "part1/doc1.md").open("a") as file:
@@ -378,9 +382,9 @@ def main() -> None:
                 shutil.rmtree(base.with_suffix(".killed"), ignore_errors=True)
         rows = table(peers, results, options.files)
         if options.questions:
-            shares = {each.name: first_hits(each, options.questions, scratch) for each in peers}
+            shares = {peer.name: first_hits(peer, options.questions, scratch) for peer in peers}
             for language in LANGUAGES:
-                cells = [f"{s[language]:.3f}" if (s := shares[each.name]) else "–" for each in peers]
+                cells = [f"{s[language]:.3f}" if (s := shares[peer.name]) else "–" for peer in peers]
                 rows.append([f"XQuAD {language}: right first hit", *cells])
     rows.insert(1, ["---"] * len(rows[0]))
     for cells in rows:
