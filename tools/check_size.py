@@ -90,13 +90,13 @@ def to_download(distributions: dict[str, Distribution]) -> int:
         for name, installed in distributions.items()
         if name != "kbsync"
     }
-    known = json.loads(PACKED.read_text()) if PACKED.is_file() else {}
-    missing = [key for key in keys if key not in known]
+    sizes_by_key = json.loads(PACKED.read_text()) if PACKED.is_file() else {}
+    missing = [key for key in keys if key not in sizes_by_key]
     with ThreadPoolExecutor(2) as pool:
-        known |= zip(missing, pool.map(packed, [keys[key] for key in missing]), strict=True)
+        sizes_by_key |= zip(missing, pool.map(packed, [keys[key] for key in missing]), strict=True)
     if missing:
-        PACKED.write_text(json.dumps(known, indent=1))
-    return sum(known[key] for key in keys) + packed(distributions["kbsync"])
+        PACKED.write_text(json.dumps(sizes_by_key, indent=1))
+    return sum(sizes_by_key[key] for key in keys) + packed(distributions["kbsync"])
 
 
 def main() -> int:

@@ -50,15 +50,15 @@ class Stage:
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, str] = field(default_factory=dict)
-    place: str = "/"
+    working_directory: str = "/"
     user: str = "0:0"
 
 
 def instructions(text: str) -> list[Instruction]:
     """Return the instructions of a Dockerfile, in order."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    whole = re.sub(r"\\\n", " ", "\n".join(lines))
-    pairs = (line.strip().partition(" ") for line in whole.splitlines() if line.strip())
+    joined = re.sub(r"\\\n", " ", "\n".join(lines))
+    pairs = (line.strip().partition(" ") for line in joined.splitlines() if line.strip())
     return [Instruction(name.upper(), re.sub(r"\s+", " ", rest.strip())) for name, _, rest in pairs]
 
 
@@ -84,13 +84,13 @@ class Builder:
             case "RUN":
                 inside(
                     self.stage,
-                    ["sh", "-ec", f"cd {self.stage.place}; {step.rest}"],
+                    ["sh", "-ec", f"cd {self.stage.working_directory}; {step.rest}"],
                     pip_settings() | self.stage.arguments,
                 )
             case "COPY":
                 self._copy(step.words())
             case "WORKDIR":
-                self.stage.place = step.rest
+                self.stage.working_directory = step.rest
                 (self.stage.root / step.rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
             case "ENV":
                 name, _, value = step.rest.partition("=")
@@ -117,7 +117,7 @@ class Builder:
         if words[0].startswith("--from="):
             source = self._named[words.pop(0).removeprefix("--from=")].root
         *names, aim = words
-        into = self.stage.root / os.path.join(self.stage.place, aim).lstrip("/")
+        into = self.stage.root / os.path.join(self.stage.working_directory, aim).lstrip("/")
         for name in names:
             target = source / name.lstrip("/")
             if target.is_dir():
