@@ -72,8 +72,8 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "lightrag":
             # Another prefix renames all at once, with a gap for each.
-            own = ("create", "change", "rename", "delete", "adopt", "audit")
-            return {**{name: REMOTE_JOBS[name] for name in own}, **TEXT_JOBS}
+            names = ("create", "change", "rename", "delete", "adopt", "audit")
+            return {**{name: REMOTE_JOBS[name] for name in names}, **TEXT_JOBS}
         case "dify":  # as at Zhipu, without jobs that send the same requests; it has one recipe for all
             alike = ("adopt-plain", "rename-keep", "mend", "approve", "everything", "prefix", "audit")
             return {

@@ -74,8 +74,8 @@ async def copy(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def delete(mirror: CrashedMirror, turn: int) -> Edit:
-    [gone] = mirror.spare(1)
-    return Edit(mirror.delete(gone))
+    [path] = mirror.spare(1)
+    return Edit(mirror.delete(path))
 
 
 async def keep(mirror: CrashedMirror, turn: int) -> Edit:
@@ -149,12 +149,12 @@ async def audit(mirror: CrashedMirror, turn: int) -> Edit:
     """Another user deleted a document, and a deleted one still exists."""
     bench = mirror.bench
     assert isinstance(bench, SharedBench)
-    lost, kept = mirror.spare(2)
+    lost, deleted = mirror.spare(2)
     bench.keep_deleted()
-    mirror.world.delete(kept)
+    mirror.world.delete(deleted)
     await mirror.world.once()
     bench.lose(lost)
-    return Edit({lost, kept}, resends=True)
+    return Edit({lost, deleted}, resends=True)
 
 
 async def set_recipe(mirror: CrashedMirror, turn: int) -> Edit:

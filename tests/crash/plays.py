@@ -25,9 +25,9 @@ def play_job(play: Play, bench: str, job: str, folder: Path) -> Tally:
     """Run one job on a new bench in the new folder `folder`."""
 
     async def run_job() -> Tally:
-        one = jobs_on(bench)[job]
-        async with CrashedMirror(BENCHES[bench](folder)).serving(**one.settings) as mirror:
-            return await play(mirror, one)
+        selected = jobs_on(bench)[job]
+        async with CrashedMirror(BENCHES[bench](folder)).serving(**selected.settings) as mirror:
+            return await play(mirror, selected)
 
     folder.mkdir()
     return asyncio.run(run_job())
@@ -78,10 +78,10 @@ def contents_at_boundaries(folder: Path, bench: str, job: str) -> list[Boundary]
                 super().mark(name, is_empty=is_empty)
                 reached.append(Boundary(name, self.counted > counted, mirror.contents()))
 
-    async def watch(there: CrashedMirror, job: Job) -> Tally:
+    async def watch(watched: CrashedMirror, job: Job) -> Tally:
         nonlocal mirror
-        mirror = there
-        turn = Turn(there, job, 0)
+        mirror = watched
+        turn = Turn(watched, job, 0)
         await turn.begin()
         await turn.crash(Watch())
         return turn.tally

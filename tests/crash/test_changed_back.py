@@ -12,12 +12,12 @@ from tests.share import ONE_IN, boundaries, in_parts, long
 
 @long
 @in_parts
-@pytest.mark.parametrize("one", EVERY, ids=str)
-async def test_reverted_change_leaves_no_trace(tmp_path: Path, one: Wavering, part: int) -> None:
+@pytest.mark.parametrize("change", EVERY, ids=str)
+async def test_reverted_change_leaves_no_trace(tmp_path: Path, change: Wavering, part: int) -> None:
     kills = 0
-    for at in boundaries(part):
-        assert at < MOST + ONE_IN
-        if not await changed_back(tmp_path / str(at), one, at):
+    for boundary in boundaries(part):
+        assert boundary < MOST + ONE_IN
+        if not await changed_back(tmp_path / str(boundary), change, boundary):
             break
         kills += 1
     assert kills

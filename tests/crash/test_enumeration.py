@@ -72,14 +72,14 @@ def test_repeated_crashes_leave_one_document_per_file(tmp_path: Path, seed: int)
 @long
 async def test_restored_file_is_searchable_throughout_after_a_crash(tmp_path: Path) -> None:
     """Unless its document was gone already: its deletion is cancelled, or waits for another document."""
-    was_found, at = list[bool](), 0
+    was_found, boundary = list[bool](), 0
     guillotine = Guillotine(1)
-    while not at or guillotine.fallen:
-        at += 1
-        guillotine, folder = Guillotine(at), tmp_path / str(at)
+    while not boundary or guillotine.fallen:
+        boundary += 1
+        guillotine, folder = Guillotine(boundary), tmp_path / str(boundary)
         folder.mkdir()
         was_found.append(await back_after_a_crash(World(folder), guillotine))
-    assert was_found[0] and not was_found[-1] and at > 8
+    assert was_found[0] and not was_found[-1] and boundary > 8
 
 
 async def back_after_a_crash(world: World, guillotine: Guillotine) -> bool:

@@ -17,10 +17,10 @@ def test_killed_at_every_commit_leaves_one_document_per_file(tmp_path: Path, par
     first.write_files()
     passed = first.run(0)
     assert passed >= 4
-    for at in range(1 + part, passed + 1, ONE_IN):
-        mirror = KilledMirror(tmp_path / f"a{at}")
+    for boundary in range(1 + part, passed + 1, ONE_IN):
+        mirror = KilledMirror(tmp_path / f"a{boundary}")
         shutil.copytree(first.folder, mirror.folder)
-        if not mirror.run(at):  # a quicker run may have fewer commits than the first
+        if not mirror.run(boundary):  # a quicker run may have fewer commits than the first
             mirror.run(0)
         mirror.check(Tally())
 
@@ -34,8 +34,8 @@ def test_killed_at_every_commit_while_files_change_leaves_one_document_per_file(
     mirror.write_files()
     mirror.run(0)
     mirror.edit(0)
-    for at in boundaries(part):  # the same folder and state, killed at one boundary after the other
-        if mirror.run(at):
+    for boundary in boundaries(part):  # the same folder and state, killed at one boundary after the other
+        if mirror.run(boundary):
             break
         mirror.check_kept(tally)
     mirror.check(tally)

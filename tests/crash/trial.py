@@ -111,13 +111,13 @@ class Turn:
 
     def _check_sends(self) -> None:
         most = 2 if self.job.may_fail else 1  # a version that failed to index at first is sent again
-        known = {digest for digests in self.documents_before.values() for digest in digests}
+        known_digests = {digest for digests in self.documents_before.values() for digest in digests}
         for digest, times in Counter(
             digest for _, digest in self.bench.uploads()[self.uploads_before :]
         ).items():
             if times > most:
                 self._blame("duplicated", f"{digest[:8]} was stored {times} times")
-            if digest in known and not self.edit.resends:
+            if digest in known_digests and not self.edit.resends:
                 self._blame("duplicated", f"{digest[:8]} was stored although it was there")
 
     def _serving(self) -> list[Upload]:
@@ -133,7 +133,7 @@ class Turn:
 
     def _check_serving(self) -> None:
         """Check that the documents of serving uploads exist."""
-        known_names = {known for document in self.bench.ours() for known in (document.id, document.name)}
+        known_names = {name for document in self.bench.ours() for name in (document.id, document.name)}
         for row in self._serving():
             if row.remote_id not in known_names:
                 self._blame("violations", f"{row.path} seems to be served by {row.remote_id}")
@@ -142,9 +142,10 @@ class Turn:
         """Check that documents have the recipes of the state."""
 
         recipes = {row.path: row.recipe for row in self._serving()}
-        for one in self.bench.ours():
-            if one.recipe and one.path in recipes and one.recipe != recipes[one.path]:
-                sentence = f"{one.path} is made as {one.recipe}, and the state says {recipes[one.path]}"
+        for document in self.bench.ours():
+            if document.recipe and document.path in recipes and document.recipe != recipes[document.path]:
+                stored = recipes[document.path]
+                sentence = f"{document.path} is made as {document.recipe}, and the state says {stored}"
                 self._blame("violations", sentence)
 
     def _blame(self, what: str, sentence: str, n: int = 1) -> None:

@@ -58,13 +58,13 @@ class Memory:
         return {name: os.fspath(value) for name, value in names.items()}
 
     def records(self) -> list[Record]:
-        raw, at, results = self._log.read_bytes(), 0, list[Record]()
-        while at < len(raw):
-            kind, name, offset, length = _HEAD.unpack_from(raw, at)
-            path, content = at + _HEAD.size, at + _HEAD.size + name
-            at = content + length
+        raw, position, results = self._log.read_bytes(), 0, list[Record]()
+        while position < len(raw):
+            kind, name, offset, length = _HEAD.unpack_from(raw, position)
+            path, content = position + _HEAD.size, position + _HEAD.size + name
+            position = content + length
             results.append(
-                Record(kind.decode(), Path(os.fsdecode(raw[path:content])), offset, raw[content:at])
+                Record(kind.decode(), Path(os.fsdecode(raw[path:content])), offset, raw[content:position])
             )
         return results
 

@@ -43,14 +43,14 @@ async def test_retry_delays_grow_during_an_outage(
         world.delete("gone.md")
         world.write("new.md", "three")
         world.clock.now += 10
-        at: list[float] = []
+        moments: list[float] = []
         method = {"upload": "POST", "delete": "DELETE"}[op]
-        world.at_request = lambda name: at.append(world.clock.now) if name == f"{method} start" else None
+        world.at_request = lambda name: moments.append(world.clock.now) if name == f"{method} start" else None
         world.play(kind, op=op, times=0, **more)
         started_at = world.clock.now
         await world.doing(keep_working)
         world.at_request = None
-    times = [moment - started_at for moment in at]
+    times = [moment - started_at for moment in moments]
     assert 5 <= len(times) <= 80, times  # a deletion is tried three times in a row
     late = [moment for moment in times if moment > LONG / 2]
     assert 1 <= len(late) <= 30, times

@@ -32,9 +32,9 @@ def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
 
 def test_1_unreadable_is_never_deleted(desk: ZhipuSandbox) -> None:
     desk.docs.rename(desk.root / "unmounted")
-    ran = desk.go("--once", "--json")
-    assert ran.code == 3
-    assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
+    result = desk.go("--once", "--json")
+    assert result.code == 3
+    assert result.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
     assert desk.service.request_count("delete") == 0
 
 
@@ -78,8 +78,8 @@ def test_4_the_daemon_never_wakes_itself(desk: ZhipuSandbox) -> None:
 def test_5_mass_deletion_asks(desk: ZhipuSandbox) -> None:
     for name in FILES[:6]:
         (desk.docs / name).unlink()
-    ran = desk.go("--once", "--json")
-    assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 6, 0)
+    result = desk.go("--once", "--json")
+    assert (result.code, result.json["held"], result.json["deleted"]) == (3, 6, 0)
     assert len(desk.service.ours()) == len(FILES)
     assert desk.run("approve", "--yes").code == 0
     assert desk.once()["deleted"] == 6
@@ -126,11 +126,11 @@ def test_8_half_written_file_is_never_sent(desk: ZhipuSandbox) -> None:
     desk.once()
     writer.join()
     desk.once()
-    whole = hashlib.sha256("".join(pieces).encode()).hexdigest()
+    digest = hashlib.sha256("".join(pieces).encode()).hexdigest()
     sent = [
         effect["sha256"] for effect in desk.service.effects("stored") if effect["name"].startswith("growing")
     ]
-    assert sent == [whole]
+    assert sent == [digest]
 
 
 def test_9_failures_are_visible_and_bounded(desk: ZhipuSandbox) -> None:
@@ -139,8 +139,8 @@ def test_9_failures_are_visible_and_bounded(desk: ZhipuSandbox) -> None:
     )
     desk.write("bad.md", "a text that cannot be indexed")
     desk.write("good.md", "a text that can")
-    ran = desk.go("--once", "--json")
-    assert (ran.code, ran.json["failed"], ran.json["uploaded"]) == (1, 1, 1)
+    result = desk.go("--once", "--json")
+    assert (result.code, result.json["failed"], result.json["uploaded"]) == (1, 1, 1)
     assert "document damaged" in desk.state_of("bad.md")["reason"]
     requests_before = desk.service.request_count("upload")
     desk.go("--once")  # in quarantine: nothing more is tried

@@ -32,9 +32,9 @@ def run(sandbox: Sandbox, library: Path, disk: Path, *words: str | Path) -> subp
 def test_copy_that_cannot_be_synced_is_removed_and_its_disk_blamed(sandbox: Sandbox, library: Path) -> None:
     sandbox.mirror({"a.md": "a word"})
     folder = sandbox.add_folder("backups")
-    ran = run(sandbox, library, folder, "state", "backup", folder / "copy.db")
-    assert ran.returncode == 4
-    assert f"{folder / 'copy.db'}: the disk failed; check the disk" in ran.stderr
+    result = run(sandbox, library, folder, "state", "backup", folder / "copy.db")
+    assert result.returncode == 4
+    assert f"{folder / 'copy.db'}: the disk failed; check the disk" in result.stderr
     assert list(folder.iterdir()) == []
 
 
@@ -43,8 +43,12 @@ def test_pass_on_a_disk_whose_syncs_fail_loses_and_repeats_nothing(sandbox: Sand
     sandbox.mirror({"a.md": "an otter", "b.md": "a badger"})
     sandbox.write_all({"a.md": "a weasel", "c.md": "a polecat"})
     (sandbox.docs / "b.md").unlink()
-    ran = run(sandbox, library, sandbox.state, "--once")
-    assert ran.returncode == 4 and "the disk failed" in ran.stderr and "Traceback" not in ran.stderr
+    completed = run(sandbox, library, sandbox.state, "--once")
+    assert (
+        completed.returncode == 4
+        and "the disk failed" in completed.stderr
+        and "Traceback" not in completed.stderr
+    )
     result = sandbox.once()
     assert (result["uploaded"], result["replaced"], result["deleted"]) == (1, 1, 1)
     assert sandbox.status()["documents"]["ready"] == 2

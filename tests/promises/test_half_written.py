@@ -36,11 +36,11 @@ def test_file_is_sent_once_quiet_for_the_settle_time(desk: ZhipuSandbox) -> None
     """
     arrived: dict[str, float] = {}
     app = desk.service.server.app
-    answer = app.answer
+    respond = app.answer
 
     def noting(request: Request, fault: Fault | None) -> Response:
         arrived.setdefault(app.op(request), time.monotonic())
-        return answer(request, fault)
+        return respond(request, fault)
 
     app.answer = noting  # type: ignore[method-assign]
     in_a_year = time.time() + 31e6
@@ -79,8 +79,8 @@ def test_pass_ends_while_files_come_and_go(sandbox: Sandbox) -> None:
     for number in range(12):
         sandbox.write(f"quiet{number}.md", f"calm text {number}")
     with churning(sandbox.docs):
-        ran = sandbox.go("--once", "--json")
-    assert ran.code in (0, 4), ran.err
-    [mirror] = ran.json["mirrors"]
+        result = sandbox.go("--once", "--json")
+    assert result.code in (0, 4), result.err
+    [mirror] = result.json["mirrors"]
     assert mirror["documents"]["ready"] >= 12
-    assert mirror["documents"]["pending"] == (4 if ran.code else 0)
+    assert mirror["documents"]["pending"] == (4 if result.code else 0)

@@ -32,8 +32,8 @@ def test_bursts_of_deletions_add_up(desk: ZhipuSandbox) -> None:
     remove(desk, *range(6))
     assert desk.once()["deleted"] == 6
     remove(desk, *range(6, 10))
-    ran = desk.go("--once", "--json")
-    assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 4, 0)
+    result = desk.go("--once", "--json")
+    assert (result.code, result.json["held"], result.json["deleted"]) == (3, 4, 0)
     assert len(desk.service.ours()) == 24
 
 
@@ -43,8 +43,8 @@ def test_deletions_during_a_hold_add_up_with_the_held_ones(desk: ZhipuSandbox) -
     assert desk.go("--once", "--json").json["held"] == 10
     for count in (11, 12):
         remove(desk, count)
-        ran = desk.go("--once", "--json")
-        assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, count, 0)
+        result = desk.go("--once", "--json")
+        assert (result.code, result.json["held"], result.json["deleted"]) == (3, count, 0)
     assert len(desk.service.ours()) == 30
     assert desk.run("approve", "--yes").code == 0
     assert desk.once()["deleted"] == 12
@@ -57,22 +57,22 @@ BROKEN_OFF = 3
 def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuSandbox) -> None:
     """The service is down at the first try; before the next, an empty folder replaces the root."""
     app = desk.service.server.app
-    answer = app.answer
+    respond = app.answer
     requests = list[str]()
 
     def down_at_first(request: Request, fault: Fault | None) -> Response:
         if app.op(request) != "delete":
-            return answer(request, fault)
+            return respond(request, fault)
         requests.append(request.path)
         if len(requests) == 1:
             desk.docs.rename(desk.root / "away")
             desk.docs.mkdir()
-        return Response(503) if len(requests) <= BROKEN_OFF else answer(request, fault)
+        return Response(503) if len(requests) <= BROKEN_OFF else respond(request, fault)
 
     app.answer = down_at_first  # type: ignore[method-assign]
     remove(desk, 0)
-    ran = desk.go("--once", "--json")
-    [mirror] = ran.json["mirrors"]
-    assert ran.code == 3 and mirror["halt"]["reason"] == "folder-missing", (ran.out, ran.err)
+    result = desk.go("--once", "--json")
+    [mirror] = result.json["mirrors"]
+    assert result.code == 3 and mirror["halt"]["reason"] == "folder-missing", (result.out, result.err)
     assert len(requests) == BROKEN_OFF
     assert len(desk.service.ours()) == 30

@@ -154,9 +154,9 @@ def environ(home: Path) -> dict[str, str]:
 
 
 def kbsync(docs: Path, state: Path, *words: str) -> str:
-    ran = warm.run(
+    result = warm.run(
         [*words, "--folder", docs, "--state-dir", state],
         cwd=docs.parent, env=environ(docs.parent), text=True,
     )  # fmt: skip
-    assert ran.returncode == 0, (state.name, words, ran.stdout, ran.stderr)
-    return str(ran.stdout)
+    assert result.returncode == 0, (state.name, words, result.stdout, result.stderr)
+    return str(result.stdout)

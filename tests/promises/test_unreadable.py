@@ -41,8 +41,8 @@ def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuSandbox) -> None
     desk.once()
     (desk.docs / "shut").chmod(0)
     for _ in range(2):  # files missing from two scans are deleted, and so few need no approval
-        ran = desk.go("--once", "--json")
-        assert (ran.code, ran.json["deleted"], ran.json["held"]) == (1, 0, 0)
+        result = desk.go("--once", "--json")
+        assert (result.code, result.json["deleted"], result.json["held"]) == (1, 0, 0)
         assert desk.service.request_count("delete") == 0
     assert set(desk.service.by_path()) >= {"shut/g0.md", "shut/g1.md"}
     (desk.docs / "shut").chmod(0o700)
