@@ -51,11 +51,11 @@ def pytest_timeout_set_timer(settings: Any) -> Generator[None, object, object]:
     """Repeat the alarm until the test ends: a task that nobody awaits may swallow the first."""
     armed = yield
     if signal.getitimer(signal.ITIMER_REAL)[0]:
-        tell: Any = signal.getsignal(signal.SIGALRM)
+        raise_timeout: Any = signal.getsignal(signal.SIGALRM)
 
         def ring(*about: Any) -> None:
             try:
-                tell(*about)
+                raise_timeout(*about)
             except pytest.fail.Exception as failure:
                 raise OutOfTime(str(failure)) from None
 
@@ -73,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
 
 def _names_a_test(config: pytest.Config) -> bool:
     """Return whether a test was requested by name; it then runs whatever the share."""
-    return any("::" in str(word) for word in config.args)
+    return any("::" in str(argument) for argument in config.args)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -81,8 +81,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     left_out = share.excluded_items(items)
     config.hook.pytest_deselected(items=left_out)
-    gone = set(left_out)
-    items[:] = [item for item in items if item not in gone]
+    excluded = set(left_out)
+    items[:] = [item for item in items if item not in excluded]
 
 
 def pytest_collection_finish() -> None:

@@ -61,7 +61,10 @@ class Warm(subprocess.Popen[Any]):
         assert not any(other not in (None, True, False, -1) for other in rest)
         status_read, status_write = os.pipe()
         request = {"words": args, "cwd": os.fspath(cwd or os.getcwd()), "env": dict(env or os.environ)}
-        files = [own if own != -1 else number for number, own in enumerate((p2cread, c2pwrite, errwrite))]
+        files = [
+            descriptor if descriptor != -1 else number
+            for number, descriptor in enumerate((p2cread, c2pwrite, errwrite))
+        ]
         _ask(request, [*files, status_write])
         os.close(status_write)
         self._status_pipe = os.fdopen(status_read, "rb", buffering=0)

@@ -43,5 +43,5 @@ def mirror(folder: Path, settings: str = "", **environ: str) -> MirrorConfig:
 
 def with_settings(settings: str) -> str:
     """Return a config with one mirror, whose own settings begin in line 4."""
-    own = textwrap.indent(textwrap.dedent(settings), "    ")
-    return f"mirrors:\n  - name: handbook\n    folder: /srv/handbook\n{own}\n"
+    block = textwrap.indent(textwrap.dedent(settings), "    ")
+    return f"mirrors:\n  - name: handbook\n    folder: /srv/handbook\n{block}\n"

@@ -230,9 +230,9 @@ def test_only_the_mirror_list_changes_in_any_layout(
     comments: list[str],
     data: st.DataObject,
 ) -> None:
-    whole = {"state_dir": "/s", "mirrors": mirrors, "http": {"listen": "x"}}
+    config = {"state_dir": "/s", "mirrors": mirrors, "http": {"listen": "x"}}
     dumped = yaml.safe_dump(
-        whole, default_flow_style=flow, indent=indent, sort_keys=False, allow_unicode=True, width=30
+        config, default_flow_style=flow, indent=indent, sort_keys=False, allow_unicode=True, width=30
     )
     lines = dumped.splitlines()
     if flow is False:
@@ -357,8 +357,8 @@ def test_terminated_edit_leaves_no_file(
 
 
 def test_leftovers_of_a_killed_edit_are_overwritten(file: Path, tmp_path: Path) -> None:
-    left = file.with_name(".config.yaml.new")
-    left.write_text("half a")
-    left.chmod(0)
+    leftover = file.with_name(".config.yaml.new")
+    leftover.write_text("half a")
+    leftover.chmod(0)
     edit_config(file, {}, adding("b", tmp_path / "b"))
     assert os.listdir(file.parent) == ["config.yaml"]

@@ -65,9 +65,9 @@ def test_any_writable_folder_name_round_trips(basename: str) -> None:
 def test_written_config_comments_show_the_actual_defaults(tmp_path: Path) -> None:
     text = commented_config(tmp_path / "docs", "x")
     keys = re.findall(r"^    # ([a-z_]+: .*)$", text, re.MULTILINE)
-    shown = [line for line in keys if not line.startswith(("include", "exclude", "path"))]
-    assert len(shown) >= 6
-    inserted = text.replace("    target:", "".join(f"    {line}\n" for line in shown) + "    target:")
+    defaults = [line for line in keys if not line.startswith(("include", "exclude", "path"))]
+    assert len(defaults) >= 6
+    inserted = text.replace("    target:", "".join(f"    {line}\n" for line in defaults) + "    target:")
     assert yaml.safe_load(inserted) != yaml.safe_load(text)
     assert read(tmp_path, inserted).mirrors == read(tmp_path, text).mirrors
 

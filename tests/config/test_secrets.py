@@ -45,8 +45,8 @@ def test_references_are_expanded_from_the_environment(tmp_path: Path) -> None:
     config = read(tmp_path, "mirrors: [{name: '${N}', folder: '${D}/docs'}]", N="b", D="/srv")
     assert (config.mirrors[0].name, config.mirrors[0].folder) == ("b", Path("/srv/docs"))
     assert url(tmp_path, "url: 'https://h/${A}'", A="${B}") == "https://h/${B}"  # resolved once
-    kept = read(tmp_path, "mirrors: [{name: a, folder: '/srv/$${X}/$HOME/$$'}]")
-    assert kept.mirrors[0].folder == Path("/srv/${X}/$HOME/$$")
+    escaped = read(tmp_path, "mirrors: [{name: a, folder: '/srv/$${X}/$HOME/$$'}]")
+    assert escaped.mirrors[0].folder == Path("/srv/${X}/$HOME/$$")
 
 
 @pytest.mark.parametrize(

@@ -67,16 +67,16 @@ def test_all_target_settings_are_parsed(tmp_path: Path) -> None:
             recall_ratio=1, top_n=20, rerank_model="rerank-pro", fractional_threshold=0.25
         ),
     )
-    shown = repr(zhipu(tmp_path, text, PW="hush"))
-    assert "T0KEN" not in shown and "hush" not in shown
+    text_of_config = repr(zhipu(tmp_path, text, PW="hush"))
+    assert "T0KEN" not in text_of_config and "hush" not in text_of_config
 
 
 def test_target_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
     block = EXAMPLE.read_text().partition("# A knowledge base on Zhipu")[2].partition("\n\n")[0]
-    own = "\n".join(re.sub(r"^(  )# ?", r"\1", line) for line in block.splitlines()[1:])
-    config = read(tmp_path, f"mirrors:\n{own}\n", ZHIPU_API_KEY=KEY)
+    uncommented = "\n".join(re.sub(r"^(  )# ?", r"\1", line) for line in block.splitlines()[1:])
+    config = read(tmp_path, f"mirrors:\n{uncommented}\n", ZHIPU_API_KEY=KEY)
     assert config.mirrors[0].target == zhipu(tmp_path)
-    optional = own.replace("# ca_file", "ca_file").replace("# proxy:", "proxy:")
+    optional = uncommented.replace("# ca_file", "ca_file").replace("# proxy:", "proxy:")
     assert "ca_file" in "".join(problem_lines(tmp_path, f"mirrors:\n{optional}\n", ZHIPU_API_KEY=KEY))
 
 
@@ -186,9 +186,9 @@ def test_each_mirror_base_and_key_has_its_own_secret(other: MirrorConfig) -> Non
 
 def test_listener_knows_the_secrets_of_called_mirrors() -> None:
     silent = replace(MIRROR, name="silent", target=replace(TARGET, callback_base=None))
-    known = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
-    assert {name: value.reveal() for name, value in known.items()} == {"handbook": secret(MIRROR)}
-    assert secret(MIRROR) not in str(known)
+    secrets = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
+    assert {name: value.reveal() for name, value in secrets.items()} == {"handbook": secret(MIRROR)}
+    assert secret(MIRROR) not in str(secrets)
     assert callback_url(silent) is None
 
 
@@ -229,8 +229,8 @@ async def test_mirrors_of_one_account_share_whether_it_is_down(tmp_path: Path) -
         target = zhipu(tmp_path, text).open(TargetContext("docs", tmp_path / "state", tmp_path / "spool"))
         assert isinstance(target, ZhipuTarget)
         targets.append(target)
-    one, same, other = (target._client.breaker for target in targets)
-    assert one is same and one is not other
+    first, same, other = (target._client.breaker for target in targets)
+    assert first is same and first is not other
     for target in targets:
         await target.aclose()
 

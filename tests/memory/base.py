@@ -79,8 +79,8 @@ class Content:
 
     def is_same_upload(self, other: Content) -> bool:
         """Return whether `other` is the same upload, sent again."""
-        mine = (self.upload_id, self.path, self.digest)
-        return mine == (other.upload_id, other.path, other.digest)
+        key = (self.upload_id, self.path, self.digest)
+        return key == (other.upload_id, other.path, other.digest)
 
 
 @dataclass(slots=True, eq=False)

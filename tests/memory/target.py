@@ -36,8 +36,8 @@ def find(documents: Iterable[Document], query: Query) -> Sequence[Hit]:
         content = document.searchable
         if content is None or not _fits(content, query):
             continue
-        text, wanted = content.text.casefold(), query.text.casefold()
-        score, line = float(text.count(wanted)), text.partition(wanted)[0].count("\n") + 1
+        text, sought = content.text.casefold(), query.text.casefold()
+        score, line = float(text.count(sought)), text.partition(sought)[0].count("\n") + 1
         passage = Passage(content.text[:2000], line=line, score=score)
         hits.append(Hit(document.remote_id, score, (passage,), path=content.path, modified=content.mtime))
     hits.sort(key=lambda hit: (-hit.score, hit.path or "", hit.remote_id))
@@ -196,9 +196,9 @@ class MemoryTarget(Target):
         is_lost = fault.op == "put" and fault.effect and fault.error is not None
         late = (is_lost and self._base.behaviour.late_puts) or fault.late
         if fault.effect and late is None:
-            answer = work()
+            result = work()
             await fault.strike()
-            return answer
+            return result
         if late is not None:
             self._base.later(late, work)
         await fault.strike()

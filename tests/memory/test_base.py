@@ -78,8 +78,8 @@ async def rows(target: MemoryTarget) -> list[Listed]:
 async def test_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
     base.behaviour.indexing_polls = 2
     remote_id = await put(target, outgoing())
-    seen = [await state(target, remote_id) for _ in range(4)]
-    assert seen == [DocState.INDEXING, DocState.INDEXING, DocState.READY, DocState.READY]
+    states = [await state(target, remote_id) for _ in range(4)]
+    assert states == [DocState.INDEXING, DocState.INDEXING, DocState.READY, DocState.READY]
 
 
 async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: Clock) -> None:
@@ -171,8 +171,8 @@ async def test_lost_upload_appears_later_with_its_creation_time(
 async def test_upload_of_a_dead_client_may_arrive_late(
     base: MemoryBase, target: AbleMemory, clock: Clock, phase: Phase, at_once: int, in_the_end: int
 ) -> None:
-    def die(op: str, at: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
-        if at is phase:
+    def die(op: str, moment: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
+        if moment is phase:
             raise Crash
 
     base.behaviour.late_puts = 20.0
@@ -218,13 +218,13 @@ async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> N
             assert base.open_requests == 0
         return observed, set(base.searchable_texts())
 
-    boundaries, left = await run(None)
+    boundaries, left_texts = await run(None)
     assert boundaries == [
         *("put start 2", "put effect 1", "put effect 1", "put answer 2"),
         *("list start 0", "list answer 0"),
         *("delete start 2", "delete effect 1", "delete effect 1", "delete answer 2"),
     ]
-    assert left == set()
+    assert left_texts == set()
     left_at = [len((await run(n))[1]) for n in range(len(boundaries))]
     assert left_at == [0, 1, 2, 2, 2, 2, 2, 1, 0, 0]
 

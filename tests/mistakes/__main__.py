@@ -83,7 +83,7 @@ def run_tests(
     command = [copy / ".venv/bin/python", "-m", "pytest", "-p", "no:xdist", *options]
     command += ["-o", f"cache_dir={cache}", f"--basetemp={scratch}", *tests]
     try:
-        ran = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=copy,
             env={**os.environ, share.SHARE: which},
@@ -94,14 +94,19 @@ def run_tests(
             text=True,
         )
         failing = cache / "v/cache/lastfailed"
-        if ran.returncode in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED) and failing.exists():
+        if (
+            completed.returncode in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+            and failing.exists()
+        ):
             return list(json.loads(failing.read_text()))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(cache, ignore_errors=True)
-    if ran.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    if completed.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return []  # no test: all of these belong to the other share
-    raise RuntimeError(f"pytest ended with {ran.returncode}:\n{ran.stdout[-2000:]}{ran.stderr[-500:]}")
+    raise RuntimeError(
+        f"pytest ended with {completed.returncode}:\n{completed.stdout[-2000:]}{completed.stderr[-500:]}"
+    )
 
 
 def find_failing(tests: Sequence[str], copy: Path) -> set[str]:
@@ -170,8 +175,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="name the mistakes and end")
     args = parser.parse_args(words)
     share.choose_seed()  # both runs of a mistake choose the same cases
-    asked = args.only.replace(",", " ").split()
-    names = [name for name in MISTAKES if not asked or any(word in name for word in asked)]
+    parts_of_names = args.only.replace(",", " ").split()
+    names = [name for name in MISTAKES if not parts_of_names or any(word in name for word in parts_of_names)]
     if args.list:
         print("\n".join(f"{name:<34} {MISTAKES[name].breaks}" for name in names))
         return 0

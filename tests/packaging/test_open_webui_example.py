@@ -42,12 +42,12 @@ def test_config_is_valid_and_names_mounted_paths(tmp_path: Path) -> None:
 
 
 def test_privileges_are_minimal_and_nothing_is_open_to_the_network() -> None:
-    known = services()
-    assert known["kbsync"]["read_only"] is True
-    assert known["kbsync"]["cap_drop"] == ["ALL"]
-    assert all(container["security_opt"] == ["no-new-privileges:true"] for container in known.values())
-    assert "ports" not in known["kbsync"]
-    assert [port.partition(":")[0] for port in known["open-webui"]["ports"]] == ["127.0.0.1"]
+    containers = services()
+    assert containers["kbsync"]["read_only"] is True
+    assert containers["kbsync"]["cap_drop"] == ["ALL"]
+    assert all(container["security_opt"] == ["no-new-privileges:true"] for container in containers.values())
+    assert "ports" not in containers["kbsync"]
+    assert [port.partition(":")[0] for port in containers["open-webui"]["ports"]] == ["127.0.0.1"]
 
 
 def test_readme_mentions_only_existing_files() -> None:

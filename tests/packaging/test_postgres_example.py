@@ -143,11 +143,11 @@ def test_image_includes_postgresql_dependencies() -> None:
     assert "ARG KBSYNC_EXTRAS=" in dockerfile
     # As the shell of a RUN sees it, with and without.
     words = re.findall(r'(?<=--no-cache-dir )("\$wheel\S+")', dockerfile)
-    for extras, wanted in (("postgres,onnx", "a.whl[postgres,onnx]"), ("", "a.whl")):
-        said_ = ran(
+    for extras, requirement in (("postgres,onnx", "a.whl[postgres,onnx]"), ("", "a.whl")):
+        completed = ran(
             "sh", "-c", f"echo {words[0]}", env={**os.environ, "wheel": "a.whl", "KBSYNC_EXTRAS": extras}
         )
-        assert said_.stdout == f"{wanted}\n"
+        assert completed.stdout == f"{requirement}\n"
 
 
 def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
     environ = {"PATH": f"{tools}:/usr/bin:/bin"}
     completed = ran("sh", "-ec", "\n".join(commands), cwd=directory, env=environ)
     assert completed.returncode == 0, completed.stderr
-    wanted = {secret["file"].removeprefix("./") for secret in composed()["secrets"].values()}
-    assert {file.name for file in directory.iterdir()} == wanted
+    secrets = {secret["file"].removeprefix("./") for secret in composed()["secrets"].values()}
+    assert {file.name for file in directory.iterdir()} == secrets
     dsn, password = ((directory / name).read_text() for name in ("dsn.txt", "password.txt"))
     assert len(password) == 48
     assert f":{password}@" in dsn
@@ -194,8 +194,8 @@ def test_example_fills_the_database_its_script_creates(
     (tmp_path / "dsn").write_text(initialized.dsn("kb", "kbsync"))
     text = CONFIGS["compose"].replace("/run/secrets", str(tmp_path)).replace("/data", str(sandbox.docs))
     sandbox.config.write_text(text.replace("/var/lib/kbsync/state", str(tmp_path / "state")))
-    ran_ = sandbox.run("--once", "--json")
-    assert (ran_.code, ran_.json["uploaded"]) == (0, 1), ran_.err
+    result = sandbox.run("--once", "--json")
+    assert (result.code, result.json["uploaded"]) == (0, 1), result.err
     assert initialized.run("kb", "SELECT prefix FROM kbsync.owner") == [("files-one/",)]
     assert initialized.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'kbsync'") == [(False,)]
     assert json.loads(sandbox.run("search", "kestrel", "--json").out)["hits"][0]["path"] == "a.md"

@@ -205,15 +205,15 @@ async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
 
     monkeypatch.setattr(daemon.Daemon, "_watch_mirrors", watched)
     prepare(installation)
-    kept = daemon.Daemon(installation, lambda: installation)
-    running = asyncio.create_task(kept.run())
+    watcher = daemon.Daemon(installation, lambda: installation)
+    running = asyncio.create_task(watcher.run())
     await until(lambda: refusing.calls > 2)
     assert len(messages) == 1
     assert "cannot be set aside (read-only file system)" in messages[0]
     refusing.gives = True
     await until(lambda: opened[-1] is not opened[0])
     assert "was set aside as" in messages[-1]
-    kept._receive(signal.SIGTERM)
+    watcher._receive(signal.SIGTERM)
     await running
 
 
@@ -228,7 +228,7 @@ def test_pass_reports_a_damaged_state_that_cannot_be_set_aside(
     monkeypatch.setattr(once, "set_aside", ReadOnlyDisk())
     monkeypatch.setattr(once, "run_once", spoilt)
     for _ in ("met on the way", "met at the start"):
-        ran = sandbox.run("--once")
-        assert ran.code == 4
-        assert "cannot be set aside (read-only file system)" in ran.err
-        assert "Traceback" not in ran.err
+        result = sandbox.run("--once")
+        assert result.code == 4
+        assert "cannot be set aside (read-only file system)" in result.err
+        assert "Traceback" not in result.err

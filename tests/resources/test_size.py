@@ -38,12 +38,12 @@ def test_large_file_is_streamed_through_hash_and_copy(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     tracemalloc.start()
     try:
-        taken = copy_stable(tmp_path, "large.md", tmp_path / "spool")
+        copied = copy_stable(tmp_path, "large.md", tmp_path / "spool")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert isinstance(taken, Spooled)
-    taken.close()
+    assert isinstance(copied, Spooled)
+    copied.close()
     assert peak < LARGE / 16
 
 

@@ -39,7 +39,7 @@ class RecordingManager(ServiceManager):
         self.words += [(self._clock.steady(), word) for word in words]
 
     def times(self, message: str) -> list[float]:
-        return [at for at, sent in self.words if sent.startswith(message)]
+        return [moment for moment, sent in self.words if sent.startswith(message)]
 
 
 @asynccontextmanager
@@ -128,10 +128,10 @@ async def test_hanging_writer_stops_the_watchdog_pings(store: StateStore) -> Non
 
         done = store.submit(hang)
         await asyncio.to_thread(hanging.wait)
-        known = len(manager_of(reports).times("WATCHDOG=1"))
+        ping_count = len(manager_of(reports).times("WATCHDOG=1"))
         await reports.clock.sleep(20 * WATCHDOG)
         # One response may have been in progress.
-        assert len(manager_of(reports).times("WATCHDOG=1")) <= known + 1
+        assert len(manager_of(reports).times("WATCHDOG=1")) <= ping_count + 1
         end.set()
         await asyncio.wrap_future(done)
         manager_of(reports).words.clear()
@@ -196,12 +196,12 @@ async def test_config_with_an_unresponsive_folder_is_refused_without_blocking(
         raise AssertionError("nobody waits for this any more")
 
     async with world.running() as store:
-        kept = daemon.Daemon(Installation(folder_config(world.root), world.state), hangs)
-        reading = asyncio.create_task(kept._read_config(store))
+        watcher = daemon.Daemon(Installation(folder_config(world.root), world.state), hangs)
+        reading = asyncio.create_task(watcher._read_config(store))
         await asyncio.sleep(0)
         assert not reading.done()
         await reading
-        assert "refused" in kept._reports.complaint
+        assert "refused" in watcher._reports.complaint
     answers.set()
 
 

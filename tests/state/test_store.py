@@ -56,12 +56,12 @@ def test_links_read_before_the_file_changed_are_found_up_to_a_limit(store: State
 
 def test_mount_point_keeps_its_disk_when_it_may_be_unmounted(store: StateStore) -> None:
     def rows(tx: Tx) -> list[tuple[bool, bool, str]]:
-        number, seen = mirror(tx), []
+        number, disks = mirror(tx), []
 
         def see() -> None:
             row = tx.folders.get(number, "disk")
             assert row is not None
-            seen.append((row.is_mount, row.may_be_unmounted, row.mount))
+            disks.append((row.is_mount, row.may_be_unmounted, row.mount))
 
         for disk in ("ext4 2 1f", ""):
             tx.folders.record_listing(number, "disk", "1", True, disk)
@@ -74,7 +74,7 @@ def test_mount_point_keeps_its_disk_when_it_may_be_unmounted(store: StateStore) 
         assert tx.folders.mounts_over(number, "disk/sub/a.md") == {"disk": "ext4 2 1f"}
         tx.folders.record_listing(number, "disk", "1", False)
         see()
-        return seen
+        return disks
 
     assert store.submit(rows).result() == [
         (True, False, "ext4 2 1f"),
@@ -486,11 +486,11 @@ def test_digest_depends_on_every_field_of_every_row_but_not_on_their_order() -> 
     digest = digest_of(rows)
     assert digest == digest_of(reversed(rows))
     others = [rows[:2], [*rows, ("c", 1, 2, 3, 4)], [("ab", 1, 2, 3, 4), *rows[1:]], []]
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         for field in range(5):
             changed = list(row)
             changed[field] = f"{row[0]}x" if field == 0 else 7
-            others.append([*rows[:place], tuple(changed), *rows[place + 1 :]])  # type: ignore[arg-type]
+            others.append([*rows[:number], tuple(changed), *rows[number + 1 :]])  # type: ignore[arg-type]
     digests = [digest_of(other) for other in others]
     assert None not in digests and len({digest, *digests}) == 1 + len(others)
     swapped = [("a", 1, 2, 3, 5), ("b", 1, 2, 3, 4)], [("a", 1, 2, 3, 4), ("b", 1, 2, 3, 5)]
