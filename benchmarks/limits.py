@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cage import Cage, caged
-from limits_rig import TABLE, Ran, Storm, at_least, at_most, kbsync
+from limits_rig import TABLE, RunResult, Storm, at_least, at_most, kbsync
 from tree import build, fill
 from zhipu import MANY, mirrored
 
@@ -46,7 +46,7 @@ def workspace() -> Iterator[tuple[Path, Path]]:
         yield folder, state
 
 
-def rate(folder: Path, state: Path, *words: str, cage: Cage | None = None) -> Ran:
+def rate(folder: Path, state: Path, *words: str, cage: Cage | None = None) -> RunResult:
     """Run kbsync over the folder; it must succeed."""
     result = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state, cage=cage)
     assert result.code == 0, result.err

@@ -60,7 +60,7 @@ def at_least(label: str, measured: float, bound: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class RunResult:
     """A finished run: `peak_mib` covers all its processes."""
 
     code: int
@@ -114,7 +114,7 @@ def pss_mib(pid: int) -> float:
     return 0.0
 
 
-def kbsync(*words: str | Path, cage: Cage | None = None) -> Ran:
+def kbsync(*words: str | Path, cage: Cage | None = None) -> RunResult:
     """Run kbsync to its end, in a control group if one is given."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -127,7 +127,7 @@ def kbsync(*words: str | Path, cage: Cage | None = None) -> Ran:
         code = process.wait()
         seconds, mib = time.perf_counter() - began, peak.stop()
         out.seek(0), err.seek(0)
-        return Ran(code, out.read(), err.read().decode(), seconds, mib)
+        return RunResult(code, out.read(), err.read().decode(), seconds, mib)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def find_program(program: str) -> str | None:
     return shutil.which(program, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
 
 
-def ran(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_program(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and capture its output. `options`: those of `subprocess.run`."""
     return subprocess.run(words, capture_output=True, text=True, check=False, **options)
 

@@ -7,13 +7,13 @@ import subprocess
 from pathlib import Path
 
 from tests import warm
-from tests.cli.sandbox import UNSET, Ran, Sandbox
+from tests.cli.sandbox import UNSET, RunResult, Sandbox
 from tests.docs.machine import moved, stand_ins
 
 LONGEST = 60.0
 
 
-def paste(sandbox: Sandbox, command: str, *, env: dict[str, str] | None = None, **words: str) -> Ran:
+def paste(sandbox: Sandbox, command: str, *, env: dict[str, str] | None = None, **words: str) -> RunResult:
     """Run a line in a shell in the home; `words` replace its placeholders.
 
     Stand-ins replace commands that need root or systemd and check their arguments (`tests.docs.machine`); the
@@ -38,7 +38,7 @@ def paste(sandbox: Sandbox, command: str, *, env: dict[str, str] | None = None, 
         timeout=LONGEST,
         check=False,
     )
-    return Ran(process.returncode, process.stdout, process.stderr.decode())
+    return RunResult(process.returncode, process.stdout, process.stderr.decode())
 
 
 def machine(sandbox: Sandbox) -> Path:

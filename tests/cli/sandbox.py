@@ -77,7 +77,7 @@ class Stream(io.TextIOWrapper):
 
 
 @dataclass(frozen=True)
-class Ran:
+class RunResult:
     """The result of a run: exit code, stdout, stderr."""
 
     code: int
@@ -98,7 +98,7 @@ class Ran:
     def json(self) -> Any:
         return json.loads(self.raw)
 
-    def check_success(self) -> Ran:
+    def check_success(self) -> RunResult:
         """Check that the run succeeded, and return it."""
         assert self.code == 0, (self.out, self.err)
         return self
@@ -240,13 +240,13 @@ class Sandbox:
         tty: bool = False,
         piped: bool = False,
         env: dict[str, str] | None = None,
-    ) -> Ran:
+    ) -> RunResult:
         """Run kbsync in this process; `tty`: at a terminal, `piped`: with another program behind it."""
         out, err = Stream(tty and not piped), Stream(tty)
         inside = self._inside(cwd or self.root, env or {})
         with inside, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main([os.fspath(word) for word in words])
-        return Ran(int(code), out.content, err.content.decode())
+        return RunResult(int(code), out.content, err.content.decode())
 
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
@@ -278,11 +278,11 @@ class Sandbox:
         self._running.append(process)
         return process
 
-    def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Ran:
+    def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> RunResult:
         """Run kbsync as a process to its end; it must not print a traceback."""
         process = self.start(*words, env=env, hurried=hurried)
         out, err = process.communicate(timeout=LONGEST)
-        result = Ran(process.returncode, out, err.decode())
+        result = RunResult(process.returncode, out, err.decode())
         assert "Traceback" not in result.err, result.err
         return result
 

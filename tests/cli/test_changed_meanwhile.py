@@ -21,7 +21,7 @@ from kbsync.once import once
 from kbsync.state import lock
 from kbsync.state.store import StateStore
 from tests.cli import late_lock
-from tests.cli.sandbox import LONGEST, PIPES, Daemon, Ran, Sandbox, eventually
+from tests.cli.sandbox import LONGEST, PIPES, Daemon, RunResult, Sandbox, eventually
 from tests.mcp.assistant import SETTLED, choose_installation
 from tests.share import long
 from tests.warm import Warm
@@ -45,10 +45,10 @@ def start_late(sandbox: Sandbox, words: list[str], before_lock: list[str], **pip
     return process
 
 
-def run_late(sandbox: Sandbox, words: list[str]) -> Ran:
+def run_late(sandbox: Sandbox, words: list[str]) -> RunResult:
     process = start_late(sandbox, words, ["remove", "more", "--delete"])
     out, err = process.communicate(timeout=LONGEST)
-    return Ran(process.returncode, out, err.decode())
+    return RunResult(process.returncode, out, err.decode())
 
 
 def watch_late(sandbox: Sandbox, before_lock: list[str]) -> Daemon:

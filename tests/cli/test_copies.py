@@ -21,7 +21,7 @@ from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.knowledge_bases import KnowledgeBase, service
 from tests.cli.pasting import after, paste
-from tests.cli.sandbox import Ran, Sandbox, words_of
+from tests.cli.sandbox import RunResult, Sandbox, words_of
 from tests.share import enumerated, long
 
 SECRET = "zqsecret"
@@ -126,7 +126,7 @@ class ServiceMirror:
     base: KnowledgeBase
     env: dict[str, str]
 
-    def run(self, *words: str | Path) -> Ran:
+    def run(self, *words: str | Path) -> RunResult:
         return self.sandbox.run(*words, env=self.env)
 
     def check_unchanged(self) -> None:

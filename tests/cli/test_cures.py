@@ -44,7 +44,7 @@ from tests import programs
 from tests.cli import cures
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
-from tests.cli.sandbox import Ran, Sandbox, eventually, words_of
+from tests.cli.sandbox import RunResult, Sandbox, eventually, words_of
 from tests.cli.terminal import Begin
 from tests.cli.zhipu import KEY, ZhipuSandbox
 from tests.ports import free_port
@@ -317,7 +317,7 @@ def test_dropped_message_comes_with_the_command_to_repeat_it(sandbox: Sandbox) -
     assert not any(event["event"] == "message.dropped" for event in later)
 
 
-def events(result: Ran) -> list[dict[str, Any]]:
+def events(result: RunResult) -> list[dict[str, Any]]:
     """Return the lines of the log."""
     return [json.loads(line) for line in result.err.splitlines()]
 
@@ -636,7 +636,7 @@ def test_state_that_cannot_be_opened_names_its_file(
 def test_limit_on_file_sizes_is_not_called_a_failed_disk(sandbox: Sandbox, kilobytes: int) -> None:
     sandbox.prepare({"a.md": "an aardvark"})
     limited = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
-    result = programs.ran(*limited, "--once", env=sandbox.environ({}), cwd=sandbox.root, timeout=60)
+    result = programs.run_program(*limited, "--once", env=sandbox.environ({}), cwd=sandbox.root, timeout=60)
     assert result.returncode == 4
     assert "the limit on file sizes is too low; raise it (ulimit -f, LimitFSIZE=)" in result.stderr
     assert "the disk failed" not in result.stderr

@@ -193,8 +193,8 @@ def test_mirror_whose_folder_became_a_file_shows_its_halt_and_resumes(
     [mirror] = sandbox.run("status", "--json", *options).json["mirrors"]
     assert mirror["halt"]["reason"] == "folder-missing"
     assert mirror["documents"]["ready"] == 1
-    found = sandbox.run("search", "alpha", *options)
-    assert (found.code, "a.md" in found.out, "not a directory" in found.err) == (0, True, True)
+    search = sandbox.run("search", "alpha", *options)
+    assert (search.code, "a.md" in search.out, "not a directory" in search.err) == (0, True, True)
     assert paste(sandbox, mirror["halt"]["cure"]).code == 0
     checks = sandbox.run("doctor", "--json", *options).json["checks"]
     [folder] = [check for check in checks if check["name"].endswith(": folder")]

@@ -22,7 +22,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from tests.cli.conftest import SECRET
 from tests.cli.cures import proves
-from tests.cli.sandbox import Ran, Sandbox, words_of
+from tests.cli.sandbox import RunResult, Sandbox, words_of
 from tests.cli.zhipu import KEY, ZhipuSandbox
 from tests.index.test_embed import graph
 from tests.share import long
@@ -30,12 +30,12 @@ from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
 
 
-def results(result: Ran) -> dict[str, dict[str, Any]]:
+def results(result: RunResult) -> dict[str, dict[str, Any]]:
     """Return the checks by name, one of each."""
     return {check["name"]: check for check in result.json["checks"]}
 
 
-def names_with(completed: Ran, result: str) -> set[str]:
+def names_with(completed: RunResult, result: str) -> set[str]:
     return {name for name, check in results(completed).items() if check["result"] == result}
 
 
@@ -161,7 +161,7 @@ def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
 
 @long
 def test_embedding_service_and_ranking_model_are_probed_once(sandbox: Sandbox, models: Server) -> None:
-    def check(key: str) -> Ran:
+    def check(key: str) -> RunResult:
         service = {"api_key": key, "model": "words"}
         embedding = {"type": "openai", "base_url": f"{models.url}/openai/v1", **service}
         rerank = {"type": "jina", "base_url": f"{models.url}/jina/v1", **service}

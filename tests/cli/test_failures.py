@@ -401,7 +401,7 @@ def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) 
 def test_directory_in_the_place_of_a_state_file_is_named_with_a_fix(sandbox: Sandbox, name: str) -> None:
     sandbox.write("a.md", "alpha")
     (sandbox.root / "state" / name).mkdir(parents=True)
-    ran = sandbox.run("--once", "--folder", sandbox.docs, "--state-dir", sandbox.root / "state")
-    assert ran.code == 4
+    result = sandbox.run("--once", "--folder", sandbox.docs, "--state-dir", sandbox.root / "state")
+    assert result.code == 4
     expected = f"{sandbox.root}/state/{name}: is a directory; rename this directory, because kbsync needs"
-    assert expected in ran.words, ran.err
+    assert expected in result.words, result.err

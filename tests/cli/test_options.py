@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.cli.main import kbsync
 from kbsync.config import places
-from tests.cli.sandbox import Ran, Sandbox, words_of
+from tests.cli.sandbox import RunResult, Sandbox, words_of
 from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
 
@@ -48,7 +48,7 @@ def test_other_commands_use_the_folder_containing_the_working_directory(sandbox:
     sandbox.write("blank.md", " ")
     assert sandbox.run("--once", "--folder", "docs").code == 0
 
-    def run_in_docs(*words: str) -> Ran:
+    def run_in_docs(*words: str) -> RunResult:
         return sandbox.run(*words, cwd=sandbox.docs)
 
     (sandbox.docs / "guides").mkdir()

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
-from tests.programs import ran, write_program
+from tests.programs import run_program, write_program
 
 # The reader's own paths, such as ~/notes, stay unchanged.
 PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
@@ -121,7 +121,7 @@ class Machine:
 
     def do(self, commands: str) -> subprocess.CompletedProcess[str]:
         words = ["bash", "-e", "-c", moved(self.root, commands)]
-        return ran(*words, cwd=self.source, env=self.environ)
+        return run_program(*words, cwd=self.source, env=self.environ)
 
     def installed(self) -> None:
         """Set up a machine that uses kbsync already: a program, a config and a state of a person's own."""

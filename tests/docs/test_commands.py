@@ -21,7 +21,7 @@ from tests.docs.test_scale import PAGE as SCALE
 from tests.docs.test_service import PAGE as SERVICE
 from tests.docs.test_targets import GPTBOTS, LIGHTRAG, OPENWEBUI, RAGFLOW, STAND_IN, VECTORS, ZHIPU
 from tests.index.samples import pdf
-from tests.programs import ran
+from tests.programs import run_program
 from tests.share import long
 
 DOCS = ROOT / "docs"
@@ -78,7 +78,7 @@ def home_of(reader: Path, folder: str) -> Path:
 def run(script: str, home: Path) -> str:
     """Run a block in a shell, require that each line succeeds, and return stderr."""
     still: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "timeout": 120}
-    completed = ran("bash", "-euo", "pipefail", "-c", script, cwd=home, **still)
+    completed = run_program("bash", "-euo", "pipefail", "-c", script, cwd=home, **still)
     assert completed.returncode == 0, (script, completed.stdout, completed.stderr)
     return completed.stderr
 

@@ -17,7 +17,7 @@ from tests.index.entries import entry
 from tests.postgres.base import left_over, open_store, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_mirror import Host, documents
-from tests.programs import ran, write_program
+from tests.programs import run_program, write_program
 from tests.share import long
 
 pytestmark = long
@@ -50,7 +50,7 @@ def followed(host: Host, text: str, *codes: int) -> None:
     environ = host.environ({"PGHOST": str(host.server.folder), "PGUSER": "postgres", "PYTHONPATH": str(ROOT)})
     environ["PATH"] = f"{tools}:{programs()}:{os.environ['PATH']}"
     for line in text.splitlines():
-        completed = ran("sh", "-c", line, cwd=host.root, env=environ)
+        completed = run_program("sh", "-c", line, cwd=host.root, env=environ)
         assert completed.returncode in (codes or (0,)), (line, completed.stdout, completed.stderr)
 
 

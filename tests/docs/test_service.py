@@ -12,7 +12,7 @@ from kbsync.config.reader import load
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.docs.machine import Machine
 from tests.docs.pages import ROOT, blocks
-from tests.programs import needs, ran
+from tests.programs import needs, run_program
 from tests.share import long
 
 PAGE = ROOT / "docs" / "service.md"
@@ -81,7 +81,7 @@ def test_documented_credential_is_accepted_by_systemd(tmp_path: Path) -> None:
         unit = (ROOT / "systemd" / name).read_text()
         (units / name).write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", unit))
         path = {**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"}
-        completed = ran("systemd-analyze", "verify", "--man=no", units / name, env=path)
+        completed = run_program("systemd-analyze", "verify", "--man=no", units / name, env=path)
         assert (completed.returncode, completed.stderr) == (0, "")
         unit_text = (units / f"{name}.d/zhipu.conf").read_text()
         assert unit_text == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/keys/zhipu\n"
@@ -109,7 +109,7 @@ def test_system_user_can_be_created(tmp_path: Path) -> None:
     conf = tmp_path / "etc/sysusers.d/kbsync.conf"
     conf.parent.mkdir(parents=True)
     conf.write_bytes((ROOT / "systemd/kbsync.sysusers").read_bytes())
-    assert ran("systemd-sysusers", f"--root={tmp_path}").returncode == 0
+    assert run_program("systemd-sysusers", f"--root={tmp_path}").returncode == 0
     assert "kbsync:" in (tmp_path / "etc/passwd").read_text()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.programs import ran, write_program
+from tests.programs import run_program, write_program
 
 SETUP = ROOT / "tools" / "setup.sh"
 ANY_TOO_OLD = ("python3.14", "python3.13", "python3.12", "python3.11", "python3", "python")
@@ -31,7 +31,7 @@ def bare(tmp_path: Path) -> Path:
 def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the set-up with only these programs."""
     environ = {"PATH": str(path), "VENV": str(path.parent / "venv"), **variables}
-    return ran("/bin/sh", SETUP, ".", env=environ)
+    return run_program("/bin/sh", SETUP, ".", env=environ)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
-from tests.programs import ran
+from tests.programs import run_program
 from tests.share import long
 
 HANGING = """
@@ -30,7 +30,9 @@ def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(tmp_path: 
     limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]
     plain = ["-p", "no:cacheprovider", "-o", "addopts="]
     every = {**os.environ, "KBSYNC_SHARE": "all"}
-    completed = ran(sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, env=every, timeout=60)
+    completed = run_program(
+        sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, env=every, timeout=60
+    )
     assert "FAILED" in completed.stdout and "test_hanging.py::test_examples" in completed.stdout, (
         completed.stdout
     )

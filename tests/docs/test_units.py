@@ -12,7 +12,7 @@ import pytest
 from tests.docs import as_unit
 from tests.docs.pages import ROOT
 from tests.index.samples import pdf
-from tests.programs import needs, ran
+from tests.programs import needs, run_program
 from tests.share import long
 
 SYSTEMD = ROOT / "systemd"
@@ -55,7 +55,7 @@ def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedPro
             copy = tmp_path / file.name.replace("@.", "@team.")
             copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", file.read_text(), flags=re.M))
     name = unit.name.replace("@.", "@team.")
-    return ran("systemd-analyze", *words, tmp_path / name)
+    return run_program("systemd-analyze", *words, tmp_path / name)
 
 
 @needs("systemd-analyze")
@@ -88,9 +88,9 @@ def test_parsers_are_sandboxed_and_documents_mirrored_inside_the_unit(tmp_path: 
     (folder / "drill.pdf").write_bytes(pdf())
     (folder / "a.md").write_text("alpha")
     fenced = [sys.executable, as_unit.__file__, str(DAEMONS[0]), sys.executable]
-    raised = ran(*fenced, "-c", FENCES, tmp_path)
+    raised = run_program(*fenced, "-c", FENCES, tmp_path)
     assert raised.stdout.split() == ["namespace", "landlock", "seccomp", "python"]
-    completed = ran(*fenced, "-m", "kbsync", "--once", "--folder", folder, "--state-dir", state)
+    completed = run_program(*fenced, "-m", "kbsync", "--once", "--folder", folder, "--state-dir", state)
     assert (completed.returncode, completed.stderr) == (0, "")
     assert "2 documents searchable" in completed.stdout
 

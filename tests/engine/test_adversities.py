@@ -488,10 +488,10 @@ async def test_file_whose_stat_failed_in_a_scan_is_checked_again(
         for _ in range(100):
             await bound.turn()
             await world.clock.sleep(0.2)
-        found = world.look_up(
+        entries = world.look_up(
             lambda tx: [tx.entries.get(bound.mirror.id, path) for path in ("f0.md", "photo.raw")]
         )
-        rows = {row.path: row for row in found if row is not None}
+        rows = {row.path: row for row in entries if row is not None}
     if problem:
         assert rows.keys() == {"f0.md"}, "an excluded file can't fail"
         assert rows["f0.md"].verdict.reason == f"cannot be accessed: {problem}"

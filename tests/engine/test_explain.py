@@ -54,8 +54,8 @@ async def test_explain_json_has_answer_and_evidence(world: World) -> None:
     await world.mirrored({"a.md": "hello"})
     explanation = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
     document_id = explanation["document"]["document_id"]
-    found = f"Searches find the document in the knowledge base (document {document_id})."
-    assert found in explanation["sentences"]
+    sentence = f"Searches find the document in the knowledge base (document {document_id})."
+    assert sentence in explanation["sentences"]
     assert (
         explanation["found"] is True
         and explanation["answer"] == "The file is searchable."

@@ -108,7 +108,7 @@ async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path
         answers = await asyncio.gather(first, *late, return_exceptions=True)
         await closing
     assert answers[0] == "done"
-    assert all(answer == "done" or isinstance(answer, StateError) for answer in answers)
+    assert all(outcome == "done" or isinstance(outcome, StateError) for outcome in answers)
 
 
 async def test_scan_cancelled_while_listing_ends_at_once_and_releases_later(

@@ -274,7 +274,7 @@ def test_process_killed_while_idle_is_replaced(begin, parser):
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         "",
         "{}",
@@ -286,9 +286,9 @@ def test_process_killed_while_idle_is_replaced(begin, parser):
         '[[null], ["k"]]\nAAAA',
     ],
 )
-def test_malformed_answer_is_a_value_error(answer):
+def test_malformed_answer_is_a_value_error(response):
     with pytest.raises(ValueError):
-        unpack(answer, 1)
+        unpack(response, 1)
 
 
 @long
@@ -304,15 +304,15 @@ def test_closing_ends_a_request(begin, parser):
 
 
 def test_quota_of_a_container_limits_the_cores(tmp_path):
-    own, service = tmp_path / "own", tmp_path / "root/system.slice/kbsync.service"
+    cgroup_file, service = tmp_path / "own", tmp_path / "root/system.slice/kbsync.service"
     service.mkdir(parents=True)
-    own.write_text("1:cpu:/other\n0::/system.slice/kbsync.service\n")
-    assert cpu_quota(own, tmp_path / "root") == cpu_quota(tmp_path / "none") == math.inf
+    cgroup_file.write_text("1:cpu:/other\n0::/system.slice/kbsync.service\n")
+    assert cpu_quota(cgroup_file, tmp_path / "root") == cpu_quota(tmp_path / "none") == math.inf
     (service / "cpu.max").write_text("max 100000\n")
     (tmp_path / "root/cpu.max").write_text("150000 100000\n")
-    assert cpu_quota(own, tmp_path / "root") == 1.5
+    assert cpu_quota(cgroup_file, tmp_path / "root") == 1.5
     (service / "cpu.max").write_text("50000 100000\n")
-    assert cpu_quota(own, tmp_path / "root") == 0.5
+    assert cpu_quota(cgroup_file, tmp_path / "root") == 0.5
 
 
 @long

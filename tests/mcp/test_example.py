@@ -7,7 +7,7 @@ import sys
 
 from tests.cli.sandbox import Sandbox
 from tests.docs.pages import ROOT, blocks
-from tests.programs import ran
+from tests.programs import run_program
 from tests.share import long
 
 EXAMPLE = ROOT / "examples" / "assistant"
@@ -18,7 +18,7 @@ def test_assistant_finds_each_edit_and_prints_what_its_page_shows(sandbox: Sandb
     folder = sandbox.root / "handbook"
     shutil.copytree(ROOT / "examples" / "handbook", folder)
     script = str(EXAMPLE / "assistant.py")
-    completed = ran(sys.executable, script, str(folder), env=sandbox.environ({}), timeout=90)
+    completed = run_program(sys.executable, script, str(folder), env=sandbox.environ({}), timeout=90)
     assert completed.returncode == 0, completed.stderr
     [printed] = [block.text for block in blocks(EXAMPLE / "README.md", "text")]
     assert completed.stdout.strip() == printed.strip()

@@ -36,7 +36,7 @@ from tests.mcp.assistant import (
     until,
 )
 from tests.ports import free_address
-from tests.programs import ran as program
+from tests.programs import run_program
 from tests.share import long
 from tests.warm import KBSYNC
 
@@ -530,7 +530,7 @@ def test_missing_package_is_reported_with_its_install_command(sandbox: Sandbox) 
     script = (
         "import sys; sys.modules['mcp'] = None\nfrom kbsync.__main__ import main\nsys.exit(main(['mcp']))\n"
     )
-    result = program(sys.executable, "-c", script, env=sandbox.environ({}), cwd=sandbox.root)
+    result = run_program(sys.executable, "-c", script, env=sandbox.environ({}), cwd=sandbox.root)
     assert result.returncode == 2
     assert "the mcp package is missing; install it alongside kbsync: " in result.stderr
     assert "-m pip install 'mcp<3,>=2.3'" in result.stderr

@@ -14,7 +14,7 @@ import yaml
 from kbsync.cli.main import kbsync
 from tests.docs.pages import ROOT
 from tests.packaging.test_image import DOCKER
-from tests.programs import ran
+from tests.programs import run_program
 
 LIBRECHAT = ROOT / "examples/librechat/compose.yaml"
 OPEN_WEBUI = ROOT / "examples/open-webui/mcp.yaml"
@@ -87,7 +87,7 @@ def test_librechat_gets_its_own_keys_once(tmp_path: Path) -> None:
     _sh, _options, script = composed("librechat")["services"]["keys"]["command"]
     script = script.replace("$$", "$").replace("/keys/", f"{tmp_path}/")
     show = f'. {tmp_path}/env; echo "$CREDS_KEY $CREDS_IV $JWT_SECRET $JWT_REFRESH_SECRET"'
-    first, second = (ran("sh", "-ec", f"({script}); {show}").stdout.split() for _ in range(2))
+    first, second = (run_program("sh", "-ec", f"({script}); {show}").stdout.split() for _ in range(2))
     assert first == second
     assert [len(bytes.fromhex(key)) for key in first] == [32, 16, 32, 32]
     assert len(set(first)) == 4

@@ -18,7 +18,7 @@ import pytest
 
 import kbsync
 from tests.docs.pages import ROOT
-from tests.programs import needs, ran
+from tests.programs import needs, run_program
 from tests.share import long
 from tools import hatch_build, release
 
@@ -48,7 +48,7 @@ def run_from(unpacked: Path, code: str, home: Path) -> str:
     """Return the output of code with the unpacked package."""
     path = os.pathsep.join([str(unpacked), *(entry for entry in sys.path if "site-packages" in entry)])
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home)}
-    completed = ran(sys.executable, "-P", "-c", code, env=environment, cwd=home)
+    completed = run_program(sys.executable, "-P", "-c", code, env=environment, cwd=home)
     assert completed.returncode == 0, completed.stderr
     return completed.stdout
 
@@ -96,7 +96,7 @@ def test_command_is_installed(unpacked: Path) -> None:
 @needs("git")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so there is no commit")
 def test_build_records_its_commit(unpacked: Path) -> None:
-    head = ran("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
+    head = run_program("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
     output = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
     assert output.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
 
@@ -112,7 +112,7 @@ def test_build_without_git_is_given_the_commit(monkeypatch: pytest.MonkeyPatch, 
 def test_sdist_equals_the_checkout(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         files = {name.partition("/")[2] for name in archive.getnames()}
-    listed = ran("git", "ls-files", cwd=ROOT).stdout.splitlines()
+    listed = run_program("git", "ls-files", cwd=ROOT).stdout.splitlines()
     assert listed and {name for name in listed if (ROOT / name).is_file()} - files == set()
 
 

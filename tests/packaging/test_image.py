@@ -18,7 +18,7 @@ from kbsync.cli.main import kbsync
 from kbsync.config.model import Config
 from kbsync.config.reader import load
 from tests.docs.pages import ROOT
-from tests.programs import find_program, needs, ran, write_program
+from tests.programs import find_program, needs, run_program, write_program
 from tests.share import long
 from tools.image_steps import Instruction, instructions
 
@@ -55,7 +55,7 @@ def pods() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def passes(program: str, *words: str | Path) -> None:
-    completed = ran(find_program(program) or program, *words)
+    completed = run_program(find_program(program) or program, *words)
     assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
@@ -137,7 +137,7 @@ def test_health_check_command_exists() -> None:
 def test_health_check_exit_codes_suit_container_engines(tmp_path: Path, code: int) -> None:
     write_program(tmp_path / "kbsync", f"exit {code}")
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    completed = ran(*step_named("HEALTHCHECK").words(), env=path)
+    completed = run_program(*step_named("HEALTHCHECK").words(), env=path)
     assert completed.returncode == (0 if code in (0, 1, 3) else 1), "no restart mends a document or decides"
 
 

@@ -19,7 +19,7 @@ from tests.cli.sandbox import Sandbox
 from tests.docs.pages import ROOT
 from tests.packaging.test_image import ENVIRONMENT, USER, step_named
 from tests.postgres.server import Server, programs
-from tests.programs import ran, write_program
+from tests.programs import run_program, write_program
 from tests.share import long
 
 EXAMPLE = ROOT / "examples" / "postgres"
@@ -144,7 +144,7 @@ def test_image_includes_postgresql_dependencies() -> None:
     # As the shell of a RUN sees it, with and without.
     words = re.findall(r'(?<=--no-cache-dir )("\$wheel\S+")', dockerfile)
     for extras, requirement in (("postgres,onnx", "a.whl[postgres,onnx]"), ("", "a.whl")):
-        completed = ran(
+        completed = run_program(
             "sh", "-c", f"echo {words[0]}", env={**os.environ, "wheel": "a.whl", "KBSYNC_EXTRAS": extras}
         )
         assert completed.stdout == f"{requirement}\n"
@@ -161,7 +161,7 @@ def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
         '[ "$1 $2" = "rand -hex" ] && head -c "$3" /dev/urandom | od -An -v -tx1 | tr -d " \\n"',
     )
     environ = {"PATH": f"{tools}:/usr/bin:/bin"}
-    completed = ran("sh", "-ec", "\n".join(commands), cwd=directory, env=environ)
+    completed = run_program("sh", "-ec", "\n".join(commands), cwd=directory, env=environ)
     assert completed.returncode == 0, completed.stderr
     secrets = {secret["file"].removeprefix("./") for secret in composed()["secrets"].values()}
     assert {file.name for file in directory.iterdir()} == secrets
@@ -178,7 +178,7 @@ def initialized(postgres: Server, tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "password").write_text("it's a 'secret'")
     environ = {**os.environ, "PGHOST": str(postgres.folder), "PASSWORD_FILE": str(tmp_path / "password")}
     environ["PATH"] = f"{programs()}:{environ['PATH']}"
-    completed = ran(EXAMPLE / "init.sh", env=environ)
+    completed = run_program(EXAMPLE / "init.sh", env=environ)
     assert completed.returncode == 0, completed.stderr
     yield postgres
     postgres.run("postgres", "DROP DATABASE kb WITH (FORCE)")

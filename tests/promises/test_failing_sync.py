@@ -25,7 +25,7 @@ def run(sandbox: Sandbox, library: Path, disk: Path, *words: str | Path) -> subp
     """Run kbsync as a process in which no file below `disk` can be synced."""
     environment = sandbox.environ({"LD_PRELOAD": str(library), "FAILING_DISK": f"{disk}/"})
     command = (sys.executable, "-m", "kbsync", *words)
-    return programs.ran(*command, env=environment, cwd=sandbox.root, timeout=LONGEST)
+    return programs.run_program(*command, env=environment, cwd=sandbox.root, timeout=LONGEST)
 
 
 @long

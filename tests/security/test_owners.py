@@ -16,7 +16,7 @@ import pytest
 from kbsync.source.wake import wake
 from tests import warm
 from tests.cli.pasting import after, paste
-from tests.cli.sandbox import Ran, Sandbox
+from tests.cli.sandbox import RunResult, Sandbox
 from tests.share import enumerated, long
 
 SERVICE = 10001
@@ -59,7 +59,7 @@ def everything_is_loaded() -> None:
     warm.load()
 
 
-def as_service(sandbox: Sandbox, *words: str) -> Ran:
+def as_service(sandbox: Sandbox, *words: str) -> RunResult:
     """Run kbsync as the service's user, in a child of this process, which has loaded everything."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -69,7 +69,7 @@ def as_service(sandbox: Sandbox, *words: str) -> Ran:
     with open(reader, "rb") as pipe:
         result = pickle.loads(pipe.read())
     os.waitpid(child, 0)
-    assert isinstance(result, Ran), result
+    assert isinstance(result, RunResult), result
     return result
 
 
@@ -80,7 +80,7 @@ def _become_service_and_run(sandbox: Sandbox, words: tuple[str, ...], writer: in
         os.setresgid(SERVICE, SERVICE, SERVICE)
         os.setresuid(SERVICE, SERVICE, SERVICE)
         try:
-            result: Ran | str = sandbox.run(*words)
+            result: RunResult | str = sandbox.run(*words)
         except BaseException:
             result = traceback.format_exc()
         with open(writer, "wb") as pipe:
@@ -189,6 +189,6 @@ def test_doctor_reports_files_of_other_owners(service_sandbox: Sandbox, leftover
     assert check_of_state(as_service(service_sandbox, "doctor", "--json"))["result"] == "ok"
 
 
-def check_of_state(result: Ran) -> dict[str, Any]:
+def check_of_state(result: RunResult) -> dict[str, Any]:
     """Return doctor's result about the state; the service's user may be unable to read the installation."""
     return next(check for check in result.json["checks"] if check["name"] == "state")

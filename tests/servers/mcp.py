@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.programs import ran
+from tests.programs import run_program
 from tests.servers.probe import Probe
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -48,4 +48,4 @@ def of_node(
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the tools to its end. `options`: those of `ran`."""
     node, script = environment / "bin" / "node", environment / "node_modules" / ".bin" / program
-    return ran(node, script, *words, **options)
+    return run_program(node, script, *words, **options)

@@ -24,7 +24,7 @@ from typing import Any
 
 from tests.cli.impatient import CLOCK_OFF
 from tests.cli.knowledge_bases import Documents, KnowledgeBase, knowledge_base, local
-from tests.cli.sandbox import LONGEST, Ran, Sandbox, words_of
+from tests.cli.sandbox import LONGEST, RunResult, Sandbox, words_of
 from tests.cli.terminal import Terminal
 from tests.postgres.server import programs
 from tests.services.access import SERVICES
@@ -272,7 +272,7 @@ class Life:
             completed = subprocess.run(["sh", "-c", fix], env={"PATH": path}, stderr=-1, check=False)
             self.require(completed.returncode == 0, f"{fix}: {completed.stderr!r}")
 
-    def go(self, *words: str, expected: set[str] | None = None) -> Ran:
+    def go(self, *words: str, expected: set[str] | None = None) -> RunResult:
         """Run kbsync. `expected`: the files' texts. None of their documents may be deleted, and few others
         unless approved.
         """

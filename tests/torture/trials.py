@@ -21,7 +21,7 @@ class Calls:
     changes: tuple[str, ...]
     uploads: tuple[str, ...]
 
-    def each(self, kinds: Mapping[str, Args], ops: Iterable[str], **more: Any) -> Iterator[Trial]:
+    def on_each(self, kinds: Mapping[str, Args], ops: Iterable[str], **more: Any) -> Iterator[Trial]:
         """Yield every kind on every operation; for changes, with the work done and not done."""
         for (kind, args), op in itertools.product(kinds.items(), ops):
             for effect in (True, False) if op in self.changes else (True,):
@@ -39,10 +39,10 @@ def on_the_way(calls: Calls) -> Iterator[Trial]:
     lost = ("lost-answer", "cut-headers", "cut-body", "reset-reading", "hang", "headers-then-silence")
     bodies = ("truncated-json", "empty", "html", "bom", "wrong-type", "gzip", "no-date")
     ends = ("http10", "connection-close", "keepalive-close")
-    yield from calls.each({kind: {} for kind in (*lost, *ends)}, calls.all)
-    yield from calls.each({kind: {} for kind in bodies}, calls.api)
-    yield from calls.each({"drip": {"every": 0.2}, "late-answer": {"seconds": 1.0}}, calls.all)
-    yield from calls.each({"very-large-body": {"bytes": 40_000_000}}, calls.api)
+    yield from calls.on_each({kind: {} for kind in (*lost, *ends)}, calls.all)
+    yield from calls.on_each({kind: {} for kind in bodies}, calls.api)
+    yield from calls.on_each({"drip": {"every": 0.2}, "late-answer": {"seconds": 1.0}}, calls.all)
+    yield from calls.on_each({"very-large-body": {"bytes": 40_000_000}}, calls.api)
     for op in calls.all:
         for kind in ("close-before", "reset-connect", "reset-sending"):
             yield Trial(kind, op, effect=False)
@@ -58,7 +58,7 @@ def on_the_way(calls: Calls) -> Iterator[Trial]:
 def passing(calls: Calls) -> Iterator[Trial]:
     """Yield 2: HTTP's temporary errors."""
     for status in (500, 502, 503, 504):
-        yield from calls.each({"status": {"status": status}}, calls.all)
+        yield from calls.on_each({"status": {"status": status}}, calls.all)
     for status, op in itertools.product((403, 408, 425), calls.all):
         yield Trial("status", op, {"status": status}, effect=False)
 

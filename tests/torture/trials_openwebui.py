@@ -19,8 +19,8 @@ CALLS = Calls(OPS, OPS, CHANGES, ("upload",))
 def on_the_way() -> Iterator[Trial]:
     """Yield 1, 2, 4, 5, 6, 24, 30: connections, bodies and HTTP's temporary errors."""
     lost = ("lost-answer", "cut-body", "reset-reading", "headers-then-silence")
-    yield from CALLS.each({kind: {} for kind in lost}, OPS)
-    yield from CALLS.each({"status": {"status": 502}, "html": {}}, OPS)
+    yield from CALLS.on_each({kind: {} for kind in lost}, OPS)
+    yield from CALLS.on_each({"status": {"status": 502}, "html": {}}, OPS)
     rare = (
         "cut-headers",
         "hang",
@@ -35,7 +35,7 @@ def on_the_way() -> Iterator[Trial]:
     ends = ("connection-close", "keepalive-close")
     slow: dict[str, Args] = {"drip": {"every": 0.2}, "late-answer": {"seconds": 1.0}}
     large: dict[str, Args] = {"very-large-body": {"bytes": 40_000_000}}
-    yield from CALLS.each({**{kind: {} for kind in (*rare, *ends)}, **slow, **large}, ("upload",))
+    yield from CALLS.on_each({**{kind: {} for kind in (*rare, *ends)}, **slow, **large}, ("upload",))
     yield from (Trial(kind, "list") for kind in ("truncated-json", "empty", "gzip"))
     yield from (
         Trial(kind, "upload", effect=False) for kind in ("close-before", "reset-connect", "reset-sending")
