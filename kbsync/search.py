@@ -149,6 +149,8 @@ async def search(
         text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
         text = f"{text}; omit the quotes to search for the individual words"
         notes = [*notes, Note(printable(text), explains_hits=True)]
+    if query.text.strip() and not hits and not any(map(str.isalnum, query.text)):
+        notes = [*notes, Note("the query has no letters or digits to search for", explains_hits=True)]
     notes = [
         *notes,
         *_notes_on_words(guesses, unknown if hits else ()),

@@ -700,6 +700,15 @@ def test_code_that_no_document_has_is_named(sandbox: Sandbox) -> None:
     ]
 
 
+def test_note_says_that_a_query_has_nothing_to_search_for(mirrored: Sandbox) -> None:
+    for query in ("🎉", '"?" …'):
+        ran = mirrored.run("search", "--folder", "docs", "--", query)
+        assert (ran.code, "the query has no letters or digits to search for" in ran.err) == (0, True)
+    assert notes(mirrored, "frobnicate 🎉", "--folder", "docs") == notes(
+        mirrored, "frobnicate", "--folder", "docs"
+    )
+
+
 def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
     def hits(question: str) -> list[str]:
         result = mirrored.run("search", "--folder", "docs", "--json", "--", question)
