@@ -24,7 +24,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud8
 
 
 class Output:
-    """Standard output. Once nobody reads it any more (`… | head`), output is discarded."""
+    """Standard output. Once nobody reads it anymore (`… | head`), output is discarded."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -130,7 +130,7 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
-    """Discard all further output if nobody reads `stream` any more.
+    """Discard all further output if nobody reads `stream` anymore.
 
     A message that can't be written doesn't stop the work, but a result that can't be written is an error.
     """

@@ -30,7 +30,7 @@ class Parsed:
     """The text of one document.
 
     `page_starts[i]` is the offset in `text` where page i+1 begins. `text` is Unicode without a BOM, with
-    `\\n` line ends. `columns`: the header line of ROWS, otherwise "". `line_offset`: how many lines of the
+    `\\n` line endings. `columns`: the header line of ROWS, otherwise "". `line_offset`: how many lines of the
     file come before `text` (front matter that was removed). `scanned_pages`: the numbers, counted from 1, of
     pages that are pictures without text.
     """

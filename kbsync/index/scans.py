@@ -268,7 +268,7 @@ class Scans:
 
     @contextmanager
     def _use(self) -> Iterator[None]:
-        """Lock the connection inside the block, and turn errors of the file into a `TargetError`."""
+        """Lock the connection inside the block, and turn errors from the file into a `TargetError`."""
         with self._using:
             try:
                 yield

@@ -145,9 +145,7 @@ class _Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question whose hits are to be explained, with its translation and its words that no document
-    contains.
-    """
+    """A question whose hits are to be explained, with its translation and its unknown words."""
 
     text: str
     translation: str

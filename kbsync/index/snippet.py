@@ -166,7 +166,7 @@ def _without_inline(text: str) -> str:
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
     """Return the part of at most `width` characters with the most matches of words in `query`.
 
-    A part with more different words is preferred. Words match in the same way as in the index. `unfinished`:
+    A part with more distinct words is preferred. Words match in the same way as in the index. `unfinished`:
     whether words that begin with the last word of `query` also count.
     """
     line = " ".join(legible(text).split())
@@ -183,7 +183,7 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 def _terms(query: str) -> frozenset[str]:
     """Return the stems of the words in `query`, plus character bigrams for text in scripts without spaces.
 
-    A run of only one such character is returned as it is. Stop words are omitted unless there are no other
+    A run of only one such character is returned as is. Stop words are omitted unless there are no other
     words.
     """
     text = readable(query)

@@ -74,7 +74,7 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
         # There are too many spellings with two typos to look up and, in a large script, too many with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
         similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) <= 2}
-    # The first letter is seldom wrong, and many short words differ only in it.
+    # The first letter is rarely wrong, and many short words differ only in it.
     similar_stems = {
         stem: n for stem, n in similar_stems.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP
     }

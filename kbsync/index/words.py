@@ -102,7 +102,7 @@ def _gaps() -> re.Pattern[str]:
 
 
 def _joined(text: str) -> str:
-    """Return `text` in comparable form, without line ends and emphasis inside words."""
+    """Return `text` in comparable form, without line breaks and emphasis inside words."""
     if text.isascii():
         return text
     return _gaps().sub("", comparable(_GROUPED.sub(",", text)))

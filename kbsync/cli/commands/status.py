@@ -121,7 +121,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> Code:
     """Print the status as JSON in pieces, because there may be a very large number of documents.
 
-    Return the worst exit code of its errors. If a mirror's state fails halfway, the mirror gets an `error`,
+    Return the worst exit code of the errors. If a mirror's state fails halfway, the mirror gets an `error`,
     and the JSON stays valid. With several installations, each mirror says whether kbsync is running for it.
     """
     from kbsync.engine.status import running_json

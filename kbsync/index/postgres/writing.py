@@ -61,7 +61,7 @@ class Writing:
     """The changes of one owner in one transaction. Call `count` last."""
 
     def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
-        """Write for one owner, whose row is already locked. `state`: the owner's token."""
+        """Set up for one owner, whose row is already locked. `state`: the owner's token."""
         self._connection, self._owner, self._state = connection, owner, state
         self._documents, self._passages, self._words = 0, 0, 0
 
@@ -452,7 +452,7 @@ def _terms_of_name(title: str | None, tags: Sequence[str], path: str) -> list[in
 
 
 def bind(text: str) -> bytes:
-    """Return a path or name as the database stores it. The name may contain bytes that aren't UTF-8."""
+    """Return a path or name as the database stores it. Both may contain bytes that aren't UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 

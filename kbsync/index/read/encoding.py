@@ -1,6 +1,6 @@
 """Decodes bytes to text: BOM, UTF-16 by its NULs, UTF-8, then the likeliest legacy encoding.
 
-A wrong decoder seldom fails on East Asian text, but it produces rare characters. So the most common
+A wrong decoder rarely fails on East Asian text, but it produces rare characters. So the most common
 characters of each script, which make up well over half of any real text, score high, and all others low or
 negative. A wrong single-byte decoder also produces letters, but not those of a single language, and not where
 letters belong.
@@ -75,7 +75,7 @@ def _count_foreign(text: str) -> dict[str, int]:
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
     """Return the mean of `weigh` over the non-ASCII characters, or -2 if there are none.
 
-    If there are several and none of them is rare, which seldom happens by chance, `flawless` is added. If
+    If there are several and none of them is rare, which rarely happens by chance, `flawless` is added. If
     there is only one, which any two bytes may form, `flawless` is subtracted.
     """
 
@@ -183,7 +183,7 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
         # A capital counts less, so that KOI8 isn't mistaken for the Windows encoding.
         capitals = {c.upper(): weight * 0.75 for c, weight in weights.items() if len(c.upper()) == 1}
         tables.append(capitals | weights)
-    if is_western:  # western names occur together in one text; those of other languages seldom do
+    if is_western:  # western names occur together in one text; those of other languages rarely do
         tables.append(dict.fromkeys(_LATIN_LETTERS, 0.65))
 
     def score(text: str) -> float:

@@ -825,7 +825,9 @@ def _word_count(sizes: bytes) -> int:
 
 
 class _Rescale(dict[bytes, Callable[[float], float]]):
-    """The length corrections, by the word counts of a chunk's columns. Many chunks have the same counts."""
+    """Caches length corrections by the word counts of a chunk's columns, because many chunks have the same
+    counts.
+    """
 
     def __init__(self, average: float, other_average: float) -> None:
         super().__init__()
@@ -843,7 +845,7 @@ _MAX_SIZES = 20_000
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
-    """Yield chunks with their scores, best first. They are all sorted only if the caller needs that many."""
+    """Yield chunks with their scores, best first. All of them are sorted only if the caller needs all."""
     least = max(sorted(scores.values(), reverse=True)[_SORTED - 1 : _SORTED], default=0.0)
     order = lambda item: (-item[1], item[0])  # noqa: E731
     yield from sorted((item for item in scores.items() if item[1] >= least), key=order)
