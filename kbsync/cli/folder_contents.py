@@ -39,7 +39,7 @@ it."""
 
 @dataclass(slots=True)
 class FolderContents:
-    """The contents of a folder. Excluded folders are not scanned, symlinks not followed.
+    """The contents of a folder. Excluded folders aren't scanned, and symlinks aren't followed.
 
     `selected`, `bytes`: what would be mirrored, by extension. `left_out`: number of excluded entries by
     reason; `example`: one of each. `unreadable`: selected files and folders that cannot be read.

@@ -88,8 +88,8 @@ class DocStatus:
     `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: somebody
     hid the document at the target, so kbsync doesn't reindex or resend it until the user runs `retry`.
     `twin`: the remote id of the document that has the same text, if this one failed because the target
-    accepts each text only once. `pause`: seconds in which a document being indexed will make no progress, for
-    the `reason`; if that is long, a pass doesn't wait for it.
+    accepts each text only once. `pause`: for how many seconds a document that is being indexed will make no
+    progress, because of `reason`; if the pause is long, a pass doesn't wait for the document.
     """
 
     state: DocState

@@ -1,7 +1,7 @@
 """Splits a text into chunks by its content, so that an edit changes only nearby chunks. Pure.
 
 First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
-that readers see as a unit. Together, blocks cover every character that is not white space, and they never
+that readers see as a unit. Together, the blocks cover all characters except whitespace, and they never
 overlap.
 
 Then blocks are gathered into chunks. A hash of the next block's beginning, never a count from the top,
@@ -144,8 +144,8 @@ class _Grammar:
     table: re.Pattern[str] | None = None
 
 
-# None of these may backtrack over a long part of a line: lines can have any length, and matching blocks all
-# other threads.
+# None of these may backtrack over a long part of a line: lines can have any length, and all other threads
+# wait while an expression runs.
 _GRAMMARS = {
     Flavour.MARKDOWN: _Grammar(
         heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*)"),
@@ -373,7 +373,7 @@ together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
-    """Return the chunks of `parsed` in order. Together they contain every character that isn't white space.
+    """Return the chunks of `parsed` in order. Together they contain all characters except whitespace.
 
     A chunk has at most about twice `LONGEST` tokens. Keys don't contain the path, so renaming the document
     doesn't change them. Memory use, apart from the text and its chunks, doesn't grow with the text. Raises

@@ -85,7 +85,7 @@ def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
 
 def date_forms(text: str) -> set[str]:
     """Return the forms of the dates in `text`."""
-    if not _DIGITS_OF_YEAR.search(text):  # a search asks for each of many sentences
+    if not _DIGITS_OF_YEAR.search(text):  # a search calls this for each of many sentences
         return set()
     # A log has the same date many times.
     iso_dates = {(year, (int(month), int(day))) for year, month, day in set(_ISO.findall(text))}

@@ -263,7 +263,7 @@ class BuiltinEmbedder:
 
 
 _SPACE = "\u2581"  # a space in the vocabulary
-_PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space behind another character
+_PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space after another character
 
 Rank = tuple[bool, int, int, int]
 

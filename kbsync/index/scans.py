@@ -1,7 +1,7 @@
 """Recognizes the scanned pages of documents, one page at a time, while the target has nothing else to do. A
 document with unread pages is indexed at once with the text that it has. Until its pages are read, its status
 is indexing. The text of each page is stored under the digest of its document until the last document with
-these bytes is deleted: so no page has to be recognized again because a process was killed or the chunker
+these bytes is deleted. So no page has to be recognized again because a process was killed or the chunker
 changed.
 """
 

@@ -1,8 +1,8 @@
 """A process that splits short texts and computes their built-in vectors while many of them are indexed.
 
-A Python process computes on one core at a time, so with this second one, a first pass indexes up to a third
-more texts per second (ADR 34). It starts once many texts have arrived, and ends when it is idle. Like the
-parsers', it is sandboxed. If it fails, kbsync splits the texts itself, as it does with all others.
+A Python process computes on one core at a time, so with this second process, a first pass indexes up to a
+third more texts per second (ADR 34). It starts once many texts have arrived, and ends when it is idle. Like
+the parsers', it is sandboxed. If it fails, kbsync splits the texts itself, as it does with all others.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ With more, it isn't, because a single large log may have most of the chunks (ADR
 LARGE = 1_000
 """Maximum number of chunks of a document that hardly ever matches by chance; a longer document often does."""
 
-_CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for only 6
+_CHANCE = 0.5  # with 0.1, the log of benchmarks/big_log.py came first for 54 of 600 queries; with 0.5, for 6
 
 
 @lru_cache(1_024)

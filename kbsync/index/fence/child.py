@@ -164,7 +164,7 @@ _LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders, SPLIT: split
 def main(load: Callable[[], Readers] | None = None) -> None:
     """Put up the fences, load the readers, report that the process is ready, and answer requests."""
     parent, memory, seconds, paths, work = sys.argv[1:6]
-    sys.path[:] = json.loads(paths)  # as in the parent, in its order, so that the same kbsync comes first
+    sys.path[:] = json.loads(paths)  # in the parent's order, so that the same kbsync comes first
     from kbsync.index.fence import sandbox
 
     sandbox.die_with(int(parent))

@@ -291,7 +291,7 @@ class PostgresSnapshot:
         has_phrase = phrase_test(phrase)
         for terms, is_word in _terms_of_spellings(phrase).items():
             values = {"terms": list(terms), "most": most}
-            if is_word:  # no text needs a check
+            if is_word:  # no text has to be checked
                 limit = 1 if is_any_enough else None
                 yield from self._connection.execute(_PASSAGES_WITH, {**values, "most": limit})
             else:
@@ -547,7 +547,7 @@ class PostgresSnapshot:
             limit *= 4
 
 
-# For common terms the server's statistics have the share of passages; use it as that of documents, too.
+# For common terms, the server's statistics have the share of passages; use it as the share of documents, too.
 _FREQUENCIES = """
 SELECT q.term, coalesce((common.share * n.documents)::bigint, counted.documents),
   (SELECT count(*) FROM (SELECT FROM document d WHERE d.terms @> ARRAY[q.term] LIMIT 20000) AS named),

@@ -114,7 +114,7 @@ class PostgresStore:
         self._former, self.checked_revision = "", 0
         # until the next `check`: a document put meanwhile would go into a different base
         self._is_gone = False
-        self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
+        self._unanswered, self._settled = 0, 0  # commits whose response was lost; how many of them have ended
         self._is_stopping = False
         self._building: Connection | None = None
         self._has_begun = False  # `tidy` has been called
@@ -356,7 +356,7 @@ class PostgresStore:
                 row = guard.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", _MAKING).fetchone()
                 if row != (True,) or (model := self._find_unindexed_model()) is None:
                     return False
-                # A statement without values, sent as a simple query, ends the snapshot of the one before.
+                # A statement without values, sent as a simple query, ends the previous statement's snapshot.
                 guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 with self._connections.connection() as connection:
                     self._building = connection
@@ -451,7 +451,7 @@ class PostgresStore:
             with self._transaction() as (connection, _):
                 # If two processes connect at once, the second waits here and finds the tables.
                 connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _CREATING)
-                # Query the catalogue itself: `to_regclass` may have cached their absence before the wait.
+                # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
                 find = "SELECT 1 FROM pg_tables WHERE schemaname = 'kbsync'"
                 if connection.execute(find).fetchone() is None:
                     connection.execute(TABLES.read_bytes())
@@ -706,6 +706,7 @@ def _make_index(connection: Connection, model: int, dimensions: int, home: str, 
     connection.execute(
         f"CREATE INDEX CONCURRENTLY IF NOT EXISTS vector_hnsw_{model} ON kbsync.vector USING hnsw"
         f" ((embedding::{home}.halfvec({dimensions})) {home}.halfvec_ip_ops)"
-        # With pgvector's own 64, three times as many of the nearest are missed, at any search setting.
+        # With pgvector's default of 64, a search misses three times as many of the nearest, at any search
+        # setting.
         f" WITH (ef_construction = 200) WHERE model = {model}"
     )

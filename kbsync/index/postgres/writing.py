@@ -180,7 +180,9 @@ class Writing:
         before: int,
         _: int,
     ) -> int:
-        """Replace the words `before` of a document with current ones. Return its number of passages."""
+        """Replace a document's words with current ones. Return the number of its passages. `before`: its
+        earlier number of words.
+        """
         passages = self._connection.execute(
             "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
         ).fetchall()

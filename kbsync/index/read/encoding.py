@@ -201,7 +201,7 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
                 and _SIGN_IN_PLACE.match(text, run.start())
             )
         letters_only = {c: n for c, n in counts.items() if c not in _LATIN_MARKS}
-        if not is_latin and not letters_only:  # rather the accents of a western text than only signs
+        if not is_latin and not letters_only:  # more likely the accents of a western text than only signs
             return -2.0
         best = max(sum(n * table.get(c, -1.0) for c, n in letters_only.items()) for table in tables)
         fitting = (best + marks - 2 * _faults(text)) / total - handicap
@@ -278,7 +278,7 @@ _MAGIC = (
 )  # fmt: skip
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _BAD_SHARE = 0.02  # limit of undecodable characters in a damaged text; each counts against it
-_NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
+_NOISE_SHARE = 0.02  # random bytes are 10% control characters; text with stray ones has far fewer
 _HARMLESS = frozenset("\t\n\r\f\v\b\a\x1b")  # backspace, bell, escape: manual pages, terminal logs
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _TERMINAL = re.compile(
@@ -434,7 +434,7 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Return whether the bytes are only printable ASCII and common white space.
+    """Return whether the bytes are only printable ASCII and common whitespace.
 
     This is quick to check, and true for most texts.
     """

@@ -80,7 +80,7 @@ class _Table:
     spans: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     """`(rowspan, colspan)` of the cells that span several rows or columns, keyed by row and position in the
     row."""
-    outside: list[str] = field(default_factory=list)  # a caption, and text outside of cells
+    outside: list[str] = field(default_factory=list)  # a caption, and text outside the cells
     nested: bool = False
 
     def blocks(self) -> list[str]:
@@ -129,7 +129,7 @@ class _Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.title = ""
         self._unseen = unseen
-        self._frames = _MAX_FRAMES if reads_frames else 0  # to read
+        self._frames = _MAX_FRAMES if reads_frames else 0  # how many more to read
         self._open: list[str] = []  # containers, outermost first
         self._count = Counter[str]()  # of each kind in `_open`
         self._around = Counter[str]()  # the same, outside the unseen container

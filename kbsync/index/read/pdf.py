@@ -454,7 +454,7 @@ def _order(lines: list[Line]) -> list[Line]:
         (min(x.left for x in run), max(x.right for x in run), run[-1].base, run[0].base, run[0].size)
         for run in runs
     ]
-    runs_above = defaultdict[int, list[int]](list)  # by run: those above it
+    runs_above = defaultdict[int, list[int]](list)  # by run: the runs above it
     moved = False
     for late, (left, right, bottom, _, size) in enumerate(boxes):
         for early in range(late):

@@ -17,7 +17,7 @@ the ten nearest passages, and all of them once the nearest 50 are corrected; no 
 In a large index, a search multiplies the first half of each vector, and the second half only for the slots
 that then look nearest. With a million passages of real text, these contain all of the ten nearest and 99.2%
 of the 150 nearest (75 questions). Another thread does this while the search looks up words, and the search
-helps it once it needs the result.
+joins in once it needs the result.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ class Cosines:
 
         `compute`: computes cosines from the stored vectors, if `values` are approximate. `rest`: if `values`
         come only from the first half of the vectors, returns what to add to the values at some positions, or
-        at all positions for `slice(None)`. `near_count`: roughly how many positions to do that for at first.
+        at all positions for `slice(None)`. `near_count`: roughly for how many positions to do this at first.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
@@ -457,7 +457,8 @@ class Cosines:
         values = np.asarray(self._complete())
         top = None
         if len(values) > 64 * stop:
-            # A value among the best of every 16th leaves few to compare, and nearly always enough.
+            # A limit from a sample of every 16th value leaves few values to compare, and nearly always
+            # enough.
             sample, rank = values[::16], stop // 8 + 32
             above = np.flatnonzero(values >= np.partition(sample, -rank)[-rank])
             top = above if len(above) >= stop else None
@@ -491,7 +492,7 @@ class Cosines:
                 nearest = np.flatnonzero(self._values >= np.partition(sample, -rank)[-rank])
                 self._near = nearest, self._values[nearest] + self._rest(nearest)
             positions, values = self._near
-            if stop <= len(positions) <= 4 * count:  # many equal ones
+            if stop <= len(positions) <= 4 * count:  # there are more if many values are equal
                 top = np.argpartition(values, -stop)[-stop:]
                 first_halves = self._values[positions]
                 # If the lower half has many of the nearest, so may the slots below it.

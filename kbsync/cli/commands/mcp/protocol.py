@@ -549,7 +549,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         if unit is not None:
             limit = f"at most {violation.validator_value:,} are allowed"
             raise UsageError(f"{location}{len(violation.instance):,} {unit}; {limit}")
-        # The validator's message quotes a value of any length.
+        # The validator's message would quote the whole value, however long it is.
         line = printable(violation.message)
         raise UsageError(location + (line if len(line) <= 200 else f"{line[:60]} … {line[-120:]}"))
     arguments = {
