@@ -35,8 +35,8 @@ _YEAR = re.compile("[12](?<![0-9].)(?:(?<=1)9|(?<=2)0)[0-9]{2}(?![0-9]|-[0-9]{2}
 _DAY = len("20260314")
 
 _BEFORE, _FARTHER = 24, 26
-"""Number of characters before a year that may belong to its date, and the number of those that decide
-this."""
+"""Number of characters before a year that may belong to its date, and the number to read to
+decide that."""
 
 
 @functools.cache

@@ -80,7 +80,7 @@ SAMPLED_VECTORS = 200
 """Number of vectors to sample when estimating the similarity of unrelated texts."""
 
 MIN_VECTORS = 50
-"""Minimum number of vectors for that estimate, because a small folder is often about a single subject.
+"""Minimum number of vectors for such an estimate, because a small folder is often about a single subject.
 """
 
 

@@ -81,7 +81,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
 
 
 DESELECTED = "deselected"
-"""The reason for a deletion if the file exists but no rule selects it any more."""
+"""The reason for a deletion if the file exists but no rule selects it anymore."""
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every: str) -> Iterator[str]:

@@ -164,7 +164,7 @@ class LiveSearch:
         self.marked = max(0, min(len(self.hits) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
-        """Search whenever the user pauses after changing the line, until cancelled."""
+        """Search whenever the user pauses after changing the line, until canceled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -59,7 +59,7 @@ WORKERS_WITHIN = 600.0
 """Seconds without any worker before the documents are postponed.
 
 An adaptive cluster starts workers when it has tasks, which may take minutes, and stops doing so when the
-tasks are cancelled.
+tasks are canceled.
 """
 
 AWAY_FOR = 60.0

@@ -284,7 +284,7 @@ _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _TERMINAL = re.compile(
     r"\x1b(?:\[[0-?]{0,100}[ -/]{0,10}[@-~]|\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\))|[^\n\x08]?\x08"
 )
-"""Matches what a terminal doesn't show: its control sequences, such as colours, and a character that the next
+"""Matches what a terminal doesn't show: its control sequences, such as colors, and a character that the next
 one overwrites, with which manual pages mark bold and underlined letters."""
 _STRAY = re.compile("[\x00\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")

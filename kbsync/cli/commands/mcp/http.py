@@ -139,7 +139,7 @@ class McpEndpoint:
 async def answer_http(
     open_mirrors: OpenMirrors, endpoint: McpEndpoint, sockets: Sequence[socket.socket]
 ) -> None:
-    """Serve requests until cancelled."""
+    """Serve requests until canceled."""
     app = assistant_app(open_mirrors, partial(run_in_loop, asyncio.get_running_loop()))
     thread = ServerThread(endpoint.guarded(app), sockets)
     try:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 OPEN_SECONDS = 10.0
 """Maximum number of seconds that a call waits for a knowledge base to open.
 
-It keeps opening, so a later call can use it.
+Opening continues in the background, so a later call can use the knowledge base.
 """
 
 READ_SECONDS = 5.0

@@ -118,7 +118,7 @@ class Mirroring:
             free_checks = 0 if has_run else free_checks + 1
 
     async def follow_config(self) -> None:
-        """Follow changes to the config until cancelled. A config with errors is ignored."""
+        """Follow changes to the config until canceled. A config with errors is ignored."""
         open_mirrors, complaint, last = self._open_mirrors, "", self._open_mirrors.installation.config
         while True:
             await asyncio.sleep(READ_CONFIG_EVERY)
