@@ -129,6 +129,8 @@ class ServerThread:
                 proxy_headers=False,
                 server_header=False,
                 limit_concurrency=MAX_CONNECTIONS,
+                # asyncio accepts this many connections before any of them can be closed.
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=int(STOP_SECONDS),
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             )

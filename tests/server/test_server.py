@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -101,6 +103,31 @@ def test_health_is_reported_despite_many_silent_connections(port: int) -> None:
             if number % 50 == 0:
                 assert send_raw(port, GET).startswith(b"HTTP/1.1 200 ")
         assert send_raw(port, GET).startswith(b"HTTP/1.1 200 ")
+
+
+def test_burst_of_connections_takes_few_descriptors(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, is_sent, peaks = threading.Event(), threading.Event(), list[int]()
+    connection_made = listener.TimeoutProtocol.connection_made
+
+    def counted(connection: listener.TimeoutProtocol, transport: asyncio.Transport) -> None:
+        begun.set()
+        is_sent.wait(20)
+        peaks.append(len(os.listdir("/proc/self/fd")))
+        connection_made(connection, transport)
+
+    monkeypatch.setattr(listener.TimeoutProtocol, "connection_made", counted)
+    burst, before = 10 * listener.MAX_CONNECTIONS, len(os.listdir("/proc/self/fd"))
+    with ExitStack() as opened:
+        first = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert begun.wait(20)
+        for _ in range(burst):
+            silent = opened.enter_context(socket.socket())
+            silent.setblocking(False)
+            silent.connect_ex(("127.0.0.1", port))
+        is_sent.set()
+        assert send_raw(port, GET).startswith(b"HTTP/1.1 200 ")
+        first.close()
+    assert max(peaks) - before - burst < 4 * listener.MAX_CONNECTIONS
 
 
 def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> None:
