@@ -6,12 +6,13 @@ once. It deletes in the background, one job at a time, and not while it is index
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocStatus, Limits, Outgoing
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage
@@ -42,6 +43,14 @@ DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 After the last one, `delete` fails and the engine retries later.
 """
 
+UPLOADS_FIRST, REFUSALS_END_AFTER = 60.0, 10.0
+"""Number of seconds for which the server may refuse deletions because it is indexing, before uploads wait for
+them. After the second number of seconds without a refusal, none is waiting: the engine repeats one every few
+seconds."""
+
+IDLE_PAUSE, IDLE_CHECKS = 1.0, 30
+"""Seconds between two checks whether the server is idle, and the maximum number of them."""
+
 PASSAGES, MAX_PASSAGES = 4, 200
 """Number of passages to request for each wanted document, and the maximum in total.
 
@@ -53,7 +62,8 @@ class LightragTarget(ServiceTarget[Row]):
     """The only knowledge base of a server."""
 
     _config: LightragTargetConfig
-    takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
+    # One request deletes several documents.
+    takes = Limits(EXTENSIONS, batch=10, list_lag=2.0, ids_return=True)
     stores_texts_once = True
     deletes_in_turn = True
     certain_calls = frozenset({"base", "list", "upload", "delete", "deletion", "ask"})
@@ -65,6 +75,10 @@ class LightragTarget(ServiceTarget[Row]):
         """Initialize the in-memory attributes."""
         self._naming = Naming(self._context.prefix)
         self._next_whole = 0.0
+        self._may_upload = asyncio.Event()
+        self._may_upload.set()
+        # Since when, and when last, the server was too busy to delete.
+        self._refused_since = self._refused_at = -math.inf
 
     def headers(self) -> Mapping[str, str]:
         """Return the header with the key."""
@@ -93,6 +107,7 @@ class LightragTarget(ServiceTarget[Row]):
         return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
+        await self._may_upload.wait()
         await self._send_file("/documents/upload", document, shapes.receipt_in, name=name)
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
@@ -180,6 +195,35 @@ class LightragTarget(ServiceTarget[Row]):
         if records:
             await self._delete_rows(records)
         return not rows
+
+    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Delete a batch. Uploads wait meanwhile, because the server would refuse them.
+
+        The server refuses the deletion while it is indexing, so continuous edits could postpone it forever.
+        If that goes on for long, uploads also wait until the server is idle.
+        """
+        now = self._steady()
+        if now - self._refused_at >= REFUSALS_END_AFTER:
+            self._refused_since = now
+        self._may_upload.clear()
+        try:
+            if now - self._refused_since >= UPLOADS_FIRST:
+                await self._wait_until_idle()
+                self._refused_at = self._steady()  # others may be waiting, too
+            return await super()._remove_batch(ids)
+        except Unavailable as error:
+            if error.code == "busy":
+                self._refused_at = self._steady()
+            raise
+        finally:
+            self._may_upload.set()
+
+    async def _wait_until_idle(self) -> None:
+        for _ in range(IDLE_CHECKS):
+            response = await self._client.request("deletion", "GET", "/documents/pipeline_status")
+            if response.fields.get("busy") is not True:
+                return
+            await self._sleep(IDLE_PAUSE)
 
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids. Return whether the server says that it deleted all of them."""

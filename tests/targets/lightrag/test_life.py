@@ -174,6 +174,22 @@ async def test_deletion_during_indexing_waits_for_the_server(world: LightragWorl
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
+async def test_continuous_edits_do_not_keep_old_versions_searchable_forever(world: LightragWorld) -> None:
+    """The server deletes nothing while it is indexing, and would always have something to index."""
+    world.turn(vectorize=(4.0, 4.0))
+    await world.mirrored(20)
+    async with world.start_mirror() as bound:
+        for number in range(90):
+            world.write(f"f{number % 20}.md", f"version {number}")
+            await bound.compare()
+            await world.clock.sleep(2.0)
+        assert len(world.documents()) < 2 * 20
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 20 + 90, "each version is uploaded once"
+
+
 async def test_upload_during_foreign_deletions_is_only_delayed(world: LightragWorld) -> None:
     world.play("clearing", op="upload", times=3)
     await world.mirrored({"a.md": "about kestrels"})
