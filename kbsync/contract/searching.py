@@ -152,7 +152,7 @@ class Reasons:
     `is_named`: the question is the name of the document's file. `size`: the number of the document's
     passages.
 
-    `score` is half the sum of `words`, `meaning` and `together`, times `size_weight`, and 1 more if
+    `score` is half the sum of `words`, `meaning` and `together`, times `size_weight`, and 3 more if
     `is_named`. `ranked`: the score that replaced it because a ranking model ordered the hits, or None.
     """
 

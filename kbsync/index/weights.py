@@ -26,8 +26,12 @@ The term counts once more for a chunk that has it neither in its headings nor in
 WHOLE_NAME = 1.0
 """Added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget"."""
 
-EXACT_NAME = 1.0
-"""Added to the score of a document whose file name is the question, so that it ranks first."""
+EXACT_NAME = 3.0
+"""Added to the score of a document whose file name is the question, so that it ranks first.
+
+It exceeds the score of a passage about that file, which may have the name as a code, in a heading and in a
+sentence.
+"""
 
 FIELDS = (1.0, 1.5, 1.0)
 """The weights of a term among a chunk's other forms, in its headings and in its text."""

@@ -657,7 +657,7 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
         re.M,
     )
     assert re.search(
-        r"words .*; in the name: install · .*\n    the question is its file name: \+1\n", run("install").out
+        r"words .*; in the name: install · .*\n    the question is its file name: \+3\n", run("install").out
     )
     assert re.search(r"^    none of the words · meaning 0\.\d\d$", run("ubuntu setup", "-k1").out, re.M)
     for question in ("reset pasword", "install", "ubuntu setup"):
@@ -668,7 +668,9 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
         for hit, why in zip(hits, whys, strict=True):
             points = sum(word["points"] for word in why["in_text"] + why["in_name"])
             assert points == pytest.approx(why["words"], abs=1e-4)
-            score = (why["words"] + why["meaning"] + why["together"]) / 2 * why["size_weight"] + why["named"]
+            score = (why["words"] + why["meaning"] + why["together"]) / 2 * why["size_weight"] + 3 * why[
+                "named"
+            ]
             assert score == pytest.approx(hit["score"], abs=1e-4)
             assert why["ranked"] is None
     assert run("install", "--files").code == 2

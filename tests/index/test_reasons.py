@@ -14,7 +14,7 @@ from kbsync.index.glossary import Glossary
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.weights import TRANSLATED
+from kbsync.index.weights import EXACT_NAME, TRANSLATED
 from kbsync.index.words import terms_of
 from tests.index.test_search import ENCODER, entry
 from tests.share import long
@@ -68,7 +68,7 @@ def check_sums(hits: list[Hit]) -> None:
         why = hit.reasons
         assert why is not None
         assert sum(word.points for word in (*why.in_text, *why.in_name)) == pytest.approx(why.words)
-        score = (why.words + why.meaning + why.together) / 2 * why.size_weight + why.is_named
+        score = (why.words + why.meaning + why.together) / 2 * why.size_weight + EXACT_NAME * why.is_named
         assert score == pytest.approx(why.score) == pytest.approx(hit.score)
         scores.append(score)
     assert scores == sorted(scores, reverse=True)

@@ -631,6 +631,19 @@ def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path)
             assert paths(searcher.search(Query(question)))[0] == path
 
 
+@long
+def test_log_named_like_the_query_precedes_texts_about_it(tmp_path: Path) -> None:
+    about = "With a base name of server.log, you get server.log, then server.log.1 and server.log.2."
+    files = [
+        *FILES_BESIDE_A_LOG,
+        ("handlers.py", f"{about}\n" * 3),
+        ("server.md", f"# server.log\n\n{about}"),
+    ]
+    with searching(tmp_path, files) as (searcher, writer):
+        writer.put([log_of(f"{at} login {at * 7} ok" for at in range(3_000))], ENCODER)
+        assert paths(searcher.search(Query("server.log")))[0] == "logs/server.log"
+
+
 def test_name_in_a_query_has_several_ordered_words() -> None:
     has_name = whole_name_test("Where is Paper 15 of May?")
     matching = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md")
