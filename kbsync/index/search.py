@@ -341,17 +341,18 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
     """Return the codes in the question that no document contains.
 
     A code isn't returned if a document contains it with misspelled words corrected, or as a date in a
-    different notation.
+    different notation, or if the question is a file's name.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
     dates = [text[start:end] for start, end, form in whole_dates(text) if form not in absent]
-    return tuple(
+    codes = tuple(
         code
         for code in exact_tokens(question)
         if not any(comparable(code) in date for date in dates)
         and not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
     )
+    return () if codes and snapshot.has_phrase(question) else codes
 
 
 def _words_only_in(codes: Sequence[str], question: str) -> set[Term]:

@@ -702,6 +702,14 @@ def test_code_that_no_document_has_is_named(sandbox: Sandbox) -> None:
     ]
 
 
+def test_no_part_of_a_file_name_is_an_unknown_code(sandbox: Sandbox) -> None:
+    sandbox.write("docs/travel policy 2025.md", "Bananas and apples.")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    for name in ("travel policy 2025.md", "docs/travel policy 2025.md", "./travel policy 2025.md"):
+        assert notes(sandbox, name, "--folder", "docs") == []
+    assert notes(sandbox, "travel policy 2026.md", "--folder", "docs") == ["no document has “2026.md”"]
+
+
 def test_note_says_that_a_query_has_nothing_to_search_for(mirrored: Sandbox) -> None:
     for query in ("🎉", '"?" …'):
         ran = mirrored.run("search", "--folder", "docs", "--", query)
