@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import random
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import apsw
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.errors import Rejected, StateError, UsageError
+from kbsync.errors import Rejected, StateError, Unavailable, UsageError
 from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import STEP, Writer
@@ -585,3 +587,65 @@ def test_document_with_older_words_is_renamed_replaced_and_deleted(
         assert read_all(folder) == [[*texts("three", STEP), "S.S.O. four"]]
         assert traces(folder, "zqsecret") == []
         is_sound(index)
+
+
+def failing_once(folder: Path, error: Exception) -> Callable[[Path], Writer]:
+    """Return a function that opens the index, but fails the second time."""
+    errors: list[Exception | None] = [None, error]
+
+    def open_writer(folder: Path) -> Writer:
+        if errors and (failure := errors.pop(0)) is not None:
+            raise failure
+        return Writer(folder)
+
+    return open_writer
+
+
+def test_damaged_index_that_cannot_be_replaced_yet_closes_no_other_file(folder: Path) -> None:
+    store = SqliteStore(folder, writer=failing_once(folder, StateError("the disk is full")))
+    store._damage = "torn"
+    with pytest.raises(Unavailable, match="the disk is full"):
+        store.check()
+    descriptors = [os.open(os.devnull, os.O_RDONLY) for _ in range(10)]
+    store.check()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    store.close()
+
+
+def test_index_is_replaced_only_once_by_checks_at_the_same_time(folder: Path) -> None:
+    is_opening, may_open = threading.Event(), threading.Event()
+    writers = list[Writer]()
+
+    def open_writer(folder: Path) -> Writer:
+        if writers:
+            is_opening.set()
+            may_open.wait(1.0)
+        writers.append(Writer(folder))
+        return writers[-1]
+
+    store = SqliteStore(folder, writer=open_writer)
+    store._damage = "torn"
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(store.check)
+        assert is_opening.wait(10.0)
+        second = executor.submit(store.check)
+        with suppress(TimeoutError):
+            second.result(0.2)
+        may_open.set()
+        assert first.result() == second.result()
+    assert len(writers) == 2
+    store.close()
+
+
+@pytest.mark.parametrize("failing", ["open", "close"])
+def test_index_that_fails_is_unlocked(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    def fail(_connection: apsw.Connection) -> bool:
+        raise apsw.NoMemError("out of memory")
+
+    index = Writer(folder) if failing == "close" else None
+    monkeypatch.setattr("kbsync.index.sqlite.writer.empty_wal", fail)
+    with pytest.raises(apsw.NoMemError):
+        index.close() if index else Writer(folder)
+    monkeypatch.undo()
+    Writer(folder).close()

@@ -967,7 +967,7 @@ class SqliteStore:
 
     def check(self) -> tuple[str, int]:
         """Return the id of the file, and the number of documents in it."""
-        with self._target_errors():
+        with self._target_errors(), self._opening:  # two checks must not both replace the index
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
                     self._writer.discard(self._damage)

@@ -167,25 +167,25 @@ class Writer:
         """
         self._folder = folder
         self._guard = FairLock()
-        self._lock = _lock_folder(folder)
-        try:
-            self._connection = open_index(folder)
-        except BaseException as error:
-            os.close(self._lock)
-            if isinstance(error, OSError):
-                raise storage_error(folder, error) from error
-            raise
-        self._connection.pragma("cache_size", -_CACHE_KIB)
-        self._connection.wal_autocheckpoint(_WAL_PAGES)
-        self._identity = identity(folder)
-        self._is_open, self._is_closing = True, False
         self._is_merging = False
         self._staged = set[int]()  # runs without an owner whose document is being stored
         # Two states that write here alternately must notice each other.
         self.name, self._is_named = os.urandom(8).hex(), False
-        self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
-        self.revision: int = self._connection.execute("SELECT value FROM meta WHERE key = 'changes'").get
-        self.scrub()
+        self._lock = _lock_folder(folder)
+        self._is_open, self._is_closing = True, False
+        try:
+            self._connection = connection = open_index(folder)
+            connection.pragma("cache_size", -_CACHE_KIB)
+            connection.wal_autocheckpoint(_WAL_PAGES)
+            self._identity = identity(folder)
+            self.former: str = connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
+            self.revision: int = connection.execute("SELECT value FROM meta WHERE key = 'changes'").get
+            self.scrub()
+        except BaseException as error:
+            self._release()
+            if isinstance(error, OSError):
+                raise storage_error(folder, error) from error
+            raise
 
     @property
     def is_current(self) -> bool:
@@ -275,12 +275,19 @@ class Writer:
             return not self._is_open or empty_wal(self._connection)
 
     def discard(self, reason: str) -> None:
-        """Close a damaged index, and set its files aside. The next `Writer` creates a new index."""
+        """Close a damaged index, and set its files aside. The next `Writer` creates a new index.
+
+        Safe to call more than once.
+        """
         with self._guard:
-            self._connection.close()
-            if self.is_current:
-                set_aside(self._folder / FILE, reason)
-            self._release()
+            if not self._is_open:
+                return
+            try:
+                self._connection.close()
+                if self.is_current:
+                    set_aside(self._folder / FILE, reason)
+            finally:
+                self._release()
 
     def stop(self) -> None:
         """Don't start another step. Data that is stored but not yet searchable is removed later."""
@@ -293,10 +300,13 @@ class Writer:
         """
         self.stop()
         with self._guard:
-            if self._is_open:
+            if not self._is_open:
+                return
+            try:
                 self.scrub()
                 with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied later
                     self._connection.close()
+            finally:
                 self._release()
 
     def remove_if_empty(self) -> None:
