@@ -178,6 +178,8 @@ class PendingNotices:
                 elif not news.shown.reason and "recovered" in on:
                     # The detail and the fix would ask for something that the user has already done.
                     yield Notice("recovered", name, news.shown_at, Halt(news.notified.reason, "", ""))
+                elif not news.shown.reason:
+                    news.notified = NO_HALT  # the next halt is news, even if its reason is the same
             if news.count and now >= news.failures.not_before and "quarantined" in on:
                 documents = tuple(news.documents)
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.fix)

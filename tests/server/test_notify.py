@@ -125,6 +125,14 @@ def test_failed_notification_is_retried_with_growing_delays() -> None:
     assert [notice.event for notice in pending.deliver(7 * SELDOM)] == ["halted"]
 
 
+def test_each_halt_is_notified_even_if_only_halts_are_subscribed() -> None:
+    pending, sent = Pending(), list[str]()
+    for second, halt in enumerate((QUOTA, None, QUOTA, MISSING, None, MISSING)):
+        pending.see(halt)
+        sent += [notice.halt.reason for notice in pending.deliver(second * EVERY, on=("halted",))]
+    assert sent == ["quota", "quota", "folder-missing", "folder-missing"]
+
+
 def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     pending = Pending()
     pending.see(QUOTA)
