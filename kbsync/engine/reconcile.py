@@ -220,10 +220,12 @@ class Reconciler:
         self._report = report
         self._page_seconds = page_seconds
         self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
+        self._tree_scan: int | None = None  # the number of the running one
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
         self._scanning: set[int] = set()
+        self._outdated: set[int] = set()  # scans that began before an ignore file was checked
         self._missing_to: set[int] = set()  # scans that missed files, which don't count as missed yet
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
@@ -255,6 +257,7 @@ class Reconciler:
         finally:
             pages.close()
             self._scanning.remove(number)
+            self._outdated.discard(number)
             # Start the second checks of files missed by finished scans: this one and any whose end could not
             # be recorded.
             ended, now = self._missing_to - self._scanning, self._clock.steady()
@@ -271,7 +274,9 @@ class Reconciler:
 
     def _request_scan(self, path: str) -> None:
         """Request a scan of a tree in the background, because it may take a long time."""
-        if path not in self._trees:
+        # A running scan of the tree may already have passed what has changed now.
+        if self._trees.get(path) in (None, self._tree_scan):
+            self._trees.pop(path, None)  # after the others
             number = self._trees[path] = next(self._numbers)
             self._scanning.add(number)  # from now on the scan may find missed files elsewhere
 
@@ -279,9 +284,11 @@ class Reconciler:
         """Scan the trees that hints referred to, one after the other."""
         while self._trees and not self._stopping:
             path, number = next(iter(self._trees.items()))
+            self._tree_scan = number
             try:
                 await self.scan(path, number=number)
             finally:
+                self._tree_scan = None
                 # A failed tree is scanned with the whole folder; a tree requested in the meantime is scanned
                 # again.
                 if self._trees.get(path) == number:
@@ -301,6 +308,8 @@ class Reconciler:
 
     async def _record_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
         mirror, folder = self._mirror, listing.path
+        if not await self._has_current_rules(folder, listing.version):
+            return  # a scan of the ignore file's directory has applied the new rules, or will apply them
         if listing.problem:
             problem = listing.problem
             event = await self._store.write(
@@ -362,6 +371,17 @@ class Reconciler:
 
         await self._store.write(record)
         self._on_work()
+
+    async def _has_current_rules(self, folder: str, version: str) -> bool:
+        """Return whether a scan has read the directory's current rules.
+
+        `version`: the version that the scan has read, or '' if the directory couldn't be listed.
+        """
+        # A long scan reads the rules of a directory once, for everything below it.
+        if not self._outdated:
+            return True
+        rules = await asyncio.to_thread(self._rules, folder)
+        return rules.version == version if isinstance(rules, Rules) else not version
 
     def _miss_tree(self, tx: Tx, folder: str, since: float | None, scan: int | None = None) -> None:
         tx.entries.miss_tree(self._mirror, folder, since, scan)
@@ -466,6 +486,7 @@ class Reconciler:
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
+                self._outdated |= self._scanning
                 self._request_scan(folder)
         return [file.path for file in remaining]
 
@@ -625,12 +646,16 @@ class Reconciler:
         return forced
 
     async def _classify_all(self, files: Iterable[FoundFile]) -> bool:
-        """Check files and record the results, a batch at a time. Return False if stopped before the end."""
+        """Check the files of a directory and record the results, a batch at a time.
+
+        Return False if stopped before the end, or if the directory's rules have changed.
+        """
         queue = iter(files)
         while batch := _next_batch(queue):
             remaining: Sequence[FoundFile] = batch
             while remaining:
-                if self._stopping:
+                folder, rules = split(remaining[0].path)[0], remaining[0].rules
+                if self._stopping or not await self._has_current_rules(folder, rules.version):
                     return False
                 remaining = await self._classify_batch(remaining)
         return True

@@ -19,7 +19,7 @@ from kbsync.engine.halts import Halts
 from kbsync.engine.loop import MirrorLoop
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
-from kbsync.source.hints import HintSet
+from kbsync.source.hints import Hint, HintKind, HintSet
 from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
@@ -500,3 +500,56 @@ async def test_file_whose_stat_failed_in_a_scan_is_checked_again(
             "f0.md": Status.READY,
             "photo.raw": Status.SKIPPED,
         }
+
+
+@pytest.mark.parametrize("is_excluded", [False, True])
+async def test_running_scan_does_not_undo_newer_rules(tmp_path: Path, is_excluded: bool) -> None:
+    """The user edits an ignore file, and its folder is scanned again, while a scan uses the old rules."""
+    world = World(tmp_path)
+    world.write("notes/a.md", "private words")
+    world.write("b.md", "other words")
+    if not is_excluded:
+        world.write(".kbsyncignore", "notes/\n")
+    async with world.start_mirror() as bound:
+        reconciler = bound.reconciler
+        record_listing = reconciler._record_listing
+
+        async def late(*listing: Any) -> None:
+            if is_excluded != (world.root / ".kbsyncignore").exists():
+                world.write(".kbsyncignore", "notes/\n") if is_excluded else world.delete(".kbsyncignore")
+                await world.clock.sleep(5.0)
+                await reconciler.check([".kbsyncignore"])
+            await record_listing(*listing)
+
+        reconciler._record_listing = late  # type: ignore[method-assign]
+        await bound.compare()
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.2)
+    expected = {"b.md": "other words"} | ({} if is_excluded else {"notes/a.md": "private words"})
+    assert world.searchable_texts() == expected
+    assert world.puts() == len(expected)
+
+
+async def test_tree_that_changes_during_its_scan_is_scanned_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write("a.md", "words")
+    async with world.start_mirror() as bound:
+        reconciler = bound.reconciler
+        await bound.compare()
+        record_listing = reconciler._record_listing
+
+        async def late(*listing: Any) -> None:
+            await record_listing(*listing)
+            if "sub/late.md" not in world.on_disk():
+                world.write("sub/late.md", "later words")
+                await reconciler.take_hints([Hint("sub", HintKind.TREE)])
+
+        reconciler._record_listing = late  # type: ignore[method-assign]
+        world.write("sub/early.md", "early words")
+        await reconciler.take_hints([Hint("sub", HintKind.TREE)])
+        await world.clock.sleep(5.0)
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.2)
+    assert world.searchable_texts() == world.on_disk()
