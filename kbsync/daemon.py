@@ -396,7 +396,7 @@ class Daemon:
         for name in self._removals.take():
             watched = self._mirrors.get(name)
             if watched is None:
-                self._removals.fail(name, "it isn't running right now; try again")
+                self._removals.fail(name, "the mirror isn't running right now; try again")
                 continue
             work = in_own_threads(f"removal-{name}", self._remove(store, watched.config))
             self._removing[name] = RunningRemoval(watched.config, asyncio.create_task(work))

@@ -74,10 +74,7 @@ class ShortageError(StateError):
 
 
 EMBED = "embed"
-"""The name of the call to an embedding service, with which the reasons for its errors begin (`embed:
-
-HOST …`).
-"""
+"""The name of the call to an embedding service. Reasons for its errors begin with it (`embed: HOST …`)."""
 
 
 class TargetError(KbsyncError):
@@ -125,7 +122,7 @@ class Unsure(TargetError):
     """The document may have been stored; check before sending it again."""
 
 
-NO_RESULT = Unsure("the target returned no result for it")
+NO_RESULT = Unsure("the target returned no result for this document")
 """The outcome of a document that the response doesn't mention."""
 
 

@@ -210,7 +210,7 @@ class Freshness:
             last = self.status.last_pass
             if is_watched and last is not None and not self.is_compared and halt is None:
                 changes = f"changes since {write_time(last)} may be missing"
-                yield Note(f"its folder is still being compared; {changes}", is_minor=True)
+                yield Note(f"the folder is still being compared; {changes}", is_minor=True)
             if self.waiting and is_watched:
                 are = "is" if self.waiting == 1 else "are"
                 yield Note(f"{format_count(self.waiting, 'file')} {are} not indexed yet")
@@ -225,7 +225,7 @@ class Freshness:
             changes = f"changes since {write_time(since)} are unknown" if since else never_passed
             next_step = f"start it with: {command_line('')}"
             if obstacle:
-                next_step = f"this process can't follow it: {obstacle}"
+                next_step = f"this process can't follow the folder: {obstacle}"
             is_recent = self.has_passed and not self.is_neglected
             yield Note(f"{changes} and {self.describe_unattended(next_step)}", is_minor=is_recent)
         if self.status.note:

@@ -161,7 +161,7 @@ class OnceEnd:
 
 
 ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
-"""Shows the mirrors' progress while passes run; it is cancelled when they end."""
+"""Shows the mirrors' progress while passes run; it is canceled when they end."""
 
 
 async def once(

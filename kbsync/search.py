@@ -446,7 +446,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     together = f" · together {reasons.together:.2f}" if reasons.together > _VISIBLE else ""
     others = list[str]()
     if reasons.is_named:
-        others.append("the question is its file name: +3")
+        others.append("the question is this document's file name: +3")
     if reasons.size_weight < 1:
         others.append(f"one of {reasons.size:,} passages: × {reasons.size_weight:.2f}")
     if reasons.ranked is not None:

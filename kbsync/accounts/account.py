@@ -383,7 +383,7 @@ ACCOUNTS = {
 }
 """The module for each target type.
 
-Each has a function `account` that returns an open target's `ManagedAccount`.
+Each module has a function `account` that returns the `ManagedAccount` of an open target.
 """
 
 

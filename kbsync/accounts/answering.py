@@ -46,9 +46,9 @@ _BREAKS = {
     "content_filter": ": the service's content policy blocked the rest",
     "sensitive": ": the service's content policy blocked the rest",
     "network_error": ": the service had a network error; ask again",
-    "model_context_window_exceeded": ": question, passages and history exceed the model's context window",
+    "model_context_window_exceeded": ": the question, passages and history exceed the model's context window",
 }
-"""Notes to add to an incomplete answer, by finish reason ("" if it has none).
+"""Notes to add to an incomplete answer, by finish reason ("" if the response has none).
 
 Some of the reasons come only from Zhipu.
 """

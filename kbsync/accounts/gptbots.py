@@ -22,7 +22,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "access_control_enabled": boolean(),
     GRAPH_PROMPT: any_text(),
 }
-"""Settings for a new base, which the service never returns."""
+"""Settings for a new base. The service never returns them."""
 
 
 class GptbotsBases(Bases):
@@ -38,7 +38,7 @@ class GptbotsBases(Bases):
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a new base, in the service's format."""
         if request.model is not None:
-            raise Rejected("omit --model, because GPTBots chooses the knowledge base's model")
+            raise Rejected("omit --model; GPTBots chooses the knowledge base's model")
         fields = parse_settings(request.settings, SETTINGS, "a new knowledge base")
         if GRAPH_PROMPT in fields and fields.get(GRAPH) is not True:
             reason = f"{GRAPH_PROMPT} needs {GRAPH}=true; set both or neither"

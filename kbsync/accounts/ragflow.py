@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 MAX_NAME_LENGTH = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""The paths of the chat completions call. Versions before 0.25.1 have only the second."""
+"""The paths of the chat completions call. RAGFlow before 0.25.1 has only the second path."""
 
 
 class RagflowBases(Bases):

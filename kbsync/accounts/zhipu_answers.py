@@ -24,7 +24,7 @@ from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
-"""The path of the call.
+"""The path of the chat completions call.
 
 It comes directly after `base_url`, because the call isn't part of the knowledge API.
 """

@@ -657,9 +657,10 @@ def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync process will handle messages for these mirrors, and when."""
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return f"{describe_paused(paused)}, so this will have to wait; to resume: {resume}"
+        return f"{describe_paused(paused)}, so the request will have to wait; to resume: {resume}"
     if left_out := find_left_out(installation, names):
         return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
-        return "the running kbsync will do this right away"
-    return printable(f"the next pass will do this; to run it now: {installation.command_line('--once')}")
+        return "the running kbsync will handle the request right away"
+    once = installation.command_line("--once")
+    return printable(f"the next pass will handle the request; to run a pass now: {once}")

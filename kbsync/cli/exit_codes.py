@@ -44,7 +44,7 @@ class Code(enum.IntEnum):
 
 
 ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
-"""If several apply, the first of these wins."""
+"""If several exit codes apply, the first one in this list wins."""
 
 
 def worst(codes: Iterable[Code]) -> Code:
@@ -139,8 +139,8 @@ def _lacks_working_directory(error: Exception) -> bool:
 
 
 _FIXES = {
-    errno.EACCES: "run kbsync as the user who owns it",
-    errno.EPERM: "run kbsync as the user who owns it",
+    errno.EACCES: "run kbsync as the user who owns the path",
+    errno.EPERM: "run kbsync as the user who owns the path",
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "choose a writable location",

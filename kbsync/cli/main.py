@@ -78,7 +78,7 @@ NEAR_MISS = 0.75
 
 
 _QUIET = ("-q", "--quiet")
-"""Options to leave out of a suggested command, because its output may be longer."""
+"""Options to leave out of a suggested command, because the output of that command may be longer."""
 
 _COMMAND_LINE = "kbsync.command_line"
 """The key in click's context for the words that the user typed after `kbsync`."""

@@ -16,7 +16,7 @@ from kbsync.errors import UsageError
 
 PROMPT = "> "
 INTERRUPT_EVERY = 0.05
-"""Seconds after which kbsync repeats a signal that didn't end the wait."""
+"""Seconds before kbsync repeats a signal that arrived but didn't end the wait for a key."""
 
 
 def ask(question: str, default: str | None = None) -> str:
@@ -68,7 +68,7 @@ def confirm_by_typing(
             raise UsageError(f"not a terminal; to {action}, pass its {called} with --yes {metavar}")
         typed = ask(f"Type its {called}, {printable_name}")
     if typed.strip() != name.strip():
-        raise UsageError(f"its {called} is {printable_name!r}, not {printable(typed)!r}; nothing was changed")
+        raise UsageError(f"the {called} is {printable_name!r}, not {printable(typed)!r}; nothing was changed")
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ MAX_ROWS_READ = 1000
 
 MAX_HELD = 20
 """Maximum number of held documents to read: a line names only a few, but the `status` tool for assistants
-lists all of these."""
+lists them all."""
 
 FEW = 3
 """Maximum number of documents that a line names."""
@@ -265,14 +265,14 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
         approve = installation.command_line(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
     if report.unfinished and not report.has_temporary_problem:
-        line = f"{report.unfinished}; the next pass will continue from there"
+        line = f"{report.unfinished}; the next pass will pick up where the last one stopped"
         yield problem(line, "pass.unfinished", reason=report.unfinished)
     line = (
         f"{format_count(len(report.busy), 'file')} still being written; the next pass will pick up "
         f"{name_some(report.busy)}"
     )
     for index, path in enumerate(report.busy[:LISTED]):
-        why = "still being written; the next pass will pick it up"
+        why = "still being written; the next pass will pick up the file"
         yield problem("" if index else line, "document.pending", path=path, reason=why)
 
 
@@ -317,7 +317,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         explain, then = installation.command_line("explain PATH"), "kbsync will try again when a file changes"
         if any(report.may_succeed for report in reports):
             then = f"to retry all of them: {installation.command_line('retry')}"
-        yield f"to see why one failed: {explain}; {then}"
+        yield f"to see why a document failed: {explain}; {then}"
 
 
 @dataclass(slots=True)

@@ -435,4 +435,4 @@ class NotAKey:
 
 
 Mark = ValueKind | About | OneOf | Others
-"""The types of the marks in a setting's annotation."""
+"""All types of marks that a setting's annotation may contain."""

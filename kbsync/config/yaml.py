@@ -111,12 +111,12 @@ _CAUSES = (
     ),
     (r"^end of stream|unexpected end of stream", "a quote is not closed"),
     (r"expected <block end>", "the line does not match those around it; check the indentation and quotes"),
-    (r"expected ',' or|while parsing a flow", "a `]` or `}` or a comma is missing"),
+    (r"expected ',' or|while parsing a flow", "a `]`, a `}` or a comma is missing"),
     (
         r"undefined tag|while scanning a (tag|directive)|undefined.*handle",
         "`!` and `%` are special in YAML; put quotes around the text",
     ),
-    (r"cannot start any token", "text can't begin like this; put quotes around it"),
+    (r"cannot start any token", "text can't begin with this character; put quotes around the text"),
 )
 
 

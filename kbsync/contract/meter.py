@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Inclusive upper bounds of the histogram's buckets, in seconds; one more bucket has no bound."""
+"""Inclusive upper bounds of the histogram buckets, in seconds; the last bucket (not listed) is unbounded."""
 
 
 class Outcome(enum.StrEnum):

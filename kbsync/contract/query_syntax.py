@@ -13,8 +13,10 @@ from kbsync.contract.searching import Query, parse_types
 from kbsync.errors import UsageError
 
 MAX_OPERATORS, MAX_OPERATOR_LENGTH = 16, 500
-"""Limits on a query: one that is longer or has more operators was probably pasted, so it is read without
-operators."""
+"""Limits on the operators of a query: their number, and the length of each in characters.
+
+A query that exceeds a limit was probably pasted, so it is read without operators.
+"""
 
 # A quote after a letter or digit doesn't open a phrase (5" pipe), except in scripts without spaces.
 _OPERATOR = re.compile(

@@ -204,7 +204,7 @@ class Limits(Waiting, Formats):
     """
 
     ids_return: bool = False
-    """Whether ids are derived from names, which means that a new document may get the id of a deleted one
+    """Whether ids are derived from names, so a new document may get the id of a deleted one
     (promise 3)."""
 
     paid: bool = False

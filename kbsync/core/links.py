@@ -71,24 +71,24 @@ def checked(text: str) -> str:
         raise NoLink("contains no address")
     if len(text) > MAX_ADDRESS_LENGTH or _FORBIDDEN.search(text):
         raise NoLink(
-            f"its address contains spaces or forbidden characters, or is longer than {MAX_ADDRESS_LENGTH} "
+            f"the address contains spaces or forbidden characters, or is longer than {MAX_ADDRESS_LENGTH} "
             "characters"
         )
     parts = _split(text)
     if parts.scheme not in _PORTS:
         raise NoLink(
-            f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https are supported"
+            f"the address begins with {parts.scheme or 'no scheme'}:, but only http and https are supported"
         )
     if not parts.hostname:
-        raise NoLink("its address has no host")
+        raise NoLink("the address has no host")
     if "@" in parts.netloc:
-        raise NoLink("its address contains a username or password, which the service would receive")
+        raise NoLink("the address contains a username or password, which the service would receive")
     try:  # as browsers send it: the host by IDNA, all else in percent-encoded UTF-8
         host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
         remainder = parts._replace(scheme="", netloc="").geturl()
         return f"{parts.scheme}://{host}{quote(remainder, safe=_SAFE)}"
     except UnicodeError:
-        raise NoLink("its address contains a host name that cannot be resolved") from None
+        raise NoLink("the address contains a host name that cannot be resolved") from None
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:
@@ -117,7 +117,7 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         parts.port  # noqa: B018 - it raises where there is no such port
     except ValueError:
-        raise NoLink("its address is malformed") from None
+        raise NoLink("the address is malformed") from None
     return parts
 
 

@@ -385,12 +385,13 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 def root_missing(error: RootError) -> Halted:
     """Return the halt for a missing root. Approval can't lift this halt."""
-    return Halted(FOLDER_MISSING, f"{error}; kbsync deletes nothing until it is back")
+    return Halted(FOLDER_MISSING, f"{error}; kbsync deletes nothing until the folder is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
     """Return the halt for a root that differs from the last known one."""
-    detail = f"{settings.root}: {difference}; kbsync deletes nothing until it is back or you approve it"
+    kept = "kbsync deletes nothing until the old folder is back or you approve this one"
+    detail = f"{settings.root}: {difference}; {kept}"
     return Halted(FOLDER_MISSING, detail, fix=f"kbsync approve {settings.name}")
 
 

@@ -133,7 +133,7 @@ async def _send(
         entry = await asyncio.to_thread(read, old.remote_id or "")
         outcome: PutOutcome
         if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
-            outcome = Unavailable("the copied knowledge base doesn't have it", untried=True)
+            outcome = Unavailable("the copied knowledge base doesn't have this document", untried=True)
         else:
             outcome = await send_entry(replace(entry, upload_id=new.id, path=new.path, name=new.name))
         match outcome:

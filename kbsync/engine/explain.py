@@ -68,7 +68,7 @@ from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord, Pause
 from kbsync.state.read_only import SnapshotReader, Tx
 
-TAKES_CARE = "the running kbsync will take care of this"
+TAKES_CARE = "the running kbsync will continue automatically"
 
 MAX_NAMED = 5
 """Maximum number of failed files to name per directory."""
@@ -722,7 +722,7 @@ class _Sentences:
         if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
-            side = "ago" if age >= 0 else "in the future, according to its modification time"
+            side = "ago" if age >= 0 else "in the future, according to the modification time"
             yield (
                 f"The file has {stat.stamp.size:,} bytes and was changed {format_duration(abs(age))} {side}."
             )

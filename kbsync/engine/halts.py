@@ -269,7 +269,7 @@ class Halts(HaltState):
     mirror: Mirror
     stored: Halt | None = None
     is_current: bool = False
-    """Whether this run wrote and logged `stored`. Otherwise, it comes from an earlier run."""
+    """Whether this run wrote and logged `stored`. Otherwise, `stored` comes from an earlier run."""
     write_error: str = ""
     """Why the last halt could not be written to the state, for instance because its disk is full; '' if it
     could."""
@@ -388,7 +388,8 @@ class Halts(HaltState):
         """Show in `status` why a pass couldn't finish, until the next pass starts."""
         if self.stored is None:
             fix = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
-            await self._write(Halt(reason, f"{problem}; the next pass will continue from there", fix))
+            detail = f"{problem}; the next pass will pick up where the last one stopped"
+            await self._write(Halt(reason, detail, fix))
             self.is_current = False
 
     async def end_problem(self) -> None:

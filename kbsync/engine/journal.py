@@ -70,7 +70,8 @@ ROUNDS = 8
 """Maximum number of consecutive decisions about a path, because each may require another."""
 
 MAX_UNREADABLE = 10_000
-"""Maximum number of unreadable files whose new permissions a running kbsync notices before the next scan."""
+"""Maximum number of unreadable files for which a running kbsync notices new permissions before the next
+scan."""
 
 NAME_TRIES = 5
 DUPLICATE_PAUSE = 2.0
@@ -955,8 +956,8 @@ class Journal:
             return None
         name = printable(doubt.name)[:100]
         reason = (
-            f"its upload got no response, and a document created at that time may be its page ({name}, "
-            f"{doubt.remote_id}); if so, delete that document on the service, then retry this one"
+            f"the upload got no response, and a document created at that time may be this web page ({name}, "
+            f"{doubt.remote_id}); if so, delete that document on the service, then retry this document"
         )
         return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 

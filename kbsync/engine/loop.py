@@ -37,7 +37,7 @@ class ReloadScope(Enum):
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed the config first."""
     SECRETS = "secrets"
-    """Reload only this mirror's secrets: its key was refused, but it may have been changed since."""
+    """Reload only this mirror's secrets: its key was refused, but a user may have changed the key since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class Rechecks:
                 "file.unstable",
                 mirror=settings.name,
                 path=path,
-                reason="its bytes differ each time it is read, although its size and times stay the same",
+                reason="the file's bytes differ on every read, although its size and times stay the same",
             )
 
     def forget(self, path: str) -> None:
@@ -209,7 +209,8 @@ ENDED_KEPT = 30 * 86400.0
 """Seconds to keep the rows of finished uploads, which prove that documents were ours."""
 
 PATIENCE = 60.0
-"""A pass waits for work whose pauses are at most this many seconds (promise 9 bounds them)."""
+"""A pass doesn't wait for work that pauses for longer than this many seconds (promise 9 bounds the
+pauses)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,7 +549,7 @@ class Mirror:
     """Requests of closed targets."""
     pass_seconds: float | None = None
     is_paused: bool = False
-    """Whether it is paused, as of the last time its loop read the state."""
+    """Whether the mirror is paused, as of the last time its loop read the state."""
     is_pass: bool = False
     """Whether the run is a single pass, which compares the folder once and handles only the files found
     then."""

@@ -54,7 +54,7 @@ RECIPE = "recipe"
 """The recorded cause for holding documents that must be reindexed because settings changed."""
 
 BUSY = "the file is being written; kbsync will send it once it stops changing"
-LOST = "its upload got no response; kbsync will look for it before resending it"
+LOST = "the upload got no response; kbsync will look for the document before resending it"
 AGAIN = "the target cannot rename"
 
 

@@ -174,8 +174,8 @@ def _outcome(stored: FileRow | None, decision: FileDecision) -> str:
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
-"""Seconds for reading a batch of files, which holds the lock. After that a daemon leaves the rest for later,
-so that hints and commands don't wait longer, even with a slow disk."""
+"""Time limit, in seconds, for reading a batch of files, which holds the lock. After that, a daemon leaves the
+rest for later, so that hints and commands don't wait longer, even with a slow disk."""
 MAX_FRESH_FILES = 64
 """Maximum number of files in one check that count as just saved by a user who is waiting for them; any others
 are backlog."""
@@ -230,7 +230,7 @@ class Reconciler:
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
-        """Files that kept changing beyond the longest wait, for which kbsync is still waiting."""
+        """Files that were still changing after the longest wait; kbsync keeps waiting for them."""
 
     @property
     def _mirror(self) -> int:

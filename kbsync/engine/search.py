@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 
 MAX_REQUESTED_HITS = 1000
-"""Number of hits to request from a service, because those in other people's documents are dropped."""
+"""Number of hits to request from a service: more than needed, because kbsync drops hits in other people's
+documents."""
 
 PATIENCE = 15.0
 """Maximum number of seconds to search one of several mirrors; after that, a note names the mirror."""
@@ -121,7 +122,7 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
 
 
 Answer = tuple[list[FoundDocument], UnknownWords | None]
-"""The best documents, and the words that occur in no document (None if the target doesn't support that)."""
+"""The best documents, and the words that occur in no document (None if the target can't report them)."""
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:

@@ -55,9 +55,9 @@ SHOWN = (
 )
 DELETIONS_HELD = "deletions-held"
 RECIPE_HELD = "recipe-held"
-OUT_OF_DATE = "an older version is still searchable, out of date"
-AS_LAST_READ = "it is still searchable, as of the last time the file was readable"
-OLD_NAME = "it is still searchable under its old name, {}"
+OUT_OF_DATE = "an outdated version is still searchable"
+AS_LAST_READ = "still searchable, as of the last time the file was readable"
+OLD_NAME = "still searchable under its old name, {}"
 
 CommandLine = Callable[[str], str]
 """Adds the options in use to a command, so that it can be pasted."""
@@ -68,7 +68,7 @@ TARGET_DOWN = "target-down"
 FOLDER_MISSING = "folder-missing"
 """The folder is missing, unreadable, or a mount point with nothing mounted."""
 CREDENTIALS = "credentials"
-"""The target refuses a key or its account."""
+"""The target refuses the key or the account."""
 BAD_CONFIG = "config"
 """Something that the config refers to is unusable now, although it was valid (or wasn't checked) when the
 config was read."""
@@ -259,9 +259,9 @@ class Items:
                     return refusal
                 return "; ".join(filter(None, [refusal, which_version(entry, server)]))
             case Status.HELD if awaits_renewal(entry, server):
-                return "settings changed; waiting for approval to reindex it"
+                return "settings changed; waiting for approval to reindex the document"
             case Status.HELD:
-                return "its deletion is waiting for approval"
+                return "waiting for approval to delete the document"
             case Status.KEPT:
                 return why_kept(entry)
             case Status.PENDING:
@@ -569,14 +569,15 @@ def _shown_halt(
     deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
     if deletions:
         details.append(
-            f"{deletions} of {serving_count} documents would be deleted; they stay until you approve this"
+            f"{deletions} of {serving_count} documents would be deleted; they stay until you approve the "
+            "deletion"
         )
     renewals, changes = waiting_renewals(tx, record.id)
     if renewals.documents:
         details.append(
             f"{renewals.documents} of {serving_count} documents ({format_size(renewals.size)}) would be "
-            f"reindexed with the new settings ({changes}); until you approve this, searches find the "
-            "current versions"
+            f"reindexed with the new settings ({changes}); until you approve the reindexing, searches find "
+            "the current versions"
         )
     if not details:
         return None

@@ -257,7 +257,7 @@ class _FolderCheck:
                 what = "the file is newer than its document"
                 if refused.label != failure.path:
                     what = f"the file was renamed from {refused.label}"
-                why = f"{what}, and the target refused it: {failure.note}"
+                why = f"{what}, and the target refused the change: {failure.note}"
                 stale.append(Discrepancy(failure.path, refused.remote_id, why))
         return stale
 

@@ -333,7 +333,7 @@ _SHORT_PAGE = 160
 number. Longer pages don't end a chunk, because an edit earlier in the text often moves their end."""
 
 _OPENING = 32
-"""Number of leading characters of a block that decide whether a chunk may end before it."""
+"""Number of leading characters of a block that decide whether a chunk may end before the block."""
 
 _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
@@ -368,8 +368,8 @@ def weight(text: str) -> int:
 
 
 MAX_CHARACTERS = 256 * 1024 * 1024
-"""Maximum number of characters in all of a document's chunks with their headings, which are in memory
-together."""
+"""Maximum number of characters in all of a document's chunks with their headings, which are all in memory at
+the same time."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
@@ -420,7 +420,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         characters += len(embed_text)
         if characters > MAX_CHARACTERS:
             reason = (
-                "its headings are repeated above too many passages; shorten the headings or split the "
+                "the headings are repeated above too many passages; shorten the headings or split the "
                 "document"
             )
             raise Rejected(reason, code="output")

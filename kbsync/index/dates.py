@@ -35,8 +35,7 @@ _YEAR = re.compile("[12](?<![0-9].)(?:(?<=1)9|(?<=2)0)[0-9]{2}(?![0-9]|-[0-9]{2}
 _DAY = len("20260314")
 
 _BEFORE, _FARTHER = 24, 26
-"""Number of characters before a year that may belong to its date, and the number to read to
-decide that."""
+"""Maximum length in characters of the part of a date before the year, and number of characters to match."""
 
 
 @functools.cache

@@ -161,7 +161,8 @@ WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9f
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
 """Digest of the first `_BEGINNING` bytes of the weights, which is enough to detect another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
-"""Digest of the file without trailing whitespace, in which the wheels 0.2.2.post0 and 0.4 differ."""
+"""Digest of the file without its trailing whitespace, which differs between the wheels 0.2.2.post0 and
+0.4."""
 
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, available without loading them."""
@@ -454,7 +455,7 @@ class OnnxEmbedder:
         vectors: NDArray[np.float32] = np.asarray(self._session.run([self._output], feed)[0], np.float32)
         if not self._is_pooled:
             if vectors.ndim != 3:
-                raise ValueError(f"its output {self._output} has {vectors.ndim} dimensions instead of 3")
+                raise ValueError(f"the output {self._output} has {vectors.ndim} dimensions instead of 3")
             vectors = _POOLINGS[self._usage.pooling](vectors, mask)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
         lengths[lengths == 0] = 1

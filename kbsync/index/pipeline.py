@@ -38,7 +38,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:
-            return Rejected("no text in it", code="no-text")
+            return Rejected("no text found", code="no-text")
         title = None if parsed.title is None else legible(parsed.title)
         return Cut(title, tuple(map(legible, parsed.tags)), chunks, parsed.scanned_pages)
     except TargetError as error:

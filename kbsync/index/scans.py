@@ -121,7 +121,8 @@ class Scans:
         self._base = ""  # the id of its index, if the file may be changed
         self._using = threading.RLock()
         self.changing = threading.RLock()
-        """A lock held while a document is finished or deleted, so that a deleted one doesn't reappear."""
+        """A lock held while a document is finished or deleted, so that a deleted document doesn't
+        reappear."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._failed = dict[int, DocStatus]()
@@ -222,7 +223,7 @@ class Scans:
         waiting = DocStatus(DocState.INDEXING)
         if not self.can_recognize:
             waiting = DocStatus(
-                DocState.FAILED, "its scanned pages can't be read unless kbsync[ocr] is installed"
+                DocState.FAILED, "the scanned pages can't be read unless kbsync[ocr] is installed"
             )
         rows = self._execute("SELECT document FROM scan WHERE is_read = ? AND document", (_PENDING,))
         return {document: self._failed.get(document, waiting) for (document,) in rows}
@@ -305,7 +306,7 @@ class Scans:
                 self._stopped.wait(_PAUSE_AFTER_ERROR)
             except Exception as error:
                 _log.exception("scanned pages could not be read: %s", unread.entry.path)
-                self._fail(unread, f"its scanned pages could not be read ({type(error).__name__}: {error})")
+                self._fail(unread, f"the scanned pages could not be read ({type(error).__name__}: {error})")
 
     def _read(self, unread: _Unread) -> None:
         """Read a document's remaining pages, and add their text to the index."""

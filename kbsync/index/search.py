@@ -83,8 +83,8 @@ class Ranker(Protocol):
 
 
 _FIRST_DEPTH, _GROWTH = 50, 5
-"""The number of documents whose candidates are fetched first, and the factor by which it grows in each
-further round."""
+"""The number of documents whose candidates are fetched first, and the factor by which that number grows in
+each further round."""
 
 
 def _depths(top_k: int) -> Iterator[int]:

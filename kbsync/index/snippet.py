@@ -81,8 +81,8 @@ _HTML = re.compile(
     r"|<(?P<address>(?:https?://|mailto:)[^<>\s\udfff]{1,300})>",
     re.IGNORECASE,
 )
-"""Matches HTML in Markdown: tags, addresses, pictures with a description, and the marks of a comment, whose
-text stays because it may be why the passage was found."""
+"""Matches HTML in Markdown: tags, addresses, pictures with a description, and the delimiters of a comment. A
+comment's text stays, because it may be why the passage was found."""
 _FIELD = re.compile(
     r"^([ \t]{0,20}[\w.-]{1,60}[ \t]{0,3}[:=][ \t]{0,3})(?:\[([^\n]*)\]|\{([^\n]*)\}|[>|][+-]?)$",
     re.MULTILINE,

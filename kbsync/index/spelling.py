@@ -25,8 +25,8 @@ MAX_WORD_LENGTH = 30
 """Maximum number of letters; longer strings aren't words, and would have too many variants to try."""
 
 MAX_GUESSED_WORDS = 8
-"""Maximum number of a question's unknown words to look up similar words for; a pasted text may have many.
-"""
+"""Maximum number of unknown words in a question for which to look up similar words; a pasted text may have
+many."""
 
 _MAX_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
 _RIGHT = 3  # first letters that a word with two typos must have right

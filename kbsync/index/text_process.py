@@ -38,7 +38,7 @@ MIN_TEXTS = 16
 START_AFTER = 256
 """Number of texts after which the process is started.
 
-Starting it takes about as long as indexing that many.
+Starting it takes about as long as indexing that many texts.
 """
 
 _VECTOR_BYTES = DIMENSIONS * NUMBER_BYTES
@@ -220,7 +220,7 @@ def unpack(answer: str, count: int) -> list[Cut | None]:
     except (TypeError, KeyError) as error:
         raise ValueError(f"not an answer: {error!r}") from error
     if len(cuts) != count:
-        raise ValueError(f"the answer is about {len(cuts)} texts instead of {count}")
+        raise ValueError(f"the answer covers {len(cuts)} texts instead of {count}")
     return cuts
 
 

@@ -20,7 +20,7 @@ LEXICAL = 0.5
 NAME = 0.5
 """The weight of a term in a document's title, tags or file name, for each of its chunks.
 
-The term counts once more for a chunk that has it neither in its headings nor in its text.
+The term counts once more for a chunk whose headings and text don't contain it.
 """
 
 WHOLE_NAME = 1.0

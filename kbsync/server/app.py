@@ -160,7 +160,7 @@ class RunningMirrors:
             async with aclosing(await opening) as target:
                 yield target
         else:
-            raise Unavailable("its knowledge base isn't open; see the mirror's status for the reason")
+            raise Unavailable("the knowledge base isn't open; see the mirror's status for the reason")
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
         """Do nothing, because the mirrors reload their secrets themselves."""
@@ -491,7 +491,7 @@ class ListenerApp:
         expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
         # A user of the page doesn't know the daemon's working directory.
         if not expanded.startswith("/"):
-            raise UsageError(f"{typed} is not a full path; start it with / or ~/")
+            raise UsageError(f"{typed} is not a full path; a full path begins with / or ~/")
         if fault := folder_fault(expanded):
             raise UsageError(fault)
         folder = Path(os.path.normpath(expanded))

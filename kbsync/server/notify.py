@@ -225,12 +225,12 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
             await _end_group(await starting)
         raise
     except OSError as error:
-        raise Undelivered(f"it cannot be run: {system_reason(error)}") from None
+        raise Undelivered(f"the command cannot be run: {system_reason(error)}") from None
     try:
         async with asyncio.timeout(limit):
             await process.communicate(body)
     except TimeoutError:
-        raise Undelivered(f"it ran for more than {limit:g} s and was killed") from None
+        raise Undelivered(f"the command ran for more than {limit:g} s and was killed") from None
     finally:
         if process.returncode is None:
             await _end_group(process)

@@ -175,8 +175,7 @@ EVENTS: list[type[FileSystemEvent]] = [
 4)."""
 
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
-"""In the state directory, only closing a file counts, because kbsync writes the state file there all the
-time."""
+"""In the state directory, only closing a file counts, because kbsync writes to the state file constantly."""
 
 Ignores = Callable[[str], bool]
 IsUnreadable = Callable[[str], bool]
@@ -259,7 +258,7 @@ class KernelReader(InotifyFD):
             if error.errno == errno.ENOSPC:  # inotify_add_watch(2): max_user_watches
                 self.reached_watch_limit = True
             elif error.errno not in _EXPECTED:
-                self.refusal = f"the kernel refuses to watch one of its folders: {error_words(error)}"
+                self.refusal = f"the kernel refuses to watch one of the folders: {error_words(error)}"
             raise
 
 

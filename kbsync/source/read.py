@@ -110,7 +110,7 @@ class Spool:
             reason = (
                 f"{self._folder}: can't keep a copy of {self._path!r} while sending it ({error_words(error)})"
             )
-            fix = "free some space there or move state_dir"
+            fix = "free some disk space or move state_dir"
             raise StateError(reason if error.errno in SHORTAGES else f"{reason}; {fix}") from error
         self._pieces.clear()
 

@@ -149,7 +149,7 @@ def identify(root: Path) -> RootIdentity:
             is_mount = mount is not None and mount.point == os.path.realpath(root)
             mounted = identify_mount(fd, mount) if mount is not None and is_mount else ""
     except FileNotFoundError as error:
-        advice = "mount it, or if it has moved, correct `folder` in the config or --folder"
+        advice = "mount the folder, or if it has moved, correct `folder` in the config or --folder"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
         raise RootError(f"{root}: not a directory; correct `folder` in the config or --folder") from error
@@ -168,9 +168,12 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     if stored.is_mount != current.is_mount:
         return "it is no longer a mount point" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != current.fs_type:
-        return f"it was on a file system of type {stored.fs_type} and is now on one of type {current.fs_type}"
+        return (
+            f"the folder was on a file system of type {stored.fs_type} and is now on one of type "
+            f"{current.fs_type}"
+        )
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
-        return "it is a different folder with the same name"
+        return "this is a different folder with the same name"
     # The top folder has the same inode number on all disks with the same type of file system.
     if stored.mount and not is_same_mount(stored.mount, current.mount):
         return "another disk is mounted there"

@@ -214,7 +214,7 @@ def _fix_for_closed(path: Path) -> str:
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
     if lacks_inodes(path):
         return (
-            "its file system has no free inodes (df -i); free some, and a running kbsync will continue "
+            "the file system has no free inodes (df -i); free some, and a running kbsync will continue "
             "automatically"
         )
     return "check its owner and mode"

@@ -40,9 +40,9 @@ def _read(row: tuple[int, bytes, bytes | None, bytes]) -> Message:
     try:
         values = json.loads(args)
     except (ValueError, RecursionError) as error:
-        return replace(message, problem=f"its arguments are not JSON ({error})")
+        return replace(message, problem=f"the arguments are not JSON ({error})")
     if not isinstance(values, dict):
-        return replace(message, problem="its arguments are not a JSON object")
+        return replace(message, problem="the arguments are not a JSON object")
     return replace(message, args=values)
 
 

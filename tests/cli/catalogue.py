@@ -32,7 +32,7 @@ MIRRORS = (
     halt(
         "gone",
         "folder-missing",
-        "{folder}: the folder is missing; mount it, or if it has moved, correct `folder`",
+        "{folder}: the folder is missing; mount the folder, or if it has moved, correct `folder`",
     ),
     halt(
         "unmounted",
@@ -72,7 +72,7 @@ MIRRORS = (
         4,
         (
             "{base} is in use by another kbsync; stop it or wait for it",
-            "the next pass will continue from there",
+            "the next pass will pick up where the last one stopped",
         ),
         "kbsync --once --mirror occupied",
         "failing",
@@ -85,7 +85,7 @@ MIRRORS = (
             "no.pdf: cannot be read: ",
             "odd.bin: explicitly included but not accepted",
             "large.md: 1,001 bytes, over the limit of 1,000 bytes",
-            "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an older version is still searchable",
+            "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an outdated version is still searchable",
             "shut.md: cannot be read: permission denied; give the user that runs kbsync read access",
             "closed/: cannot be listed: permission denied; give the user that runs kbsync read access",
         ),
@@ -125,7 +125,7 @@ MIRRORS = (
         "down",
         "target-down",
         4,
-        ("answered 503", "the next pass will continue from there"),
+        ("answered 503", "the next pass will pick up where the last one stopped"),
         "kbsync --once --mirror down",
         "target-down",
     ),

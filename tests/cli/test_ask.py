@@ -167,7 +167,7 @@ def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuSand
     for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
         result = zhipu.run(*words)
         assert (result.code, result.out) == (2, ""), words
-        assert "doesn't offer this" in result.err
+        assert "doesn't support this request" in result.err
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])

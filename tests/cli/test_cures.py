@@ -280,7 +280,7 @@ def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
     with closing(apsw.Connection(os.fspath(state))) as database:
         database.execute("UPDATE upload SET code = 'timeout'")
     result = sandbox.run("--once", *flags, tty=True)
-    _, _, advice = result.err.strip().splitlines()[-1].partition("to see why one failed: ")
+    _, _, advice = result.err.strip().splitlines()[-1].partition("to see why a document failed: ")
     explain, _, retry = advice.partition("; to retry all of them: ")
     in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])
     assert (in_json["explain"], in_json["cure"]) == (explain, retry)
@@ -456,7 +456,8 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
     lost, repair = explained(zhipu, "0.md", flags)
     assert "no longer has its document" in lost
     repaired = paste(zhipu, repair)
-    assert (repaired.code, "the next pass will do this" in repaired.out + repaired.err) == (1, True)
+    output = repaired.out + repaired.err
+    assert (repaired.code, "the next pass will handle the request" in output) == (1, True)
     assert zhipu.run("--once", *flags).code == 0
     assert "The file is searchable" in explained(zhipu, "0.md", flags)[0]
 
@@ -603,14 +604,14 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
 
 @proves(
     "check its owner and mode",
-    "its file system has no free inodes (df -i); free some, and a running kbsync will continue automatically",
+    "the file system has no free inodes (df -i); free some, and a running kbsync will continue automatically",
     "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 )
 @pytest.mark.parametrize(
     ("exhausted", "message"),
     [
         ("nothing", "; check its owner and mode"),
-        ("inodes", "; its file system has no free inodes (df -i); free some"),
+        ("inodes", "; the file system has no free inodes (df -i); free some"),
         ("descriptors", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
     ],
 )
@@ -682,7 +683,7 @@ IN_OTHER_ROOMS = {
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
     "index/postgres/store.py: upgrade this kbsync",  # tests.postgres.test_failures
     "server/auth.py: send the token*",  # tests.mcp.test_http
-    "source/read.py: free some space there or move state_dir",  # tests.source.test_read
+    "source/read.py: free some disk space or move state_dir",  # tests.source.test_read
     "state/lock.py: *",  # tests.security.test_owners
     "targets/postgres/target.py: install 'psycopg'",  # tests.postgres.test_bad_input
 }

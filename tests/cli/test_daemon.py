@@ -40,7 +40,7 @@ def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
     assert sandbox.run("--once").code == 4
     assert sandbox.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
     began = time.monotonic()
-    assert "the running kbsync will do this right away" in sandbox.run("retry").out
+    assert "the running kbsync will handle the request right away" in sandbox.run("retry").out
     daemon.wait_for_event("document.failed", times=2)
     assert time.monotonic() - began < 5
 
@@ -419,7 +419,7 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, pastes_fix: bool) -> No
     held.unlink()
     fix = words_of(zhipu.status()["halt"]["cure"])
     if pastes_fix:
-        assert "the running kbsync will do this right away" in zhipu.go(*fix).out
+        assert "the running kbsync will handle the request right away" in zhipu.go(*fix).out
         assert "zhipu.key" in daemon.wait_for_event("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:

@@ -73,10 +73,10 @@ def item(sandbox: Sandbox, path: str) -> dict[str, object]:
 def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanned: Sandbox) -> None:
     result, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (result["state"], result["document_id"]) == ("skipped", None)
-    assert str(result["reason"]).startswith("no text in it: it seems to contain only scanned")
+    assert str(result["reason"]).startswith("no text found: the document seems to contain only scanned")
     assert (blank["state"], blank["reason"]) == (
         "skipped",
-        "no text in it: it is empty or contains only whitespace",
+        "no text found: the file is empty or contains only whitespace",
     )
     assert scanned.run("status", "--check", "--folder", "docs").code == 0
     assert scanned.run("verify", "--folder", "docs").code == 0

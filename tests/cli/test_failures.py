@@ -393,7 +393,7 @@ def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) 
     path.chmod(mode)
     assert {name: result.code for name, result in results.items()} == dict.fromkeys(results, 2)
     assert [
-        name for name, result in results.items() if "run kbsync as the user who owns it" not in result.err
+        name for name, result in results.items() if "run kbsync as the user who owns" not in result.err
     ] == []
 
 

@@ -382,12 +382,12 @@ def test_init_with_a_config_names_the_command_that_adds_a_folder(
 ) -> None:
     result = sandbox.run("init", second_folder.name)
     assert (result.code, result.out, names(sandbox)) == (2, "", ["handbook"])
-    assert paste(sandbox, after(result.err, "or add the folder to this one: ")).code == 0
+    assert paste(sandbox, after(result.err, "or add the folder to this config: ")).code == 0
     assert names(sandbox) == ["handbook", "more-notes"]
     third = sandbox.root / "third"
     third.mkdir()
     result = sandbox.run("init", "--config", sandbox.config)
-    command = after(result.err, "or add the folder to this one: ")
+    command = after(result.err, "or add the folder to this config: ")
     assert command == f"kbsync add DIR --config {sandbox.config}"
     assert paste(sandbox, command, DIR=str(third)).code == 0
     # A service needs more settings than `add` writes.

@@ -218,7 +218,8 @@ def test_forget_deletes_documents_whose_upload_got_no_response(zhipu: ZhipuSandb
     theirs = zhipu.service.plant("new-notes.md", "alpha")
     result = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
     assert (result.code, result.out) == (0, "handbook is forgotten; 2 documents deleted\n")
-    assert "1 upload may or may not have reached the target; any that did will be deleted" in result.words
+    expected = "1 upload may or may not have reached the target; any documents they created will be deleted"
+    assert expected in result.words
     assert [document["id"] for document in zhipu.service.documents()] == [theirs]
 
 

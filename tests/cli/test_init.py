@@ -60,7 +60,7 @@ def test_uncommented_defaults_are_valid(sandbox: Sandbox) -> None:
         (("--target", "lokal"), "did you mean local?"),
         (("--key-env", "id.secret-of-mine", "--base", BASE), "not the name of an environment variable"),
         (("--key-env", "A", "--key-file", "b", "--base", BASE), "cannot be used together"),
-        ((), "add --base ID"),
+        ((), "pass --base ID"),
         (("--key-file", "nowhere", "--base", BASE), "nothing was written: "),
         (("--base", "not an id"), "nothing was written: "),
     ],
@@ -109,7 +109,7 @@ def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) 
         "nothere does not exist; create it with: mkdir -p nothere",
         "docs/a.md is a file; choose a folder",
         "did you mean local?",
-        "that is not the name of an environment variable",
+        "not the name of an environment variable",
         "no such file",
     ]
     assert [words for words in expected if words not in result.err] == []
@@ -256,7 +256,7 @@ def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhi
     result = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
     assert (result.code, result.out) == (2, "")
     assert f"1  {HOME_ID}  handbook" in result.err
-    assert "add --base ID, or --create NAME" in result.err
+    assert "pass --base ID, or --create NAME" in result.err
     assert not zhipu.config.exists()
 
 

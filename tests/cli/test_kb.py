@@ -102,7 +102,7 @@ def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
     bytes_, words = "1.0 kB of 4.0 kB used (25%)\n", "333 of 1,333 words used (25%)\n"
     assert zhipu.run("kb", "capacity").out == bytes_ + words
     zhipu.service.turn(not_offered=["capacity"])
-    zhipu.run("kb", "capacity").check_refusal(2, "doesn't offer this")
+    zhipu.run("kb", "capacity").check_refusal(2, "doesn't support this request")
 
 
 @long

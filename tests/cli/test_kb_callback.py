@@ -102,7 +102,7 @@ def test_invalid_callback_is_refused_before_confirmation(
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
 def test_service_without_callbacks_is_reported(zhipu: ZhipuSandbox, command: list[str]) -> None:
     zhipu.service.turn(not_offered=["callback"])
-    zhipu.run("kb", "callback", *command).check_refusal(2, "doesn't offer this")
+    zhipu.run("kb", "callback", *command).check_refusal(2, "doesn't support this request")
 
 
 def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:

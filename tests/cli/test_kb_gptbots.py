@@ -151,7 +151,7 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -
     ("fault", "code", "message"),
     [
         (Fault("lost-answer", op="retry"), 4, "safe to run this command again"),
-        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "doesn't offer this"),
+        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "doesn't support this request"),
     ],
     ids=["lost answer", "no such call"],
 )

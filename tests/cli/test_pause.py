@@ -148,7 +148,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
     sandbox.run("pause")
     assert (
-        "handbook is paused, so this will have to wait; to resume: kbsync resume handbook"
+        "handbook is paused, so the request will have to wait; to resume: kbsync resume handbook"
         in sandbox.run("retry").out
     )
     sandbox.run("resume")

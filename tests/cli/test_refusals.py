@@ -132,7 +132,7 @@ WRONG = (
     wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "choose another with --state-dir"),
     wrong(
         "init docs",
-        "{config} already exists; choose another file with --config FILE, or add the folder to this one: "
+        "{config} already exists; choose another file with --config FILE, or add the folder to this config: "
         "kbsync add {root}/docs",
     ),
     wrong("init docs/a.md", "docs/a.md is a file; choose a folder", before=bare),
@@ -156,7 +156,7 @@ WRONG = (
     wrong("search -i", "search -i needs a terminal; omit -i"),
     wrong("search -i --json", "-i cannot be used with --files, --json, --rerank or --explain"),
     wrong("status --watch --json", "--watch cannot be used with ", "see: kbsync status --help"),
-    wrong("init docs --target zhipu", "add --base ID", before=bare),
+    wrong("init docs --target zhipu", "pass --base ID", before=bare),
     wrong("search ' '", "the query is empty; pass one"),
     wrong("search --type pdf", "only filters; add a word", "documents: kbsync status --documents"),
     wrong("search 'path:\"my notes/\"' -k3", "only filters; add a word", "newest changes: kbsync history"),

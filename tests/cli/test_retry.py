@@ -22,7 +22,8 @@ def test_retry_releases_all_failures(failed: Sandbox) -> None:
     result = failed.run("retry").check_success()
     assert "2 documents will be retried" in result.out
     assert "broken.pdf" in result.out
-    assert result.out.splitlines()[-1] == "the next pass will do this; to run it now: kbsync --once"
+    expected = "the next pass will handle the request; to run a pass now: kbsync --once"
+    assert result.out.splitlines()[-1] == expected
     good = failed.run("retry", "good.md")
     assert (good.code, good.out) == (0, "nothing has failed\n")
     failed.write("broken.pdf", "still no pdf")
@@ -128,7 +129,8 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(san
     for options in ((), ("-q",), ("--log-format", "console")):
         # In a log, too, the command is easy to see.
         log = sandbox.run("--once", *options).err
-        assert (log.count("kbsync approve"), log.count("its deletion is waiting for approval")) == (1, 3)
+        held = "waiting for approval to delete the document"
+        assert (log.count("kbsync approve"), log.count(held)) == (1, 3)
         assert log.count("list.shortened") == 1
 
     status_report = sandbox.run("status", "--json").json["mirrors"][0]

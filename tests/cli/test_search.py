@@ -165,14 +165,15 @@ def held(sandbox: Sandbox) -> Sandbox:
 @long
 def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbox) -> None:
     result = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", tty=True)
-    assert "the file is gone; its deletion is waiting for approval" in result.out
+    assert "the file is gone; waiting for approval to delete the document" in result.out
     assert "file://" not in result.out
     held_note = (
         "handbook: deletions are waiting for your approval: 8 of 9 documents would be deleted; they stay "
     )
-    assert f"kbsync: {held_note}until you approve this; fix: kbsync approve" in result.err
+    assert f"kbsync: {held_note}until you approve the deletion; fix: kbsync approve" in result.err
     [hit] = held.run("search", "zeppelin 3", "--path", "Projects/", "-k1", "--json").json["hits"]
-    assert (hit["state"], hit["reason"]) == ("held", "the file is gone; its deletion is waiting for approval")
+    reason = "the file is gone; waiting for approval to delete the document"
+    assert (hit["state"], hit["reason"]) == ("held", reason)
     rest = held.run("search", "zeppelin", "--path", "rest.md")
     assert "is gone" not in rest.out
     assert rest.err == "", "none of these hits waits for approval"
@@ -182,7 +183,7 @@ def test_hit_whose_file_is_gone_is_marked_and_its_approval_is_named(held: Sandbo
 def test_files_lists_only_files_that_exist(held: Sandbox) -> None:
     result = held.run("search", "zeppelin", "--files", "-0")
     assert result.raw == os.fsencode(held.docs / "rest.md") + b"\0"
-    assert "kbsync: left out 8 documents because the file is gone" in result.err.splitlines()
+    assert "kbsync: left out 8 documents whose file is gone" in result.err.splitlines()
     assert held.run("search", "zeppelin", "--files", "-q").err == ""
 
 
@@ -657,7 +658,8 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
         re.M,
     )
     assert re.search(
-        r"words .*; in the name: install · .*\n    the question is its file name: \+3\n", run("install").out
+        r"words .*; in the name: install · .*\n    the question is this document's file name: \+3\n",
+        run("install").out,
     )
     assert re.search(r"^    none of the words · meaning 0\.\d\d$", run("ubuntu setup", "-k1").out, re.M)
     for question in ("reset pasword", "install", "ubuntu setup"):
@@ -813,7 +815,7 @@ def test_missing_folder_is_reported_and_failed_files_if_nothing_good_was_found(f
     missing, *_ = notes(failed, "text")
     assert missing.startswith("handbook: ")
     assert "docs" in missing
-    assert "mount it, or if it has moved, correct `folder`" in missing
+    assert "mount the folder, or if it has moved, correct `folder`" in missing
     assert missing.endswith("; then run: kbsync --once --mirror handbook")
 
 
@@ -827,7 +829,7 @@ def test_folder_missing_since_the_last_pass_is_reported(
     options = ("--folder", str(sandbox.docs))
     [missing] = notes(sandbox, "alpha", *options)
     assert missing.startswith(
-        f"docs: {sandbox.docs}: the folder is missing; mount it, or if it has moved, correct "
+        f"docs: {sandbox.docs}: the folder is missing; mount the folder, or if it has moved, correct "
     )
     assert missing.endswith(f"; then run: kbsync --once --folder {sandbox.docs}")
     # A disk that doesn't respond delays no search.

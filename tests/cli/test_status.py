@@ -491,7 +491,7 @@ def test_most_severe_problem_comes_first_in_exit_code_order(
 
     def named(name: str, halt: str = "", **counts: int) -> MirrorReport:
         halted = Halt(halt, "something", "") if halt else None
-        trouble = (("bad.md", "no text in it"),) if counts.get("failed") else ()
+        trouble = (("bad.md", "no text found"),) if counts.get("failed") else ()
         return MirrorReport(
             MirrorStatus(name, "/", "local", DocumentCounts(**counts), 0.0, NOW, halted), trouble, at=NOW
         )

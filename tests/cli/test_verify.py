@@ -32,8 +32,8 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(sandbox: Sandbox
     repaired = sandbox.run("verify", "--repair")
     assert repaired.code == 1
     assert (
-        "repair of handbook scheduled; the next pass will do this; to run it now: kbsync --once"
-        in repaired.err
+        "repair of handbook scheduled; the next pass will handle the request; "
+        "to run a pass now: kbsync --once" in repaired.err
     )
     assert sandbox.run("--once", "--json").json["replaced"] == 1
     assert sandbox.run("verify").code == 0

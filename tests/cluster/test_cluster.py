@@ -209,7 +209,8 @@ def test_passage_the_model_fails_on_is_refused_and_the_rest_continue(cluster: Da
     vectors = encoder.begin([Chunk(text, text, text) for text in ("a", "b", "poison", "c", "d")]).result()
     refused = {key: vector for key, vector in vectors.items() if isinstance(vector, Rejected)}
     assert (list(refused), len(vectors)) == (["poison"], 5)
-    assert re.match(r"worker tcp://\S+ could not prepare it \(RuntimeError: index", refused["poison"].reason)
+    expected = r"worker tcp://\S+ could not prepare the document \(RuntimeError: index"
+    assert re.match(expected, refused["poison"].reason)
 
 
 def test_hanging_task_is_abandoned_with_the_workers_address(monkeypatch: pytest.MonkeyPatch) -> None:

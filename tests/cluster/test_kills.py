@@ -51,7 +51,7 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
         # Only one of them: the other shows that workers don't end with each document.
         (killed,) = cluster.cut([document("deadly.html", b"a")])
         assert isinstance(killed, Rejected) and killed.may_pass
-        assert re.match("1 worker of the cluster died while reading it", killed.reason)
+        assert re.match("1 worker of the cluster died while reading the document", killed.reason)
         with distributed.Client(doomed.address, set_as_default=False) as dask:
             dask.run(pause)
         monkeypatch.setattr(client, "WORKERS_WITHIN", 0.5)

@@ -179,7 +179,7 @@ def refuse_a_change(world: World) -> None:
         (
             lose_the_response,
             None,
-            ["its upload got no response; kbsync will look for it"],
+            ["the upload got no response; kbsync will look for the document"],
             ["connection reset"],
         ),
         (None, refuse_a_change, ["older version because the target refused the document (no can do)"], []),
@@ -425,7 +425,7 @@ async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(ren
     assert renamed.statuses() == {"ready": 3, "failed": 1}
     item = items(renamed)[NEW]
     assert (item["state"], item["document_id"]) == ("failed", document.remote_id)
-    assert item["reason"] == f"too large; it is still searchable under its old name, {OLD}"
+    assert item["reason"] == f"too large; still searchable under its old name, {OLD}"
 
 
 async def test_refused_rename_is_sent_once_and_again_on_retry(renamed: World) -> None:

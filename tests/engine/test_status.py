@@ -108,10 +108,10 @@ async def test_failed_file_shows_the_targets_reason_and_the_version_still_served
     assert item["new.md"] == {
         "path": "new.md", "state": "failed", "document_id": None, "size": 11, "reason": "too ugly",
     }  # fmt: skip
-    for name, words in (("old.md", "no can do; an older version"), ("grown.md", "over the limit of 12")):
+    for name, words in (("old.md", "no can do; an outdated version"), ("grown.md", "over the limit of 12")):
         assert item[name]["state"] == "failed" and words in item[name]["reason"]
         assert item[name]["document_id"] == before[name]["document_id"] is not None
-    assert "out of date" in item["grown.md"]["reason"]
+    assert "an outdated version is still searchable" in item["grown.md"]["reason"]
 
 
 async def once_with_failures(world: World) -> dict[str, bool]:

@@ -373,7 +373,7 @@ def test_failing_passage_is_skipped() -> None:
     class Picky(FakeModel):
         def embed(self, text: str) -> bytes:
             if text == "two":
-                raise Rejected("the parser crashed on it twice", code="crash")
+                raise Rejected("the parser crashed on this document twice", code="crash")
             return super().embed(text)
 
     shelf = Shelf("one", "two", "three")
@@ -384,7 +384,7 @@ def test_failing_passage_is_skipped() -> None:
 
 def test_model_that_fails_on_all_passages_is_eventually_abandoned(caplog: pytest.LogCaptureFixture) -> None:
     shelf, model = Shelf("one", "two"), FakeModel()
-    model.error = Rejected("the parser crashed on it twice", code="crash")
+    model.error = Rejected("the parser crashed on this document twice", code="crash")
     ended(run(shelf, model))
     assert "better vectors are disabled until the next start" in caplog.text
 

@@ -648,18 +648,18 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
         "scanned",
         "OCR",
     ),
-    ("pdf", samples.pdf([[]]), "no-text", "no text in it"),
-    ("docx", samples.docx("<w:p/>"), "no-text", "no text in it"),
-    ("pptx", samples.pptx([("", "")]), "no-text", "no text in it"),
-    ("odt", samples.odt("<text:p/>"), "no-text", "no text in it"),
-    ("xlsx", samples.xlsx({}), "no-text", "no text in it"),
-    ("epub", samples.epub(["<p> </p>"]), "no-text", "no text in it"),
-    ("html", b"<html><body> <script>x</script></body></html>", "no-text", "no text in it"),
-    ("rtf", b"{\\rtf1 }", "no-text", "no text in it"),
-    ("ipynb", b'{"cells": []}', "no-text", "no text in it"),
-    ("canvas", b'{"nodes": []}', "no-text", "no text in it"),
-    ("ics", b"BEGIN:VCALENDAR\nEND:VCALENDAR", "no-text", "no text in it"),
-    *((extension, b"", "no-text", "no text in it") for extension in sorted(DOCUMENTS)),
+    ("pdf", samples.pdf([[]]), "no-text", "no text found"),
+    ("docx", samples.docx("<w:p/>"), "no-text", "no text found"),
+    ("pptx", samples.pptx([("", "")]), "no-text", "no text found"),
+    ("odt", samples.odt("<text:p/>"), "no-text", "no text found"),
+    ("xlsx", samples.xlsx({}), "no-text", "no text found"),
+    ("epub", samples.epub(["<p> </p>"]), "no-text", "no text found"),
+    ("html", b"<html><body> <script>x</script></body></html>", "no-text", "no text found"),
+    ("rtf", b"{\\rtf1 }", "no-text", "no text found"),
+    ("ipynb", b'{"cells": []}', "no-text", "no text found"),
+    ("canvas", b'{"nodes": []}', "no-text", "no text found"),
+    ("ics", b"BEGIN:VCALENDAR\nEND:VCALENDAR", "no-text", "no text found"),
+    *((extension, b"", "no-text", "no text found") for extension in sorted(DOCUMENTS)),
     ("pdf", samples.sample("password.pdf"), "encrypted", "password"),
     *(
         (extension, samples.encrypted_office(), "encrypted", "password")
@@ -674,7 +674,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
 def test_unreadable_document_is_refused_with_its_cause(parser, extension, raw, code, words):
     refusal = rejected(parser, extension, raw)
     assert (refusal.code, words in refusal.reason) == (code, True)
-    assert refusal.reason.startswith("no text in it") == (code in ("scanned", "no-text"))
+    assert refusal.reason.startswith("no text found") == (code in ("scanned", "no-text"))
     assert ("OCR" in refusal.reason) == (code == "scanned")
 
 
@@ -694,7 +694,10 @@ def test_garbage_is_rejected_with_a_message(parser, extension, junk):
 
 def test_damaged_pdf_is_reported_once_in_plain_words(parser):
     refusal = rejected(parser, "pdf", b"%PDF-1.4 and nothing more")
-    message = "cannot be read: the PDF is damaged; open the document in its own program and save it again"
+    message = (
+        "cannot be read: the PDF is damaged; open the document in the program that created it and save it "
+        "again"
+    )
     assert (refusal.code, refusal.reason) == ("damaged", message)
 
 

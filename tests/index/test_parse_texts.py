@@ -354,7 +354,7 @@ def test_subrip_numbers_times_and_positions_are_dropped():
     ("name", "raw"), [("a.txt", b" \n\t "), ("a.md", b"\xef\xbb\xbf\n"), ("a.vtt", b"WEBVTT\n\n")]
 )
 def test_blank_files_are_rejected_as_textless(name, raw):
-    with pytest.raises(Rejected, match=r"^no text in it") as refusal:
+    with pytest.raises(Rejected, match=r"^no text found") as refusal:
         parse_text(name, raw)
     assert refusal.value.code == "no-text"
 

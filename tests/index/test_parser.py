@@ -124,7 +124,7 @@ def run_program(parser: Parser, program: str) -> str:
         ("flood", BOUNDS, "output", "1 MiB"),
         ("raise", BOUNDS, "damaged", "KeyError"),
         ("recurse", BOUNDS, "damaged", "nested too deeply"),
-        ("blank", BOUNDS, "no-text", "no text in it"),
+        ("blank", BOUNDS, "no-text", "no text found"),
     ],
 )
 def test_document_beyond_a_limit_is_abandoned_and_the_next_is_read(begin, program, bounds, code, reason):

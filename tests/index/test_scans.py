@@ -54,7 +54,7 @@ class Recognizer:
         assert self.gate.wait(SECONDS)
         self.read.append(page)
         if not self.words:
-            raise Rejected("no text in it", code="no-text")
+            raise Rejected("no text found", code="no-text")
         return self.words.format(page, path)
 
 

@@ -412,7 +412,7 @@ async def test_process_that_cannot_mirror_answers_and_gives_the_reason(sandbox: 
     sandbox.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(sandbox, "--folder", "docs", "--state-dir", "docs/state") as client:
         async with asyncio.timeout(SETTLED):
-            while "this process can't follow it:" not in (
+            while "this process can't follow the folder:" not in (
                 note := (await run_tool(client, "search", query="walrus"))["notes"][0]
             ):
                 await asyncio.sleep(0.05)

@@ -49,7 +49,7 @@ async def test_full_spool_keeps_the_intent_and_continues_later(
     with monkeypatch.context() as patched:
         refuse(patched, call, world.state if call == "open" else "anything", code)
         end = await world.once()
-    fix = "" if code in SHORTAGES else "; free some space there or move state_dir"
+    fix = "" if code in SHORTAGES else "; free some disk space or move state_dir"
     parts = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", fix)
     assert all(words in end.problem for words in parts), end.problem
     await world.ends_equal()

@@ -325,7 +325,7 @@ async def test_unreadable_state_is_reported(open_scene: Scene, monkeypatch: pyte
 
 async def test_search_uses_the_open_target(open_scene: Scene) -> None:
     payload = await open_scene.json("/api/search?q=text")
-    not_open = "docs: not searched: its knowledge base isn't open; see the mirror's status for the reason"
+    not_open = "docs: not searched: the knowledge base isn't open; see the mirror's status for the reason"
     assert payload == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
     await open_scene.mirrored(3)
     async with open_scene.target():

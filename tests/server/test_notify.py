@@ -159,7 +159,7 @@ def test_notification_is_one_json_line_without_control_characters() -> None:
     [
         (["/bin/sh", "-c", "exit 3", "sesame"], "it exited with exit code 3"),
         (["/bin/sh", "-c", "kill -9 $$"], "it exited with signal 9"),
-        (["/nowhere/sesame"], "it cannot be run: no such file or directory"),
+        (["/nowhere/sesame"], "the command cannot be run: no such file or directory"),
     ],
 )
 async def test_failing_command_is_reported_without_its_output(command: list[str], why: str) -> None:

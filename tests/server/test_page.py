@@ -740,7 +740,7 @@ async def test_gone_file_is_marked_and_has_no_links_to_open_it(view: View) -> No
             "[...document.querySelectorAll('.hit')].map((hit) => [hit.innerText,"
             " hit.querySelectorAll('a[href^=\"file:\"]').length])"
         )
-        assert "the file is gone; its deletion is waiting for approval" in marks[0]
+        assert "the file is gone; waiting for approval to delete the document" in marks[0]
         assert "is gone" not in present[0]
         assert (marks[1], present[1]) == (0, 1)
         assert "11 of 12 documents would be deleted" in await view.text("#hits")

@@ -571,7 +571,7 @@ async def test_folder_with_a_path_too_long_to_watch_is_polled(tmp_path: Path) ->
         watcher = hearing.watcher
         assert await watcher.check() == []
         assert watcher.report.mode is Mode.POLLING
-        assert "refuses to watch one of its folders: file name too long" in watcher.report.why
+        assert "refuses to watch one of the folders: file name too long" in watcher.report.why
         (root / "a.md").write_text("an event ends no polling")
         await hearing.hears_of("a.md")
         await watcher.check()

@@ -125,8 +125,8 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
     how = "with `--folder`" if mirrored is None or mirrored.config is None else f"by {mirrored.config}"
     below = path_argument(os.path.relpath(absolute, root))
     command_line = Choices(folder=root).typed(f"explain {shlex.quote(below)}")
-    used = "the config has" if choices.folder is None else "--folder has"
-    return f"{root} is mirrored {how}, but {used} different folders; run `{command_line}`."
+    used = "the config" if choices.folder is None else "--folder"
+    return f"{root} is mirrored {how}, but {used} has different folders; run `{command_line}`."
 
 
 def _describe_hard_link(installation: Installation, path: str) -> str:

@@ -156,7 +156,9 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
         sentence = f"{name}: {format_count(owned.unsure, 'upload')} may or may not have reached the target"
-        print_message(f"{sentence}; any that did will be deleted" if delete_documents else sentence)
+        if delete_documents:
+            sentence = f"{sentence}; any documents they created will be deleted"
+        print_message(sentence)
 
 
 def end_mirror(

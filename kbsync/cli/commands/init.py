@@ -376,7 +376,7 @@ class ConfigExists(UsageError):
         else:
             super().__init__(
                 f"{path} already exists; choose another file with --config FILE, or add the folder to this "
-                f"one: {add}"
+                f"config: {add}"
             )
 
 
@@ -438,10 +438,10 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
         # Don't repeat the answer, which may be the key.
         if "/" in answer:
             is_there = os.path.isfile(os.path.expanduser(answer))  # noqa: PTH111, PTH113
-            return "" if is_there else f"no such file; create it with the {noun} and nothing else"
+            return "" if is_there else f"no such file; create a file that contains only the {noun}"
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", answer):
             return ""
-        return f"that is not the name of an environment variable; never type the {noun} itself"
+        return f"not the name of an environment variable; never type the {noun} itself"
 
     question = f"Environment variable that holds the {noun}, or the path of a file that contains it"
     answer = _ask_until_valid(env, question, secret_variable(kind), fault)
@@ -568,7 +568,7 @@ def _base(
     if not _is_interactive():
         listed()
         raise UsageError(
-            f"{setting} ({about}) is missing; add --base ID, or --create NAME for a new one, or run init "
+            f"{setting} ({about}) is missing; pass --base ID, or --create NAME for a new base, or run init "
             "in a terminal"
         )
     while (cards := listed()) is not None:
@@ -577,7 +577,7 @@ def _base(
             return cards[int(answer) - 1].id
         if chosen := [card.id for card in cards if answer in (card.id, card.name)]:
             return chosen[0]
-        if agrees(f"No knowledge base {printable(answer)}; create one with this name?"):
+        if agrees(f"There is no knowledge base {printable(answer)}; create one with this name?"):
             return created(answer)
     return _ask_required(setting, about)
 

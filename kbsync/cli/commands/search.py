@@ -107,7 +107,7 @@ def command(
         for path in (hit.absolute for hit in hits if hit.can_be_opened):
             output.path(str(path), b"\0" if null else b"\n")
         if not choices.quiet and (gone_count := sum(hit.is_gone for hit in hits)):
-            print_message(f"left out {format_count(gone_count, 'document')} because the file is gone")
+            print_message(f"left out {format_count(gone_count, 'document')} whose file is gone")
     else:
         several = len(installation.mirrors) > 1
         words_searched = " ".join([reply.query.text, *reply.guesses])
@@ -135,6 +135,6 @@ def _refuse_without_words(choices: Choices, query: Query) -> None:
         raise UsageError(f"the query is empty; pass one, or type one with: {typed}")
     every, newest = choices.typed("status --documents"), choices.typed("history")
     raise UsageError(
-        "the query has only filters; add a word to search for"
+        "the query has only filters; add a word to search for, or run one of these:"
         f"\nto list all documents: {every}\nto list the newest changes: {newest}"
     )

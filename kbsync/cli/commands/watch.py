@@ -77,9 +77,9 @@ class Foreground:
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
                 documents_text = format_count(fields.get("count", 0), "document")
-                fate = "would be reindexed; they stay unchanged until you approve this"
+                fate = "would be reindexed; they stay unchanged until you approve the reindexing"
                 if event == "deletions.held":
-                    fate = "would be deleted; they stay until you approve this"
+                    fate = "would be deleted; they stay until you approve the deletion"
                 return self._at(f"! {fields['mirror']}: {documents_text} {fate}; fix: {fields['cure']}")
             case "document.failed":
                 return self._document("!", fields, f": {fields.get('reason') or 'it failed'}")

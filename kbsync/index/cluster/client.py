@@ -54,7 +54,8 @@ workers finish at about the same time."""
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
-"""Seconds between polls of the scheduler, which are needed because a suspended one keeps its connections."""
+"""Seconds between polls of the scheduler. Without polls, a suspended scheduler would go unnoticed, because it
+keeps its connections."""
 WORKERS_WITHIN = 600.0
 """Seconds without any worker before the documents are postponed.
 
@@ -190,7 +191,9 @@ class DaskCluster:
     def note(self) -> str:
         """Return a note for the user while the cluster can't be reached, otherwise ""."""
         away = self._away
-        return "" if away is None else f"{away.reason}; this host will do the cluster's work until it is back"
+        if away is None:
+            return ""
+        return f"{away.reason}; this host will do the cluster's work until the cluster is back"
 
     def is_away(self) -> bool:
         """Return whether this host does the work itself because the cluster is lost."""
@@ -216,7 +219,7 @@ class DaskCluster:
             return False
         if self._away is None:
             _log.warning(
-                "%s; this host will do the cluster's work until it is back",
+                "%s; this host will do the cluster's work until the cluster is back",
                 error.reason,
                 extra={"event": "cluster.lost"},
             )
@@ -325,7 +328,7 @@ class DaskCluster:
             except OSError as error:
                 return scratch_error(error)
             except ValueError as error:  # the body was closed, and no caller is waiting
-                return Unavailable(f"its bytes cannot be read again ({error})")
+                return Unavailable(f"the document's bytes cannot be read again ({error})")
             outcome = await request
         assert outcome is not None
         return outcome
@@ -340,7 +343,7 @@ class DaskCluster:
             await self._check_harmless(error, "cut", worker.cut, self._versions, _HARMLESS)
             # The workers may have died for another reason, so the document is sent again a limited number of
             # times (promise 9).
-            reason = f"{error} while reading it; see the logs of the cluster's workers"
+            reason = f"{error} while reading the document; see the logs of the cluster's workers"
             return Rejected(reason, code="workers-killed", may_pass=True)
         outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (from our own worker)
         return outcome
@@ -357,7 +360,7 @@ class DaskCluster:
             if len(texts) == 1:
                 harmless = (recipe, [("", "word " * (len(texts[0][1]) // 5 + 1))])  # about as long
                 await self._check_harmless(error, "embed", worker.embed, versions, harmless)
-                reason = f"{error} while computing its vectors; see the logs of the cluster's workers"
+                reason = f"{error} while embedding the text; see the logs of the cluster's workers"
                 return {texts[0][0]: Rejected(reason, code="workers-killed", may_pass=True)}
         # One of the texts may be to blame: separate requests show which.
         middle = len(texts) // 2

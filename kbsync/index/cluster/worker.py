@@ -173,7 +173,7 @@ def _reject_unexpected(error: Exception) -> Rejected:
     may be to blame, too.
     """
     _log.exception("a document could not be prepared")
-    reason = f"worker {_address()} could not prepare it ({type(error).__name__}: {error})"
+    reason = f"worker {_address()} could not prepare the document ({type(error).__name__}: {error})"
     return Rejected(reason, code="unprepared", may_pass=True)
 
 

@@ -272,7 +272,7 @@ def outcome(
     from kbsync.errors import Rejected
     from kbsync.index.read.text import parse_text
 
-    reason, code = "no text in it", "no-text"
+    reason, code = "no text found", "no-text"
     try:
         reader = loaded_readers.get(extension_of(name))
         pages = () if page is None else (page,)
@@ -284,7 +284,7 @@ def outcome(
     except Rejected as error:
         reason, code = error.reason, error.code
     except RecursionError:
-        reason, code = "cannot be read: it is nested too deeply", "damaged"
+        reason, code = "cannot be read: the document is nested too deeply", "damaged"
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser raises, the file is to blame

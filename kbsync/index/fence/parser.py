@@ -81,7 +81,7 @@ class Bounds:
     def too_long(self) -> Rejected:
         """Return the error for a text that exceeds the limit."""
         limit = f"{_size(self.output_bytes)}, the limit for one document"
-        return Rejected(f"its text is longer than {limit}; split the document", code="output")
+        return Rejected(f"the text is longer than {limit}; split the document", code="output")
 
 
 BOUNDS = Bounds()
@@ -313,7 +313,7 @@ class Parser:
         or was closed, and OSError if the body can't be read.
         """
         if not body.size:
-            raise Rejected("no text in it: it is empty", code="no-text")
+            raise Rejected("no text found: the file is empty", code="no-text")
         is_document = needs_parser(path)
         limit = self._bounds.memory_bytes // 2 if is_document else MAX_TEXT_BYTES
         if body.size > limit:
@@ -338,17 +338,17 @@ class Parser:
             if ended.by_memory:
                 limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
                 reason = (
-                    f"reading it takes more than {limit}; split the document or save it in a simpler format"
+                    f"reading the document takes more than {limit}; split it or save it in a simpler format"
                 )
                 raise Rejected(reason, code="memory") from ended
             if "SIGXCPU" in str(ended):
                 limit = f"{self._bounds.seconds:g} s of CPU time, the limit for one document"
                 raise Rejected(
-                    f"reading it takes more than {limit}; split the document", code="timeout"
+                    f"reading the document takes more than {limit}; split the document", code="timeout"
                 ) from ended
             reason = (
-                f"the parser crashed on it twice ({ended}); open the document in its own program and save "
-                "it again"
+                f"the parser crashed on this document twice ({ended}); open the document in the program that "
+                "created it and save it again"
             )
             raise Rejected(reason, code="crash") from ended
 

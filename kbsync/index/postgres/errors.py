@@ -96,7 +96,7 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
     if _REFUSED.search(words):
         return Halted("credentials", f"{database} refuses the user ({words}); correct target.dsn")
     if "unsupported startup parameter" in words:  # from PgBouncer; retrying doesn't help
-        reason = f"the pooler of {database} refuses a setting in target.dsn ({words}); remove it there"
+        reason = f"the pooler of {database} refuses a setting in target.dsn ({words}); remove the setting"
         return Halted("credentials", reason)
     return Unavailable(f"{database} cannot be reached ({words})", code=error.sqlstate or "unreachable")
 

@@ -53,8 +53,8 @@ HNSW_FROM = 50_000
 takes 0.5 ms."""
 
 FEW = 20_000
-"""Maximum number of passages whose vectors a search compares one by one. Beyond that, it reads the nearest
-ones from the vector index until enough of them pass the filter."""
+"""Maximum number of passages whose vectors a search compares one by one. Beyond that, the search reads the
+nearest ones from the vector index until enough of them pass the filter."""
 
 MAX_SCORED_PASSAGES = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""

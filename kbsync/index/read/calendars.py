@@ -121,7 +121,7 @@ def _read(text: str, what: str) -> _Component:
         elif name:
             opened[-1].lines.setdefault(name, []).append(_Line(_plain(value, parameters), parameters))
     if not root.parts:
-        raise damaged(f"it contains no {what}, or its start is missing")
+        raise damaged(f"the file contains no {what}, or its beginning is missing")
     return root
 
 

@@ -28,7 +28,7 @@ def read_canvas(raw: bytes) -> Parsed:
         nodes = [_Node.of(node) for node in canvas.get("nodes") or () if isinstance(node, Mapping)]
         edges = [edge for edge in canvas.get("edges") or () if isinstance(edge, Mapping)]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged("it is not a canvas file, or it is incomplete") from error
+        raise damaged("the file is not a canvas, or is incomplete") from error
     groups = sorted(node for node in nodes if node.is_group)
     blocks = list[str]()
     inside = dict[int, list[_Node]]()  # by index of the group, -1 outside of any

@@ -284,8 +284,8 @@ _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _TERMINAL = re.compile(
     r"\x1b(?:\[[0-?]{0,100}[ -/]{0,10}[@-~]|\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\))|[^\n\x08]?\x08"
 )
-"""Matches what a terminal doesn't show: its control sequences, such as colors, and a character that the next
-one overwrites, with which manual pages mark bold and underlined letters."""
+"""Matches what a terminal doesn't show: control sequences, such as those for colors, and overstruck
+characters, which manual pages use for bold and underlined letters."""
 _STRAY = re.compile("[\x00\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
 """Form feeds, vertical tabs and similar characters, which separate words; other control characters have no
@@ -302,7 +302,7 @@ superset."""
 _NEVER_DECLARED = frozenset(
     ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
 )
-"""Python codecs that no document uses, or that require a BOM, for which the caller has already checked."""
+"""Python codecs that no document uses, or that require a BOM (the caller has already checked for a BOM)."""
 
 
 _SHIFTED = "iso2022_jp_ext"

@@ -40,7 +40,7 @@ class _Book:
         self._main = "" if named is None else named.get("full-path", "")
         package = archive.xml(self._main)
         if not len(package):
-            raise damaged("it is not an EPUB, or its main part is missing")
+            raise damaged("the file is not an EPUB, or its main part is missing")
         self._items = {item.get("id", ""): item for item in package.iter("item")}
         listed = (self._part(entry.get("idref", "")) for entry in package.iter("itemref"))
         self.chapters = [part for part in listed if part]

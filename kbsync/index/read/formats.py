@@ -20,8 +20,8 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Parsed, Picture
 
 CHUNKER = "blocks-3"
-"""The version of the output of `kbsync.index.chunk`, part of each recipe. After a change for documents with
-pages only, increase the versions of their readers instead."""
+"""The version of the output of `kbsync.index.chunk`, part of each recipe. If a change affects only documents
+with pages, increase the versions of their readers instead."""
 
 TEXTS = "9"
 MARKDOWN = "9"
@@ -159,7 +159,8 @@ def picture_chunk(path: str, body: Body) -> Chunk:
         content = b"".join(iter(lambda: stream.read(_PIECE), b""))
     if not content.startswith(_BEGINNINGS[media_type]):
         raise Rejected(
-            f"its content isn't the type of picture that its extension says ({media_type})", code="no-picture"
+            f"the content isn't the type of picture that the extension indicates ({media_type})",
+            code="no-picture",
         )
     name = path.rpartition("/")[2]
     return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

@@ -29,8 +29,9 @@ _UNSEEN = word_set(
     annotation-xml hidden
     """
 )
-"""Elements that are never rendered or aren't part of the page's text; ruby annotations, for instance, would
-cut words in two, and those of formulas repeat them. `hidden` means any element that its attributes hide."""
+"""Elements that are never rendered or aren't part of the page's text. Ruby annotations, for instance, would
+cut words in two, and annotations of formulas repeat the formulas. `hidden` means any element that its
+attributes hide."""
 
 _BLOCKS = word_set(
     """
@@ -50,10 +51,11 @@ _APART = word_set("button label textarea output meter progress text")
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""Elements that close whatever the previous one left open, each with the elements that may contain it."""
+"""Elements whose start closes whatever the previous such element left open, each with the elements that may
+contain it."""
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
-"""The elements inside each part of a table: if the part is hidden, so are they."""
+"""The elements inside each part of a table: if the part is hidden, these elements are hidden, too."""
 
 _HEADING_MARKS = ("¶", "#", "§", "\uf0c1", "🔗")
 """Texts of the self-links that programs add to headings and show under the mouse pointer."""

@@ -28,7 +28,7 @@ def read_ipynb(raw: bytes) -> Parsed:
         for sheet in notebook.get("worksheets", ()):  # of format 3
             cells += sheet.get("cells", ())
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged("it is not a notebook, or it is incomplete") from error
+        raise damaged("the file is not a notebook, or is incomplete") from error
     metadata = _mapping(notebook.get("metadata"))
     language = str(_mapping(metadata.get("language_info")).get("name") or "")
     text = tidied("\n\n".join(part for cell in cells for part in _parts(cell, language)))

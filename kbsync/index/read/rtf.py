@@ -77,7 +77,7 @@ _ADDRESS = re.compile('HYPERLINK +"([^"]{1,300})"')
 def read_rtf(raw: bytes) -> Parsed:
     """Return the rich text as Markdown. Raises `Rejected` if it has no text."""
     if not raw.lstrip().startswith(b"{\\rtf"):
-        raise damaged("it is not a rich text file")
+        raise damaged("the file is not a rich text file")
     reader = _Reader()
     reader.read(raw)
     text = tidied(reader.text())

@@ -295,7 +295,7 @@ def _headers(sheet: bytes) -> list[str]:
 _ERROR = re.compile(
     rb"""(\bt=["']e["'][^<>]{0,100}>(?:<(?:\w{1,9}:)?f\b[^<]*(?:</(?:\w{1,9}:)?f>)?)?<(?:\w{1,9}:)?v>)[^<]*"""
 )
-"""Matches the value of a cell with an error, and what is before it."""
+"""Matches the value of a cell with an error, and the XML before it."""
 
 
 def _replacement(sheet: bytes) -> bytes:

@@ -38,7 +38,7 @@ def read_pptx(raw: bytes) -> Parsed:
     main = archive.main_part(_MAIN)
     root = archive.xml(main)
     if not len(root):
-        raise damaged("it is not a presentation, or its main part is missing")
+        raise damaged("the file is not a presentation, or its main part is missing")
     relations = archive.related(main)
     listed = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
     slides = [part for kind, part in listed if kind == "slide"]

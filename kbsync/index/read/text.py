@@ -41,7 +41,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     text = decode_declared(raw) if extension == "xml" else decode(raw)
     text = _without_escapes(text, extension)
     if not text.strip():
-        raise Rejected("no text in it: it is empty or contains only whitespace", code="no-text")
+        raise Rejected("no text found: the file is empty or contains only whitespace", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
         matter = replace(matter, text=decoded_inline(matter.text))
@@ -51,7 +51,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     if extension in ("vtt", "srt"):
         spoken = list(_spoken_lines(text.split("\n"), is_webvtt=extension == "vtt"))
         if not any(spoken):
-            raise Rejected("no text in it: it has no cues", code="no-text")
+            raise Rejected("no text found: the file has no cues", code="no-text")
         return Parsed("\n".join(spoken), Flavour.PLAIN)
     if extension in ("csv", "tsv"):
         return Parsed(text, flavour, columns=_columns(text, extension))

@@ -41,22 +41,23 @@ Element = ElementTree.Element
 def damaged(detail: str) -> Rejected:
     """Return the error for a file that doesn't match its extension."""
     return Rejected(
-        f"cannot be read: {detail}; open the document in its own program and save it again", code="damaged"
+        f"cannot be read: {detail}; open the document in the program that created it and save it again",
+        code="damaged",
     )
 
 
 def encrypted() -> Rejected:
     """Return the error for a password-protected file."""
-    return Rejected("it is password-protected; save a copy without a password", code="encrypted")
+    return Rejected("the file is password-protected; save a copy without a password", code="encrypted")
 
 
 def without_text(*, pictures: bool = False) -> Rejected:
     """Return the error for a document without text. If the document has pictures, they are probably scans."""
     if not pictures:
-        return Rejected("no text in it", code="no-text")
+        return Rejected("no text found", code="no-text")
     return Rejected(
-        "no text in it: it seems to contain only scanned pages or pictures; run OCR (text recognition) on "
-        "it and save the result",
+        "no text found: the document seems to contain only scanned pages or pictures; run OCR (text "
+        "recognition) on it and save the result",
         code="scanned",
     )
 
@@ -69,12 +70,12 @@ class Archive:
             if "EncryptedPackage".encode("utf-16-le") in raw:
                 raise encrypted()
             raise damaged(
-                "it is in an old Office format (doc, xls or ppt) but has the extension of a new one"
+                "the file is in an old Office format (doc, xls or ppt) but has the extension of a new one"
             )
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
-            raise damaged("it is damaged or incomplete") from error
+            raise damaged("the archive is damaged or incomplete") from error
         parts = self._zip.infolist()
         if any(part.flag_bits & 1 for part in parts):
             raise encrypted()
@@ -86,8 +87,8 @@ class Archive:
         is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _MAX_RATIO
         if unpacked > MAX_UNPACKED_BYTES or len(parts) > _MAX_PARTS or is_bomb:
             raise Rejected(
-                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; the limits "
-                f"are {MAX_UNPACKED_BYTES >> 20} MiB and {_MAX_RATIO} times its size",
+                f"the archive unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; the "
+                f"limits are {MAX_UNPACKED_BYTES >> 20} MiB and {_MAX_RATIO} times its size",
                 code="bomb",
             )
 
@@ -126,7 +127,7 @@ class Archive:
         except KeyError:
             return b""
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
-            raise damaged("it is damaged or incomplete") from error
+            raise damaged("the archive is damaged or incomplete") from error
 
     def xml(self, name: str) -> Element:
         """Return the root of an XML part, or an empty element if there is no such part."""
@@ -206,7 +207,7 @@ def parse_xml(raw: bytes) -> Element:
     expanded. Old e-books refer to an external document type, which is never fetched.
     """
     if len(raw) > _MAX_XML_BYTES:
-        raise Rejected(f"a part of it is larger than {_MAX_XML_BYTES >> 20} MiB", code="too-large")
+        raise Rejected(f"a part of the document is larger than {_MAX_XML_BYTES >> 20} MiB", code="too-large")
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
 
@@ -219,7 +220,7 @@ def parse_xml(raw: bytes) -> Element:
 
     def refuse_declarations(_name: str, _system: str | None, _public: str | None, has_subset: int) -> None:
         if has_subset:
-            raise Rejected("its XML declares a document type, which office documents never do", code="bomb")
+            raise Rejected("the XML declares a document type, which office documents never do", code="bomb")
 
     parser.StartDoctypeDeclHandler = refuse_declarations
     parser.StartElementHandler = start

@@ -21,9 +21,9 @@ from itertools import compress, count, groupby
 import apsw
 
 _CONTINUATIONS = re.compile(rb"[\3\4]+(?:.{1,4}[\3\4]+)*", re.DOTALL)
-"""Types of consecutive pages.
+"""Matches the types of consecutive pages to read at once.
 
-Reading up to four other pages between them takes less time than another request.
+Reading up to four other pages in between takes less time than another request.
 """
 
 _ENTRY_BYTES = 5  # in the pointer map: the type of a page and its parent

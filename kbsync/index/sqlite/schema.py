@@ -149,14 +149,14 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     if version > VERSION:
         raise newer(path, version)
     if version < FIRST_VERSION:
-        return f"its layout ({version}) was written by an older kbsync"
+        return f"the layout ({version}) is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
     lost_count, oldest, newest = connection.execute(_CHECKED).get
     if lost_count:
-        return f"{abs(lost_count)} of its passages are missing"
+        return f"{abs(lost_count)} of the passages are missing"
     if oldest < OLDEST_TOKENISER:
-        return f"its words (version {oldest}) were written by an older kbsync"
+        return f"the words (version {oldest}) are from an older kbsync"
     if newest > TOKENISER:
         raise newer(path, newest, TOKENISER, "words")
     return ""

@@ -701,7 +701,8 @@ _MAX_COUNTS = 20_000
 """Maximum number of counted positions to remember, which takes about 3 MB."""
 
 _READ_FOR_EACH = 100
-"""Number of chunks with a common term that can be read in the time of another lookup of a rarer term."""
+"""Number of chunks with a common term that can be read in the time that one more lookup of a rarer term
+takes."""
 
 _WORD_TABLES = ("words", "names")
 """The full-text indexes."""

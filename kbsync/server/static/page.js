@@ -666,7 +666,7 @@ function notices(one) {
   }
   if (one.held) {
     made.push(waiting(one, "deletions", `${counted(one.held, "document")} would be deleted`,
-      "They stay searchable until you approve this."));
+      "Until you approve, they stay searchable."));
   }
   if (one.removal && !dismissed.has(one.removal.at)) made.push(failedRemoval(one));
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));

@@ -110,7 +110,7 @@ def is_deleted(response: HttpResponse) -> bool:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is {} in Dify, so searches don't find it; retry it to have it uploaded again"
+_HIDDEN = "the document is {} in Dify, so searches don't find it; retry it to upload it again"
 
 
 def status_of(payload: Fields) -> DocStatus:
@@ -130,7 +130,7 @@ def status_of(payload: Fields) -> DocStatus:
         # Dify reports a document without passages as completed. Lists have its word count, details its
         # segment count.
         case "completed" if 0 in (payload.count("word_count"), payload.count("segment_count")):
-            return rules.failed("Dify found no text in it", "no-text")
+            return rules.failed("Dify found no text in the document", "no-text")
         case "completed" if payload.get("enabled") is True and payload.get("archived") is False:
             return rules.READY
         case str(word) if word in _WORKING:
@@ -245,4 +245,4 @@ SENTENCES = {
     "invalid_param": "a field or the file is invalid; if it is the file, check its size and format",
     "archived_document_immutable": "the document is archived in Dify; unarchive it there",
 }
-"""A sentence for each code whose own message says too little."""
+"""A clearer sentence for each code whose own message says too little."""

@@ -49,7 +49,7 @@ PATIENCE = 15.0
 """Maximum number of seconds by which metadata requests may delay a poll."""
 
 PAUSE = 600.0
-"""Seconds to wait after a failed metadata request, because refused requests also count towards the plan's
+"""Seconds to wait after a failed metadata request, because refused requests also count toward the plan's
 limit."""
 
 

@@ -235,7 +235,7 @@ _CREDITS_HINT = "check the account's credits in the service's console"
 _RIGHTS_HINT = "check api_key and its permissions"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
-"""Calls for which a 403 may be about only one document, not the key."""
+"""Calls for which a 403 may concern only one document, not the key."""
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:

@@ -364,7 +364,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         statuses = await self._data_statuses(ids)
         missing = set(ids) - statuses.keys()
         if is_refused and missing and await self._rows_among(missing):
-            raise Unavailable("delete: the service refuses it, but still lists the document", code="listed")
+            reason = "delete: the service refuses to delete the document, but still lists it"
+            raise Unavailable(reason, code="listed")
         if not statuses:  # an empty response counts only while the base exists
             await self.base()
         return statuses.keys()

@@ -86,7 +86,7 @@ HANGING_SHARE = 0.5
 """Share of the available time after which a request without a response counts against the target."""
 
 NO_RESPONSE_AFTER = 10.0
-"""Seconds after which a cancelled request without a response counts against the target."""
+"""Seconds after which a canceled request without a response counts against the target."""
 
 T = TypeVar("T")
 
@@ -681,7 +681,7 @@ def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
             raise Halted(
                 "credentials",
                 f"{op}: the header {name} cannot be sent: the API key is empty or contains invalid "
-                "characters (a line break, a space at either end, or non-ASCII); check it",
+                "characters (a line break, a space at either end, or non-ASCII); check the key",
             )
     return headers
 

@@ -245,11 +245,13 @@ def _describe_unreachable(error: Exception) -> str:
                     "certificate, set ca_file to that CA's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-                return "was not reached: it does not use TLS; if it is in your own network, use http://"
+                return (
+                    "was not reached: the server does not use TLS; if it is in your own network, use http://"
+                )
             case ssl.SSLError():
                 return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():
-                return "was not found: its name does not resolve; check base_url and DNS"
+                return "was not found: the host name does not resolve; check base_url and DNS"
             case ConnectionRefusedError():
                 return "refused the connection"
     return "could not be reached"

@@ -60,7 +60,7 @@ FULL = re.compile(
     r"\bexceed(?:s|ed|ing)?\b.{0,40}\b(?:storage|quota)\b",
     re.IGNORECASE,
 )
-"""Matches messages saying that no space is left, in words that can't blame a single document."""
+"""Matches messages saying that no space is left, in words that can't refer to a single document."""
 
 ONE_DOCUMENT = re.compile(
     r"file size|\btoo (?:large|big|long)\b|(?:per|one|each|single) (?:file|document)|\btokens?\b",
@@ -281,7 +281,7 @@ slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
 """The usual rows of a rule table. Their other arguments add conditions or replace the hint."""
 
 OF_GATEWAYS = frozenset((408, 502, 504))
-"""HTTP statuses which mean that a target responded too late or not at all."""
+"""HTTP statuses indicating that a target responded too late or not at all."""
 
 _NO_SENTENCES: Mapping[str, str] = {}
 

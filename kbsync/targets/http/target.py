@@ -131,7 +131,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
         known = " ".join(sorted(limits.extensions))
         return Rejected(f"the service doesn't accept this format; accepted formats: {known}", code="format")
     if limit is not None and document.size > limit:
-        reason = f"its {document.size:,} bytes are over the limit of {limit:,}"
+        reason = f"{document.size:,} bytes, over the limit of {limit:,}"
         return Rejected(f"{reason}; see max_bytes" if limit == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
 

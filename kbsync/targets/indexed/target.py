@@ -475,7 +475,7 @@ class IndexedTarget(Target):
         if isinstance(outcome, TargetError) or not outcome.scanned_pages:
             return outcome
         if self._scans is None:
-            return outcome if outcome.chunks else _unread_scan("run OCR (text recognition) on it")
+            return outcome if outcome.chunks else _unread_scan("run OCR (text recognition) on the file")
         texts = self._scans.texts(outcome.digest)
         if texts.keys() >= set(outcome.scanned_pages):
             whole = self._with_pages(outcome, document.body, texts)
@@ -520,7 +520,7 @@ class IndexedTarget(Target):
         if isinstance(outcome, Entry):
             return replace(outcome, scanned_pages=entry.scanned_pages)
         if outcome.code == NO_TEXT:
-            return Rejected("no text in it: no text was recognized on its scanned pages", code=NO_TEXT)
+            return Rejected("no text found: OCR found nothing on the scanned pages", code=NO_TEXT)
         return outcome
 
     def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
@@ -595,8 +595,7 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""This has been part of every recipe since the first version; changing it would reindex every stored
-document."""
+"""Part of every recipe since the first version; changing this value would reindex every stored document."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -606,7 +605,7 @@ def _recipe(reader: str, model: str, kind: str, settings: str) -> str:
 
 
 def _unread_scan(hint: str) -> Rejected:
-    return Rejected(f"no text in it: it seems to contain only scanned pages; {hint}", code=SCANNED)
+    return Rejected(f"no text found: the document seems to contain only scanned pages; {hint}", code=SCANNED)
 
 
 @functools.cache

@@ -40,7 +40,7 @@ read. This must be less than the 15 s after which the engine checks missing docu
 DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before each check of a running deletion.
 
-After the last one, `delete` fails and the engine retries later.
+After the last check, `delete` fails and the engine retries later.
 """
 
 UPLOADS_FIRST, REFUSALS_END_AFTER = 60.0, 10.0

@@ -276,7 +276,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return INDEXING
         remaining = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
         reason = (
-            "its indexing was interrupted, but may still be running on the server; if not, kbsync will "
+            "indexing was interrupted, but may still be running on the server; if not, kbsync will "
             f"repeat it in {format_duration(remaining)}"
         )
         # Check it occasionally, because it may still succeed.
@@ -411,7 +411,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         full_path = self._context.prefix + path
         file_name = full_path.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(full_path) != full_path.rpartition("/")[0]:
-            raise Rejected("the server can't store this name unchanged in a rename", code="name")
+            raise Rejected("the server can't rename the file to exactly this name", code="name")
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(full_path))
         body = {"file_id": remote_id, "directory_id": folder_id}
         try:

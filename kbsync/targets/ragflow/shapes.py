@@ -101,14 +101,14 @@ def _status(row: Fields) -> DocStatus:
         case "RUNNING" | "1":
             return rules.INDEXING
         case "CANCEL" | "2":
-            return rules.failed("its parsing was stopped in RAGFlow", "CANCEL")
+            return rules.failed("parsing was stopped in RAGFlow", "CANCEL")
         case "FAIL" | "4":
             return rules.failed(_last_words(row.get("progress_msg")), "FAIL")
         case "DONE" | "3" if row.id("status") == "0":
-            words = "it is disabled in RAGFlow; retry it to have it uploaded again"
+            words = "the document is disabled in RAGFlow; retry it to upload it again"
             return rules.failed(words, "disabled", is_final=True)
         case "DONE" | "3" if row.count("chunk_count") == 0:  # no error, but never found
-            words = f"RAGFlow found no text in it: {_last_words(row.get('progress_msg'))}"
+            words = f"RAGFlow found no text in the document: {_last_words(row.get('progress_msg'))}"
             return rules.failed(words, "no-chunks")
         case "DONE" | "3":
             return rules.READY

@@ -194,7 +194,8 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
-                yield (key, f"applies to knowledge_type {CUSTOM} only; also set that, or remove this key")
+                what = f"applies to knowledge_type {CUSTOM} only"
+                yield (key, f"{what}; also set knowledge_type, or remove this key")
         extension = extension_of(match)
         if extension in LINKS and "word_num_limit" in settings:
             yield (

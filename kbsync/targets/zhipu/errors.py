@@ -50,7 +50,7 @@ OPTIONAL = frozenset(_OPTIONAL.split())
 """Calls that some installations of the service lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
-"""Calls for which a 403 may be about only one document, not the key."""
+"""Calls for which a 403 may concern only one document, not the key."""
 
 
 SENTENCES: dict[str, str] = {
@@ -104,7 +104,7 @@ SENTENCES: dict[str, str] = {
     "1308": "the quota for this period is used up",
     "1309": "the account's plan has expired",
     "1310": "the weekly quota is used up",
-    "1311": "the account's plan doesn't cover this",
+    "1311": "the account's plan doesn't cover this request",
     "1312": "the model is overloaded",
     "1313": "the service's fair use policy limits this account",
 }

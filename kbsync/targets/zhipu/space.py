@@ -61,7 +61,7 @@ class AccountSpace:
                 remaining, total = format_size(self._remaining), format_size(self._known.total)
                 reason = f"the account has {remaining} left of {total}, but {name} needs {format_size(size)}"
                 if size <= self._remaining + self._in_flight:
-                    reason = f"{reason}; it is waiting for the uploads in progress"
+                    reason = f"{reason}; this document is waiting for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._remaining -= size

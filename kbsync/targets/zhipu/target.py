@@ -60,12 +60,12 @@ ALARMING = 300.0
 """Clock difference, in seconds, above which kbsync ignores the times in ids."""
 
 CAPACITY_TIMEOUT = 5.0
-"""Maximum seconds to wait for the account's capacity, including retries; after that uploads continue without
+"""Maximum seconds to wait for the account's capacity, including retries; after that, uploads continue without
 it.
 """
 
 OVERLOADED = frozenset({"1305", "1312"})
-"""Error codes which mean that the ranking model is overloaded."""
+"""Error codes indicating that the ranking model is overloaded."""
 
 PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""

@@ -20,8 +20,8 @@ LIMITS = Limits(frozenset({"md", "pdf"}), max_bytes=100, max_bytes_by_extension=
         ("a.md", 100, None),
         ("a.md", 0, "the file is empty"),
         ("a.exe", 5, "the service doesn't accept this format; accepted formats: md pdf"),
-        ("a.md", 101, "its 101 bytes are over the limit of 100"),
-        ("a.PDF", 301, "its 301 bytes are over the limit of 300; see max_bytes"),
+        ("a.md", 101, "101 bytes, over the limit of 100"),
+        ("a.PDF", 301, "301 bytes, over the limit of 300; see max_bytes"),
     ],
 )
 def test_configured_limit_is_named(path: str, size: int, reason: str | None) -> None:

@@ -252,7 +252,7 @@ async def test_upload_that_may_fit_later_waits_without_halting() -> None:
     waiting = await account.error_for(80)
     assert isinstance(waiting, Unavailable)
     assert waiting.untried
-    assert waiting.reason.endswith("it is waiting for the uploads in progress")
+    assert waiting.reason.endswith("this document is waiting for the uploads in progress")
     assert isinstance(await account.error_for(101), Halted)
     account.allowance.ended(60)
     assert await account.error_for(80) is None

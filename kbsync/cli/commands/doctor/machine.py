@@ -456,7 +456,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     elif needed * 1.2 >= limits.watches:
         # Reserve a fifth for other programs of the user.
         allowed = f"{limits.watches:,} watches are allowed"
-        detail = f"{allowed}, but {needed:,} folders need one each; kbsync may have to poll some folders"
+        detail = f"{allowed}, but {needed:,} folders each need a watch; kbsync may have to poll some folders"
         yield warning("inotify", detail, limit_fix("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")

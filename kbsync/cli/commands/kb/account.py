@@ -143,7 +143,8 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
         try:
             yield
         except NotOffered as error:
-            raise NotOffered(f"the service doesn't offer this: {error.reason}", code=error.code) from error
+            reason = f"the service doesn't support this request: {error.reason}"
+            raise NotOffered(reason, code=error.code) from error
         except Rejected as error:
             raise MirrorError(mirror.name, error, Code.USAGE) from error
 

@@ -157,8 +157,8 @@ def update(
         if model is not None and card.documents != 0:
             account.warn(
                 card,
-                "the service will re-embed all documents at your expense; until that is done, searches may "
-                "miss some of them",
+                "the service will re-embed all documents at your expense; until it has finished, searches "
+                "may miss some documents",
             )
             confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
         account.call(bases.update(base, request))

@@ -139,7 +139,7 @@ def _copy(
     opened = open_state(installation, print_message)
     with concerning(mirror.name), opened as (current, store):
         if mirror not in current.mirrors:
-            raise UsageError("its config has just been changed; run the command again")
+            raise UsageError("the mirror's config has just been changed; run the command again")
         uuid, total = source.check()
 
         def read_origins(tx: Tx) -> tuple[MirrorRecord | None, list[int]]:

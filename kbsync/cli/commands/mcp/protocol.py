@@ -104,11 +104,11 @@ STATES = [status.word for status in SHOWN]
 STATE: Json = {"type": "string", "enum": STATES}
 # An excluded file is searchable until its document is deleted.
 FOUND_STATE: Json = {**STATE, "enum": [status.word for status in Status]}
-REASON: Json = {**STRING, "description": "Why this differs from the current file; empty if it doesn't."}
+REASON: Json = {**STRING, "description": "Why the document differs from the file; empty if it doesn't."}
 NOTES: Json = {**STRINGS, "description": "What may be missing from this response; empty if nothing is."}
 AS_OF: Json = {
     **STRING,
-    "description": "When this was last accurate; absent before the first pass.",
+    "description": "When this information was last accurate; absent before the first pass.",
 }
 REASONS = _array(_object(path=STRING, reason=STRING))
 
@@ -155,7 +155,9 @@ HIT = _object(
     as_of=AS_OF,
     state={
         **FOUND_STATE,
-        "description": "If this isn't `ready`, the document differs from the current file; see `reason`.",
+        "description": (
+            "Any state but `ready` means that the document differs from the current file; see `reason`."
+        ),
     },
     reason=REASON,
     passages=_array(
