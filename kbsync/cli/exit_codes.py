@@ -139,8 +139,8 @@ def _lacks_working_directory(error: Exception) -> bool:
 
 
 _FIXES = {
-    errno.EACCES: "run kbsync as the user who owns the path",
-    errno.EPERM: "run kbsync as the user who owns the path",
+    errno.EACCES: "run kbsync as the user who owns this file or directory",
+    errno.EPERM: "run kbsync as the user who owns this file or directory",
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "choose a writable location",

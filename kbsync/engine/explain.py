@@ -540,9 +540,10 @@ class _Sentences:
             halted = self._halt_with_command()
             return f"The file is still searchable, as of the last time the folder was readable: {halted}."
         if stat.presence is Presence.UNKNOWN:
-            return f"The file is still searchable, as of the last time the file was readable: {stat.problem}."
+            return f"The file is still searchable, as of the last time it was readable: {stat.problem}."
         if stat.presence is Presence.MISSING:
-            return f"The file is still searchable although the file is gone: {self._why_still_searchable()}."
+            why = self._why_still_searchable()
+            return f"The document is still searchable although the file is gone: {why}."
         if selection is not None and selection.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
             return f"The file is still searchable although {_why(selection)}: {self._why_still_searchable()}."
         entry = evidence.entry
@@ -555,7 +556,7 @@ class _Sentences:
         if (reason := self._why_outdated()) == "":
             return "The file is searchable."
         if entry is not None and is_unread(entry):
-            return f"The file is still searchable, as of the last time the file was readable: {reason}."
+            return f"The file is still searchable, as of the last time it was readable: {reason}."
         older = "in an older version"
         if entry is not None and keeps_old_name(entry, server):
             older = f"under its old name, {server.label},"

@@ -240,7 +240,7 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
     world.delete(path)
     await world.once()
     answer = (await explained(world, path)).answer
-    assert answer == f"The file is still searchable although the file is gone: {problem}."
+    assert answer == f"The document is still searchable although the file is gone: {problem}."
     world.write(path, "newer")
     world.delete(ignore_file)
     await world.once()

@@ -176,10 +176,7 @@ async def test_unreadable_file_is_not_called_out_of_date(
     [*_, last] = world.look_up(lambda tx: tx.history.newest((world.run.id,), 0.0, 10))
     assert (last.event, last.reason) == ("failed", reason)
     answer = (await explained(world, "a.md")).answer
-    assert (
-        answer
-        == "The file is still searchable, as of the last time the file was readable: permission denied."
-    )
+    assert answer == "The file is still searchable, as of the last time it was readable: permission denied."
 
 
 def test_only_errors_of_the_embedding_service_blame_it_for_a_halt() -> None:
