@@ -66,7 +66,7 @@ class Poller:
         self._last_done = -math.inf
         """When a poll last found documents searchable."""
         self._first_accepted = math.inf
-        """When the first of those documents was accepted."""
+        """Earliest acceptance time of the documents that a poll last found searchable."""
         self._can_reembed = isinstance(target, SupportsReembed)
         """Whether the target can reindex a document, as far as kbsync knows.
 

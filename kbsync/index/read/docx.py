@@ -42,7 +42,7 @@ _OMITTED = word_set(
 
 _MAIN = "word/document.xml"
 _INSERTED = ("htm", "html", "xhtml", "mht", "mhtml", "rtf", "txt")
-"""Formats of files that Word inserts into a document, apart from its own."""
+"""Formats, other than Word's own, of files that Word inserts into a document."""
 
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
 _MAX_SPAN = 100

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 BAD_KEY = frozenset({"1000", "1001", "1002", "1003", "1004"})
 BAD_ACCOUNT = frozenset({"1100", "1110", "1111", "1112", "1121"})
-"""The account is unusable: inactive, missing, locked or without any permissions."""
+"""Codes for an unusable account: inactive, missing, locked or without any permissions."""
 
 NO_MONEY = frozenset({"1113", "1304", "1308", "1309", "1310", "1311", "1313"})
-"""The balance, a quota or the plan is used up. Most come under HTTP 429, but waiting doesn't help."""
+"""Codes for a used-up balance, quota or plan. Most come with HTTP 429, but waiting doesn't help."""
 
 RATE_LIMIT = frozenset({"1302", "1303", "1305", "1312"})
 BAD_REQUEST = frozenset({"1210", "1211", "1212", "1213", "1214", "1215", "1261", "1300", "1301"})
-"""A parameter or the content is to blame."""
+"""Codes for an error caused by a parameter or the content."""

@@ -252,7 +252,8 @@ PROBE_ITEM = EmbeddingItem("dimensions")
 """A text that no service should refuse. If a service does, the key or the model is to blame."""
 
 SEARCH_TIMEOUT = 5.0
-"""Seconds that a search waits for its vector, and then for the ranking, before it continues without it."""
+"""Seconds that a search waits for its vector, and then for the ranking, before it continues without that
+result."""
 
 MIN_LENGTH = 200
 """Minimum length to which a text is shortened to make it fit, in characters."""
