@@ -48,7 +48,7 @@ def until_ready(url: str) -> None:
     raise SystemExit("the daemon does not become ready")
 
 
-def painted(page: Page, url: str) -> tuple[float, float]:
+def measure_paint(page: Page, url: str) -> tuple[float, float]:
     """Return the milliseconds from navigation to the first paint with content, and to the mirrors."""
     page.open(url)
     mirrors = float(page.run(MIRRORS))
@@ -72,7 +72,7 @@ def main() -> None:
             until_ready(url)
             with browsing(folder / "profile") as page:
                 page.call("Network.setCacheDisabled", cacheDisabled=True)
-                times = [painted(page, f"{url}/") for _ in range(ROUNDS)]
+                times = [measure_paint(page, f"{url}/") for _ in range(ROUNDS)]
                 weighs = sum(
                     len(httpx.get(address).content)
                     for address in {u for u in page.requested if "/api/" not in u}

@@ -97,7 +97,7 @@ def pytest_unconfigure() -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers(programs.MARK):
-        programs.look_for(mark.args)
+        programs.require_programs(mark.args)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

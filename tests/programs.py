@@ -53,7 +53,7 @@ def is_running(process: int) -> bool:
         return False
 
 
-def is_there(name: str) -> bool:
+def is_installed(name: str) -> bool:
     if ".so" not in name:
         return find_program(name) is not None
     try:
@@ -63,9 +63,9 @@ def is_there(name: str) -> bool:
     return True
 
 
-def look_for(names: Iterable[str]) -> None:
+def require_programs(names: Iterable[str]) -> None:
     """Skip or fail the current test if one of them is missing."""
-    missing = [name for name in names if not is_there(name)]
+    missing = [name for name in names if not is_installed(name)]
     if missing:
         do_without(", ".join(missing))
 

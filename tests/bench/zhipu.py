@@ -105,14 +105,14 @@ class ZhipuBench(SharedBench):
             self.on_change(Change("time", ""))
         response = self._answer(request, fault)
         if effect is not None:
-            self._tell_new()
+            self._report_new()
             if self.world.guillotine is not None:
                 self.world.guillotine.mark(f"{effect} effect")
         elif op in self.watched:
             self.on_change(Change(op, ""))
         return response
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             document: ZhipuDocument = self.world.app.documents[entry["id"]]
             effect = entry["effect"]

@@ -75,7 +75,7 @@ def find_fixes() -> set[str]:
     """Return `module: text` of each fix."""
     results = set[str]()
     for file in sorted(PACKAGE.rglob("*.py")):
-        texts = [text for node in _shown_texts(ast.parse(file.read_bytes())) for text in _cures_in(node)]
+        texts = [text for node in _message_nodes(ast.parse(file.read_bytes())) for text in _cures_in(node)]
         module = file.relative_to(PACKAGE)
         results |= {f"{module}: {text}" for text in texts if text and not _HANDED_ON.match(text)}
     for file in sorted((PACKAGE / "server" / "static").iterdir()):
@@ -85,7 +85,7 @@ def find_fixes() -> set[str]:
     return results
 
 
-def _shown_texts(tree: ast.AST) -> Iterator[ast.AST]:
+def _message_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield all texts that a person may see, as a whole; neither docstrings nor help."""
     for child in ast.iter_child_nodes(tree):
         is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
@@ -93,7 +93,7 @@ def _shown_texts(tree: ast.AST) -> Iterator[ast.AST]:
         if not is_docstring and not is_help:
             if not isinstance(tree, ast.JoinedStr):
                 yield child
-            yield from _shown_texts(child)
+            yield from _message_nodes(child)
 
 
 def _cures_in(node: ast.AST) -> Iterator[str]:

@@ -54,7 +54,7 @@ def sent_messages(shared: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch) -> list
     return messages
 
 
-def said_to(zhipu: ZhipuSandbox, text: str, *words: str) -> tuple[int, str, str]:
+def converse(zhipu: ZhipuSandbox, text: str, *words: str) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr of a conversation whose questions are the lines of `text`."""
     process = zhipu.start("ask", "-i", *words, stdin=subprocess.PIPE)
     out, err = process.communicate(text.encode(), timeout=LONGEST)
@@ -69,7 +69,7 @@ BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["appli
 def test_each_line_is_a_question_in_the_same_conversation(
     zhipu: ZhipuSandbox, by: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
-    code, out, err = said_to(zhipu, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
+    code, out, err = converse(zhipu, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
     assert (code, err) == (0, "")
     assert out.startswith(f"{HOURS}\n\n[1] hours.md\n\n{COFFEE}\n\n[1] ")
     assert out.endswith("] coffee.md\n\n")
@@ -103,7 +103,7 @@ def test_interrupted_answer_is_not_added_to_the_history(
 ) -> None:
     for op in ("sse-invoke", "chat"):
         zhipu.service.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
-    code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", *by, *words)
+    code, out, err = converse(zhipu, f"{OPENS}\n{COSTS}\n", *by, *words)
     assert code == 0
     assert "is incomplete" in err
     assert COFFEE in out
@@ -116,24 +116,24 @@ def test_interrupted_answer_is_not_added_to_the_history(
 
 
 def test_selection_applies_to_every_question(zhipu: ZhipuSandbox) -> None:
-    code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
+    code, out, _ = converse(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
     paths = [cited["path"] for line in out.splitlines() for cited in json.loads(line)["citations"]]
     assert set(paths) == {"coffee.md"}
-    code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "nowhere.md")
+    code, out, err = converse(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "nowhere.md")
     assert (code, out.strip()) == (0, "")
     assert err.count("the question wasn't sent") == 2
 
 
 def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuSandbox) -> None:
-    code, out, _ = said_to(zhipu, f"{COSTS}\n", OPENS)
+    code, out, _ = converse(zhipu, f"{COSTS}\n", OPENS)
     assert code == 0
     assert out.index(HOURS) < out.index(COFFEE)
 
 
 def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(key_revoked=True)
-    code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
+    code, out, err = converse(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
     assert err.count("kbsync: ") == 1
     assert "didn't accept the API key" in err

@@ -131,7 +131,7 @@ def test_state_of_a_service_stays_with_its_user(sandbox: Sandbox, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(lock, "user_name", lambda number: "kbsync" if number == OTHER else "ada")
         patch.setattr(os, "access", lambda path, *_: path != sandbox.state)
-        check = found_by(sandbox, "state")
+        check = result_of(sandbox, "state")
     assert check["cure"].startswith("sudo -u kbsync kbsync doctor")
     assert "ada cannot write" in check["detail"] and "belongs to kbsync" in check["detail"]
     assert paste(sandbox, check["cure"]).code == 0
@@ -140,7 +140,7 @@ def test_state_of_a_service_stays_with_its_user(sandbox: Sandbox, monkeypatch: p
 # -- the machine -----------------------------------------------------------------------------------------
 
 
-def found_by(sandbox: Sandbox, check: str, *flags: str) -> dict[str, Any]:
+def result_of(sandbox: Sandbox, check: str, *flags: str) -> dict[str, Any]:
     """Return the result of the only check with this name or ending, run in this process."""
     checks = sandbox.run("doctor", "--json", *flags).json["checks"]
     [matching] = [result for result in checks if result["name"].endswith(check)]
@@ -390,7 +390,7 @@ def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatc
 def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
     with zhipu_sandbox(tmp_path) as zhipu:
         zhipu.service.leave()
-        fix = found_by(zhipu, "connection")["cure"]
+        fix = result_of(zhipu, "connection")["cure"]
         assert paste(zhipu, fix).code == 7  # it couldn't connect either
         zhipu.service.arrive()
         answered = paste(zhipu, fix)
@@ -400,7 +400,7 @@ def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> 
 @proves("getent ahosts {}")
 def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuSandbox) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
-    fix = found_by(zhipu, "DNS")["cure"]
+    fix = result_of(zhipu, "DNS")["cure"]
     assert paste(zhipu, fix).code == 2  # nobody on this machine can resolve the name
     assert "127.0.0.1" in paste(zhipu, fix, **{"nowhere.invalid": "127.0.0.1"}).out
 
@@ -421,7 +421,7 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuSandbox) -> 
 def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.service.turn(key_revoked=True)
-    fix = found_by(zhipu, "key")["cure"]
+    fix = result_of(zhipu, "key")["cure"]
     assert paste(zhipu, fix).code == 3
     zhipu.service.turn(key_revoked=False)
     assert paste(zhipu, fix).code == 0
@@ -430,7 +430,7 @@ def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuSa
 @proves("sudo timedatectl set-ntp true")
 def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(clock_skew=7200)
-    check = found_by(zhipu, "clock")
+    check = result_of(zhipu, "clock")
     assert paste(zhipu, check["cure"]).code == 0
 
 
@@ -457,10 +457,10 @@ def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
             True,
             False,
         )
-        command = found_by(sandbox, "listener")["detail"].partition("stop the program shown by ")[2]
+        command = result_of(sandbox, "listener")["detail"].partition("stop the program shown by ")[2]
         named = paste(sandbox, command)
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)
-    assert found_by(sandbox, "listener")["result"] == "ok"
+    assert result_of(sandbox, "listener")["result"] == "ok"
 
 
 @proves("is not an address of this machine; choose one shown by ip addr, or 127.0.0.1")
@@ -468,7 +468,7 @@ def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandb
     sandbox.configure()
     listen(sandbox, "192.0.2.1:9753")
     command = (
-        found_by(sandbox, "listener")["detail"].partition("choose one shown by ")[2].partition(", or ")[0]
+        result_of(sandbox, "listener")["detail"].partition("choose one shown by ")[2].partition(", or ")[0]
     )
     assert "127.0.0.1" in paste(sandbox, command).out
 
@@ -478,9 +478,9 @@ def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandb
 def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuSandbox) -> None:
     daemon = zhipu.watch(until="daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
-    command = found_by(zhipu, "listener")["cure"].partition(" reload its config: ")[2]
+    command = result_of(zhipu, "listener")["cure"].partition(" reload its config: ")[2]
     assert paste(zhipu, command).code == 0
-    eventually(lambda: found_by(zhipu, "listener")["result"] == "ok")
+    eventually(lambda: result_of(zhipu, "listener")["result"] == "ok")
     assert daemon.end() == 0
 
 
@@ -493,4 +493,4 @@ def test_unidentifiable_lock_holder_comes_with_what_to_restart(
     sandbox.state.mkdir(parents=True, mode=0o700)
     monkeypatch.setattr(lock, "holder", lambda _state: "")
     with lock.held(sandbox.state):
-        assert found_by(sandbox, "listener")["cure"] == "restart the daemon that is using this state"
+        assert result_of(sandbox, "listener")["cure"] == "restart the daemon that is using this state"

@@ -158,15 +158,15 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
         (lambda: sandbox.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
     ):
         change()
-        printed += seen_until(daemon, line)
+        printed += read_until(daemon, line)
     # A halt is one log line with its fix, and its end another.
     sandbox.docs.rename(sandbox.root / "away")
-    halted = seen_until(daemon, "folder is missing")
+    halted = read_until(daemon, "folder is missing")
     assert re.search(
         rf"\d ! handbook: folder not readable: {re.escape(str(sandbox.docs))}: the folder is", halted
     )
     (sandbox.root / "away").rename(sandbox.docs)
-    seen_until(daemon, "handbook resumed")
+    read_until(daemon, "handbook resumed")
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.end() == 0
     printed += daemon.output
@@ -264,7 +264,7 @@ def test_daemon_ignoring_sighup_outlives_its_terminal(sandbox: Sandbox) -> None:
     assert daemon.end() == 0
 
 
-def seen_until(terminal: Terminal, pattern: str) -> str:
+def read_until(terminal: Terminal, pattern: str) -> str:
     """Return the output up to a matching line."""
     output = ""
     while not re.search(pattern, output):

@@ -43,7 +43,7 @@ def removed(port: int, mirror: str) -> None:
     assert ordered(port, "remove", mirror=mirror, documents="delete")[0] == 202
 
 
-def removal_shown(port: int, mirror: str) -> Any:
+def removal_on_page(port: int, mirror: str) -> Any:
     """Return what the page shows about a mirror's removal."""
     with httpx.stream("GET", f"http://127.0.0.1:{port}/api/events", trust_env=False, timeout=60) as response:
         text = ""
@@ -116,14 +116,14 @@ def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuSan
     zhipu.service.turn(key_revoked=True)
     removed(port, "handbook")
     reason = daemon.wait_for_event("removal.failed", mirror="handbook")["reason"]
-    eventually(lambda: removal_shown(port, "handbook")["problem"] == reason)
+    eventually(lambda: removal_on_page(port, "handbook")["problem"] == reason)
     assert names_in_file(zhipu) == ["handbook", "notes"]
     zhipu.service.turn(key_revoked=False)
     zhipu.write("d.md", "delta")
     eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     removed(port, "handbook")
     assert daemon.wait_for_event("mirror.removed")["deleted"] == 3
-    assert removal_shown(port, "handbook") is None
+    assert removal_on_page(port, "handbook") is None
     assert (zhipu.service.ours(), count_foreign(zhipu)) == ([], 1)
     assert daemon.end() == 0
 
@@ -132,7 +132,7 @@ def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuSandbox
     daemon = watching(zhipu)
     zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
-    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     sent = zhipu.service.request_count("upload")
     zhipu.write("d.md", "delta")
     daemon.wait_for_event("mirror.removed")
@@ -176,7 +176,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
     daemon = watching(zhipu)
     zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
-    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     folder = os.open(zhipu.config.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # as another editor of the config does
@@ -185,7 +185,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
         os.close(folder)
     assert "another kbsync" in reason
     eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
-    assert removal_shown(port, "handbook")["problem"] == reason
+    assert removal_on_page(port, "handbook")["problem"] == reason
     assert (names_in_file(zhipu), count_foreign(zhipu)) == (["handbook", "notes"], 1)
     assert daemon.end() == 0
 
@@ -208,7 +208,7 @@ def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
     daemon = watching(zhipu)
     zhipu.service.server.faults.add(Fault("hang", op="delete"))
     removed(port, "handbook")
-    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     assert ordered(port, "remove", mirror="handbook", documents="delete")[0] == 409
     zhipu.config.write_text(zhipu.config.read_text().replace("settle: 100ms", "settle: 200ms"))
     daemon.send_signal(signal.SIGHUP)
@@ -217,7 +217,7 @@ def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
     eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     zhipu.service.server.faults.add(Fault("hang", op="delete"))
     removed(port, "handbook")
-    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     assert daemon.end() == 0
     assert names_in_file(zhipu) == ["handbook", "notes"]
 

@@ -193,7 +193,7 @@ class ExtraSuite:
     async def test_reindexing_failures_leaves_searchable_documents_alone(self, world: SuiteWorld) -> None:
         bases = world.require(SupportsRetryAll)
         [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
-        [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
+        [bad] = await world.put(world.document("bad.md", world.failing_bytes("bad.md")))
         await world.until(DocState.FAILED, bad.remote_id)
         world.fix_failures()
         assert bases.retry_reach

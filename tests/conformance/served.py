@@ -71,7 +71,7 @@ class ServedWorld(SuiteWorld):
     def now(self) -> float:
         return float(self.app.clock.now())
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         self.server.faults.add(self.failure(path.rpartition(".")[0]))
         return b"About spoiled things"
 

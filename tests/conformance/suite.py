@@ -298,7 +298,7 @@ class TargetSuite(ExtraSuite):
 
     async def test_failed_new_version_leaves_the_old_one_searchable(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
-        await _fail(world, world.document("a.md", world.spoiled("a.md"), replaces=first))
+        await _fail(world, world.document("a.md", world.failing_bytes("a.md"), replaces=first))
         assert await world.find("kestrel") == {first}
 
     async def test_replacing_a_missing_document_creates_a_new_one(self, world: SuiteWorld) -> None:
@@ -341,7 +341,7 @@ class TargetSuite(ExtraSuite):
 
     async def test_one_bad_document_does_not_spoil_the_others(self, world: SuiteWorld) -> None:
         good = [world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron")]
-        bad = world.document("bad.md", world.spoiled("bad.md"))
+        bad = world.document("bad.md", world.failing_bytes("bad.md"))
         outcomes = await _put_in_batches(world, [good[0], bad, good[1]])
         assert len(outcomes) == 3
         ids = [outcome.remote_id for outcome in _accepted([outcomes[0], outcomes[2]])]
@@ -349,7 +349,7 @@ class TargetSuite(ExtraSuite):
         assert {*await world.find("kestrel"), *await world.find("heron")} == set(ids)
 
     async def test_failed_document_has_a_reason(self, world: SuiteWorld) -> None:
-        assert await _fail(world, world.document("bad.md", world.spoiled("bad.md")))
+        assert await _fail(world, world.document("bad.md", world.failing_bytes("bad.md")))
 
     async def test_too_large_document_is_refused_and_leaves_nothing(self, world: SuiteWorld) -> None:
         most = world.target.limits.max_bytes
@@ -481,7 +481,7 @@ class TargetSuite(ExtraSuite):
 
     async def test_reembed_makes_a_repaired_document_ready(self, world: SuiteWorld) -> None:
         target = world.require(SupportsReembed)
-        [accepted] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
+        [accepted] = await world.put(world.document("bad.md", world.failing_bytes("bad.md")))
         await world.until(DocState.FAILED, accepted.remote_id)
         world.fix_failures()
         with _if_offered():
@@ -519,7 +519,7 @@ class TargetSuite(ExtraSuite):
 
     async def test_reslice_repairs_a_document_and_keeps_its_id_and_bytes(self, world: SuiteWorld) -> None:
         target = world.require(SupportsReslice)
-        document = world.document("bad.md", world.spoiled("bad.md"))
+        document = world.document("bad.md", world.failing_bytes("bad.md"))
         [accepted] = await world.put(document)
         await world.until(DocState.FAILED, accepted.remote_id)
         world.fix_failures()

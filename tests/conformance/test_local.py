@@ -35,7 +35,7 @@ class LocalConformance(SuiteWorld):
     async def pass_time(self, seconds: float) -> None:
         """Do nothing: documents are ready at once."""
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         return b" \n\t\n"
 
     async def recreate(self) -> None:

@@ -40,7 +40,7 @@ class MemoryWorld(SuiteWorld):
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         self.memory.behaviour.failures.append(Failure(path, times=FOREVER))
         return texts(["spoiled"])[0].encode()
 

@@ -82,7 +82,7 @@ class SuiteWorld(abc.ABC):
         """Return the remote name for a document at `path` with these bytes."""
         return path.rpartition("/")[2]
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         """Return bytes that fail at `path`, at once or while they are indexed."""
         pytest.skip("this world cannot make a document fail")
 

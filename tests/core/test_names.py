@@ -29,7 +29,7 @@ def nfd(text: str) -> str:
     return unicodedata.normalize("NFD", text)
 
 
-def as_found(raw: bytes) -> str:
+def as_reported(raw: bytes) -> str:
     """Return a path as the system reports it."""
     return raw.decode("utf-8", "surrogateescape")
 
@@ -44,7 +44,7 @@ FRAGMENTS = [
 PARTS = (
     st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=6).map("".join)
     | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
-    | st.binary(min_size=1, max_size=60).map(as_found)
+    | st.binary(min_size=1, max_size=60).map(as_reported)
     | st.sampled_from(["x" * 255, "手" * 85, "\U0001f600" * 63, "e\u0301" * 85, "\udcff" * 255, "~" * 255])
 )
 
@@ -62,7 +62,7 @@ def is_path(text: str) -> bool:
 PATHS = (
     st.lists(PARTS, min_size=1, max_size=5)
     .map("/".join)
-    .map(lambda text: as_found(text.encode("utf-8", "surrogateescape")))
+    .map(lambda text: as_reported(text.encode("utf-8", "surrogateescape")))
     .filter(is_path)
 )
 PREFIXES = st.sampled_from(["", "", "hb-", "guides/", "a_", "_", "~", "é", "e\u0301", "手册 ", ".", "x" * 90])

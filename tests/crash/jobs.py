@@ -109,7 +109,7 @@ async def approve(mirror: CrashedMirror, turn: int) -> Edit:
     for path in (first, second, back):
         mirror.world.delete(path)
     await mirror.world.once()
-    held = mirror.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(mirror.world.run.id)])
+    held = mirror.world.read_state(lambda tx: [hold.id for hold in tx.holds.current(mirror.world.run.id)])
     assert held
     mirror.world.post_request("approve", holds=held)
     mirror.world.write(back, text)
@@ -188,7 +188,7 @@ async def let_recipe_go(mirror: CrashedMirror, turn: int) -> Edit:
 
 def _held_recipes(mirror: CrashedMirror) -> list[int]:
     run = mirror.world.run
-    held: list[int] = mirror.world.look_up(lambda tx: [h.id for h in tx.holds.current(run.id, RENEWALS)])
+    held: list[int] = mirror.world.read_state(lambda tx: [h.id for h in tx.holds.current(run.id, RENEWALS)])
     assert held
     return held
 

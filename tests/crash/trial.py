@@ -128,7 +128,7 @@ class Turn:
             assert record is not None and record.binding is not None
             return tx.uploads.in_states(record.id, record.binding, SERVING, limit=1000)
 
-        rows: list[Upload] = self.world.look_up(find)
+        rows: list[Upload] = self.world.read_state(find)
         return rows
 
     def _check_serving(self) -> None:

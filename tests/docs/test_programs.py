@@ -22,7 +22,7 @@ def test_documented_requirements_match_what_ci_installs() -> None:
 
 
 def _needed() -> set[str]:
-    """Return every name in a call of `needs` or `look_for`, including the shells and the library."""
+    """Return every name in a call of `needs` or `require_programs`, including the shells and the library."""
     text = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__))
-    calls = re.findall(r"\b(?:needs|look_for)\(\[?((?:\"[^\"]+\"(?:, )?)+)", text)
+    calls = re.findall(r"\b(?:needs|require_programs)\(\[?((?:\"[^\"]+\"(?:, )?)+)", text)
     return {name for call in calls for name in re.findall(r'"([^"]+)"', call)} | {*ASK, LIBRARY}

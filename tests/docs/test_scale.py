@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from tests.cli.sandbox import eventually
 from tests.docs.pages import ROOT, blocks
 from tests.index.entries import entry
-from tests.postgres.base import left_over, open_store, put
+from tests.postgres.base import leftover_rows, open_store, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_mirror import Host, documents
 from tests.programs import run_program, write_program
@@ -43,7 +43,7 @@ def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
     postgres.run("postgres", "DROP ROLE kbsync")
 
 
-def followed(host: Host, text: str, *codes: int) -> None:
+def run_block(host: Host, text: str, *codes: int) -> None:
     """Run a block in the host's shell; each line must exit with one of `codes`."""
     tools = host.root / "tools"
     write_program(tools / "kbsync", f'exec "{sys.executable}" -m kbsync "$@"')
@@ -63,22 +63,22 @@ def test_restored_older_dump_is_repaired_in_both_directions(host: Host) -> None:
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
     host.once()
     before = ids(host)
-    followed(host, BACK_UP)
+    run_block(host, BACK_UP)
     host.write("1.md", "The merlin, changed since.\n")
     host.write("4.md", "The heron, new since.\n")
     (host.docs / "0.md").unlink()
     host.once()
-    followed(host, RESTORE)
+    run_block(host, RESTORE)
     host.write("5.md", "The wren, new after that.\n")
     passed = host.once()
     assert (passed["uploaded"], passed["replaced"], passed["deleted"]) == (2, 1, 1)
     assert (host.having("heron"), host.having("merlin")) == (["4.md"], ["1.md"])
-    followed(host, REPAIR, 0, 1)  # 1: something was found
+    run_block(host, REPAIR, 0, 1)  # 1: something was found
     assert host.run("verify").code == 0
     assert [path for _, path in documents(host.server, "kb")] == [f"{number}.md" for number in range(1, 6)]
     kept_ids = {path: ids(host)[path] for path in ("2.md", "3.md")}
     assert kept_ids.items() <= before.items()
-    assert left_over(host.server, "kb") == []
+    assert leftover_rows(host.server, "kb") == []
 
 
 def test_older_dump_with_its_old_uuid_loses_nothing_once_repaired(host: Host) -> None:
@@ -86,17 +86,17 @@ def test_older_dump_with_its_old_uuid_loses_nothing_once_repaired(host: Host) ->
     for number in range(2):
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
     host.once()
-    followed(host, BACK_UP)
+    run_block(host, BACK_UP)
     host.write("2.md", "The heron, new since.\n")
     host.write("3.md", "The merlin, new since.\n")
     host.once()
     lost = [ids(host)[f"{number}.md"] for number in (2, 3)]
-    followed(host, "\n".join(line for line in RESTORE.splitlines() if "uuid" not in line))
+    run_block(host, "\n".join(line for line in RESTORE.splitlines() if "uuid" not in line))
     host.write("4.md", "The wren, new after that.\n")
     host.write("5.md", "The robin, new after that.\n")
     host.once()
     assert not {ids(host)["4.md"], ids(host)["5.md"]} & set(lost)  # or they would look like those
-    followed(host, REPAIR, 0, 1)
+    run_block(host, REPAIR, 0, 1)
     assert host.run("verify").code == 0
     assert [path for _, path in documents(host.server, "kb")] == [f"{number}.md" for number in range(6)]
     assert host.having("heron") == ["2.md"]
@@ -106,10 +106,10 @@ def test_daemon_continues_in_a_restored_database(host: Host) -> None:
     host.write("0.md", "The kestrel.\n")
     daemon = host.watch(hurried=True)
     daemon.wait_for_event("document.ready", path="0.md")
-    followed(host, BACK_UP)
+    run_block(host, BACK_UP)
     host.write("1.md", "The heron.\n")
     daemon.wait_for_event("document.ready", path="1.md")
-    followed(host, RESTORE)
+    run_block(host, RESTORE)
     host.write("2.md", "The wren.\n")
     daemon.wait_for_event("document.ready", path="2.md")
     eventually(lambda: set(ids(host)) == {"0.md", "1.md", "2.md"})

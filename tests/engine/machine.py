@@ -267,9 +267,9 @@ class MirrorMachine(RuleBasedStateMachine):
     def move(self, old: str, new: str) -> None:
         (self.root / new).parent.mkdir(parents=True, exist_ok=True)
         (self.root / old).rename(self.root / new)
-        self.told_move(old, new)
+        self.record_move(old, new)
 
-    def told_move(self, old: str, new: str) -> None:
+    def record_move(self, old: str, new: str) -> None:
         followed = self.is_reachable(old) and self.is_reachable(new)
         self.oracle.moved(old, new, is_followed=followed)
         self.removed.pop(new, None)
@@ -300,7 +300,7 @@ class MirrorMachine(RuleBasedStateMachine):
         (self.root / new).parent.mkdir(parents=True, exist_ok=True)
         (self.root / old).rename(self.root / new)
         for path in [p for p in self.present() if p.startswith(f"{old}/")]:
-            self.told_move(path, new + path.removeprefix(old))
+            self.record_move(path, new + path.removeprefix(old))
 
     @rule(number=NUMBERS)
     def delete(self, number: int) -> None:
@@ -327,7 +327,7 @@ class MirrorMachine(RuleBasedStateMachine):
             and len(going) > 0.4 * len(self.search_results())
             and not self.obstacles.blocked_paths
         ):
-            self.oracle.asked_first(going)
+            self.oracle.hold_for_approval(going)
 
     @rule(n=st.integers(1, 12))
     def bring_back(self, n: int) -> None:
@@ -542,7 +542,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():
             return []
-        hold_ids: list[int] = self.world.look_up(
+        hold_ids: list[int] = self.world.read_state(
             lambda tx: [h.id for h in tx.holds.current(self.world.run.id)]
         )
         return hold_ids
@@ -581,8 +581,8 @@ class MirrorMachine(RuleBasedStateMachine):
     def check_equal(self, findings: Verification) -> None:
         message = "\n".join(self.trace)
         ours = self.bench.ours()
-        leftovers = self.oracle.left_among({document.id: document.search_result for document in ours})
-        expected = sorted(self.oracle.wanted_files().items())
+        leftovers = self.oracle.find_leftovers({document.id: document.search_result for document in ours})
+        expected = sorted(self.oracle.expected_files().items())
         ids_by_result: dict[tuple[str, str] | None, list[str]] = {}
         for document in ours:
             ids_by_result.setdefault(document.search_result, []).append(document.id)
@@ -604,7 +604,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def rows(self) -> str:
         """Return the journal's rows that aren't finished."""
         every = tuple(state for state in UploadState if not state.is_final)
-        rows = self.world.look_up(lambda tx: tx.uploads.in_states(self.world.run.id, 1, every))
+        rows = self.world.read_state(lambda tx: tx.uploads.in_states(self.world.run.id, 1, every))
         lines = [
             f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
             for u in rows

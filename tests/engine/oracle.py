@@ -50,7 +50,7 @@ class Oracle:
     def is_wanted(self, path: str) -> bool:
         return not any(path.startswith(folder) for folder in self.excluded)
 
-    def wanted_files(self) -> dict[str, str]:
+    def expected_files(self) -> dict[str, str]:
         return {path: text for path, text in self.files.items() if self.is_wanted(path)}
 
     def wrote(self, path: str, text: str) -> None:
@@ -150,11 +150,11 @@ class Oracle:
 
     def select(self, excluded: tuple[str, ...]) -> None:
         """Record new filters: deselected files may disappear, files selected again are sent again."""
-        before = self.wanted_files()
+        before = self.expected_files()
         self.excluded = excluded
-        for path in before.keys() - self.wanted_files().keys():
+        for path in before.keys() - self.expected_files().keys():
             self.serving.pop(path, None)
-        self.may_send_again(path for path in self.wanted_files().keys() - before.keys())
+        self.may_send_again(path for path in self.expected_files().keys() - before.keys())
 
     def vanished(self, path: str) -> None:
         """Record a deletion by another user: the document stays missing until `verify --repair` runs.
@@ -192,7 +192,7 @@ class Oracle:
         self._moved.clear()
         self.may_send_again()
 
-    def left_among(self, ids: Mapping[str, tuple[str, str] | None]) -> set[str]:
+    def find_leftovers(self, ids: Mapping[str, tuple[str, str] | None]) -> set[str]:
         """Return which of these documents a lost state left, or others in their place.
 
         If the list lags, its documents are sent again. If that response is lost, the search for the document
@@ -220,7 +220,7 @@ class Oracle:
         A file that returns meanwhile counts as new: an unanswered deletion is sent again, so no search must
         succeed until the file was sent again or a complete pass kept the document.
         """
-        self._going |= self._past.keys() - self.wanted_files().keys()
+        self._going |= self._past.keys() - self.expected_files().keys()
         self._vacated |= self._past.keys() - self.files.keys()
 
     def passing_elsewhere(self) -> None:
@@ -272,7 +272,7 @@ class Oracle:
             text == other_text != self._previous_files.get(other) for other, other_text in self.files.items()
         )
 
-    def asked_first(self, paths: Iterable[str]) -> None:
+    def hold_for_approval(self, paths: Iterable[str]) -> None:
         """Record that so many files are missing at once that their documents need approval first."""
         self.held_paths.update(paths)
         self._is_held = False
@@ -310,7 +310,7 @@ class Oracle:
         that is no longer wanted.
         """
         other = self._former.get(path)
-        return other is None or other in self.wanted_files()
+        return other is None or other in self.expected_files()
 
     def _hand_over(self, texts: Mapping[str, set[str]]) -> None:
         """Record that no document has this name any more: the next one is the new file's own."""
@@ -323,7 +323,7 @@ class Oracle:
         texts: dict[str, set[str]] = defaultdict(set)
         for path, text in listing:
             texts[path].add(text)
-        for path, text in self.wanted_files().items():
+        for path, text in self.expected_files().items():
             if text in texts[path] and path not in self._going | self._vanished_paths:
                 self.serving[path] = {path, self._former.get(path, path), *self._elsewhere(text, texts)}
         for path, origins in list(self.serving.items()):

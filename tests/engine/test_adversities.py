@@ -459,7 +459,7 @@ async def test_outdated_listing_does_not_undo_a_newer_check(
         for _ in range(100):
             await bound.turn()
             await world.clock.sleep(0.2)
-        row = world.look_up(lambda tx: tx.entries.get(bound.mirror.id, "a.md"))
+        row = world.read_state(lambda tx: tx.entries.get(bound.mirror.id, "a.md"))
     if is_deleted:
         assert row is None
     else:
@@ -488,7 +488,7 @@ async def test_file_whose_stat_failed_in_a_scan_is_checked_again(
         for _ in range(100):
             await bound.turn()
             await world.clock.sleep(0.2)
-        entries = world.look_up(
+        entries = world.read_state(
             lambda tx: [tx.entries.get(bound.mirror.id, path) for path in ("f0.md", "photo.raw")]
         )
         rows = {row.path: row for row in entries if row is not None}

@@ -172,7 +172,7 @@ def lists(world: World) -> list[float]:
     return [request.time for request in world.base.requests if request.op == "list"]
 
 
-async def kept_for(world: World, seconds: float) -> None:
+async def audit_for(world: World, seconds: float) -> None:
     """Run a daemon's audits for this time."""
     async with start_audits(world) as auditing:
         task = asyncio.create_task(auditing.keep())
@@ -185,19 +185,19 @@ async def test_restarts_neither_repeat_nor_skip_an_audit(world: World) -> None:
     await mirrored(world)
     listed = len(lists(world))
     for _ in range(14):
-        await kept_for(world, PERIOD / 4)
+        await audit_for(world, PERIOD / 4)
     assert len(lists(world)) - listed == 3
 
 
 @long
 async def test_clock_set_back_delays_an_audit_by_at_most_one_period(world: World) -> None:
     await mirrored(world)
-    await kept_for(world, PERIOD / 2)
+    await audit_for(world, PERIOD / 2)
     listed = len(lists(world))
     world.clock.skew = -100 * PERIOD
-    await kept_for(world, 1.2 * PERIOD)
+    await audit_for(world, 1.2 * PERIOD)
     assert len(lists(world)) - listed <= 1
-    await kept_for(world, 1.2 * PERIOD)
+    await audit_for(world, 1.2 * PERIOD)
     assert len(lists(world)) - listed >= 1
 
 
@@ -220,7 +220,7 @@ async def test_unreachable_target_postpones_the_audit(world: World) -> None:
     listed = len(lists(world))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), times=3))
     with capture_logs() as logs:
-        await kept_for(world, PERIOD + 3 * PUT_OFF + 60)
+        await audit_for(world, PERIOD + 3 * PUT_OFF + 60)
     assert [e["event"] for e in logs if e["event"].startswith("audit.")] == ["audit.put_off"] * 3 + [
         "audit.ended"
     ]
@@ -230,7 +230,7 @@ async def test_unreachable_target_postpones_the_audit(world: World) -> None:
 # -- scheduled passes --------------------------------------------------------------------------------------
 
 
-async def lost_one(world: World) -> None:
+async def mirror_and_lose_one(world: World) -> None:
     """Mirror ten documents and delete one at the base as another user; the next audit is due."""
     await mirrored(world)
     world.base.lose(world.base.searchable("f3.md")[0].remote_id)
@@ -239,7 +239,7 @@ async def lost_one(world: World) -> None:
 
 
 async def test_due_audit_in_a_pass_resends_documents_deleted_at_the_base(world: World) -> None:
-    await lost_one(world)
+    await mirror_and_lose_one(world)
     end = await world.once()
     assert end.complete
     assert world.searchable_texts() == world.on_disk()
@@ -267,7 +267,7 @@ async def test_audit_costs_a_pass_one_list_per_period_and_no_wait(tmp_path: Path
     ids=repr,
 )
 async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: World, error: Exception) -> None:
-    await lost_one(world)
+    await mirror_and_lose_one(world)
     world.base.faults.append(Fault("list", error=lambda: error, times=1))
     end = await world.once()
     assert (end.complete, end.problem, world.run.halt) == (True, "", None)
@@ -287,7 +287,7 @@ async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: i
     for boundary in boundaries(part):
         (folder := tmp_path / str(boundary)).mkdir()
         world = World(folder)
-        await lost_one(world)
+        await mirror_and_lose_one(world)
         guillotine = Guillotine(stop_at=boundary)
         await world.crash(guillotine)
         if not guillotine.fallen:
@@ -343,7 +343,7 @@ async def test_requested_audit_runs_although_a_pass_was_killed_before_its_end(tm
 
 
 async def test_plan_does_not_audit(world: World) -> None:
-    await lost_one(world)
+    await mirror_and_lose_one(world)
     await planned(world)
     assert lists(world) == []
     await world.ends_equal()

@@ -48,7 +48,9 @@ def halt(world: World) -> dict[str, str]:
 
 
 def holds(world: World) -> list[int]:
-    hold_ids: list[int] = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.id, RENEWALS)])
+    hold_ids: list[int] = world.read_state(
+        lambda tx: [h.id for h in tx.holds.current(world.run.id, RENEWALS)]
+    )
     return hold_ids
 
 
@@ -59,7 +61,7 @@ def recipes(world: World) -> dict[str, str]:
     return {d.path: sizes[d.recipe] for d in world.base.documents.values() if d.searchable is not None}
 
 
-def made_as(world: World, size: int) -> set[str]:
+def paths_with_size(world: World, size: int) -> set[str]:
     return {path for path, recipe in recipes(world).items() if recipe == f"size {size}"}
 
 
@@ -69,14 +71,14 @@ async def test_settings_change_affecting_many_documents_waits_for_approval(world
     set_to(world, 2)
     end = await world.once()
     assert end.complete and not end.problem
-    assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(served)
+    assert world.statuses() == {"held": MANY} and paths_with_size(world, 0) == set(served)
     assert (halt(world)["reason"], halt(world)["cure"]) == ("recipe-held", "kbsync approve docs --here")
     assert halt(world)["detail"].startswith("10 of 10 documents (100 B) would be reindexed")
     await world.once()
     assert world.puts() == MANY and len(holds(world)) == 1 and world.searchable_texts() == served
     world.approve()
     await world.once()
-    assert world.searchable_texts() == served and made_as(world, 2) == set(served)
+    assert world.searchable_texts() == served and paths_with_size(world, 2) == set(served)
     assert world.statuses() == {"ready": MANY} and holds(world) == [] and halt(world) == {}
     await world.once()
     assert world.puts() == 2 * MANY
@@ -86,11 +88,11 @@ async def test_settings_change_affecting_many_documents_waits_for_approval(world
 async def test_gradual_changes_beyond_a_fifth_of_the_documents_wait_too(world: World) -> None:
     set_to(world, 2, "f0.md", "f1.md")
     await world.once()
-    assert made_as(world, 2) == {"f0.md", "f1.md"} and world.statuses() == {"ready": MANY}
+    assert paths_with_size(world, 2) == {"f0.md", "f1.md"} and world.statuses() == {"ready": MANY}
     for many in (5, 6):  # held documents are counted together with later ones
         set_to(world, 2, *(f"f{n}.md" for n in range(many)))
         await world.once()
-        assert len(made_as(world, 2)) == 2 and world.statuses() == {
+        assert len(paths_with_size(world, 2)) == 2 and world.statuses() == {
             "ready": MANY + 2 - many,
             "held": many - 2,
         }
@@ -102,7 +104,7 @@ async def test_free_target_never_asks(tmp_path: Path) -> None:
     await world.mirrored(MANY)
     set_to(world, 2)
     await world.once()
-    assert len(made_as(world, 2)) == MANY and world.statuses() == {"ready": MANY}
+    assert len(paths_with_size(world, 2)) == MANY and world.statuses() == {"ready": MANY}
 
 
 @long
@@ -119,7 +121,7 @@ async def test_upgrade_reindexes_no_document(world: World) -> None:
     await world.once()
     assert world.puts() == MANY and world.statuses() == {"ready": MANY}
     await world.mirrored({"f0.md": "changed"})
-    assert made_as(world, 2) == {"f0.md"}
+    assert paths_with_size(world, 2) == {"f0.md"}
 
 
 def two(world: World) -> None:
@@ -182,7 +184,7 @@ async def test_approval_is_asked_for_changes_made_meanwhile(
     await world.once()
     ready = len(world.on_disk()) - held_count
     assert world.statuses() == {state: n for state, n in (("ready", ready), ("held", held_count)) if n}
-    assert made_as(world, 2) == recreated and len(holds(world)) == bool(held_count)
+    assert paths_with_size(world, 2) == recreated and len(holds(world)) == bool(held_count)
     assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held_count)
 
 
@@ -200,10 +202,12 @@ async def test_different_or_wider_change_needs_a_new_approval(
     assert len(hold_ids) == len(more) == 1 and more != hold_ids
     world.post_request("approve", holds=hold_ids)
     await world.once()
-    assert made_as(world, 0) == set(world.searchable_texts()) and holds(world) == more
+    assert paths_with_size(world, 0) == set(world.searchable_texts()) and holds(world) == more
     world.post_request("approve", holds=more)
     await world.once()
-    assert made_as(world, second[0]) == set(world.searchable_texts()) and world.statuses() == {"ready": MANY}
+    assert paths_with_size(world, second[0]) == set(world.searchable_texts()) and world.statuses() == {
+        "ready": MANY
+    }
 
 
 @long
@@ -219,7 +223,7 @@ async def test_deletions_and_settings_changes_are_held_separately(world: World) 
         assert words in halt(world)["detail"]
     await world.mirrored({f"f{n}.md": text for n, text in texts.items()})
     assert halt(world)["detail"].startswith("10 of 10 documents")
-    assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.searchable_texts())
+    assert world.statuses() == {"held": MANY} and paths_with_size(world, 0) == set(world.searchable_texts())
 
 
 @long
@@ -236,7 +240,7 @@ async def test_renamed_file_with_a_held_change_is_searchable_and_nothing_is_sent
     await world.once()
     assert "moved.md" in world.searchable_texts() and "f0.md" not in world.searchable_texts()
     sent = set() if kind is RenamingMemory else {"moved.md"}
-    assert made_as(world, 2) == sent
+    assert paths_with_size(world, 2) == sent
     assert world.statuses() == ({"held": MANY} if not sent else {"held": MANY - 1, "ready": 1})
 
 
@@ -282,10 +286,10 @@ async def test_another_base_needs_no_approval_and_the_first_one_asks_again(world
     world.base.recreate()
     await world.once()
     assert world.statuses() == {"ready": MANY} and halt(world) == {}
-    assert made_as(world, 2) == set(world.searchable_texts())
+    assert paths_with_size(world, 2) == set(world.searchable_texts())
     world.base = first
     await world.once()
     assert world.statuses() == {"held": MANY} and len(holds(world)) == 1
     world.approve()
     await world.once()
-    assert world.statuses() == {"ready": MANY} and made_as(world, 2) == set(world.searchable_texts())
+    assert world.statuses() == {"ready": MANY} and paths_with_size(world, 2) == set(world.searchable_texts())

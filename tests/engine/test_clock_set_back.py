@@ -74,12 +74,12 @@ async def test_deep_scan_in_the_future_does_not_prevent_the_next(world: World) -
     await world.mirrored(1)
     world.clock.skew = YEARS
     await world.once()
-    assert world.look_up(lambda tx: tx.mirrors.get(world.run.id)).last_deep > world.clock.wall() - YEARS
+    assert world.read_state(lambda tx: tx.mirrors.get(world.run.id)).last_deep > world.clock.wall() - YEARS
     world.clock.skew = 0.0
     async with world.running() as store:
         run = world.make_run(store)
         async with run.bind():
             assert await run.deep_is_due() == (True, False)
     await world.once()
-    record = world.look_up(lambda tx: tx.mirrors.get(world.run.id))
+    record = world.read_state(lambda tx: tx.mirrors.get(world.run.id))
     assert record.last_deep <= world.clock.wall() and record.last_pass <= world.clock.wall()

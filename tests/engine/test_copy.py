@@ -113,7 +113,7 @@ async def test_document_that_failed_in_the_new_base_does_not_count_as_copied(cop
     world = copying.world
     await copying.run()
 
-    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.id, 2, SERVING))
+    rows = world.read_state(lambda tx: tx.uploads.in_states(world.run.id, 2, SERVING))
     failed = replace(rows[0], state=UploadState.FAILED, remote_id=None)
     world.change(lambda tx: save_unchecked(tx.uploads, failed))
     copied = await copying.run()

@@ -57,7 +57,7 @@ def unready_items(world: World) -> dict[str, tuple[str, str]]:
         items = mirror_status(tx, record, now=0.0, documents=True, command_line=str).items or ()
         return {item.path: (item.state.word, item.reason) for item in items if item.state.word != "ready"}
 
-    results: dict[str, tuple[str, str]] = world.look_up(read_items)
+    results: dict[str, tuple[str, str]] = world.read_state(read_items)
     return results
 
 
@@ -99,7 +99,7 @@ async def test_nothing_is_ever_held(world: World) -> None:
     await world.once()
     assert world.run.halt is None
     assert world.statuses() == {"kept": 8} and len(world.searchable_texts()) == 8
-    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
+    assert world.read_state(lambda tx: tx.holds.current(world.run.id)) == []
     assert (await audited(world)).repaired == 0
     assert len(world.searchable_texts()) == 8
 
@@ -202,7 +202,7 @@ async def test_held_deletions_are_kept_from_then_on(world: World) -> None:
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
     assert world.statuses() == {"kept": 8} and len(world.searchable_texts()) == 8
-    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
+    assert world.read_state(lambda tx: tx.holds.current(world.run.id)) == []
 
 
 async def test_unsent_deletion_is_cancelled(world: World) -> None:

@@ -36,11 +36,11 @@ def owned_by_docs(world: World) -> Belongings:
         assert record is not None
         return belongings(tx, record)
 
-    owned: Belongings = world.look_up(work)
+    owned: Belongings = world.read_state(work)
     return owned
 
 
-def rows_left(world: World) -> dict[str, int]:
+def remaining_rows(world: World) -> dict[str, int]:
     """Return the number of rows about mirrors, by table."""
     tables = (
         "mirror binding folder entry upload removal hold deletion_log tally serving inbox"
@@ -52,7 +52,7 @@ def rows_left(world: World) -> dict[str, int]:
         counted = {t: db.execute(f"SELECT count(*) FROM {t}").get for t in tables.split()}
         return {table: n for table, n in counted.items() if n}
 
-    row_counts: dict[str, int] = world.look_up(work)
+    row_counts: dict[str, int] = world.read_state(work)
     return row_counts
 
 
@@ -91,7 +91,7 @@ async def test_exactly_our_documents_are_deleted(world: World) -> None:
     await world.mirrored(4)
     assert await forgotten(world, lambda tx: tx.recipes.allow(world.run.id, ["r2"])) == 4
     assert set(world.base.documents) == {theirs, unproven}
-    assert rows_left(world) == {}
+    assert remaining_rows(world) == {}
 
 
 async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ async def test_another_mirror_keeps_its_rows_documents_and_facts(world: World) -
 
     await forgotten(world, claim)
     assert set(world.base.documents) == {other}
-    assert rows_left(world) == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1, "meta": 2}
-    facts = world.look_up(lambda tx: list(tx.uploads._db.execute("SELECT value FROM meta ORDER BY key")))
+    assert remaining_rows(world) == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1, "meta": 2}
+    facts = world.read_state(lambda tx: list(tx.uploads._db.execute("SELECT value FROM meta ORDER BY key")))
     assert facts == [("7.0",), ("theirs",)]
 
 
@@ -134,7 +134,7 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
     assert owned_by_docs(world).documents == 5
     world.base.faults.clear()
     assert await forgotten(world) == 5
-    assert rows_left(world) == {} and world.base.documents == {}
+    assert remaining_rows(world) == {} and world.base.documents == {}
 
 
 async def test_what_was_deleted_before_a_kill_is_noticed_and_sent_again(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(wo
 
     await world.mirrored(2)
     await forgotten(world, set_facts)
-    assert rows_left(world) == {}
+    assert remaining_rows(world) == {}
     async with world.start_mirror() as bound:
         assert (bound.mirror.id, bound.journal.binding.id) == (1, 1)
         assert bound.journal.timing.lag == 0.0 and bound.journal._times == ""

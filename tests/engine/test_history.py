@@ -25,7 +25,7 @@ MIRROR = 1
 
 
 def entries(world: World) -> list[HistoryEntry]:
-    results: list[HistoryEntry] = world.look_up(lambda tx: tx.history.newest((MIRROR,), 0.0, 1000))
+    results: list[HistoryEntry] = world.read_state(lambda tx: tx.history.newest((MIRROR,), 0.0, 1000))
     return results
 
 
@@ -106,7 +106,7 @@ async def test_hold_and_approver_are_recorded_for_each_document(world: World) ->
     await world.once()
     names = [f"f{number}.md" for number in range(8)]
     assert events(world)[10:] == [("held", name) for name in names]
-    holds = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(MIRROR)])
+    holds = world.read_state(lambda tx: [hold.id for hold in tx.holds.current(MIRROR)])
     for _ in range(2):  # the same approval twice
         world.post_request("approve", holds=holds, by="page")
     await world.once()

@@ -55,8 +55,8 @@ def insert(world: World, verb: object, mirror: str | None, args: object) -> None
     world.change(work)
 
 
-def messages_left(world: World) -> int:
-    remaining: int = world.look_up(lambda tx: tx.uploads._db.execute("SELECT count(*) FROM inbox").get)
+def remaining_messages(world: World) -> int:
+    remaining: int = world.read_state(lambda tx: tx.uploads._db.execute("SELECT count(*) FROM inbox").get)
     return remaining
 
 
@@ -70,7 +70,7 @@ async def test_unusable_message_is_logged_and_dropped(world: World, verb: object
         assert (await world.once()).complete
     [line] = [line for line in logs if line["event"] == "message.dropped"]
     assert line["log_level"] == "warning" and line["mirror"] == "docs" and line["reason"], line
-    assert messages_left(world) == 0
+    assert remaining_messages(world) == 0
     assert world.searchable_texts() == world.on_disk()
 
 
@@ -81,7 +81,7 @@ async def test_malformed_message_changes_nothing_and_the_next_is_processed(world
     world.delete_many(8)
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 2}
-    held = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
+    held = world.read_state(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
     insert(world, "approve", "docs", json.dumps({"holds": [*held, "all"]}))
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 2}
@@ -97,7 +97,7 @@ async def test_message_for_an_unknown_mirror_is_logged_and_dropped(world: World,
     with capture_logs() as logs:
         assert (await world.once()).complete
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["message.dropped"]
-    assert messages_left(world) == 0
+    assert remaining_messages(world) == 0
 
 
 @long
@@ -109,7 +109,7 @@ async def test_message_for_another_mirror_waits_for_it(world: World) -> None:
     for name in ("other", "new"):
         insert(world, "retry", name, "{}")
     await world.once()
-    assert messages_left(world) == 2
+    assert remaining_messages(world) == 2
 
 
 @long
@@ -120,7 +120,7 @@ async def test_message_follows_a_renamed_mirror(world: World) -> None:
     world.approve()
     world.settings, world.configured = replace(world.settings, name="notes"), ("notes",)
     await world.once()
-    assert messages_left(world) == 0
+    assert remaining_messages(world) == 0
     assert world.searchable_texts() == world.on_disk()
 
 
@@ -130,4 +130,4 @@ async def test_plan_neither_fails_on_nor_drops_a_malformed_message(world: World)
     with capture_logs() as logs:
         await planned(world)
     assert [line for line in logs if line["event"] == "message.dropped"] == []
-    assert messages_left(world) == 1
+    assert remaining_messages(world) == 1

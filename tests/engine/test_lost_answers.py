@@ -24,7 +24,7 @@ HOUR = 3600.0
 FOR_EVER = 1_000_000
 
 
-def lost_answer(match: str | None = None) -> Fault:
+def lost_response(match: str | None = None) -> Fault:
     return Fault("put", error=lambda: Unsure("connection reset"), match=match, times=FOR_EVER)
 
 
@@ -47,7 +47,7 @@ def listed(request: pytest.FixtureRequest, world: World) -> World:
 async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(listed: World) -> None:
     await listed.mirrored(2)
     listed.write("bad.md", "its answers get lost")
-    listed.base.faults.append(lost_answer("bad.md"))
+    listed.base.faults.append(lost_response("bad.md"))
     sent = listed.requests("put")
     await passes(listed, 6)
     assert listed.requests("put") - sent == MAX_LOSSES
@@ -60,7 +60,7 @@ async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(list
 @pytest.mark.parametrize("action", ["retry", "edit"])
 async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> None:
     listed.write("bad.md", "its answers get lost")
-    listed.base.faults.append(lost_answer("bad.md"))
+    listed.base.faults.append(lost_response("bad.md"))
     await passes(listed, 6)
     sent = listed.requests("put")
     if action == "retry":
@@ -79,7 +79,7 @@ async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> 
 async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: World) -> None:
     await listed.mirrored({"bad.md": "old"})
     listed.write("bad.md", "new")
-    listed.base.faults.append(lost_answer("bad.md"))
+    listed.base.faults.append(lost_response("bad.md"))
     await passes(listed, 6)
     assert listed.searchable_texts() == {"bad.md": "old"} and listed.statuses() == {"failed": 1}
 
@@ -143,7 +143,7 @@ async def kill_at(world: World, path: str) -> None:
 
 async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
     listed.write("a.md")
-    listed.base.faults += [lost_answer(), down("list")]
+    listed.base.faults += [lost_response(), down("list")]
     await passes(listed, 5)
     listed.base.faults[:] = [down("put"), down("list")]
     await passes(listed, 6)
@@ -157,8 +157,8 @@ async def test_target_that_answers_no_upload_uses_no_attempts(listed: World) -> 
     blame.
     """
     listed.write_many(6)
-    listed.base.faults.append(lost_answer())
-    await keep_at_it(listed, 1300.0)
+    listed.base.faults.append(lost_response())
+    await run_for(listed, 1300.0)
     assert listed.requests("put") > 6 * MAX_LOSSES
     assert listed.statuses() == {"pending": 6}
     listed.base.faults.clear()
@@ -166,7 +166,7 @@ async def test_target_that_answers_no_upload_uses_no_attempts(listed: World) -> 
     assert listed.searchable_texts() == listed.on_disk()
 
 
-async def keep_at_it(world: World, seconds: float) -> None:
+async def run_for(world: World, seconds: float) -> None:
     """Run one process for this long."""
     async with world.start_mirror() as bound:
         await bound.compare()
@@ -178,7 +178,7 @@ async def test_restart_uses_no_attempts(listed: World) -> None:
     listed.write("a.md")
     for _ in range(12):
         listed.base.faults[:] = [Fault("put", hang=asyncio.Event(), times=FOR_EVER)]
-        await keep_at_it(listed, 40.0)
+        await run_for(listed, 40.0)
     assert listed.requests("put") > MAX_LOSSES
     listed.base.faults.clear()
     await passes(listed, 1)

@@ -29,7 +29,7 @@ async def collect(world: World, count: int) -> None:
     """Run a daemon that ends while it still collects this many deletions."""
     async with world.start_mirror() as bound:
         await bound.compare()
-        while world.look_up(lambda tx: tx.removals.times(bound.mirror.id)[0]) < count:
+        while world.read_state(lambda tx: tx.removals.times(bound.mirror.id)[0]) < count:
             await world.clock.sleep(0.2)
             await bound.turn()
 

@@ -96,7 +96,7 @@ async def test_disk_with_the_files_of_the_folder_below_it_hides_nothing(world: W
     world.write("data/b.md", "an old version")
     await settle(world)
     assert world.searchable_texts() == {"a.md": "alpha", "data/b.md": "beta"}
-    assert [row.path for row in world.look_up(lambda tx: tx.folders.problems(world.run.id))] == ["data"]
+    assert [row.path for row in world.read_state(lambda tx: tx.folders.problems(world.run.id))] == ["data"]
 
 
 @pytest.mark.parametrize("between", ["a pass", "nothing"])
@@ -201,7 +201,7 @@ def forget_disk(world: World) -> None:
         tx.folders.record_listing(world.run.id, "data", row.version, True)
 
     world.change(forget)
-    assert world.look_up(lambda tx: tx.folders.mounts_over(world.run.id, "data")) == {"data": ""}
+    assert world.read_state(lambda tx: tx.folders.mounts_over(world.run.id, "data")) == {"data": ""}
 
 
 async def test_disk_of_an_earlier_state_is_learnt_without_a_hold(world: World) -> None:
@@ -233,7 +233,7 @@ async def test_directory_accepted_without_its_disk_is_mirrored(world: World) -> 
     await settle(world)
     assert world.searchable_texts() == world.on_disk()
     assert (world.statuses(), world.puts()) == ({"ready": 3}, 3)
-    assert world.look_up(lambda tx: tx.folders.problems(world.run.id)) == []
+    assert world.read_state(lambda tx: tx.folders.problems(world.run.id)) == []
     world.delete("data/new.md")
     await settle(world)
     assert world.statuses() == {"ready": 2}, "it is a directory like any other"

@@ -105,7 +105,7 @@ async def test_restored_held_file_is_served_without_an_upload(world: World) -> N
     await world.mirrored(await all_held(world))
     assert world.statuses() == {"ready": 3}
     assert world.puts() == 3
-    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
+    assert world.read_state(lambda tx: tx.holds.current(world.run.id)) == []
 
 
 async def test_file_missed_before_a_crash_is_requested_again(world: World) -> None:
@@ -348,7 +348,7 @@ async def test_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     (world.root / "d").rmdir()
     await world.once()
     await world.once()
-    assert world.look_up(lambda tx: tx.folders.tree(world.run.id, "")) == [""]
+    assert world.read_state(lambda tx: tx.folders.tree(world.run.id, "")) == [""]
 
 
 async def test_new_files_reusing_inodes_are_not_renames(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ async def test_held_document_missing_from_the_base_needs_no_approval(world: Worl
     world.post_request("repair", missing=lost)
     await world.once()
     assert world.statuses() == {"ready": 8}
-    assert world.look_up(lambda tx: list(tx.holds.current(world.run.id))) == []
+    assert world.read_state(lambda tx: list(tx.holds.current(world.run.id))) == []
 
 
 @enumerated()
@@ -462,7 +462,7 @@ def weighed(world: World) -> list[str]:
         batches = tx.holds.batches(world.run.id, decided=False)
         return [removal for batch in batches for removal in tx.removals.page(batch, held=False)]
 
-    return [removal.path for removal in world.look_up(waiting)]
+    return [removal.path for removal in world.read_state(waiting)]
 
 
 async def test_folder_replaced_between_two_checks_proves_nothing_missing(
@@ -473,7 +473,7 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     world.delete("f0.md")
     away, real = world.root.with_name("away"), deletions.stat_exactly
 
-    def look_into_another(root: Path, *args: Any, **options: Any) -> list[tuple[str, PathStat]]:
+    def list_another(root: Path, *args: Any, **options: Any) -> list[tuple[str, PathStat]]:
         root.rename(away)
         root.mkdir()
         result = real(root, *args, **options)
@@ -481,7 +481,7 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
         away.rename(root)
         return result
 
-    monkeypatch.setattr(deletions, "stat_exactly", look_into_another)
+    monkeypatch.setattr(deletions, "stat_exactly", list_another)
     await world.once()
     assert "f0.md" in world.searchable_texts()
     monkeypatch.undo()
@@ -574,7 +574,7 @@ async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
 async def test_deletions_in_one_base_need_no_approval_in_another(tmp_path: Path) -> None:
     world, first = await held_in_one_of_two(tmp_path)
     assert (await world.once()).complete
-    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
+    assert world.read_state(lambda tx: tx.holds.current(world.run.id)) == []
     assert world.searchable_texts() == world.on_disk()
     assert first.searchable("f3.md")
 

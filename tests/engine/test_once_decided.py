@@ -23,7 +23,7 @@ async def test_lost_mount_halts_each_pass_until_it_is_back(world: World) -> None
         await world.once()
         assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
         assert len(world.base.documents) == 12
-    assert world.look_up(lambda tx: tx.mirrors.get(world.run.id)).root == was
+    assert world.read_state(lambda tx: tx.mirrors.get(world.run.id)).root == was
 
 
 async def test_folder_replaced_right_before_a_delete_keeps_the_document(
@@ -55,7 +55,7 @@ async def test_approval_covers_only_what_was_listed(world: World) -> None:
     await world.mirrored(30)
     world.delete_many(8)
     await world.once()
-    [hold_id] = world.look_up(lambda tx: tx.holds.current(world.run.id))
+    [hold_id] = world.read_state(lambda tx: tx.holds.current(world.run.id))
     world.delete_many(9, start=8)
     await world.once()
     assert world.statuses() == {"held": 17, "ready": 13}

@@ -53,8 +53,8 @@ async def test_many_deletions_are_weighed_held_and_approved_in_batches(
     largest.append(0)
     await world.once()
     assert world.statuses() == {"held": MANY - 5, "ready": 5}
-    [hold] = world.look_up(lambda tx: tx.holds.current(world.run.id))
-    assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == MANY - 5
+    [hold] = world.read_state(lambda tx: tx.holds.current(world.run.id))
+    assert world.read_state(lambda tx: tx.removals.count(hold, held=True)) == MANY - 5
     world.approve()
     await world.once()
     assert world.statuses() == {"ready": 5}
@@ -113,8 +113,8 @@ async def test_deletions_held_during_a_kill_are_one_question(
     async for world in killed_while_holding(tmp_path, monkeypatch):
         end = await world.once()
         assert end.complete and len(world.base.documents) == 10
-        [hold] = world.look_up(lambda tx: tx.holds.current(world.run.id))  # noqa: B023
-        assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == 8  # noqa: B023
+        [hold] = world.read_state(lambda tx: tx.holds.current(world.run.id))  # noqa: B023
+        assert world.read_state(lambda tx: tx.removals.count(hold, held=True)) == 8  # noqa: B023
 
 
 @long
@@ -123,7 +123,7 @@ async def test_files_restored_after_a_kill_leave_no_question(
 ) -> None:
     async for world in killed_while_holding(tmp_path, monkeypatch):
         await world.mirrored({f"f{n}.md": f"text of f{n}" for n in range(10)})
-        assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []  # noqa: B023
+        assert world.read_state(lambda tx: tx.holds.current(world.run.id)) == []  # noqa: B023
         assert world.searchable_texts() == world.on_disk()
 
 

@@ -35,7 +35,7 @@ def pause(world: World, seconds: float | None = None) -> None:
 
 
 def rows_of(world: World) -> list[Upload]:
-    uploads: list[Upload] = world.look_up(
+    uploads: list[Upload] = world.read_state(
         lambda tx: tx.uploads.in_states(MIRROR, 1, tuple(UploadState), limit=10_000)
     )
     return uploads

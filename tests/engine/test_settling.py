@@ -246,7 +246,7 @@ class SlowForOne(MemoryTarget):
 
 def listed(world: Writing) -> list[str]:
     """Return the files in the state."""
-    return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.visible(world.run.id)))]
+    return [entry.path for entry in world.read_state(lambda tx: list(tx.entries.visible(world.run.id)))]
 
 
 @pytest.mark.parametrize("settle", [0.3, SETTLE, 5.0])
@@ -336,7 +336,7 @@ async def test_pass_skips_an_unstable_file(world: Writing, unstable: Counter[str
 
 
 @pytest.fixture
-def asked_again(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+def unlistable_folder_and_retry(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that the pass can't list, and a person who requests another try."""
     world.write("sub/a.md")
     read, refusals = scan._Folder.read, [PermissionError(errno.EACCES, "denied")]
@@ -350,7 +350,7 @@ def asked_again(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan._Folder, "read", refuse_once)
 
 
-@pytest.mark.usefixtures("asked_again")
+@pytest.mark.usefixtures("unlistable_folder_and_retry")
 async def test_pass_waits_for_a_folder_it_lists_again(world: Writing) -> None:
     world.write("b.md")
     end = await world.once()
@@ -358,7 +358,7 @@ async def test_pass_waits_for_a_folder_it_lists_again(world: Writing) -> None:
     assert world.searchable_texts() == world.on_disk()
 
 
-@pytest.mark.usefixtures("asked_again")
+@pytest.mark.usefixtures("unlistable_folder_and_retry")
 async def test_pass_is_incomplete_when_it_cannot_list_a_folder_again(
     world: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

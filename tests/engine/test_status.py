@@ -173,7 +173,7 @@ async def test_unreadable_file_is_not_called_out_of_date(
     reason = f"permission denied; {AS_LAST_READ}"
     assert items(world)["a.md"]["reason"] == reason
     assert [item.note for item in (await planned(world)).failed] == [reason]
-    [*_, last] = world.look_up(lambda tx: tx.history.newest((world.run.id,), 0.0, 10))
+    [*_, last] = world.read_state(lambda tx: tx.history.newest((world.run.id,), 0.0, 10))
     assert (last.event, last.reason) == ("failed", reason)
     answer = (await explained(world, "a.md")).answer
     assert answer == "The file is still searchable, as of the last time it was readable: permission denied."

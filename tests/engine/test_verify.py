@@ -205,7 +205,7 @@ async def test_row_of_a_deleted_document_is_removed_after_a_month(
     await world.once()
     world.clock.now += days * 86400.0
     await world.once()
-    assert bool(world.look_up(lambda tx: tx.uploads.by_remote(1, remote_id))) is is_kept
+    assert bool(world.read_state(lambda tx: tx.uploads.by_remote(1, remote_id))) is is_kept
 
 
 async def test_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World) -> None:

@@ -396,7 +396,7 @@ async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorl
         daemon.root.rename(daemon.root.with_name("away"))
         await until(lambda: daemon.run.halt is not None)
     with capture_logs() as lines:
-        async with begun_again(daemon):
+        async with next_run(daemon):
             await until(lambda: lines)
     [line] = lines
     assert (line["event"], line["mirror"], line["folder"]) == ("mirror.halted", "docs", str(daemon.root))
@@ -442,7 +442,7 @@ def is_all_held(daemon: WatchingWorld) -> bool:
 
 
 @asynccontextmanager
-async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
+async def next_run(daemon: WatchingWorld) -> AsyncIterator[None]:
     """Start the daemon's next run, in which the test makes its own checks."""
     stop, store = asyncio.Event(), StateStore(daemon.state / "state.db")
     daemon.store = store
@@ -467,7 +467,7 @@ async def test_deletions_in_another_folder_need_approval_until_it_was_scanned(
         raise StateError("the disk is full")
 
     monkeypatch.setattr(Mirror, "deep_is_due", failing)
-    async with begun_again(daemon):
+    async with next_run(daemon):
         await failed.wait()
         await asyncio.sleep(4 * daemon.settings.settle)
         assert is_all_held(daemon)

@@ -486,7 +486,7 @@ class World:
 
     # -- results --------------------------------------------------------------------------------------
 
-    def look_up(self, work: Callable[[Tx], Any]) -> Any:
+    def read_state(self, work: Callable[[Tx], Any]) -> Any:
         """Read the state without the program."""
         with contextlib.closing(read_only.opened(self.state / "state.db")) as state:
             return state.read(work)
@@ -505,7 +505,9 @@ class World:
         kinds = (DELETIONS, RENEWALS)
         self.post_request(
             "approve",
-            holds=self.look_up(lambda tx: [h.id for kind in kinds for h in tx.holds.current(mirror, kind)]),
+            holds=self.read_state(
+                lambda tx: [h.id for kind in kinds for h in tx.holds.current(mirror, kind)]
+            ),
         )
 
     def searchable_texts(self) -> dict[str, str]:
@@ -523,7 +525,7 @@ class World:
 
     def rows(self, *states: UploadState) -> list[Upload]:
         """Return the journal's uploads, or those in these states."""
-        uploads: list[Upload] = self.look_up(
+        uploads: list[Upload] = self.read_state(
             lambda tx: tx.uploads.in_states(self.run.id, 1, states or tuple(UploadState), limit=10_000)
         )
         return uploads
@@ -544,5 +546,5 @@ class World:
         return len(self.base.effects_of("put"))
 
     def statuses(self) -> dict[str, int]:
-        tally = self.look_up(lambda tx: tx.mirrors.tally(self.run.id))
+        tally = self.read_state(lambda tx: tx.mirrors.tally(self.run.id))
         return {status.word: n for status, n in tally.items() if n}

@@ -75,7 +75,7 @@ def wait_until_mirroring(sandbox: Sandbox) -> None:
     eventually(lambda: any(line["event"] == "daemon.started" for line in log_of(sandbox)))
 
 
-async def found_soon(client: Client, query: str) -> list[str]:
+async def find_soon(client: Client, query: str) -> list[str]:
     """Return the paths of the hits, as soon as there are any."""
     async with asyncio.timeout(SETTLED):
         while not (results := paths(await run_tool(client, "search", query=query))):
@@ -100,9 +100,9 @@ async def test_mcp_mirrors_and_searches_with_only_a_folder(sandbox: Sandbox) -> 
 async def test_edit_is_found_while_the_client_is_connected(sandbox: Sandbox) -> None:
     sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     async with over_stdio(sandbox) as client:
-        assert await found_soon(client, "walrus") == ["ice.md"]
+        assert await find_soon(client, "walrus") == ["ice.md"]
         sandbox.write("ice.md", "The penguin stands on the shore.")
-        assert await found_soon(client, "penguin") == ["ice.md"]
+        assert await find_soon(client, "penguin") == ["ice.md"]
         (sandbox.docs / "ice.md").rename(sandbox.docs / "shore.md")
         async with asyncio.timeout(SETTLED):
             while paths(await run_tool(client, "search", query="penguin")) != ["shore.md"]:
@@ -113,7 +113,7 @@ async def test_edit_is_found_while_the_client_is_connected(sandbox: Sandbox) -> 
 async def test_waiting_search_includes_every_earlier_edit(sandbox: Sandbox) -> None:
     sandbox.prepare({"ice.md": "The walrus lies on the ice.", "old.md": "The auk is extinct."})
     async with over_stdio(sandbox) as client:
-        assert await found_soon(client, "walrus") == ["ice.md"]
+        assert await find_soon(client, "walrus") == ["ice.md"]
         for number in range(5):
             sandbox.write("ice.md", f"The penguin stands on shore {number} of zymurgy{number}.")
             sandbox.write(f"new/{number}.md", f"The albatross flies to quixotry{number}.")
@@ -177,12 +177,12 @@ async def test_held_deletions_are_reported_with_a_hint(sandbox: Sandbox) -> None
 async def test_one_of_two_clients_mirrors_and_both_answer(sandbox: Sandbox) -> None:
     sandbox.prepare({"ice.md": "The walrus lies on the ice."})
     async with over_stdio(sandbox) as first:
-        assert await found_soon(first, "walrus") == ["ice.md"]
+        assert await find_soon(first, "walrus") == ["ice.md"]
         async with over_stdio(sandbox) as second:
-            assert await found_soon(second, "walrus") == ["ice.md"]
+            assert await find_soon(second, "walrus") == ["ice.md"]
             sandbox.write("shore.md", "The penguin stands on the shore.")
-            assert await found_soon(second, "penguin") == ["shore.md"]
-            assert await found_soon(first, "penguin") == ["shore.md"]
+            assert await find_soon(second, "penguin") == ["shore.md"]
+            assert await find_soon(first, "penguin") == ["shore.md"]
             assert (await run_tool(second, "search", query="penguin"))["notes"] == []
     assert [line["event"] for line in log_of(sandbox)].count("daemon.started") == 1
 

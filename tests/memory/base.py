@@ -311,7 +311,7 @@ class MemoryBase:
         """Return the base as its clients see it."""
         return Base(self.id, len(self.documents))
 
-    def made_by(self, content: Content) -> Document | None:
+    def document_of(self, content: Content) -> Document | None:
         """Return the document that this same upload created before.
 
         An upload id alone isn't enough: a client that lost its state counts from 1 again.

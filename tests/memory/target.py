@@ -307,7 +307,7 @@ class MemoryTarget(Target):
         """Return the document that this same upload created before; a failed one is indexed again."""
         if not self._limits.marks:
             return None
-        document = self._base.made_by(content)
+        document = self._base.document_of(content)
         if document is not None and document.state is DocState.FAILED:
             self._base.reindex(document.remote_id)
         return document

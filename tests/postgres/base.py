@@ -65,13 +65,13 @@ def between(monkeypatch: pytest.MonkeyPatch, step: Callable[[psycopg.Connection[
             step(connection, str(statement))
         return execute(connection, statement, *values, **options)
 
-    def told_of_copy(cursor: Any, statement: Any, *values: Any, **options: Any) -> Any:
+    def report_copy(cursor: Any, statement: Any, *values: Any, **options: Any) -> Any:
         if is_of_a_store(cursor.connection):
             step(cursor.connection, str(statement))
         return copy(cursor, statement, *values, **options)
 
     monkeypatch.setattr(psycopg.Connection, "execute", execute_watched)
-    monkeypatch.setattr(psycopg.Cursor, "copy", told_of_copy)
+    monkeypatch.setattr(psycopg.Cursor, "copy", report_copy)
 
 
 def session_of(connection: psycopg.Connection[Any]) -> int:
@@ -104,7 +104,7 @@ def committing(server: Server, database: str) -> list[int]:
     return [pid for (pid,) in server.run("postgres", waiting, database)]
 
 
-def left_over(server: Server, database: str) -> list[Any]:
+def leftover_rows(server: Server, database: str) -> list[Any]:
     """Return rows without an owner, and wrong counts."""
     return server.run(
         database,

@@ -22,7 +22,7 @@ import psycopg
 from kbsync.errors import TargetError
 from tests.cli.sandbox import Daemon
 from tests.cluster.programs import Programs
-from tests.postgres.base import find, left_over, open_store
+from tests.postgres.base import find, leftover_rows, open_store
 from tests.postgres.pooler import Pooled
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -134,7 +134,7 @@ class SharedDatabase:
                 "SELECT prefix || shown, text FROM kbsync.owner o JOIN kbsync.document d ON d.owner = o.id"
                 " JOIN kbsync.passage USING (content)",
             )
-            remaining = left_over(self.server, self.database)
+            remaining = leftover_rows(self.server, self.database)
         except psycopg.Error as error:
             return [f"the server does not answer: {error}"]
         stored = dict[str, list[str]]()

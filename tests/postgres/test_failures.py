@@ -29,7 +29,7 @@ from tests.postgres.base import (
     commits_without_an_answer,
     committing,
     find,
-    left_over,
+    leftover_rows,
     open_store,
     put,
     session_of,
@@ -38,7 +38,7 @@ from tests.postgres.server import Server
 from tests.share import long
 
 
-def cured(server: Server, halted: Halted) -> None:
+def follow_fix(server: Server, halted: Halted) -> None:
     """Follow the fix, as an administrator would."""
     words = shlex.split(halted.fix)
     assert words[0] == "psql"
@@ -115,12 +115,12 @@ def test_missing_database_is_created_by_the_suggested_command(postgres: Server) 
         with pytest.raises(Halted) as caught:
             store.check()
         assert caught.value.halt == "knowledge-base-missing"
-        cured(postgres, caught.value)
+        follow_fix(postgres, caught.value)
         with pytest.raises(Halted) as caught:
             store.check()
         assert caught.value.halt == "unsuitable-server"
         assert "lacks the vector extension" in str(caught.value)
-        cured(postgres, caught.value)
+        follow_fix(postgres, caught.value)
         put(store, entry(1, "kestrel"))
 
 
@@ -210,13 +210,13 @@ def test_revoked_privileges_halt_and_the_suggested_command_restores_them(
     with open_store(postgres, database, user=role) as store:
         halted = outcome(store)
         assert halted.halt == "credentials"
-        cured(postgres, halted)
+        follow_fix(postgres, halted)
         put(store, entry(1, "kestrel"))
         postgres.run(database, "ALTER TABLE kbsync.passage OWNER TO postgres")
         halted = outcome(store, 2, "heron")
         assert halted.halt == "credentials"
         assert role in str(halted)
-        cured(postgres, halted)
+        follow_fix(postgres, halted)
         put(store, entry(2, "heron"))
 
 
@@ -239,7 +239,7 @@ def test_full_disk_halts_and_recovers_automatically(postgres: Server, database: 
         assert find(store, "kestrel") == {first}
         postgres.run(database, "DROP TRIGGER full_disk ON kbsync.words")
         put(store, entry(2, "heron", replaces=first))
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -361,12 +361,12 @@ def test_connection_ended_at_any_statement_leaves_one_complete_version(
             # None: it was about to be repeated automatically.
             assert error is None or isinstance(error, Unavailable | Unsure)
             assert not isinstance(error, Unsure) or work.name in ("put", "replace", "again")
-            assert left_over(postgres, database) == []
+            assert leftover_rows(postgres, database) == []
             assert find(store, "kestrel") or find(store, "heron") or work.name == "delete"
             # The journal repeats it, or finds that it was done: never twice.
             with suppress(Rejected):
                 work.does(store, first)
-            assert left_over(postgres, database) == []
+            assert leftover_rows(postgres, database) == []
             assert {word for word in ("kestrel", "heron") if find(store, word)} >= work.after - {"kestrel"}
             rows = [row.upload_id for row in store.page(0, 9)]
             assert len(rows) == len(set(rows)) == {"put": 2, "delete": 0}.get(work.name, 1)
@@ -402,10 +402,10 @@ def test_server_restart_during_any_statement_is_atomic(
             return
         assert isinstance(failed, Unavailable | Unsure), failed
         assert (find(store, "kestrel"), find(store, "heron")) == ({first}, set())
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
         [second] = put(store, entry(2, "heron", *LONG[5:], replaces=first))
         assert find(store, "heron") == {second}
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -445,7 +445,7 @@ def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server, databa
             with pytest.raises(Unavailable):
                 deleting.result(30)
         assert [row.upload_id for row in store.page(0, 9)] == [2]
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @contextmanager
@@ -551,7 +551,7 @@ def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
         with pytest.raises(Halted):
             sleeper.rename(second, "b.md", "b.md", 1.0)
         assert [row.upload_id for row in successor.page(0, 9)] == [3]
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -573,7 +573,7 @@ def test_vector_deleted_by_another_host_is_recomputed(
             [number] = ours.put([entry(1, "kestrel")], encoder)
         assert encoder.embedded == ["kestrel"]
         assert find(ours, "kestrel") == {number}
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 def test_closed_store_starts_no_further_work(postgres: Server) -> None:

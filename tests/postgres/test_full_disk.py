@@ -15,7 +15,7 @@ from kbsync.index.postgres.store import PostgresStore
 from tests.cli.sandbox import eventually
 from tests.cli.test_mounts import can_mount, mounted
 from tests.index.entries import Numbers, entry
-from tests.postgres.base import find, left_over, open_store, put
+from tests.postgres.base import find, leftover_rows, open_store, put
 from tests.postgres.server import NOBODY, Server
 from tests.share import long
 
@@ -55,7 +55,7 @@ def test_full_table_disk_halts_and_recovers_automatically(postgres: Server) -> N
             filler.unlink()
             [second] = put(store, entry(2, *texts, replaces=first))
             assert (find(store, "kestrel"), find(store, "heron")) == (set(), {second})
-            assert left_over(postgres, "small") == []
+            assert leftover_rows(postgres, "small") == []
         postgres.run("postgres", "DROP DATABASE small WITH (FORCE)")
         postgres.run("postgres", "DROP TABLESPACE small")
 
@@ -88,7 +88,7 @@ def test_full_server_log_disk_causes_a_pause_and_loses_nothing() -> None:
                     server.start()
                 eventually(lambda: is_there(store, done))
                 put(store, entry(100, "merlin"))
-                assert left_over(server, database) == []
+                assert leftover_rows(server, database) == []
             server.stop()
 
 

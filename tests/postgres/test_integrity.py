@@ -16,7 +16,7 @@ from kbsync.index.postgres.store import TABLES, Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
 from kbsync.index.words import TOKENISER
 from tests.index.entries import entry
-from tests.postgres.base import between, find, left_over, open_store, put
+from tests.postgres.base import between, find, leftover_rows, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
@@ -66,7 +66,7 @@ def test_documents_without_their_passages_are_missing_and_repaired(
     assert [host.having(word) for word in ("kestrel", "heron", "tern")] == [["a.md"], ["a.md"], ["b.md"]]
     assert host.run("verify").code == 0
     assert paths(postgres, host.database) == ["a.md", "b.md"]
-    assert left_over(postgres, host.database) == []
+    assert leftover_rows(postgres, host.database) == []
 
 
 @long
@@ -88,7 +88,7 @@ def test_new_version_restores_passages_the_old_one_lost(postgres: Server, databa
         postgres.run(database, f"TRUNCATE kbsync.{table}")
         [new] = put(store, entry(2, "kestrel", "merlin", path="a.md", replaces=old))
         assert store.find_existing([old, new]) == {new}
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []
 
 
 # -- constraints of the tables
@@ -137,7 +137,7 @@ def test_alternating_states_leave_one_document_per_path(postgres: Server, databa
         [newest] = put(reopened, entry(2, "heron", path="a.md", replaces=old))
         assert [row.id for row in reopened.page(0, 9)] == [newest]
         assert (find(reopened, "merlin"), find(reopened, "heron")) == (set(), {newest})
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -148,7 +148,7 @@ def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server
         [renamed] = put(second, entry(1, "merlin", path="a.md"))
         second.rename(renamed, "b.md", "b", 2.0)
         assert [(row.id, row.path) for row in second.page(0, 9)] == [(renamed, "b.md")]
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -205,7 +205,7 @@ def test_outdated_words_are_replaced_once_however_many_steps_they_take(
         having = f"SELECT count(*) FROM kbsync.words WHERE terms @> ARRAY[{term_of(word)}]"
         assert postgres.run(database, having) == [(1,)]
     assert postgres.run(database, "SELECT DISTINCT tokeniser FROM kbsync.document") == [(TOKENISER,)]
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []
 
 
 # -- tables

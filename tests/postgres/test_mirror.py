@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.sandbox import Sandbox, eventually
-from tests.postgres.base import left_over
+from tests.postgres.base import leftover_rows
 from tests.postgres.server import Server
 from tests.share import long
 
@@ -79,7 +79,7 @@ def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: 
     assert first.run("--once").code == 0
     assert documents(postgres, first.database) == [("one/", "c.md"), ("two/", "a.md"), ("two/", "b.md")]
     assert second.run("verify").code == 0
-    assert left_over(postgres, first.database) == []
+    assert leftover_rows(postgres, first.database) == []
 
 
 def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgres: Server) -> None:
@@ -155,7 +155,7 @@ def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -
     daemon.wait_for_event("document.ready", path="b.md")
     assert host.having("heron") == ["b.md"]
     assert daemon.end() == 0
-    assert left_over(postgres, host.database) == []
+    assert leftover_rows(postgres, host.database) == []
 
 
 @pytest.mark.parametrize("victim", ["host", "server"])
@@ -189,4 +189,4 @@ def test_kill_mid_pass_leaves_one_document_per_file(hosts: list[Host], postgres:
     assert sorted(path for _, path in documents(postgres, database)) == sorted(
         f"{number}.md" for number in range(150)
     )
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []

@@ -17,7 +17,7 @@ from kbsync.state import lock
 from kbsync_standin.server import Server as StandIn
 from kbsync_standin.vectors import application
 from tests.cli.sandbox import Sandbox, eventually, words_of
-from tests.postgres.base import left_over
+from tests.postgres.base import leftover_rows
 from tests.postgres.server import Server
 from tests.share import enumerated, long
 from tests.targets.services.service import KEY
@@ -76,7 +76,7 @@ class Moving(Sandbox):
         statement = "SELECT shown FROM kbsync.document ORDER BY shown"
         return [path for (path,) in self.server.run(self.database, statement)]
 
-    def left_behind(self) -> int:
+    def left_behind_count(self) -> int:
         """Return how many documents the mirror's note reports as left behind."""
         note = self.status().get("note", "")
         return int(note.split()[0]) if "previous knowledge base" in note else 0
@@ -137,7 +137,7 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     assert moving.embedded_count == embedded_count
     assert [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions] == before
     assert moving.run("verify").code == 0
-    assert left_over(moving.server, moving.database) == []
+    assert leftover_rows(moving.server, moving.database) == []
     assert (moving.base / "index.db").read_bytes() == index
     assert moving.copy()["documents"] == 0
     # Everything is as if the files had been read for this base.
@@ -166,7 +166,7 @@ def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Movin
     matching = [f"birds/{number}.md" for number in (20, 3, 4, 5, 6, 7)]
     assert moving.having("kestrel") == [*matching, "été.txt"]
     assert moving.run("verify").code == 0
-    assert left_over(moving.server, moving.database) == []
+    assert leftover_rows(moving.server, moving.database) == []
 
 
 def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(moving: Moving) -> None:
@@ -222,7 +222,7 @@ def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
         assert moving.once()["failed"] == 0
     assert moving.documents() == sorted(str(p.relative_to(moving.docs)) for p in moving.docs.rglob("*.*"))
     assert moving.run("verify").code == 0
-    assert left_over(moving.server, moving.database) == []
+    assert leftover_rows(moving.server, moving.database) == []
     if continuation == "files change":
         assert moving.having("merlin") == ["birds/1.md", "birds/40.md", "birds/90.md"]
 
@@ -274,17 +274,17 @@ def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     other = moving.server.database()
     moving.postgres()
     moving.copy()
-    assert moving.left_behind() == 5
+    assert moving.left_behind_count() == 5
     # Another database: the old one keeps its documents, and still has them when it is used again.
     moving.postgres(other)
     assert moving.once()["uploaded"] == 5
-    assert moving.left_behind() == 10
+    assert moving.left_behind_count() == 10
     moving.postgres()
     assert counts_of(moving.once()) == NOTHING
     # The same database by another name.
     moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432 application_name=elsewhere")
     assert counts_of(moving.once()) == NOTHING
-    assert moving.left_behind() == 10
+    assert moving.left_behind_count() == 10
     # Restored elsewhere.
     moving.server.run("postgres", f"CREATE DATABASE restored TEMPLATE {moving.database}")
     moving.postgres("restored")
@@ -294,18 +294,18 @@ def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     (moving.docs / "birds/0.md").unlink()
     moving.local()
     assert counts_of(moving.once()) == {**NOTHING, "deleted": 1}
-    assert moving.left_behind() == 10
+    assert moving.left_behind_count() == 10
     assert moving.having("kestrel") == ["birds/1.md", "birds/2.md", "été.txt"]
     # The documents of the built-in one are deleted as the copy announced: nothing is left behind.
     moving.postgres()
     output = moving.go("kb", "copy").err
     assert moving.once()["deleted"] == 1
-    assert moving.left_behind() == 9
+    assert moving.left_behind_count() == 9
     says = "to delete its documents: "
     [command] = [line.partition(says)[2] for line in output.splitlines() if says in line]
     assert moving.go(*words_of(command), "--yes").code == 0
     moving.once()
-    assert moving.left_behind() == 5
+    assert moving.left_behind_count() == 5
     assert (moving.base / "owner").exists()
 
 
@@ -314,7 +314,7 @@ def test_base_recreated_in_the_same_database_leaves_nothing_behind(moving: Movin
     fill(moving, 3)
     moving.server.run(moving.database, "DROP SCHEMA kbsync CASCADE")
     assert moving.once()["uploaded"] == 5
-    assert moving.left_behind() == 0
+    assert moving.left_behind_count() == 0
 
 
 Before = Callable[[Moving], str]
@@ -490,7 +490,7 @@ def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(mo
     assert (result.code, result.out) == (0, "handbook is forgotten; 1 document deleted\n")
     assert moving.server.run(moving.database, owned) == [("other/",)]
     assert moving.server.run(moving.database, "SELECT prefix FROM kbsync.owner") == [("other/",)]
-    assert left_over(moving.server, moving.database) == []
+    assert leftover_rows(moving.server, moving.database) == []
 
 
 def test_database_config_is_written_without_its_dsn(moving: Moving) -> None:

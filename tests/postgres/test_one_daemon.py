@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.sandbox import eventually
-from tests.postgres.base import left_over
+from tests.postgres.base import leftover_rows
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host, documents
 from tests.share import enumerated, long
@@ -64,5 +64,5 @@ def test_daemon_that_slept_while_replaced_changes_nothing(host: Host, state: str
     assert (result.json["uploaded"], result.json["deleted"]) == (1, 1)
     names = [f"{number}.md" for number in range(1, 5)]
     assert [path for _, path in documents(host.server, host.database)] == names
-    assert left_over(host.server, host.database) == []
+    assert leftover_rows(host.server, host.database) == []
     assert daemon.end() == 0

@@ -16,7 +16,7 @@ from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.index.entries import entry
 from tests.postgres.base import between, put, token
 from tests.postgres.server import Server
-from tests.postgres.test_failures import cured, outcome
+from tests.postgres.test_failures import follow_fix, outcome
 from tests.share import long
 
 PREFIX = "it's \\ours/"
@@ -100,7 +100,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
         put(theirs, entry(2, "merlin"))
         assert theirs.find_existing([number]) == {number}
 
-        cured(postgres, halted)
+        follow_fix(postgres, halted)
         put(theirs, entry(3, "heron"))  # released is not taken yet
         assert ours.check()[1] == 3
         put(ours, entry(4, "osprey"))
@@ -111,7 +111,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
             assert f"on {other['host']} ({other['folder']})" in str(refused(reopened))
         # The command releases only that owner's row, not one that another owner has taken since.
         before = rows(postgres, database)
-        cured(postgres, halted)
+        follow_fix(postgres, halted)
         assert rows(postgres, database) == before
 
 
@@ -140,7 +140,7 @@ def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(
         open_as(postgres, database, "second", host="files-2") as ours,
     ):
         put(theirs, entry(1, "kestrel"))
-        cured(postgres, refused(ours))
+        follow_fix(postgres, refused(ours))
         with open_as(postgres, database, "first") as reopened:
             put(reopened, entry(2, "heron"))
         assert refused(ours).halt == "prefix-taken"
@@ -185,7 +185,7 @@ def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server, da
     with open_as(postgres, database, "lost") as lost, open_as(postgres, database, "now", prefix="b/") as now:
         [before], [our_id] = put(lost, entry(1, "kestrel")), put(now, entry(1, "heron"))
         with open_as(postgres, database, "now") as back:
-            cured(postgres, refused(back))
+            follow_fix(postgres, refused(back))
             put(lost, entry(2, "merlin"))  # released is not taken yet
             assert back.check()[1] == 1
             assert [row.id for row in back.page(0, 9)] == [our_id]
@@ -273,7 +273,7 @@ def test_prefix_overlapping_another_owners_is_refused_until_released(
         with pytest.raises(Halted) as caught:
             plan.check()
         assert str(caught.value) == str(halted)
-        cured(postgres, halted)
+        follow_fix(postgres, halted)
         put(second_store, entry(1, "heron"))
 
 

@@ -14,7 +14,15 @@ from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.cli.sandbox import eventually
 from tests.index.entries import entry
-from tests.postgres.base import commits_without_an_answer, committing, find, left_over, open_store, put, token
+from tests.postgres.base import (
+    commits_without_an_answer,
+    committing,
+    find,
+    leftover_rows,
+    open_store,
+    put,
+    token,
+)
 from tests.postgres.pooler import Pooled
 from tests.postgres.test_failures import outcome
 from tests.programs import needs
@@ -56,7 +64,7 @@ def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(
         assert [row.upload_id for row in eventually(lambda: store.page(0, 9))] == [1, 2]
         put(store, entry(2, "heron"))
         assert [row.upload_id for row in store.page(0, 9)] == [1, 2]
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 def test_server_restart_behind_a_pooler_causes_a_pause(postgres: Pooled) -> None:

@@ -15,9 +15,9 @@ import pytest
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.index.entries import Numbers, entry
-from tests.postgres.base import find, left_over, open_store, put
+from tests.postgres.base import find, leftover_rows, open_store, put
 from tests.postgres.server import Server, programs
-from tests.postgres.test_failures import cured, outcome
+from tests.postgres.test_failures import follow_fix, outcome
 from tests.share import enumerated, long
 
 
@@ -39,7 +39,7 @@ def test_database_in_another_encoding_halts_and_the_suggested_command_creates_a_
     with open_store(postgres, name) as store:
         refused = halted(store)
     assert (refused.halt, encoding in str(refused)) == ("unsuitable-server", True)
-    cured(postgres, refused)
+    follow_fix(postgres, refused)
     postgres.run(f"{name}_utf8", "CREATE EXTENSION vector")
     with open_store(postgres, f"{name}_utf8") as store:
         put(store, entry(1, "Grüße 请假"))
@@ -66,7 +66,7 @@ def test_extension_may_be_in_any_usable_schema(postgres: Server) -> None:
     with open_store(postgres, database, user=role) as store:
         refused = halted(store)
         assert (refused.halt, role in str(refused)) == ("credentials", True)
-        cured(postgres, refused)
+        follow_fix(postgres, refused)
         [number] = put(store, entry(1, "kestrel"))
         assert find(store, "kestrel") == {number}
 
@@ -90,11 +90,11 @@ def test_any_privilege_may_be_revoked_and_granted_again(
             assert isinstance(refused, Halted), refused
             assert refused.halt == "credentials"
             assert role in str(refused)
-        cured(postgres, outcomes[0])
+        follow_fix(postgres, outcomes[0])
         [second] = put(store, entry(2, "heron", replaces=first))
         assert find(store, "heron") == {second}
         store.delete([second])
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 # -- temporary problems
@@ -141,7 +141,7 @@ def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_sett
         assert "ALTER ROLE postgres IN DATABASE" in failed.reason
         assert isinstance(stored, int) and store.find_existing([first, stored]) == {first, stored}
     postgres.run("postgres", f"ALTER DATABASE {database} RESET statement_timeout")
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -201,7 +201,7 @@ def test_administrator_limits_cause_at_most_a_pause(
     with open_store(postgres, database, user=role) as store:
         [second] = put(store, entry(2, "heron"))
         assert (find(store, "kestrel"), find(store, "heron")) == ({first}, {second})
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.sandbox import eventually
 from tests.index.entries import Numbers, entry
 from tests.postgres import drowsy
-from tests.postgres.base import between, left_over, open_store, put
+from tests.postgres.base import between, leftover_rows, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
@@ -82,7 +82,7 @@ def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
     assert b"another kbsync" in err
     assert texts(postgres, second.database) == after
     assert postgres.run(second.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id") == stamps
-    assert left_over(postgres, second.database) == []
+    assert leftover_rows(postgres, second.database) == []
     result = second.once()
     assert (result["uploaded"], result["replaced"], result["renamed"]) == (0, 0, 0)
 
@@ -111,7 +111,7 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
                 wake.set()
                 outcomes = [future.result(30)[0] for future in (slow, quick)]
         assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @pytest.mark.parametrize(

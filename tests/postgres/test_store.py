@@ -46,9 +46,9 @@ from tests.index.test_search import (
     log_entry,
 )
 from tests.index.test_search import entry as parsed
-from tests.postgres.base import between, find, left_over, open_store, put, token
+from tests.postgres.base import between, find, leftover_rows, open_store, put, token
 from tests.postgres.server import Server
-from tests.postgres.test_failures import cured
+from tests.postgres.test_failures import follow_fix
 from tests.share import long
 
 QUESTIONS = (
@@ -267,7 +267,7 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(
         put(ours, entry(2, "merlin", replaces=other))
         assert find(theirs, "heron") == {other}
         assert [row.path for row in theirs.page(0, 9)] == ["folder/file-1.md"]
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 @long
@@ -312,7 +312,7 @@ def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Serve
         [third] = put(store, entry(3, "merlin", *texts[5:], path="a.md", replaces=second))
         assert store.texts(third) == ["merlin", *texts[5:]]
         assert find(store, "word3") == set()
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
 def test_text_of_another_host_reuses_its_vector(postgres: Server, database: str) -> None:
@@ -335,18 +335,18 @@ def test_text_of_another_host_reuses_its_vector(postgres: Server, database: str)
 def test_rename_changes_only_the_words_of_the_name(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "heron text", path="kestrel.md"))
-        assert found_by_words(store, "kestrel") == {number}
+        assert find_by_words(store, "kestrel") == {number}
         rows = "SELECT passage, ctid::text FROM kbsync.words"
         before = postgres.run(database, rows)
         store.rename(number, "deep/merlin.md", "m", 7.0)
         assert postgres.run(database, rows) == before
-        assert (found_by_words(store, "kestrel"), found_by_words(store, "merlin")) == (set(), {number})
+        assert (find_by_words(store, "kestrel"), find_by_words(store, "merlin")) == (set(), {number})
         [row] = store.page(0, 9)
         assert (row.path, row.name) == ("deep/merlin.md", "m")
-        assert left_over(postgres, database) == []
+        assert leftover_rows(postgres, database) == []
 
 
-def found_by_words(store: PostgresStore, word: str) -> set[int]:
+def find_by_words(store: PostgresStore, word: str) -> set[int]:
     with store.snapshot() as snapshot:
         return {
             candidate.document for candidate in snapshot.candidates(terms_of(word), "", None, Query(word))
@@ -399,7 +399,7 @@ def test_concurrently_started_hosts_create_one_base(postgres: Server, database: 
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(come, range(4)))) == 1
-    assert left_over(postgres, database) == []
+    assert leftover_rows(postgres, database) == []
     assert postgres.run(database, "SELECT sum(documents)::int FROM kbsync.owner") == [(40,)]
 
 
@@ -491,7 +491,7 @@ def test_reading_needs_only_read_privileges(postgres: Server, database: str) -> 
             [number] = put(store, entry(1, "kestrel"))
             with pytest.raises(Halted) as refused:
                 find(reader, "kestrel")
-            cured(postgres, refused.value)
+            follow_fix(postgres, refused.value)
             may_write = "SELECT bool_or(has_table_privilege(%s, oid, 'INSERT, UPDATE, DELETE')) FROM pg_class"
             statement = f"{may_write} WHERE relnamespace = 'kbsync'::regnamespace AND relkind = 'r'"
             assert postgres.run(database, statement, role) == [(False,)]

@@ -103,12 +103,12 @@ class FaultyMirror:
         self.may_have_twins = self.is_stuck = False
         self.requests = 0
 
-        def look_for_gaps(_: Change) -> None:
+        def check_for_gaps(_: Change) -> None:
             """Check that files that always existed keep a document that was searchable once."""
             covered = bench.searchable()
             self.gaps += [path for path in self.lasting if path not in covered]
 
-        bench.on_change = look_for_gaps
+        bench.on_change = check_for_gaps
 
     async def begin(self, *ops: str) -> None:
         """Mirror four files next to another user's document; then cause a pass to call `ops`."""

@@ -35,13 +35,13 @@ class ServiceMachine(MirrorMachine):
         self.start(self.row.bench(world))
 
     @rule(oddity=st.runner().flatmap(lambda machine: st.sampled_from(machine.row.oddities)))
-    def odd_answer(self, oddity: Fault) -> None:
-        self.note("odd_answer", oddity)
+    def odd_response(self, oddity: Fault) -> None:
+        self.note("odd_response", oddity)
         type(self).faults += 1
         self.bench.world.server.faults.add(oddity)
 
-    def told_move(self, old: str, new: str) -> None:
-        super().told_move(old, new)
+    def record_move(self, old: str, new: str) -> None:
+        super().record_move(old, new)
         if self.bench.has_gaps_in_renames:
             self.oracle.expect_recreation([new])
 

@@ -186,7 +186,7 @@ async def test_audit_halts_on_a_base_emptied_and_filled_by_others(named: RemoteW
     assert named.keeps_foreign()
 
 
-def taken_over(world: RemoteWorld, n: int) -> None:
+def prepare_takeover(world: RemoteWorld, n: int) -> None:
     """Create files whose documents exist already: the first pass sends none of them."""
     naming = Naming("", "tagged")
     for i in range(n):
@@ -204,7 +204,7 @@ async def test_audit_requests_stay_within_their_budget_over_a_day(
     documents, period = 2000, DAY  # between audits
     async with RemoteWorld(tmp_path, requests_per_minute=per_minute).serving() as world:
         world.settings = replace(world.settings, deep_rescan=period)
-        taken_over(world, documents)
+        prepare_takeover(world, documents)
         await world.once()
         assert world.request_count("upload") == 0
         times: list[float] = []

@@ -114,7 +114,7 @@ def unwelcome(world: RemoteWorld) -> None:
     world.play("unauthorized", op="upload", times=0)
 
 
-def gone_in_mid_run(world: RemoteWorld) -> None:
+def lose_base_during_run(world: RemoteWorld) -> None:
     world.play("base-gone", op="upload", times=0)
     world.play("base-gone", op="base", times=0, skip=1)
 
@@ -131,7 +131,7 @@ def delete_base(form: str) -> Callable[[RemoteWorld], None]:
         (lambda world: world.turn(key_revoked=True), "credentials", 0),
         (lambda world: world.turn(money_gone=True), "quota", 5),
         *((delete_base(form), "knowledge-base-missing", 0) for form in ("code", "null")),
-        (gone_in_mid_run, "knowledge-base-missing", 5),
+        (lose_base_during_run, "knowledge-base-missing", 5),
     ],
 )
 async def test_user_fixable_problem_halts_immediately_and_loses_nothing(

@@ -59,7 +59,7 @@ def items(world: RemoteWorld) -> dict[str, FileStatus]:
         assert record is not None
         return {Item.path: Item for Item in Items(tx, record, record.halt)}
 
-    results: dict[str, FileStatus] = world.look_up(read)
+    results: dict[str, FileStatus] = world.read_state(read)
     return results
 
 

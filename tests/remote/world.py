@@ -54,7 +54,7 @@ class Offline(httpx.AsyncBaseTransport):
         self._world.report_boundary(f"{request.method} start")
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([piece async for piece in request.stream])
-        answering = asyncio.ensure_future(answer_offline(self._world.server, request, body))
+        answering = asyncio.ensure_future(respond_offline(self._world.server, request, body))
         self._world.answering.add(answering)  # the loop alone wouldn't keep it
         answering.add_done_callback(self._world.answering.discard)
         response = await asyncio.shield(answering)  # the server continues whatever happens to its client
@@ -286,7 +286,7 @@ class _NoLine:
         return True
 
 
-async def answer_offline(server: Server, request: httpx.Request, body: bytes) -> httpx.Response:
+async def respond_offline(server: Server, request: httpx.Request, body: bytes) -> httpx.Response:
     """Return a server's response as if it had come over TCP."""
     arriving = [{"type": "http.request", "body": body, "more_body": False}]
     start, pieces = dict[str, Any](), list[bytes]()

@@ -111,7 +111,7 @@ LOST: dict[str, Spoil] = {"emptied": emptied, "deleted": deleted, "wal deleted":
 """Looks like a state with few rows; the rest is in the knowledge base."""
 
 
-def kept_copy(file: Path) -> Path:
+def copy_closed(file: Path) -> Path:
     """Copy the file while no process has it open, for a later restore without its WAL."""
     checkpointed(file)
     return Path(shutil.copy(file, file.with_name("kept.db")))

@@ -25,7 +25,7 @@ from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.resources.spoiling import LOST, SPOILT, kept_copy, put_back
+from tests.resources.spoiling import LOST, SPOILT, copy_closed, put_back
 from tests.share import boundaries, enumerated, in_parts, long
 
 FILES = 12
@@ -69,7 +69,7 @@ async def test_damaged_state_resends_nothing(tmp_path: Path, kind: str) -> None:
 async def test_state_restored_from_a_backup_resends_nothing(tmp_path: Path) -> None:
     async with mirrored(tmp_path) as world:
         state = world.state / "state.db"
-        backup = kept_copy(state)
+        backup = copy_closed(state)
         world.write("f0.md", "edited after the backup")
         world.write("later.md", "written after the backup")
         world.delete("f1.md")
@@ -84,12 +84,12 @@ async def test_state_restored_from_a_backup_resends_nothing(tmp_path: Path) -> N
 async def test_uploads_after_a_restored_state_have_new_numbers(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.mirrored({"a.md": "alpha"})
-    backup = kept_copy(world.state / "state.db")
+    backup = copy_closed(world.state / "state.db")
     await world.mirrored({"b.md": "beta"})
-    given = set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "b.md")]))
+    given = set(world.read_state(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "b.md")]))
     put_back(backup, world.state / "state.db")
     await world.mirrored({"c.md": "gamma"})
-    assert not given & set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "c.md")]))
+    assert not given & set(world.read_state(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "c.md")]))
     assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 3
 

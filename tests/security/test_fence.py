@@ -81,7 +81,7 @@ def in_thread(what):
 """
 
 
-def obeyed(parser: Parser, program: str, users_file: object = "") -> str:
+def output_of(parser: Parser, program: str, users_file: object = "") -> str:
     """Return the program's output: the result of each attempt."""
     prelude = PRELUDE.format(own=str(users_file), pid=os.getpid(), group=os.getpgid(0))
     return parser.parse("x.html", BytesBody((prelude + textwrap.dedent(program)).encode())).text
@@ -90,7 +90,7 @@ def obeyed(parser: Parser, program: str, users_file: object = "") -> str:
 def all_refused(parser: Parser, attempts: str, users_file: object = "") -> bool:
     """Return whether each line, an expression, ends in a refusal."""
     tried = [line for line in textwrap.dedent(attempts).strip().splitlines() if line]
-    output = obeyed(
+    output = output_of(
         parser, "\n".join(f"attempt(lambda: {expression}\n)" for expression in tried), users_file
     ).splitlines()
     assert len(output) >= len(tried) and all(line.startswith("refused") for line in output), output
@@ -272,7 +272,7 @@ def test_parser_has_no_descriptor_but_its_pipes(parser):
             is_ours = stat.S_ISFIFO(status.st_mode) or (status.st_rdev in null)
             say(descriptor if is_ours else f'{descriptor} is none of ours')
     """
-    assert [int(number) for number in obeyed(parser, program).split()] == [0, 1, 2, 3]
+    assert [int(number) for number in output_of(parser, program).split()] == [0, 1, 2, 3]
 
 
 def test_no_key_is_in_the_parsers_environment_or_command_line(begin, monkeypatch):
@@ -280,13 +280,13 @@ def test_no_key_is_in_the_parsers_environment_or_command_line(begin, monkeypatch
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret-key-of-ours@127.0.0.1:1")
     parser = begin()
     # Only root may read the environment of a parser from outside.
-    assert "secret-key" not in obeyed(parser, "say(*os.environ.items())")
+    assert "secret-key" not in output_of(parser, "say(*os.environ.items())")
     (pid,) = parser.pids()
     assert b"secret-key" not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_threads_descriptors_and_core_dumps_are_limited(parser):
-    output = obeyed(
+    output = output_of(
         parser,
         """
         import resource
@@ -299,7 +299,7 @@ def test_threads_descriptors_and_core_dumps_are_limited(parser):
 
 
 def test_parser_is_the_oom_victim_instead_of_kbsync(parser):
-    obeyed(parser, "say('here')")
+    output_of(parser, "say('here')")
     (pid,) = parser.pids()
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
@@ -314,9 +314,9 @@ def test_parser_ignoring_signals_is_killed_at_the_limit(begin):
     time.sleep(600)
     """
     with pytest.raises(Rejected) as refusal:
-        obeyed(parser, deaf)
+        output_of(parser, deaf)
     assert refusal.value.code == "timeout"
-    assert obeyed(parser, "say('next')") == "next"
+    assert output_of(parser, "say('next')") == "next"
 
 
 @long
@@ -333,9 +333,9 @@ def test_parser_ignoring_signals_is_killed_at_the_limit(begin):
 )
 def test_forged_parser_responses_cost_one_document(parser, program):
     with pytest.raises(Rejected) as refusal:
-        obeyed(parser, program + "\nimport time; time.sleep(600)")
+        output_of(parser, program + "\nimport time; time.sleep(600)")
     assert refusal.value.code in ("crash", "output", "timeout", "damaged")
-    assert obeyed(parser, "say('next')") == "next"
+    assert output_of(parser, "say('next')") == "next"
 
 
 FORGED = """
@@ -349,13 +349,13 @@ for text in ('forged', 'forged again'):
 
 @pytest.mark.parametrize("then", ["", "import time; time.sleep(600)", "os.read(0, 1 << 20)"])
 def test_document_can_answer_only_for_itself(parser, then):
-    assert obeyed(parser, f"{FORGED}{then}") == "forged"
-    assert obeyed(parser, "say('the next document')") == "the next document"
+    assert output_of(parser, f"{FORGED}{then}") == "forged"
+    assert output_of(parser, "say('the next document')") == "the next document"
 
 
 def test_text_of_a_document_is_not_in_the_memory_that_the_next_one_inherits(parser):
     secret = "-".join(["a", "salary", "of", "9000"])
-    assert secret in obeyed(parser, f"say({secret!r} * 9)")
+    assert secret in output_of(parser, f"say({secret!r} * 9)")
     (pid,) = parser.pids()
     if os.geteuid() != 0:  # only root may read it
         return
@@ -373,7 +373,7 @@ def test_refusal_text_from_a_document_is_shortened_and_printable(parser):
     raise Rejected('\\x1b]0;title\\x07' + 'x' * 200_000, code='y' * 200_000)
     """
     with pytest.raises(Rejected) as refusal:
-        obeyed(parser, forged)
+        output_of(parser, forged)
     assert len(refusal.value.reason) <= 1000 and len(refusal.value.code) <= 100
 
 

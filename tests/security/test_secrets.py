@@ -24,7 +24,7 @@ def forms(secret: str) -> set[bytes]:
     return {form.encode() for form in forms_of_secret}
 
 
-def bytes_kept(desk: ZhipuSandbox) -> bytes:
+def stored_bytes(desk: ZhipuSandbox) -> bytes:
     """Return every byte of the state directory, names included."""
     files = [path for path in desk.state.rglob("*") if path.is_file()]
     return b"".join(os.fsencode(path) + path.read_bytes() for path in files)
@@ -42,7 +42,9 @@ def test_proxy_password_appears_nowhere(tmp_path: Path, source: str) -> None:
             env = {}
         result = desk.go("--once", "--log-level", "debug", env=env, hurried=True)
         status_report = [result, desk.run("status", "--json", "--documents"), desk.run("explain", "a.md")]
-        written = [text for run in status_report for text in (run.raw, run.err.encode())] + [bytes_kept(desk)]
+        written = [text for run in status_report for text in (run.raw, run.err.encode())] + [
+            stored_bytes(desk)
+        ]
     if source == "config":
         assert result.code == 4, result.err
     for secret in forms(PASSWORD) | forms(KEY):
@@ -96,12 +98,12 @@ def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
         desk.service.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
         desk.write("c.md", "gamma")
         daemon.wait_for_event("mirror.halted")
-        shows_no_key(bytes_kept(desk))
+        shows_no_key(stored_bytes(desk))
         assert daemon.end() == 0
         results = [desk.go("--once", "--log-level", "debug", env=env)]
         assert results[0].code == 1
         results += [
             desk.run(*words.split(), env=env) for words in ("status --json --documents", "explain c.md")
         ]
-        shows_no_key(daemon.log.read_bytes(), bytes_kept(desk))
+        shows_no_key(daemon.log.read_bytes(), stored_bytes(desk))
         shows_no_key(*(text for run in results for text in (run.raw, run.err.encode())))

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.programs import find_program, look_for
+from tests.programs import find_program, require_programs
 
 PATIENCE = 60.0
 # Without a sandbox: tests run as root in containers, and the browser only opens our own page.
@@ -157,7 +157,7 @@ class Page:
 @contextmanager
 def browsing(profile: Path) -> Iterator[Page]:
     """Open a page in a new browser, which ends with it. Skips the test without Chromium."""
-    look_for(["chromium"])
+    require_programs(["chromium"])
     program = find_program("chromium")
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()

@@ -119,7 +119,7 @@ class Scene:
         return await request(self.app, "POST", path, content, **{k: v for k, v in settings.items() if v})
 
     def inbox(self) -> list[tuple[str, Any]]:
-        waiting = self.world.look_up(lambda tx: tx.inbox.waiting("docs"))
+        waiting = self.world.read_state(lambda tx: tx.inbox.waiting("docs"))
         return [(message.verb, message.args) for message in waiting]
 
 

@@ -610,7 +610,7 @@ async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tm
     assert "notes" not in added.json() and len(inner.json()["notes"]) == 1
     assert inner.json()["notes"][0].startswith(f"{notes}/inner is inside {notes} of mirror my-notes, so ")
     config.write_text(f'{text}  - name: "my-notes"\n    folder: "{notes}"\n')
-    assert open_scene.world.look_up(lambda tx: len(tx.inbox.reloads())) == 2
+    assert open_scene.world.read_state(lambda tx: len(tx.inbox.reloads())) == 2
     assert (await open_scene.post("/api/remove", body(documents="burn"))).status_code == 400
     await open_scene.mirrored(2)
     removal = await open_scene.json("/api/removal?mirror=docs")

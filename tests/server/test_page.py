@@ -905,7 +905,7 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: 
     remove = "document.querySelector('[data-key=\"remove docs\"]')"
     await view.until(remove)
 
-    async def is_asked(question: str, *keys: str) -> None:
+    async def check_question(question: str, *keys: str) -> None:
         title = "document.getElementById('ask-title').innerText"
         await view.until(f"document.getElementById('ask').open && {title} == {question!r}")
         assert await view.run("document.activeElement.innerText") == "Cancel"
@@ -917,20 +917,20 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: 
 
     first, second = "Remove docs?", "Delete 3 documents of docs?"
     await begin()
-    await is_asked(first, "Escape")
+    await check_question(first, "Escape")
     await begin()
-    await is_asked(first, "Tab", "Tab", "Enter")
+    await check_question(first, "Tab", "Tab", "Enter")
     await view.wait_for_text("3 documents in memory", "#ask-text")
-    await is_asked(second, "Escape")
+    await check_question(second, "Escape")
     assert removals.current == {}
     await begin()
     await view.wait_for_text("docs has 3 documents in its knowledge base; keep or delete them?", "#ask-text")
-    await is_asked(first, "Tab", "Tab", "Enter")
+    await check_question(first, "Tab", "Tab", "Enter")
     for width in (390, 1280):
         await view.do(view._page.size, width, 800)
         assert await view.run("document.documentElement.scrollWidth <= innerWidth")
         assert await view.run(FAINT) == []
-    await is_asked(second, "Tab", "Enter")
+    await check_question(second, "Tab", "Enter")
     await view.wait_for_text("being removed", ".state")
     assert not await view.run("document.getElementById('ask').open")
     assert config.read_text().count("name:") == 2
@@ -945,7 +945,7 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: 
     assert "not removed" not in await view.text()
     # Kept documents need one question.
     await begin()
-    await is_asked(first, "Tab", "Enter")
+    await check_question(first, "Tab", "Enter")
     await view.wait_for_text("docs was removed", "#toast")
     assert config.read_text().count("name:") == 1
 

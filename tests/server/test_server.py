@@ -79,7 +79,7 @@ def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, r
 
 
 def test_excess_requests_get_an_error_response() -> None:
-    async def answer_never(
+    async def never_respond(
         _scope: object, receive: Callable[[], Awaitable[dict[str, str]]], _send: object
     ) -> None:
         received.release()
@@ -87,7 +87,7 @@ def test_excess_requests_get_an_error_response() -> None:
             pass
 
     received = threading.Semaphore(0)
-    with serve(answer_never) as (_, port), ExitStack() as opened:
+    with serve(never_respond) as (_, port), ExitStack() as opened:
         for _ in range(listener.MAX_CONNECTIONS - 1):
             waiting = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
             waiting.sendall(GET)

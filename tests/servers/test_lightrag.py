@@ -55,7 +55,7 @@ class LightragRealWorld(RealWorld):
         access = {name: self.server[name] for name in ("base_url", "api_key")}
         return LightragTarget(block(LightragTargetConfig, **access), target_context())
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         return b" \n"
 
 

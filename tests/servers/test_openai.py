@@ -37,7 +37,7 @@ class OgxWorld(RealWorld):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        self.base = made_store(self.server)
+        self.base = create_store(self.server)
         self.models.clear()
         yield
         self.models.clear()
@@ -49,18 +49,18 @@ class OgxWorld(RealWorld):
         )
         return OpenaiTarget(config, target_context())
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         self.models.give(fail_if="spoiled")
         return b"About spoiled things"
 
     async def recreate(self) -> None:
         await self.target.aclose()
         _ask(self.server, "DELETE", f"/vector_stores/{self.base}")
-        self.base = made_store(self.server)
+        self.base = create_store(self.server)
         self.target = await self.open()
 
 
-def made_store(server: Mapping[str, Any]) -> str:
+def create_store(server: Mapping[str, Any]) -> str:
     return str(_ask(server, "POST", "/vector_stores", json={"name": "tests"})["id"])
 
 
@@ -112,4 +112,4 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
 def test_mirror_works_at_the_real_server(servers: dict[str, Any], sandbox: Sandbox) -> None:
     server = servers["openai"]
     connection = {"base_url": server["base_url"], "api_key": server["api_key"]}
-    live(sandbox, {"type": "openai", **connection, "vector_store_id": made_store(server)})
+    live(sandbox, {"type": "openai", **connection, "vector_store_id": create_store(server)})

@@ -42,7 +42,7 @@ class OpenWebuiServer(RealWorld):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        self.base = made_base(self.server)
+        self.base = create_base(self.server)
         yield
         self.models.clear()
 
@@ -51,20 +51,20 @@ class OpenWebuiServer(RealWorld):
 
     async def open(self) -> Target:
         # With four uploads at a time, its SQLite refuses one in a hundred, with an unsure outcome.
-        settings = {**place_of(self.server, self.base), "concurrency": 1}
+        settings = {**target_block(self.server, self.base), "concurrency": 1}
         return OpenWebuiTarget(block(OpenWebuiTargetConfig, **settings), target_context())
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         self.models.give(fail_if="unspeakable")
         return b"About unspeakable things"
 
     async def recreate(self) -> None:
         await self.target.aclose()
-        self.base = made_base(self.server)
+        self.base = create_base(self.server)
         self.target = await self.open()
 
 
-def made_base(server: Mapping[str, Any]) -> str:
+def create_base(server: Mapping[str, Any]) -> str:
     """The id of a new, empty knowledge base."""
     headers = {"authorization": f"Bearer {server['api_key']}"}
     card = {"name": "docs", "description": "of a test"}
@@ -72,7 +72,7 @@ def made_base(server: Mapping[str, Any]) -> str:
     return str(created.raise_for_status().json()["id"])
 
 
-def place_of(server: Mapping[str, Any], base: str) -> dict[str, Any]:
+def target_block(server: Mapping[str, Any], base: str) -> dict[str, Any]:
     """The keys of a config block."""
     return {"base_url": server["base_url"], "api_key": server["api_key"], "knowledge_id": base}
 
@@ -100,7 +100,7 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
 
 def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], sandbox: Sandbox) -> None:
     settings = servers["openwebui"]
-    live(sandbox, {"type": "openwebui", **place_of(settings, made_base(settings))})
+    live(sandbox, {"type": "openwebui", **target_block(settings, create_base(settings))})
 
 
 def test_server_killed_while_indexing_ends_up_complete(
@@ -116,8 +116,8 @@ def test_server_killed_while_indexing_ends_up_complete(
         sandbox.write(f"{word}.md", f"# The {word}\n\nAll about the {word}.\n")
     with models.serving() as models_url:
         with start(environment, data, models_url) as given:
-            base = made_base(given)
-            target = {"type": "openwebui", **place_of(given, base), "vectorization": waiting}
+            base = create_base(given)
+            target = {"type": "openwebui", **target_block(given, base), "vectorization": waiting}
             sandbox.configure(f"target: {json.dumps(target)}")
             ModelOrders(models_url).give(delay=3.0)
             process = sandbox.start("--once")
@@ -127,7 +127,7 @@ def test_server_killed_while_indexing_ends_up_complete(
             process.wait()
         ModelOrders(models_url).clear()
         with start(environment, data, models_url, int(given["base_url"].rpartition(":")[2])) as given:
-            sandbox.configure(f"target: {json.dumps(target | place_of(given, base))}")
+            sandbox.configure(f"target: {json.dumps(target | target_block(given, base))}")
             assert sandbox.once()["failed"] == 0
             assert sandbox.run("verify").code == 0
             for word in words:
@@ -145,7 +145,7 @@ def test_copy_being_indexed_during_a_kill_has_its_passages_once(
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "40s"}
     sandbox.write("first.md", "All about the avocet.\n")
     with models.serving() as models_url, start(environment, data, models_url) as given:
-        target = {"type": "openwebui", **place_of(given, made_base(given)), "vectorization": waiting}
+        target = {"type": "openwebui", **target_block(given, create_base(given)), "vectorization": waiting}
         sandbox.configure(f"target: {json.dumps(target)}")
         assert sandbox.once()["failed"] == 0
         for status in (

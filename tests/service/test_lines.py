@@ -43,7 +43,7 @@ async def test_durations_are_reported_by_phase(tmp_path: Path) -> None:
     assert line.keys() - {"event", "log_level"} == KEYS | set(PHASES)
     assert line["indexing_seconds"] >= 20.0
     assert abs(sum(line[phase] for phase in PHASES) - line["seconds"]) < 0.01
-    uploads = world.look_up(lambda tx: tx.uploads.get(line["upload_id"]))
+    uploads = world.read_state(lambda tx: tx.uploads.get(line["upload_id"]))
     assert (uploads.path, uploads.remote_id) == ("a.md", line["document_id"])
 
 

@@ -44,7 +44,7 @@ class DifyBench(ZhipuBench):
 
     world: DifyWorld
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             document = self.world.app.documents[entry["id"]]
             if document.is_foreign and not entry["effect"].startswith("foreign"):

@@ -68,7 +68,7 @@ class GptbotsBench(ZhipuBench):
 
     world: GptbotsWorld
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             document = self.world.app.documents[entry["id"]]
             if document.id in self.world.foreign and entry["effect"] in ("updated", "deleted"):

@@ -28,7 +28,7 @@ class ServedLightrag(ServedWorld):
     unknown_id = "nobody~aaaaaaaa.md"
     only_base_reports_loss = True
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         return b" \n"
 
     async def recreate(self) -> None:
@@ -53,7 +53,7 @@ class LightragBench(ZhipuBench):
 
     world: LightragWorld
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             if entry["id"] in self.world.foreign and entry["effect"] == "deleted":
                 self._touched.append(f"a document of somebody else's: deleted {entry['name']}")

@@ -73,7 +73,7 @@ class OpenaiBench(ZhipuBench):
 
     world: OpenaiWorld
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             effect, attached = entry["effect"], self._attached.get(entry["id"])
             if entry["id"] in self.world.foreign and effect in ("detached", "attached-deleted", "renamed"):

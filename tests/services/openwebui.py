@@ -112,7 +112,7 @@ class OpenWebuiBench(ZhipuBench):
             fault = Fault("goes-on", args={"seconds": 10})
         return super()._observe_answer(request, fault)
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             file = self.world.app.documents[entry["id"]]
             if file.is_foreign and not entry["effect"].startswith("foreign"):

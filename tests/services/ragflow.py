@@ -50,7 +50,7 @@ class RagflowBench(ZhipuBench):
 
     world: RagflowWorld
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         for entry in self._new_entries():
             document = self.world.app.documents[entry["id"]]
             if document.id in self.world.foreign and not entry["effect"].startswith("foreign"):

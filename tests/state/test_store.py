@@ -96,11 +96,11 @@ def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
 async def test_write_returns_only_after_its_commit(tmp_path: Path) -> None:
     path, observed = tmp_path / "state.db", list[tuple[str, int]]()
 
-    def look_from_outside(moment: str) -> None:
+    def count_from_outside(moment: str) -> None:
         with closing(open_reader(path)) as other:
             observed.append((moment, other.execute("SELECT count(*) FROM mirror").get))
 
-    store = StateStore(path, on_commit=look_from_outside)
+    store = StateStore(path, on_commit=count_from_outside)
     await store.write(mirror)
     assert observed == [("before", 0), ("after", 1)]
     store.close()

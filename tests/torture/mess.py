@@ -127,12 +127,12 @@ class MessyMirror:
         """Run a first pass, then this many turns."""
         async with self.bench.serving():
             await self.world.mirrored(FILES)
-            self.bench.on_change = lambda _: self.look_for_gaps()
+            self.bench.on_change = lambda _: self.check_for_gaps()
             for _ in range(turns):
                 await self.turn()
         return self.tally
 
-    def look_for_gaps(self) -> None:
+    def check_for_gaps(self) -> None:
         self.gaps |= self.steady - self.covered()
 
     async def turn(self) -> None:

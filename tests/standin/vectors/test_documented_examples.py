@@ -30,7 +30,7 @@ PICTURE = f"data:image/png;base64,{base64.b64encode(b'a goat in a boat').decode(
 
 
 @dataclass
-class VectorAnswer:
+class VectorReply:
     """A response: its status and its JSON."""
 
     status: int
@@ -44,16 +44,16 @@ class DirectVectors:
         self.app = application(KEY)
         self.app.set_behaviour(switches)
 
-    def ask(self, path: str, body: Any, *, key: str = KEY, fault: Fault | None = None) -> VectorAnswer:
+    def ask(self, path: str, body: Any, *, key: str = KEY, fault: Fault | None = None) -> VectorReply:
         headers = {"authorization": f"Bearer {key}"}
         request = Request("POST", path, path, {}, headers, json.dumps(body).encode())
         response = self.app.answer(request, fault)
-        return VectorAnswer(response.status, json.loads(response.body))
+        return VectorReply(response.status, json.loads(response.body))
 
-    def embed(self, dialect: str, count: int = 2, **fields: Any) -> VectorAnswer:
+    def embed(self, dialect: str, count: int = 2, **fields: Any) -> VectorReply:
         return self.ask(EMBED[dialect], {**embedding(dialect, [f"text {n}" for n in range(count)]), **fields})
 
-    def rank(self, dialect: str, texts: list[str], **fields: Any) -> VectorAnswer:
+    def rank(self, dialect: str, texts: list[str], **fields: Any) -> VectorReply:
         return self.ask(RERANK[dialect], {**ranking(dialect, texts), **fields})
 
 

@@ -65,13 +65,13 @@ class DirectZhipu:
         sent = httpx.Request("POST", "http://x/", data=fields, files=files)
         return sent.read(), {"content-type": sent.headers["content-type"]}
 
-    def upload_answer(self, name: str, content: bytes, base: str = HOME_ID, **fields: Any) -> Response:
+    def upload_response(self, name: str, content: bytes, base: str = HOME_ID, **fields: Any) -> Response:
         body, headers = self.form(name, content, fields or {"knowledge_type": "1"})
         path = f"{OPEN}/document/upload_document/{base}"
         return self.send(self.request("POST", path, body, headers))
 
     def upload(self, name: str = "probe.txt", text: str = "hello world", **fields: Any) -> Any:
-        return json.loads(self.upload_answer(name, text.encode(), **fields).body)
+        return json.loads(self.upload_response(name, text.encode(), **fields).body)
 
     def put(self, name: str = "probe.txt", text: str = "hello world", **fields: Any) -> str:
         """Upload a document and return its id."""

@@ -218,7 +218,7 @@ def test_deleted_base_deletes_its_documents(service: DirectZhipu) -> None:
     service.json("DELETE", f"/knowledge/{HOME_ID}")
     assert service.call("GET", f"/document/{ident}").status == 404
     assert service.call("GET", "/document", knowledge_id=HOME_ID).status == 404
-    assert service.upload_answer("a.txt", b"x").status == 404
+    assert service.upload_response("a.txt", b"x").status == 404
     assert service.effects() == ["stored", "deleted-with-base", "base-deleted"]
 
 

@@ -104,7 +104,7 @@ def test_fault_shows_its_effect_and_only_its_own(
 )
 def test_failure_in_each_shape(service: DirectZhipu, shape: str, body: Any) -> None:
     service.fault("error-shapes", shape=shape, status=503, effect=False)
-    response = service.upload_answer("a.txt", b"x")
+    response = service.upload_response("a.txt", b"x")
     assert (response.status, json.loads(response.body)) == (503, body)
     assert service.app.snapshot()["documents"] == []
 

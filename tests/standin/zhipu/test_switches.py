@@ -28,7 +28,7 @@ def all_names(service: DirectZhipu, size: int, pages: int) -> list[list[str]]:
     return [service.names(page=page, size=size) for page in range(1, pages + 1)]
 
 
-def walked(service: DirectZhipu, size: int, pages: int) -> list[str]:
+def names_on_pages(service: DirectZhipu, size: int, pages: int) -> list[str]:
     return list(itertools.chain.from_iterable(all_names(service, size, pages)))
 
 
@@ -131,11 +131,11 @@ def test_larger_page_size_is_silently_reduced(cap: int) -> None:
 
 def test_list_order_is_a_switch(service: DirectZhipu) -> None:
     numbered(service, 30)
-    newest = walked(service, 7, 5)
+    newest = names_on_pages(service, 7, 5)
     service.app.set_behaviour({"order": "oldest"})
-    oldest = walked(service, 7, 5)
+    oldest = names_on_pages(service, 7, 5)
     service.app.set_behaviour({"order": "shuffled"})
-    shuffled = walked(service, 7, 5)
+    shuffled = names_on_pages(service, 7, 5)
     assert oldest == sorted(oldest) == newest[::-1]
     assert sorted(shuffled) == oldest
     assert shuffled not in (oldest, newest)
@@ -152,7 +152,7 @@ def test_page_beyond_the_end_is_empty_or_repeats_the_last(service: DirectZhipu) 
 def test_unstable_pages_skip_and_repeat_but_eventually_settle() -> None:
     service = DirectZhipu(unstable_pages=True)
     names = {service.detail(ident)["name"] for ident in numbered(service, 20)}
-    walks = [walked(service, 5, 4) for _ in range(20)]
+    walks = [names_on_pages(service, 5, 4) for _ in range(20)]
     assert any(len(set(walk)) < len(walk) for walk in walks)
     assert any(set(walk) != names for walk in walks)
     assert set().union(*walks) == names
@@ -208,7 +208,7 @@ def test_ids_have_each_form(form: str, kind: type, length: int) -> None:
 @pytest.mark.parametrize(("skewed_ids", "shift"), [(True, 7200), (False, 0)])
 def test_service_clock_may_be_hours_off(skewed_ids: bool, shift: int) -> None:
     service = DirectZhipu(clock_skew=7200, skewed_ids=skewed_ids)
-    response = service.upload_answer("a.txt", b"x")
+    response = service.upload_response("a.txt", b"x")
     payload = json.loads(response.body)
     assert payload["timestamp"] == int((START + 7200) * 1000)
     assert parsedate_to_datetime(response.headers["date"]).timestamp() == int(START + 7200)
@@ -255,7 +255,7 @@ def base_answers(service: DirectZhipu, ident: str) -> list[Any]:
         service.call("GET", "/document", knowledge_id=HOME_ID),
         service.call("GET", f"/document/{ident}"),
         service.call("POST", "/knowledge/retrieve", search),
-        service.upload_answer("a.txt", b"x"),
+        service.upload_response("a.txt", b"x"),
     ]
 
 
@@ -292,8 +292,8 @@ def test_optional_routes_may_be_missing(service: DirectZhipu, route: str) -> Non
 
 def test_file_over_the_limit_is_refused_with_435() -> None:
     service = DirectZhipu(max_bytes=10)
-    assert service.upload_answer("a.txt", b"x" * 11).status == 435
-    assert service.upload_answer("a.txt", b"x" * 10).status == 200
+    assert service.upload_response("a.txt", b"x" * 11).status == 435
+    assert service.upload_response("a.txt", b"x" * 10).status == 200
     assert service.app.violations == []
 
 

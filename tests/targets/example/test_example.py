@@ -49,7 +49,7 @@ class ExampleWorld(SuiteWorld):
     def name_for(self, path: str, digest: str = "") -> str:
         return Naming(style="marked").name(path, digest)
 
-    def spoiled(self, path: str) -> bytes:
+    def failing_bytes(self, path: str) -> bytes:
         return SPOILED
 
     def lose_base(self) -> None:

@@ -20,7 +20,7 @@ PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
 RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
 
 
-def at_nobody(**settings: Any) -> GptbotsTargetConfig:
+def unreachable_config(**settings: Any) -> GptbotsTargetConfig:
     access = {"base_url": "https://example.invalid", "api_key": "key", "knowledge_base_id": "b"}
     return block(GptbotsTargetConfig, **access, **settings)
 
@@ -34,7 +34,7 @@ async def request_bodies(search_settings: GptbotsSearchConfig, query: Query) -> 
         return httpx.Response(200, json={"total": 0, "list": []})
 
     target = GptbotsTarget(
-        at_nobody(search=search_settings), target_context(), transport=httpx.MockTransport(respond)
+        unreachable_config(search=search_settings), target_context(), transport=httpx.MockTransport(respond)
     )
     assert await target.search(query) == []
     await target.aclose()

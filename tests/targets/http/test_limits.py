@@ -670,7 +670,7 @@ def test_response_without_a_date_teaches_nothing() -> None:
 # ---- missing calls
 
 
-def told_missing(calls: MissingCalls, code: str) -> bool:
+def counts_as_missing(calls: MissingCalls, code: str) -> bool:
     """Send a request to a missing call, and return whether it then counts as missing."""
     with pytest.raises(NotOffered), calls.remembered("search"):
         raise NotOffered("no such call", code=code)
@@ -680,22 +680,22 @@ def told_missing(calls: MissingCalls, code: str) -> bool:
 @pytest.mark.parametrize("code", ["404", "405", "501"])
 def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, code: str) -> None:
     calls = MissingCalls(clock)
-    assert [told_missing(calls, code) for _ in range(3)] == [False] * 3
+    assert [counts_as_missing(calls, code) for _ in range(3)] == [False] * 3
     clock.now += CONFIRMATION_INTERVAL
-    assert told_missing(calls, code)
+    assert counts_as_missing(calls, code)
     assert not calls.lacks("upload")
     clock.now += MISSING_CALL_SECONDS
     assert not calls.lacks("search")
-    assert told_missing(calls, code)
+    assert counts_as_missing(calls, code)
 
 
 def test_service_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
     calls = MissingCalls(clock)
-    assert not told_missing(calls, "404")
+    assert not counts_as_missing(calls, "404")
     calls.works("search")
     clock.now += CONFIRMATION_INTERVAL
-    assert not told_missing(calls, "404")
-    assert told_missing(calls, "1222")
+    assert not counts_as_missing(calls, "404")
+    assert counts_as_missing(calls, "1222")
     with pytest.raises(NotOffered, match="no such call"):
         calls.check("search")
     calls.works("search")

@@ -17,7 +17,7 @@ def stored(served: ServedLightrag, stem: str, number: int, *, fault: str = "") -
     return names
 
 
-async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState], int]:
+async def poll_states(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState], int]:
     """Return their states, and the number of requests that it took."""
     served.server.requests.clear()
     states = await served.target.status(ids)
@@ -30,14 +30,14 @@ async def test_only_unfinished_documents_are_read_from_a_long_list(served_world:
     """The total number of documents doesn't matter."""
     ids = stored(served_world, "old", MANY)
     await served_world.pass_time(100)
-    assert await looked(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
+    assert await poll_states(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
     stored(served_world, "failing", MANY, fault="fails")
     await served_world.pass_time(100)
     served_world.app.set_behaviour({"vectorize": [50, 50]})
     ids = stored(served_world, "new", MANY)
-    assert await looked(served_world, ids) == ({DocState.INDEXING}, 1 + 3)
+    assert await poll_states(served_world, ids) == ({DocState.INDEXING}, 1 + 3)
     await served_world.pass_time(100)
-    assert await looked(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
+    assert await poll_states(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
 
 
 @long
@@ -46,7 +46,7 @@ async def test_whole_list_is_rarely_read_for_missing_documents(served_world: Ser
     await served_world.pass_time(100)
     missing = ["none~aaaaaaaa.md"]
     page_count = -(-MANY // 100)
-    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + page_count)
-    assert await looked(served_world, missing) == ({DocState.UNKNOWN}, 3)
+    assert await poll_states(served_world, missing) == ({DocState.MISSING}, 3 + page_count)
+    assert await poll_states(served_world, missing) == ({DocState.UNKNOWN}, 3)
     await served_world.pass_time(page_count)
-    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + page_count)
+    assert await poll_states(served_world, missing) == ({DocState.MISSING}, 3 + page_count)

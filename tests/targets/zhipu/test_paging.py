@@ -172,7 +172,7 @@ async def test_refused_list_is_never_an_empty_one(reply: Any) -> None:
 # ---- statuses
 
 
-def shown_ids(documents: list[ZhipuDocument]) -> set[str]:
+def ids_of(documents: list[ZhipuDocument]) -> set[str]:
     return {document.id for document in documents}
 
 
@@ -190,7 +190,7 @@ async def test_newest_documents_are_found_at_the_end_where_they_are(
 ) -> None:
     documents = rows(1030)
     shelf = PagedList(documents[::-1] if is_newest_first else documents, **shape)
-    expected_ids = shown_ids(documents[-count:])
+    expected_ids = ids_of(documents[-count:])
     states, _ = await find_on_pages(shelf, expected_ids)
     assert states.keys() == expected_ids
     assert shelf.requests == expected
@@ -199,7 +199,7 @@ async def test_newest_documents_are_found_at_the_end_where_they_are(
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
-    states, requests = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
+    states, requests = await find_on_pages(shelf, ids_of(rows(50, NOW + 5_000)))
     assert not states
     assert requests == 1
 
@@ -207,7 +207,7 @@ async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages()
 async def test_few_old_documents_are_polled_instead_of_reading_pages() -> None:
     documents = rows(5000)
     shelf = PagedList(documents[::-1])
-    states, _ = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
+    states, _ = await find_on_pages(shelf, ids_of(documents[-100:]) | ids_of(documents[:2]))
     assert len(states) == 100
     assert len(shelf.requests) == 1
 
@@ -219,7 +219,7 @@ async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
     count: int, order: str, total: int | None
 ) -> None:
     documents = rows(700)
-    ids = shown_ids(documents[::5][:count])
+    ids = ids_of(documents[::5][:count])
     shelf_order = {
         "newest": documents[::-1],
         "oldest": documents,
@@ -233,6 +233,6 @@ async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
 
 async def test_list_that_repeats_itself_is_abandoned() -> None:
     shelf = PagedList(rows(100)[::-1], falsify=with_total(lambda _, __: None), beyond_repeats=True)
-    states, requests = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
+    states, requests = await find_on_pages(shelf, ids_of(rows(100)) | ids_of(rows(50, NOW - 9_999)))
     assert len(states) == 100
     assert requests <= 2
