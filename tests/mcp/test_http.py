@@ -27,7 +27,7 @@ from tests.cli.sandbox import LONGEST, Daemon, Sandbox, eventually
 from tests.mcp.assistant import SETTLED, paths, run_tool
 from tests.ports import free_address, free_port
 from tests.server.client import request
-from tests.server.scene import scene
+from tests.server.mirror_with_listener import mirror_with_listener
 from tests.share import enumerated, long
 
 TOKEN = "a-token-of-24-characters"
@@ -302,7 +302,7 @@ def test_listener_token_admits_assistants(sandbox: Sandbox) -> None:
 async def test_listener_without_the_mcp_package_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = scene(tmp_path)
+    world = mirror_with_listener(tmp_path)
     world.listening._assistants = assistant_app
     monkeypatch.setitem(sys.modules, "kbsync.cli.commands.mcp.protocol", None)
     async with world.open():

@@ -87,17 +87,17 @@ async def test_secrets_may_change_while_listening() -> None:
 
 async def test_unfinished_body_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "PATIENCE", 0.0)
-    called, answers = Called(), list[Any]()
+    called, responses = Called(), list[Any]()
 
     async def receive() -> Any:
         await asyncio.Event().wait()
 
     async def send(message: Any) -> None:
-        answers.append(message)
+        responses.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/callback/secret-of-faq"}
     await called.door({**scope, "headers": [], "query_string": b"", "root_path": ""}, receive, send)
-    assert answers[0]["status"] == 200
+    assert responses[0]["status"] == 200
     assert called.callbacks == []
 
 

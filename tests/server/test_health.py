@@ -49,8 +49,8 @@ async def test_not_ready_while_no_mirror_runs() -> None:
 
 async def test_concurrent_health_checks_query_the_mirrors_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     listened = Listened(READY)
-    answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
-    assert ({response.status_code for response in answers}, listened.read_count) == ({200}, 1)
+    responses = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
+    assert ({response.status_code for response in responses}, listened.read_count) == ({200}, 1)
     listened.standings = [HALTED]
     monkeypatch.setattr(health, "FRESH", 0.0)
     assert (await listened.get("/readyz")).status_code == 503

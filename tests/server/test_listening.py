@@ -153,12 +153,12 @@ async def test_listener_cancelled_during_startup_is_closed(
     listen = free_address()
     turning = asyncio.create_task(listening.switch_to(config(listen)))
     await started.wait()
-    answers = not await is_gone(listen)
+    is_listening = not await is_gone(listen)
     turning.cancel()
     goes_on.set()
     with pytest.raises(asyncio.CancelledError):
         await turning
-    assert answers
+    assert is_listening
     assert await is_gone(listen)
 
 

@@ -14,7 +14,7 @@ from kbsync.errors import StateError
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt, Pause
-from tests.server.scene import samples, scene
+from tests.server.mirror_with_listener import mirror_with_listener, samples
 
 HALTED = 'kbsync_halted{mirror="docs",reason="failing"}'
 
@@ -74,7 +74,7 @@ def test_better_vector_metric_exists_only_where_they_are_computed() -> None:
 
 
 async def test_counters_survive_reopening_a_target_and_removing_a_mirror(tmp_path: Path) -> None:
-    world = scene(tmp_path)
+    world = mirror_with_listener(tmp_path)
     async with world.open():
         run = world.runs["docs"]
         run.closed_requests.answered("list", Outcome.OK, 0.1, 9)
@@ -88,7 +88,7 @@ async def test_counters_survive_reopening_a_target_and_removing_a_mirror(tmp_pat
 async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = scene(tmp_path)
+    world = mirror_with_listener(tmp_path)
     async with world.open():
         world.runs["docs"].closed_requests.answered("list", Outcome.OK, 0.1)
         await world.get("/metrics")
@@ -107,7 +107,7 @@ async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
 async def test_halt_that_the_state_cannot_store_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = scene(tmp_path)
+    world = mirror_with_listener(tmp_path)
     async with world.open():
         await world.mirrored(1)
         run = world.runs["docs"]
@@ -127,7 +127,7 @@ async def test_halt_that_the_state_cannot_store_is_served(
 
 
 async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:
-    world = scene(tmp_path)
+    world = mirror_with_listener(tmp_path)
     world.make_app()
     assert samples((await world.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0
     world.listener_app.state_reader.close()

@@ -30,7 +30,7 @@ from kbsync.targets.local.config import LocalTargetConfig
 from tests.memory.behaviour import Fault
 from tests.server.browser import Page, browsing
 from tests.server.client import TOKEN, Listened
-from tests.server.scene import Scene, eventually, renewed, scene
+from tests.server.mirror_with_listener import MirrorWithListener, eventually, mirror_with_listener, renewed
 from tests.share import enumerated, long
 
 pytestmark = long
@@ -84,10 +84,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 class View:
-    """A page of a scene. A separate thread controls the browser, so the scene's loop continues."""
+    """A page of a mirror. A separate thread controls the browser, so the mirror's loop continues."""
 
-    def __init__(self, opened: Scene, page: Page) -> None:
-        self.scene, self.world, self._page = opened, opened.world, page
+    def __init__(self, opened: MirrorWithListener, page: Page) -> None:
+        self.mirror, self.world, self._page = opened, opened.world, page
         self.port = 0
         self.serve()
 
@@ -95,7 +95,7 @@ class View:
         """Start the listener at its previous port."""
         [listening] = bind_sockets("127.0.0.1", self.port)
         self.port = listening.getsockname()[1]
-        self.thread = ServerThread(self.scene.app, [listening], self.scene.listener_app.hub.end)
+        self.thread = ServerThread(self.mirror.app, [listening], self.mirror.listener_app.hub.end)
         self.thread.start()
 
     async def do(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -145,8 +145,8 @@ class View:
     @asynccontextmanager
     async def showing(self, hits: Any, text: str = "", files: int = 1) -> AsyncIterator[None]:
         """Mirror so many files, and let searches find these hits; yield when the page shows them."""
-        await self.scene.mirrored(files)
-        async with self.scene.answering(hits, text):
+        await self.mirror.mirrored(files)
+        async with self.mirror.answering(hits, text):
             await self.find("grapes")
             yield
 
@@ -166,7 +166,7 @@ class View:
 
 
 @asynccontextmanager
-async def open_view(opened: Scene, page: Page) -> AsyncIterator[View]:
+async def open_view(opened: MirrorWithListener, page: Page) -> AsyncIterator[View]:
     async with opened.open():
         view = View(opened, page)
         try:
@@ -180,7 +180,7 @@ async def open_view(opened: Scene, page: Page) -> AsyncIterator[View]:
 @pytest.fixture
 async def view(tmp_path: Path, page: Page) -> AsyncIterator[View]:
     """Yield a page without problems."""
-    async with open_view(scene(tmp_path), page) as opened:
+    async with open_view(mirror_with_listener(tmp_path), page) as opened:
         yield opened
         assert page.messages == []
 
@@ -198,11 +198,11 @@ browser_may_log = pytest.mark.usefixtures("allowed_messages")
 async def test_page_updates_without_a_reload(view: View) -> None:
     await view.until("document.querySelector('.mirror')")
     assert "No documents yet" in await view.text("main")
-    await view.scene.mirrored(3)
+    await view.mirror.mirrored(3)
     await view.wait_for_text("All 3 documents are searchable")
     assert "f2.md" in await view.text("#changes")
     view.world.write("huge.md", "x" * (view.world.limits.max_bytes + 1))
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.until("document.querySelector('.mirror').dataset.tone == 'failed'")
     assert "huge.md" in await view.text(".mirror")
 
@@ -246,7 +246,7 @@ async def test_most_severe_mirror_comes_first_and_opens_the_page(
     """In the order of exit codes, 2, 3, 4, 1; changes outside a running kbsync are no problem."""
     mirrors = list[dict[str, Any]]()
     show_mirrors(monkeypatch, mirrors)
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         for mirror, sentence in MIRRORS:
             mirrors.append(mirror)
             await view.open()
@@ -318,7 +318,7 @@ async def test_overview_counts_documents_by_what_happens_to_them(
     states: str | None,
 ) -> None:
     show_mirrors(monkeypatch, mirrors)
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         await view.open()
         await view.until(f"document.querySelectorAll('.mirror').length == {len(mirrors)}")
         assert await view.text("#sentence") == sentence
@@ -339,14 +339,14 @@ async def test_overview_counts_documents_by_what_happens_to_them(
 async def test_held_changes_are_shown_and_then_approved_by_keyboard(
     tmp_path: Path, page: Page, kind: str
 ) -> None:
-    async with open_view(scene(tmp_path, paid=kind == "renewals"), page) as view:
+    async with open_view(mirror_with_listener(tmp_path, paid=kind == "renewals"), page) as view:
         world = view.world
         if kind == "renewals":
-            await renewed(view.scene)
+            await renewed(view.mirror)
         else:
-            await view.scene.mirrored(12)
+            await view.mirror.mirrored(12)
             world.delete_many(12)
-            await view.scene.mirrored()
+            await view.mirror.mirrored()
         await view.until("document.querySelector('.notice.held button')")
         puts, before = world.puts(), world.searchable_texts()
         if kind == "renewals":
@@ -366,7 +366,7 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         assert (world.puts(), world.searchable_texts()) == (puts, before)
         await view.press("Tab", "Enter")
         await view.until("!document.getElementById('held').open")
-        await view.scene.mirrored()
+        await view.mirror.mirrored()
         if kind == "renewals":
             assert (world.puts(), world.searchable_texts()) == (puts + 12, before)
         else:
@@ -377,11 +377,11 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
 
 async def test_requested_audit_reports_its_result(view: View) -> None:
     base = view.world.base
-    await view.scene.mirrored(3)
+    await view.mirror.mirrored(3)
     row = view.world.row_of("f0.md")
     # Another user copied it with its mark.
     twin = base.add(row.name, b"text of f0", path="f0.md", upload_id=row.id, foreign=False)
-    run = view.scene.runs["docs"]
+    run = view.mirror.runs["docs"]
     async with run.bind() as bound:
         assert bound is not None
         await bound.compare()
@@ -418,7 +418,7 @@ async def is_grey(view: View, since: float) -> None:
 async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(
     view: View,
 ) -> None:
-    await view.scene.mirrored(3)
+    await view.mirror.mirrored(3)
     await view.wait_for_text("All 3 documents are searchable", "#sentence")
     await view.until("document.querySelector('[data-key=\"audit docs\"]')")  # after the pass
     await asyncio.to_thread(view.thread.stop)
@@ -431,7 +431,7 @@ async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_e
 
 @browser_may_log
 async def test_hanging_daemon_is_shown_as_gone(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.until("document.querySelector('[data-key=\"audit docs\"]')")
     since = time.monotonic()
     monkeypatch.setattr(events, "HEARTBEAT", 3600.0)  # the connection exists, but nothing arrives
@@ -441,8 +441,8 @@ async def test_hanging_daemon_is_shown_as_gone(view: View, monkeypatch: pytest.M
 
 async def test_tabs_in_the_background_leave_the_connections_to_the_page_in_front(view: View) -> None:
     """Chromium opens six connections to a host for all of its tabs; a stream takes one."""
-    clients = view.scene.listener_app.hub.clients
-    await view.scene.mirrored(1)
+    clients = view.mirror.listener_app.hub.clients
+    await view.mirror.mirrored(1)
     await view.wait_for_text("1 document is searchable")
     with ExitStack() as tabs:
         behind = await view.do(lambda: tabs.enter_context(view._page.tabs(view.address, 7)))
@@ -459,7 +459,7 @@ async def test_tabs_in_the_background_leave_the_connections_to_the_page_in_front
             assert not await view.run(LOST)
             await view.do(view._page.call, "Page.bringToFront")
             await view.run("location.hash = '#/'")
-            await view.scene.mirrored(2)
+            await view.mirror.mirrored(2)
             await view.wait_for_text("All 2 documents are searchable")
         finally:
             await view.do(tabs.close)
@@ -478,7 +478,7 @@ async def test_request_without_a_response_ends_with_a_message(
 
     monkeypatch.setattr(app, "content", impatient)
     monkeypatch.setattr(Views, "history", hang)
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         await view.until("document.querySelector('.mirror')")
         await view.run("location.hash = '#/history'")
         await view.wait_for_text("No response within 1 s; close other kbsync pages", "#toast")
@@ -488,7 +488,7 @@ async def test_page_shows_why_the_listener_refuses_it(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "MAX_CLIENTS", 0)
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         await view.until(LOST)
         assert await view.text("#sentence") == "too many pages are open; close one of them"
         assert "running" not in await view.text("main")
@@ -499,7 +499,7 @@ async def test_page_shows_why_the_listener_refuses_it(
 
 async def test_back_never_leaves_the_page(view: View) -> None:
     """Also if the user opened the page at a file, not at the overview."""
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     views = {name: f"!document.getElementById('{name}').hidden" for name in ("files", "history", "overview")}
     await view.do(view._page.open, "about:blank")
     await view.open("#/files?mirror=docs")
@@ -527,8 +527,8 @@ async def test_foreign_names_and_texts_are_shown_as_text(view: View) -> None:
     for number, name in enumerate(HOSTILE):
         view.world.write(name, TEXT)
         view.world.write(f"d{number}/{name}", "x" * big)
-    await view.scene.mirrored()
-    run = view.scene.runs["docs"]
+    await view.mirror.mirrored()
+    run = view.mirror.runs["docs"]
     async with run.bind():
         await view.until("document.querySelectorAll('.mirror li').length >= 5")
         await view.search("harvest")
@@ -553,8 +553,8 @@ async def test_hit_of_another_machine_shows_its_host_and_age(view: View) -> None
     their = Origin("base", "<b>files-2", "news", Path("/srv/news"), seen_at, is_own=False, is_here=False)
     our = replace(their, is_own=True, is_here=True)
     hits = [Hit("1", 0.9, (), "a.md", "Herons", origin=their), Hit("2", 0.8, (), "b.md", origin=our)]
-    await view.scene.mirrored(1)
-    async with view.scene.answering(hits):
+    await view.mirror.mirrored(1)
+    async with view.mirror.answering(hits):
         await view.wait_for_text("1 document is searchable")
         await view.search("harvest")
         await view.until("document.querySelectorAll('.hit').length === 2")
@@ -574,10 +574,10 @@ async def test_hits_without_query_words_are_called_similar_and_missing_words_are
         is_unknown = "herons" not in query.text
         return UnknownWords({query.text: ""} if is_unknown else {}, is_unknown)
 
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     view.world.write("big.md", "x" * (view.world.limits.max_bytes + 1))
-    await view.scene.mirrored(1)
-    async with view.scene.answering(hits) as target:
+    await view.mirror.mirrored(1)
+    async with view.mirror.answering(hits) as target:
         monkeypatch.setattr(target, "unknown_words", unknown_words, raising=False)
         await view.wait_for_text("big.md")
         await view.search("xqzzyplk")
@@ -598,7 +598,7 @@ async def test_text_can_never_become_markup(view: View) -> None:
 
 
 async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Path, page: Page) -> None:
-    async with open_view(scene(tmp_path, TOKEN), page) as view:
+    async with open_view(mirror_with_listener(tmp_path, TOKEN), page) as view:
         await view.until("!document.getElementById('login').hidden")
         await view.write(f"{TOKEN}\u200b")  # copied with an invisible character
         await view.press("Enter")
@@ -620,25 +620,25 @@ async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Pa
 
 
 async def test_request_without_a_token_is_not_shown_as_accepted(tmp_path: Path, page: Page) -> None:
-    async with open_view(scene(tmp_path, TOKEN), page) as view:
+    async with open_view(mirror_with_listener(tmp_path, TOKEN), page) as view:
         view.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
         await view.until("!document.getElementById('login').hidden")
         await view.write(TOKEN)
         await view.press("Enter")
-        await view.scene.mirrored(1)
+        await view.mirror.mirrored(1)
         button = "document.querySelector('.mirror [data-key=\"retry docs f0.md\"]')"
         await view.until(button)
         await view.run("sessionStorage.clear()")
         await view.run(f"{button}.click()")
         await view.until("!document.getElementById('login').hidden")
         assert await view.text("#toast") == ""
-        assert view.scene.inbox() == []
+        assert view.mirror.inbox() == []
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
 async def test_nothing_is_wider_than_the_window(view: View, width: int) -> None:
     view.world.write("a" * 200 + ".md", "text")
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.do(view._page.size, width, 800, dark=True, reduced_motion=True)
     await view.until("document.querySelector('#changes bdi')")
     assert await view.run("document.documentElement.scrollWidth") <= width
@@ -653,7 +653,7 @@ async def test_name_of_a_mirror_has_as_many_lines_as_it_needs(
     mirror = mirror_frame(name, "target-down", pending=1)
     mirror["halt"]["words"] = "knowledge base not reachable"
     show_mirrors(monkeypatch, [mirror])
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         await view.do(page.size, 390, 800)
         await view.until("document.querySelector('.mirror')")
         height = await view.run("document.querySelector('.mirror h2').offsetHeight")
@@ -666,14 +666,14 @@ async def test_name_of_a_mirror_has_as_many_lines_as_it_needs(
 @pytest.mark.parametrize("tone", ["ready", "held", "failed"])
 async def test_every_text_has_enough_contrast_in_light_and_dark_mode(view: View, tone: str) -> None:
     world = view.world
-    await view.scene.mirrored(12)
+    await view.mirror.mirrored(12)
     if tone == "failed":
         world.write("huge.md", "x" * (world.limits.max_bytes + 1))
     elif tone == "held":
         world.delete_many(12)
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.reads(tone)
-    await view.scene.runs["docs"].halts.show(Halt("credentials", "the key is refused", "kbsync retry"))
+    await view.mirror.runs["docs"].halts.show(Halt("credentials", "the key is refused", "kbsync retry"))
     await view.until("document.querySelector('#sentence').innerText == 'docs is halted'")
     text = await view.text("main")
     assert "the key is refused" in text and "kbsync retry" in text
@@ -730,10 +730,10 @@ async def test_hit_opens_its_document_with_the_passage_highlighted(view: View) -
 async def test_gone_file_is_marked_and_has_no_links_to_open_it(view: View) -> None:
     """Its document stays readable until the deletion is approved."""
     hits = [Hit(str(n), 0.9, (Passage(f"Grapes {n}."),), f"f{n}.md") for n in (0, 11)]
-    await view.scene.mirrored(12)
+    await view.mirror.mirrored(12)
     view.world.delete_many(11)
-    await view.scene.mirrored()
-    async with view.scene.answering(hits, "Grapes of old."):
+    await view.mirror.mirrored()
+    async with view.mirror.answering(hits, "Grapes of old."):
         await view.search("grapes")
         await view.until("document.querySelectorAll('.hit').length == 2")
         marks, present = await view.run(
@@ -757,8 +757,8 @@ async def test_title_and_back_keep_the_hits_that_were_added(view: View) -> None:
         await view.run("document.getElementById('more-hits').click()")
         await view.until(f"document.querySelectorAll('.hit').length == {count}")
 
-    await view.scene.mirrored(75)
-    async with view.scene.answering(lambda query: hits[: query.top_k], "Grapes."):
+    await view.mirror.mirrored(75)
+    async with view.mirror.answering(lambda query: hits[: query.top_k], "Grapes."):
         await view.search("grapes")
         await view.wait_for_text("The best 10 documents", "#results-title")
         await show_more(20)
@@ -790,7 +790,7 @@ async def test_names_are_escaped_as_in_commands(view: View) -> None:
     names += ["tag\U000e0041.md", "plain \U0001f347 ü.md"]
     for name in names:
         view.world.write(name, "text")
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.open("#/files?mirror=docs")
     await view.until(f"document.querySelectorAll('#files-list a.path').length == {len(names)}")
     texts = await view.run(
@@ -808,8 +808,8 @@ async def test_match_explanation_is_shown_by_keyboard(view: View) -> None:
         queries.append(query)
         return [Hit("1", 0.6, (Passage("Grapes."),), "f0.md", reasons=reasons)]
 
-    await view.scene.mirrored(1)
-    async with view.scene.answering(search):
+    await view.mirror.mirrored(1)
+    async with view.mirror.answering(search):
         await view.do(view._page.size, 390, 800, dark=True, reduced_motion=True)
         await view.search("grapes")
         await view.until("document.querySelector('.hit summary')?.checkVisibility()")
@@ -831,18 +831,18 @@ async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(view
     world.write("a.md", "text")
     for name in HOSTILE:
         world.write(name, "x" * (world.limits.max_bytes + 1))
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.until("document.querySelector('.legend .failed a')")
     await view.run("document.querySelector('.legend .failed a').click()")
     await view.wait_for_text("failed files of docs", "#files-title")
     assert "5 files: " in await view.text("#files-list")
     await view.run("document.querySelector('#files-list button.strong').click()")
     await view.wait_for_text("Retry requested", "#toast")
-    assert view.scene.inbox() == [("retry", {"paths": ["a.md"]})]
+    assert view.mirror.inbox() == [("retry", {"paths": ["a.md"]})]
     for section, element in (("files?mirror=docs", "#files-list"), ("history", "#history-list")):
         await view.run(f"location.hash = '#/{section}'")
         await view.wait_for_text(HOSTILE[0], element)
-    async with view.scene.target():
+    async with view.mirror.target():
         click = (
             "[...document.querySelectorAll('#history a')].find((a) => a.innerText.includes('caf')).click()"
         )
@@ -853,7 +853,7 @@ async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(view
 
 @browser_may_log
 async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.until("document.querySelector('[data-key=\"pause docs\"]')")
     await view.run("document.querySelector('[data-key=\"pause docs\"]').focus()")
     await view.press("Enter", "Tab", "Enter")
@@ -873,11 +873,11 @@ async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(view: View) -
 
 @browser_may_log
 async def test_added_folder_with_the_files_of_another_mirror_is_reported(view: View, tmp_path: Path) -> None:
-    config, inner = tmp_path / "kb.yaml", view.scene.world.root / "inner"
+    config, inner = tmp_path / "kb.yaml", view.mirror.world.root / "inner"
     inner.mkdir()
-    config.write_text(f"mirrors:\n  - name: docs\n    folder: {view.scene.world.root}\n")
-    await view.scene.mirrored(1)
-    listener_app = view.scene.listener_app
+    config.write_text(f"mirrors:\n  - name: docs\n    folder: {view.mirror.world.root}\n")
+    await view.mirror.mirrored(1)
+    listener_app = view.mirror.listener_app
     installation = listener_app._mirrors.installation
     listener_app.switch_to(replace(installation, config=replace(installation.config, path=config)))
     await view.until("document.querySelector('[data-key=\"pause docs\"]')")
@@ -894,14 +894,14 @@ async def test_added_folder_with_the_files_of_another_mirror_is_reported(view: V
 
 @browser_may_log
 async def test_a_mirror_is_removed_with_its_documents_after_two_questions(view: View, tmp_path: Path) -> None:
-    listener_app, removals = view.scene.listener_app, view.scene.listening._removals
+    listener_app, removals = view.mirror.listener_app, view.mirror.listening._removals
     config = tmp_path / "kb.yaml"
     config.write_text(
         f"mirrors:\n  - {{name: docs, folder: {view.world.root}}}\n  - {{name: x, folder: x}}\n"
     )
     installation = listener_app._mirrors.installation
     listener_app.switch_to(replace(installation, config=replace(installation.config, path=config)))
-    await view.scene.mirrored(3)
+    await view.mirror.mirrored(3)
     remove = "document.querySelector('[data-key=\"remove docs\"]')"
     await view.until(remove)
 
@@ -967,14 +967,14 @@ async def has_focus(view: View, key: str) -> None:
 async def test_keyboard_focus_stays_on_its_element_when_the_overview_changes(view: View) -> None:
     big = "x" * (view.world.limits.max_bytes + 1)
     view.world.write("big.md", big)
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.wait_for_text("1 failed", ".legend")
     await view.until("document.querySelector('#changes a')")
     row = await view.run("document.querySelector('#changes a').dataset.key")
     for number, key in enumerate(("pause docs", "failed files docs", "open docs big.md", row), 2):
         await focus(view, key)
         view.world.write(f"big{number}.md", big)
-        await view.scene.mirrored()
+        await view.mirror.mirrored()
         await view.wait_for_text(f"{number} failed", ".legend")
         await view.until(f"document.getElementById('changes').innerText.includes('big{number}.md')")
         assert await view.run("document.activeElement.dataset.key") == key
@@ -982,7 +982,7 @@ async def test_keyboard_focus_stays_on_its_element_when_the_overview_changes(vie
 
 async def test_focus_returns_to_the_button_that_opened_a_dialog(view: View) -> None:
     """Also if the page replaced it while the dialog was open; to the mirror's heading if it is gone."""
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     for number, (key, keys) in enumerate(
         {"pause docs": ("Escape",), "remove docs": ("Enter",), "files docs": ()}.items(), 2
     ):
@@ -990,7 +990,7 @@ async def test_focus_returns_to_the_button_that_opened_a_dialog(view: View) -> N
         if keys:
             await view.press("Enter")
             await view.until("document.getElementById('ask').open")
-        await view.scene.mirrored(number)
+        await view.mirror.mirrored(number)
         await view.wait_for_text(f"All {number} documents are searchable", "#sentence")
         await view.press(*keys)
         await has_focus(view, key)
@@ -1001,27 +1001,27 @@ async def test_focus_returns_to_the_button_that_opened_a_dialog(view: View) -> N
     await view.press("Enter")
     await view.wait_for_text("up to date", ".state")
     await has_focus(view, "pause docs")
-    await view.scene.mirrored(16)
+    await view.mirror.mirrored(16)
     view.world.delete_many(16)
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await focus(view, "deletions docs")
     await view.press("Enter")
     await view.until("document.getElementById('held').open")
     await view.press("Tab", "Enter")
     await view.until("!document.getElementById('held').open")
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.until("!document.querySelector('.notice.held')")
     await has_focus(view, "mirror docs")
 
 
 async def test_focus_goes_to_the_heading_of_the_mirror_after_a_retry(view: View) -> None:
     view.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await focus(view, "retry docs f0.md")
     await view.press("Enter")
     await view.wait_for_text("Retry requested", "#toast")
     await has_focus(view, "retry docs f0.md")
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.wait_for_text("1 document is searchable", "#sentence")
     await has_focus(view, "mirror docs")
 
@@ -1030,34 +1030,34 @@ async def test_list_of_files_is_updated_and_keeps_the_focus(view: View) -> None:
     big = "x" * (view.world.limits.max_bytes + 1)
     view.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
     view.world.write("a.md", "text")
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     view.world.write("big.md", big)
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.open("#/files?mirror=docs&state=failed")
     await view.wait_for_text("2 failed files of docs", "#files-title")
     await focus(view, "open docs big.md")
     view.world.write("big2.md", big)
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.wait_for_text("3 failed files of docs", "#files-title")
     assert await view.run("document.activeElement.dataset.key") == "open docs big.md"
     await view.run("document.querySelector('#files-list button.strong').focus()")
     await view.press("Enter")
     await view.wait_for_text("Retry requested", "#toast")
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.wait_for_text("2 failed files of docs", "#files-title")
     await view.until("!document.getElementById('files-list').innerText.includes('a.md')")
     await has_focus(view, "files")
 
 
 async def test_updated_list_of_files_keeps_what_show_more_added(view: View) -> None:
-    await view.scene.mirrored(210)
+    await view.mirror.mirrored(210)
     await view.open("#/files?mirror=docs")
     rows = "document.querySelectorAll('#files-list li').length"
     await view.until(f"{rows} == 200")
     await view.run("document.getElementById('more-files').click()")
     await view.until(f"{rows} == 210")
     await view.run("scrollTo(0, 3000)")
-    await view.scene.mirrored(212)
+    await view.mirror.mirrored(212)
     await view.until(f"{rows} == 212")
     assert await view.run("scrollY") == 3000
 
@@ -1065,7 +1065,7 @@ async def test_updated_list_of_files_keeps_what_show_more_added(view: View) -> N
 @browser_may_log
 async def test_action_while_kbsync_is_stopped_says_so(view: View) -> None:
     view.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.open("#/files?mirror=docs&state=failed")
     await view.until("document.querySelector('#files-list button.strong')")
     await asyncio.to_thread(view.thread.stop)
@@ -1076,9 +1076,9 @@ async def test_action_while_kbsync_is_stopped_says_so(view: View) -> None:
 
 @browser_may_log
 async def test_action_after_a_restart_is_sent_with_the_new_word(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await focus(view, "pause docs")
-    view.scene.listener_app.csrf_token = "another"
+    view.mirror.listener_app.csrf_token = "another"
     await view.press("Enter", "Tab", "Enter")
     await view.wait_for_text("paused until", ".state")
     assert not await view.run("document.getElementById('ask').open")
@@ -1086,8 +1086,8 @@ async def test_action_after_a_restart_is_sent_with_the_new_word(view: View) -> N
 
 @browser_may_log
 async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(view: View) -> None:
-    await view.scene.mirrored(1)
-    async with view.scene.answering(GRAPES):
+    await view.mirror.mirrored(1)
+    async with view.mirror.answering(GRAPES):
         await view.until("document.querySelector('.mirror')")
         await asyncio.to_thread(view.thread.stop)
         await view.until(LOST)
@@ -1100,7 +1100,7 @@ async def test_search_typed_while_kbsync_is_stopped_runs_when_it_is_back(view: V
 
 @browser_may_log
 async def test_view_opened_while_kbsync_is_stopped_is_shown_when_it_is_back(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.until("document.querySelector('.mirror')")
     await asyncio.to_thread(view.thread.stop)
     await view.until(LOST)
@@ -1115,10 +1115,10 @@ async def test_closed_search_leaves_no_filters_for_the_next_one(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_mirrors(monkeypatch, [mirror_frame("docs", ready=1), mirror_frame("other", ready=1)])
-    async with open_view(scene(tmp_path), page) as view:
-        await view.scene.mirrored(1)
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
+        await view.mirror.mirrored(1)
         filters = "['only-mirror', 'only-type', 'only-time'].map((id) => document.getElementById(id).value)"
-        async with view.scene.answering(GRAPES):
+        async with view.mirror.answering(GRAPES):
             for way_out in ("document.getElementById('leave').click()", "location.hash = '#/history'"):
                 await view.open()
                 await view.until("document.querySelectorAll('.mirror').length == 2")
@@ -1136,7 +1136,7 @@ async def test_closed_search_leaves_no_filters_for_the_next_one(
 
 
 async def test_show_more_keeps_the_position_and_focuses_the_first_new_row(view: View) -> None:
-    await view.scene.mirrored(210)
+    await view.mirror.mirrored(210)
     for address, name, before in (("files?mirror=docs", "files", 200), ("history", "history", 100)):
         await view.open(f"#/{address}")
         rows = f"document.querySelectorAll('#{name}-list li')"
@@ -1186,7 +1186,7 @@ async def test_back_from_a_document_returns_to_its_hit(view: View) -> None:
 
 
 async def test_back_returns_to_the_link_that_was_followed(view: View) -> None:
-    await view.scene.mirrored(410)
+    await view.mirror.mirrored(410)
     await view.do(view._page.size, 1280, 300)
     await view.wait_for_text("All 410 documents are searchable", "#sentence")
     await view.until("document.querySelector('#changes li:nth-child(3) a')")
@@ -1194,7 +1194,7 @@ async def test_back_returns_to_the_link_that_was_followed(view: View) -> None:
     for key, section in (("files docs", "files"), ("history", "history"), (row, "document")):
         await focus(view, key)
         top = await view.run("scrollY")
-        async with view.scene.target():
+        async with view.mirror.target():
             await view.press("Enter")
             await view.until(f"!document.getElementById('{section}').hidden")
             await view.press("Escape")
@@ -1209,7 +1209,7 @@ async def test_back_returns_to_the_link_that_was_followed(view: View) -> None:
             await view.run("document.getElementById('more-files').click()")
     await view.run("document.querySelector('#files-list li:nth-child(390) a').focus()")
     top, key = await view.run("[scrollY, document.activeElement.dataset.key]")
-    async with view.scene.target():
+    async with view.mirror.target():
         await view.press("Enter")
         await view.until("!document.getElementById('document').hidden")
         await view.press("Escape")
@@ -1224,7 +1224,7 @@ async def test_back_returns_to_the_link_that_was_followed(view: View) -> None:
 async def test_history_names_its_time_and_an_error_its_status(
     view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.run("location.hash = '#/history'")
     await view.wait_for_text("History, last 30 days", "#history-title")
 
@@ -1237,13 +1237,13 @@ async def test_history_names_its_time_and_an_error_its_status(
 
 
 async def test_update_of_an_empty_list_of_files_leaves_the_focus_in_the_search_box(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.open("#/files?mirror=docs&state=failed")
     await view.wait_for_text("None.", "#files-list")
     await view.until("document.querySelector('.mirror')")
     await view.press("/")
     view.world.write("big.md", "x" * (view.world.limits.max_bytes + 1))
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.wait_for_text("big.md", "#files-list")
     assert await view.run("document.activeElement.id") == "query"
 
@@ -1252,10 +1252,10 @@ async def test_update_of_an_empty_list_of_files_leaves_the_focus_in_the_search_b
 async def test_tab_is_named_after_the_view_and_marked_if_something_needs_attention(
     view: View,
 ) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.wait_for_text("1 document is searchable", "#sentence")
     assert await view.run("document.title") == "kbsync"
-    async with view.scene.answering(GRAPES, "Grapes."):
+    async with view.mirror.answering(GRAPES, "Grapes."):
         await view.search("grapes")
         await view.until("document.title == 'Search: grapes – kbsync'")
         await view.run("document.querySelector('.hit a.path').click()")
@@ -1265,14 +1265,14 @@ async def test_tab_is_named_after_the_view_and_marked_if_something_needs_attenti
     await view.run("location.hash = '#/history?mirror=docs'")
     await view.until("document.title == 'History of docs – kbsync'")
     view.world.write("big.md", "x" * (view.world.limits.max_bytes + 1))
-    await view.scene.mirrored()
+    await view.mirror.mirrored()
     await view.until("document.title == '! History of docs – kbsync'")
     await view.press("Escape", "Escape", "Escape", "Escape")
     await view.until("document.title == '! 1 document failed – kbsync'")
 
 
 async def test_skip_link_goes_to_the_heading_of_the_current_view(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     for address, heading in (
         ("", "sentence"),
         ("#/history", "history-title"),
@@ -1366,8 +1366,8 @@ async def test_history_says_that_it_shows_only_the_newest_events(
     monkeypatch.setattr(
         app, "content", lambda name: content(name).replace(b"MOST_EVENTS = 1000", b"MOST_EVENTS = 150")
     )
-    async with open_view(scene(tmp_path), page) as view:
-        await view.scene.mirrored(160)
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
+        await view.mirror.mirrored(160)
         await view.until("document.querySelector('.mirror')")
         await view.run("location.hash = '#/history'")
         await view.until("document.querySelectorAll('#history-list li').length == 100")
@@ -1381,8 +1381,8 @@ async def test_history_says_that_it_shows_only_the_newest_events(
 async def test_open_document_shows_its_new_state_and_keeps_the_focus(view: View) -> None:
     world = view.world
     world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
-    await view.scene.mirrored(1)
-    async with view.scene.target():
+    await view.mirror.mirrored(1)
+    async with view.mirror.target():
         await view.until("document.querySelector('.mirror')")
         await view.open(f"#/document?mirror=docs&key={cursor('f0.md')}")
         await view.wait_for_text("docs, failed", "#document-tools")
@@ -1391,8 +1391,8 @@ async def test_open_document_shows_its_new_state_and_keeps_the_focus(view: View)
         await view.run(keyed("document retry") + ".click()")
         await view.wait_for_text("Retry requested", "#toast")
         await view.run("document.querySelector('#document-why summary').focus()")
-    await view.scene.mirrored()
-    async with view.scene.target():
+    await view.mirror.mirrored()
+    async with view.mirror.target():
         await view.wait_for_text("docs, searchable", "#document-tools")
         assert "Retry" not in await view.text("#document-tools")
         assert await view.run("document.activeElement.dataset.key") == "document why"
@@ -1400,13 +1400,13 @@ async def test_open_document_shows_its_new_state_and_keeps_the_focus(view: View)
 
 
 async def test_searchable_document_is_not_loaded_again_when_others_change(view: View) -> None:
-    await view.scene.mirrored(1)
-    async with view.scene.target():
+    await view.mirror.mirrored(1)
+    async with view.mirror.target():
         await view.until("document.querySelector('.mirror')")
         await view.open(f"#/document?mirror=docs&key={cursor('f0.md')}")
         await view.wait_for_text("docs, searchable", "#document-tools")
         view._page.requested.clear()
-    await view.scene.mirrored(2)
+    await view.mirror.mirrored(2)
     await view.until("document.getElementById('sentence').textContent.startsWith('All 2')")
     await asyncio.sleep(3.0)
     await view.run("1")
@@ -1426,10 +1426,10 @@ async def test_every_control_of_the_results_has_a_name_of_its_own(view: View) ->
 
 async def test_name_of_each_control_begins_with_its_visible_text(view: View) -> None:
     """So that a user can speak it: WCAG 2, 2.5.3."""
-    await view.scene.mirrored(12)
+    await view.mirror.mirrored(12)
     view.world.delete_many(12)
-    await view.scene.mirrored()
-    await view.scene.runs["docs"].halts.show(Halt("credentials", "the key is refused", "kbsync retry"))
+    await view.mirror.mirrored()
+    await view.mirror.runs["docs"].halts.show(Halt("credentials", "the key is refused", "kbsync retry"))
     await view.wait_for_text("docs is halted", "#sentence")
     names = (
         "[...document.querySelectorAll('main [aria-label]:is(a, button, summary)')]"
@@ -1437,7 +1437,7 @@ async def test_name_of_each_control_begins_with_its_visible_text(view: View) -> 
         ".map((each) => [each.getAttribute('aria-label'), each.innerText.replace('?', '')])"
     )
     pairs = await view.run(names)
-    async with view.scene.answering(GRAPES):
+    async with view.mirror.answering(GRAPES):
         await view.find("grapes")
         pairs += await view.run(names)
     assert len(pairs) > 8
@@ -1445,8 +1445,8 @@ async def test_name_of_each_control_begins_with_its_visible_text(view: View) -> 
 
 
 async def test_search_without_a_hit_explains_what_a_query_can_have(view: View) -> None:
-    await view.scene.mirrored(1)
-    async with view.scene.answering(lambda query: GRAPES if query.text == "grapes" else []):
+    await view.mirror.mirrored(1)
+    async with view.mirror.answering(lambda query: GRAPES if query.text == "grapes" else []):
         await view.find("grapes")
         await view.run("document.getElementById('query').select()")
         await view.write("herons")
@@ -1456,7 +1456,7 @@ async def test_search_without_a_hit_explains_what_a_query_can_have(view: View) -
 
 
 async def test_refused_search_is_no_search_without_a_hit(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.search("-grapes")
     await view.wait_for_text("the query has only excluded words", "#hits")
     assert await view.text("#results-title") == "Search"
@@ -1466,9 +1466,9 @@ async def test_refused_search_is_no_search_without_a_hit(view: View) -> None:
 
 async def test_filter_without_a_match_is_named_first_and_wraps(view: View) -> None:
     view.world.write("big.md", "x" * (view.world.limits.max_bytes + 1))
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     await view.do(view._page.size, 390, 800)
-    async with view.scene.answering([]):
+    async with view.mirror.answering([]):
         await view.search(f"grapes path:{'x' * 200}")
         await view.wait_for_text("1 file failed", "#hits")
     first = await view.text("#hits .empty")
@@ -1504,7 +1504,7 @@ async def test_recent_changes_link_only_to_documents_that_exist(
         return {**await frame(self), "changes": changes}
 
     monkeypatch.setattr(Views, "frame", with_changes)
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         await view.until("document.querySelectorAll('#changes li').length == 4")
         links = "[...document.querySelectorAll('#changes a')].map((each) => each.innerText).join()"
         assert await view.run(links) == "a.md"
@@ -1512,7 +1512,7 @@ async def test_recent_changes_link_only_to_documents_that_exist(
 
 
 async def test_document_that_is_gone_says_so_in_its_view(view: View) -> None:
-    await view.scene.mirrored(1)
+    await view.mirror.mirrored(1)
     latin = os.fsdecode(b"caf\xe9.md")
     for name, title in (("missing.md", "missing.md"), (latin, printable(latin))):
         await view.open(f"#/document?mirror=docs&key={cursor(name)}")
@@ -1526,8 +1526,8 @@ async def test_document_offers_a_retry_only_where_it_can_help(view: View) -> Non
     world = view.world
     world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
     world.write("big.md", "x" * (world.limits.max_bytes + 1))
-    await view.scene.mirrored(1)
-    async with view.scene.target():
+    await view.mirror.mirrored(1)
+    async with view.mirror.target():
         for name, can_help in (("f0.md", True), ("big.md", False)):
             await view.open(f"#/document?mirror=docs&key={cursor(name)}")
             await view.wait_for_text(name, "#document-title")
@@ -1538,7 +1538,7 @@ async def test_document_offers_a_retry_only_where_it_can_help(view: View) -> Non
 async def test_more_files_that_cannot_be_read_are_reported(
     view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await view.scene.mirrored(210)
+    await view.mirror.mirrored(210)
     await view.open("#/files?mirror=docs")
     await view.until("document.querySelectorAll('#files-list li').length == 200")
     await asyncio.to_thread(view.thread.stop)
@@ -1549,7 +1549,7 @@ async def test_more_files_that_cannot_be_read_are_reported(
 
 async def test_unkept_promise_is_named(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalTargetConfig, "unkept", {2: "files with equal text share passages"})
-    async with open_view(scene(tmp_path), page) as view:
+    async with open_view(mirror_with_listener(tmp_path), page) as view:
         await view.wait_for_text(
             "Promise 2 is not kept here (never absent while replaced): files with equal text", ".mirror"
         )

@@ -19,7 +19,7 @@ from kbsync.server import events
 from kbsync.server.events import ABORT, EventHub, EventStream, OpenPage
 from tests.clocks import let_tasks_run
 from tests.server.client import serve
-from tests.server.scene import eventually, scene
+from tests.server.mirror_with_listener import eventually, mirror_with_listener
 from tests.share import long
 
 
@@ -195,7 +195,7 @@ async def test_every_stream_ends_with_the_listener() -> None:
 async def test_edits_appear_on_a_real_connection_and_the_stream_ends_with_the_listener(
     tmp_path: Path,
 ) -> None:
-    world = scene(tmp_path)
+    world = mirror_with_listener(tmp_path)
     async with world.open(), httpx.AsyncClient(timeout=60) as client:
         with serve(world.app, world.listener_app.hub.end) as (thread, port):
             async with client.stream("GET", f"http://127.0.0.1:{port}/api/events") as response:

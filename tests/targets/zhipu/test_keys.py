@@ -66,12 +66,12 @@ class SignedCalls:
 
 @pytest.fixture
 async def calls() -> AsyncIterator[SignedCalls]:
-    scene = SignedCalls()
-    await scene.server.start()
-    yield scene
-    await scene.recorder.aclose()
-    await scene.server.stop()
-    assert scene.app.violations == []
+    signed = SignedCalls()
+    await signed.server.start()
+    yield signed
+    await signed.recorder.aclose()
+    await signed.server.stop()
+    assert signed.app.violations == []
 
 
 def claims(token: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from tests.engine.world import World
 from tests.server.client import request
 
 
-class Scene:
+class MirrorWithListener:
     """`app`: the listener's application, called without a network. `posted`: the messages in the inbox."""
 
     def __init__(self, world: World, token: str = "") -> None:
@@ -51,8 +51,8 @@ class Scene:
         return self.listening._app
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Scene]:
-        """Open a scene whose mirror has its store and isn't started."""
+    async def open(self) -> AsyncIterator[MirrorWithListener]:
+        """Open a mirror that has its store and isn't started."""
         async with self.world.running() as self.store:
             self.make_run()
             self.make_app()
@@ -136,7 +136,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
         await asyncio.sleep(0.01)
 
 
-async def renewed(opened: Scene, n: int = 12, size: int = 2) -> None:
+async def renewed(opened: MirrorWithListener, n: int = 12, size: int = 2) -> None:
     """Change the chunk size for all `n` documents, which needs approval where it costs money."""
     await opened.mirrored(n)
     set_to(opened.world, size)
@@ -144,8 +144,8 @@ async def renewed(opened: Scene, n: int = 12, size: int = 2) -> None:
     await opened.mirrored()
 
 
-def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:
-    """Return a scene whose world runs blocking calls in threads, as the page's reads do too."""
+def mirror_with_listener(tmp_path: Path, token: str = "", **limits: Any) -> MirrorWithListener:
+    """Return a mirror whose world runs blocking calls in threads, as the page's reads do too."""
     world = World(tmp_path, **limits)
     world.in_threads = True
-    return Scene(world, token)
+    return MirrorWithListener(world, token)
