@@ -176,8 +176,8 @@ class SuiteWorld(abc.ABC):
             async with gate:
                 return await self.put(*part)
 
-        answers = await asyncio.gather(*map(put, parts))
-        ids = [accepted.remote_id for part in answers for accepted in part]
+        outcomes = await asyncio.gather(*map(put, parts))
+        ids = [accepted.remote_id for part in outcomes for accepted in part]
         await self.until(DocState.READY, *ids)
         return ids
 

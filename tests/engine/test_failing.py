@@ -137,8 +137,8 @@ async def test_job_that_always_fails_delays_no_other_document(
     real = MemoryTarget.put
 
     async def put(target: MemoryTarget, documents: Any) -> Any:
-        answers = await real(target, documents)
-        return answers[:0] if any(document.path == "f1.md" for document in documents) else answers
+        outcomes = await real(target, documents)
+        return outcomes[:0] if any(document.path == "f1.md" for document in documents) else outcomes
 
     monkeypatch.setattr(MemoryTarget, "put", put)  # an outcome is missing, which no target may do
     end = await world.once()

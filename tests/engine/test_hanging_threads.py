@@ -43,16 +43,16 @@ def hold(hang: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Hold:
     """Let calls hang; record when one starts and what it returned in the end."""
 
     def hold(where: Any, name: str) -> tuple[threading.Event, list[Any]]:
-        real, entered, answers = getattr(where, name), threading.Event(), list[Any]()
+        real, entered, results = getattr(where, name), threading.Event(), list[Any]()
 
         def slow(*args: Any) -> Any:
             entered.set()
             hang.wait(20)
-            answers.append(real(*args))
-            return answers[-1]
+            results.append(real(*args))
+            return results[-1]
 
         monkeypatch.setattr(where, name, slow)
-        return entered, answers
+        return entered, results
 
     return hold
 
@@ -105,10 +105,10 @@ async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path
     late += [asyncio.create_task(store.write(lambda tx: "done")) for _ in range(20)]
     go_on.set()
     async with asyncio.timeout(10):
-        answers = await asyncio.gather(first, *late, return_exceptions=True)
+        outcomes = await asyncio.gather(first, *late, return_exceptions=True)
         await closing
-    assert answers[0] == "done"
-    assert all(outcome == "done" or isinstance(outcome, StateError) for outcome in answers)
+    assert outcomes[0] == "done"
+    assert all(outcome == "done" or isinstance(outcome, StateError) for outcome in outcomes)
 
 
 async def test_scan_cancelled_while_listing_ends_at_once_and_releases_later(

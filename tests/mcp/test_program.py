@@ -492,10 +492,10 @@ def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(sandbox
         process.stdin.write(line + b"\n")
     process.stdin.write(b'{"jsonrpc":"2.0","id":"last","method":"ping"}\n')
     process.stdin.flush()
-    answers = []
-    while not answers or answers[-1].get("id") != "last":
-        answers.append(json.loads(process.stdout.readline()))
-    assert answers[-1]["result"] == {}
+    responses = []
+    while not responses or responses[-1].get("id") != "last":
+        responses.append(json.loads(process.stdout.readline()))
+    assert responses[-1]["result"] == {}
     process.communicate(timeout=LONGEST)
     assert process.returncode == 0
 
@@ -515,13 +515,13 @@ def test_request_with_a_lone_surrogate_is_answered(sandbox: Sandbox) -> None:
         request = b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}\n'
         process.stdin.write(request % (number, params))
     process.stdin.flush()
-    answers = {}
-    while len(answers) < len(words):
+    responses = {}
+    while len(responses) < len(words):
         response = json.loads(process.stdout.readline())
-        answers[response["id"]] = response["result"]["content"][0]["text"]
+        responses[response["id"]] = response["result"]["content"][0]["text"]
     process.communicate(timeout=LONGEST)
-    assert "\N{SEAL}" in answers[0] and "\\ud800" in answers[1]
-    assert all("\N{REPLACEMENT CHARACTER}" in answers[number] for number in range(2, len(words)))
+    assert "\N{SEAL}" in responses[0] and "\\ud800" in responses[1]
+    assert all("\N{REPLACEMENT CHARACTER}" in responses[number] for number in range(2, len(words)))
 
 
 @long

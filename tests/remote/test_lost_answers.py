@@ -79,20 +79,20 @@ async def test_response_with_the_document_of_another_file_is_not_believed(
 ) -> None:
     """A gateway may repeat a response: two files would have one document, and searches would miss one."""
     async with ROWS[service].world(tmp_path, concurrency=1).serving() as world:
-        respond, answers = world.app.answer, list[Response]()
+        respond, responses = world.app.answer, list[Response]()
 
         def repeat_first(request: Request, fault: Fault | None) -> Response:
             if world.app.op(request) not in ("upload", "add"):
                 return respond(request, fault)
-            response = answers[0] if len(answers) == 1 else respond(request, fault)
-            answers.append(response)
+            response = responses[0] if len(responses) == 1 else respond(request, fault)
+            responses.append(response)
             return response
 
         await world.mirrored({"a.md": "alpha"})
         world.app.answer = repeat_first  # type: ignore[method-assign]
         await world.mirrored({"b.md": "beta"})
         await world.mirrored({"c.md": "gamma"})
-        assert len(answers) == 3
+        assert len(responses) == 3
         assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
         assert world.statuses() == {"ready": 3}
 

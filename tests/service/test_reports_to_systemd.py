@@ -189,10 +189,10 @@ async def test_config_with_an_unresponsive_folder_is_refused_without_blocking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon, "RELOAD_SECONDS", 0.2)
-    world, answers = World(tmp_path), threading.Event()
+    world, is_responding = World(tmp_path), threading.Event()
 
     def hangs() -> Installation:
-        answers.wait()
+        is_responding.wait()
         raise AssertionError("nobody waits for this any more")
 
     async with world.running() as store:
@@ -202,7 +202,7 @@ async def test_config_with_an_unresponsive_folder_is_refused_without_blocking(
         assert not reading.done()
         await reading
         assert "refused" in watcher._reports.complaint
-    answers.set()
+    is_responding.set()
 
 
 def test_status_line_summarises_and_names_halts() -> None:

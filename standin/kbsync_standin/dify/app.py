@@ -275,8 +275,12 @@ class DifyApplication(Workspace):
             raise Refused("Cannot delete document during indexing.", 400, "document_indexing")
         if not call.plays("keeps-document"):
             self.delete(document)
-        answers: dict[str, Json | int | None] = {"204": None, "number": 204, "object": {"result": "success"}}
-        return answers[self.behaviour.deleted]
+        responses: dict[str, Json | int | None] = {
+            "204": None,
+            "number": 204,
+            "object": {"result": "success"},
+        }
+        return responses[self.behaviour.deleted]
 
     @route("GET", "/datasets/{id}/documents/{document}/upload-file", "file")
     def _file(self, call: Call) -> Json:

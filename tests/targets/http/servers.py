@@ -119,10 +119,10 @@ async def serving(script: Script, context: ssl.SSLContext | None = None) -> Asyn
 
 @asynccontextmanager
 async def answering(
-    *answers: bytes, keep: bool = True, context: ssl.SSLContext | None = None
+    *responses: bytes, keep: bool = True, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[ScriptedServer]:
     """Run a server that sends these responses in order, one for each request; the last one repeats."""
-    remaining = list(answers)
+    remaining = list(responses)
 
     async def script(reader: Reader, writer: Writer) -> None:
         while True:

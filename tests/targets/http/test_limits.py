@@ -177,10 +177,10 @@ async def test_read_request_stops_retrying_once_the_breaker_opens(clock: Clock) 
 )
 async def test_any_meaningful_response_shows_that_the_target_is_up(clock: Clock, sign_of_life: bytes) -> None:
     bad = response_bytes(502, b"<html>")
-    answers = [bad] * 4 + [sign_of_life] + [bad] * 4
+    responses = [bad] * 4 + [sign_of_life] + [bad] * 4
     settings = {"steady": clock, "sleep": clock.sleep}
-    async with answering(*answers) as server, client(server.url, **settings) as http:
-        for _ in answers:
+    async with answering(*responses) as server, client(server.url, **settings) as http:
+        for _ in responses:
             await outcome(http)
         assert http.breaker.rest is None
 

@@ -96,7 +96,7 @@ def make_client(endpoint: Endpoint) -> Client:
     return Client(endpoint, headers=dict, classify_response=by_status)
 
 
-def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
+def proxying(response: bytes, seen_lines: list[str], heads: list[str]) -> Script:
     """Run a proxy that answers plain requests and tunnels connections."""
 
     async def script(reader: Reader, writer: Writer) -> None:
@@ -104,7 +104,7 @@ def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
         seen_lines.append(head.split("\r\n")[0])
         heads.append(head)
         if not head.startswith("CONNECT"):
-            writer.write(answers)
+            writer.write(response)
             await writer.drain()
             return
         port = head.split(" ")[1].rpartition(":")[2]
@@ -333,13 +333,13 @@ async def test_changed_key_is_used_immediately() -> None:
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
 async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> None:
     """A key may be a word, such as `password`, that also occurs in names and texts of documents."""
-    answers: list[HttpResponse] = []
+    responses: list[HttpResponse] = []
 
     def headers() -> Mapping[str, str]:
         return {name: KEY, "Accept": "application/json"}
 
     def classify_response(answered: HttpResponse) -> TargetError | None:
-        answers.append(answered)
+        responses.append(answered)
         return Rejected(f"it says {answered.body['echo']}") if answered.status == 400 else None
 
     echo = {"echo": [KEY, "application/json"]}
@@ -352,7 +352,7 @@ async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> No
             await http.request("list", "GET", "/")
         assert http.redact(f"the key {KEY}") == "the key Bearer ***"
     assert caught.value.reason == str(caught.value) == "it says ['Bearer ***', 'application/json']"
-    assert [response.text for response in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
+    assert [response.text for response in responses] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
 
 
 async def test_no_part_of_a_key_is_shown_in_truncated_text() -> None:

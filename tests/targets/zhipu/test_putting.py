@@ -188,7 +188,7 @@ NO = infos([], [bad("不支持")])
 
 
 @pytest.mark.parametrize(
-    ("used", "answers", "sizes", "outcomes"),
+    ("used", "responses", "sizes", "outcomes"),
     [
         ([0], [stored()], [100] * 10, [Accepted] * 10),
         ([950, 990, 0], [stored()], [40] * 3, [Accepted, Halted, Accepted]),  # before any upload
@@ -196,9 +196,9 @@ NO = infos([], [bad("不支持")])
     ],
 )
 async def test_capacity_is_requested_again_only_for_a_document_that_may_not_fit(
-    used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
+    used: list[int], responses: list[Any], sizes: list[int], outcomes: list[type]
 ) -> None:
-    service = ScriptedService(capacity=room(*used), upload=answers)
+    service = ScriptedService(capacity=room(*used), upload=responses)
     subject = target(service)
     for size, outcome in zip(sizes, outcomes, strict=True):
         assert await outcome_type(subject, size) is outcome
