@@ -570,7 +570,7 @@ def test_without_an_answer_nothing_is_removed(both: Sandbox, terminal: Begin, ty
 
 
 @long
-def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
+def test_without_a_terminal_an_option_must_decide_about_documents(both: Sandbox) -> None:
     before = both.config.read_bytes()
     result = both.run("remove", "more")
     assert (result.code, result.out) == (2, "")
@@ -667,7 +667,7 @@ def test_folder_is_added_while_kbsync_runs_with_its_state_next_to_the_config(
 
 @long
 @pytest.mark.parametrize("is_at_terminal", [False, True])
-def test_a_running_kbsync_takes_up_what_was_added_and_removed(
+def test_running_kbsync_applies_added_and_removed_folders(
     sandbox: Sandbox, second_folder: Path, terminal: Begin, is_at_terminal: bool
 ) -> None:
     if is_at_terminal:
@@ -693,7 +693,7 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
 
 
 @long
-def test_an_added_folder_is_taken_up_when_the_command_was_killed_before_it_said_so(
+def test_added_folder_is_mirrored_although_the_command_was_killed_before_reporting_it(
     sandbox: Sandbox, second_folder: Path
 ) -> None:
     assert sandbox.run("--once").code == 0

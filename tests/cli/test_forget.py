@@ -383,7 +383,7 @@ def test_killed_while_a_base_is_removed_it_starts_from_scratch(
     assert not base.exists()
 
 
-def test_base_removed_while_another_process_locks_it_is_locked_anew(
+def test_base_removed_while_another_process_locks_it_is_locked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise that process would hold the lock on a deleted file, and a third one could write as well."""

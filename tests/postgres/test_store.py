@@ -154,7 +154,7 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 
 
 @long
-def test_repeated_word_in_quotes_is_not_found_where_it_stands_once(tmp_path: Path, postgres: Server) -> None:
+def test_repeated_word_in_quotes_is_not_found_where_it_occurs_once(tmp_path: Path, postgres: Server) -> None:
     texts = {"once.md": "A trip to Bora.", "twice.md": "A trip to Bora Bora."}
     with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
         for base in bases:

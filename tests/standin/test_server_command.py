@@ -73,7 +73,7 @@ def get(url: str) -> httpx.Response:
 @long
 @enumerated()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_server_reports_its_address_and_ends_when_told(start: Start, number: signal.Signals) -> None:
+def test_server_reports_its_address_and_ends_on_request(start: Start, number: signal.Signals) -> None:
     program = start("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
     url = url_of(program)
     assert get(url + "/documents/arguments").json() == ["secret", 7, [0.5, 120.0]]
