@@ -91,7 +91,7 @@ class Outbox:
         letters = self._letters[:]
         self._letters.clear()
         for letter in letters:
-            self._late.schedule(max(0.0, letter.at - self._clock.now()), partial(self._post, letter))
+            self._late.schedule(max(0.0, letter.due_at - self._clock.now()), partial(self._post, letter))
 
     def stop(self) -> None:
         """Cancel the deliveries in progress."""

@@ -61,7 +61,7 @@ class Letter:
     `about`: the document. `slow`: real seconds between the two halves of the body.
     """
 
-    at: float
+    due_at: float
     about: str
     url: str
     body: bytes

@@ -58,11 +58,11 @@ class Rules:
     ) -> dict[str, Any]:
         """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
         try:
-            return self.known(json_object(text), tests, needed)
+            return self.validate(json_object(text), tests, needed)
         except Violation as violation:
             raise Violation(str(violation), status) from None
 
-    def known(
+    def validate(
         self, values: dict[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
     ) -> dict[str, Any]:
         """Return the values if they have known fields only and pass the checks of `fields`."""

@@ -159,7 +159,7 @@ class ZhipuBench(SharedBench):
         """Describe a document; once searchable it stays so, since searches don't check the status."""
         now = self.world.app.clock.now()
         path = self.path_in(document.sent_name)
-        is_found = any(phase.stat == 1 and phase.at <= now for phase in document.phases)
+        is_found = any(phase.stat == 1 and phase.starts_at <= now for phase in document.phases)
         search_result = (path, document.content.decode()) if is_found else None
         return OwnDocument(
             document.id,

@@ -326,7 +326,7 @@ class DifyApplication(Workspace):
         tests = {"document_id": is_text, "metadata_list": are_objects, "partial_update": is_flag}
         changes = {}
         for value in several:
-            item = Rules().known(value, tests, ("document_id", "metadata_list"))
+            item = Rules().validate(value, tests, ("document_id", "metadata_list"))
             if item["document_id"] in changes:
                 raise Violation(f"{item['document_id']} is described twice")
             values = _values(base, item["metadata_list"])
@@ -376,7 +376,7 @@ def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:
     """Return metadata values by field name; like Dify it ignores field ids and types. Raises `Violation`."""
     values = {}
     for value in several:
-        item = Rules().known(
+        item = Rules().validate(
             value, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value")
         )
         if base.fields.get(item["name"]) != (item["id"], "string"):

@@ -63,7 +63,7 @@ _BASE_TESTS: Mapping[str, Test] = {
 
 def check_base(body: dict[str, Any]) -> dict[str, Any]:
     """Parse a request to create a base: name, description and settings. Raises `Violation`."""
-    Rules().known(body, _BASE_TESTS, ("name", "desc"))
+    Rules().validate(body, _BASE_TESTS, ("name", "desc"))
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Violation("kg_ner_extraction_user_prompt without graph_enable")
     return body
@@ -169,7 +169,7 @@ _QUESTION_TESTS: Mapping[str, Test] = {
 
 def question_of(body: dict[str, Any]) -> dict[str, Any]:
     """Parse a search request. Raises `Violation`."""
-    return Rules().known(body, _QUESTION_TESTS, ("prompt", "top_k"))
+    return Rules().validate(body, _QUESTION_TESTS, ("prompt", "top_k"))
 
 
 def ranked(rows: Sequence[dict[str, Any]], question: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ _CHUNK_TESTS: Mapping[str, Test] = {
 
 def _are_chunks(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(chunk, dict) and bool(RULES.known(chunk, _CHUNK_TESTS, _CHUNK_TESTS)) for chunk in value
+        isinstance(chunk, dict) and bool(RULES.validate(chunk, _CHUNK_TESTS, _CHUNK_TESTS)) for chunk in value
     )
 
 

@@ -245,9 +245,9 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             end = self._end(document, ready)
             phases.append(end)
             if end.stat == 1:
-                phases += [Phase(ready + late.at, late.stat, late.info) for late in tail]
+                phases += [Phase(ready + late.starts_at, late.stat, late.info) for late in tail]
             if callback := document.callback or self.callback:
-                self.letters += kept.letters(callback, document.id, end.stat, end.at, call)
+                self.letters += kept.letters(callback, document.id, end.stat, end.starts_at, call)
         document.phases = tuple(phases)
 
     def _end(self, document: ZhipuDocument, ready: float) -> Phase:

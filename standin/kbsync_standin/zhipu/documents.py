@@ -139,9 +139,9 @@ FULL_CHARACTERS = FailInfo(10002, "字数超出限制")
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A status from `at` on (seconds since the epoch): `stat` 0 in progress, 1 searchable, 2 failed."""
+    """A status from `starts_at` (epoch seconds) on: `stat` 0 in progress, 1 searchable, 2 failed."""
 
-    at: float
+    starts_at: float
     stat: int
     info: FailInfo | None = None
 
@@ -207,7 +207,7 @@ class ZhipuDocument(Document):
         """Return the phase at `now`."""
         if self.polls:
             return Phase(now, 0)
-        return next((phase for phase in reversed(self.phases) if phase.at <= now), self.phases[0])
+        return next((phase for phase in reversed(self.phases) if phase.starts_at <= now), self.phases[0])
 
 
 def title_of(address: str) -> str:

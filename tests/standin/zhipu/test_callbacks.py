@@ -27,7 +27,7 @@ def test_end_of_vectorizing_triggers_the_callback() -> None:
     service = DirectZhipu(vectorize=(3.0, 3.0))
     ident = service.put(**FIELDS)
     [letter] = letters(service)
-    assert (letter.at, letter.url, letter.about) == (START + 3, URL, ident)
+    assert (letter.due_at, letter.url, letter.about) == (START + 3, URL, ident)
     assert letter.headers == {"x-secret": "s"}
     assert body_of(letter)["eventId"] == "knowledge_construction"
     assert (body_of(letter)["event"]["status"], body_of(letter)["event"]["documentId"]) == (1, ident)
@@ -61,7 +61,7 @@ def test_callbacks_may_be_missing_repeated_or_late(service: DirectZhipu, form: s
     service.fault("callback", form=form, seconds=7)
     service.put(**FIELDS)
     assert len(letters(service)) == count
-    assert [letter.at for letter in letters(service)] == [START + (7 if form == "late" else 0)] * count
+    assert [letter.due_at for letter in letters(service)] == [START + (7 if form == "late" else 0)] * count
     assert [letter.slow for letter in letters(service)] == [7.0 if form == "slow" else 0.0] * count
 
 

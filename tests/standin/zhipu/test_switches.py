@@ -36,7 +36,7 @@ def test_seed_determines_the_indexing_time() -> None:
     def times(seed: int) -> list[float]:
         service = DirectZhipu(vectorize=(0, 100), seed=seed)
         numbered(service, 5)
-        return [document.phases[-1].at for document in service.app.documents.values()]
+        return [document.phases[-1].starts_at for document in service.app.documents.values()]
 
     assert times(1) == times(1) != times(2)
 
