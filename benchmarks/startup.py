@@ -164,7 +164,7 @@ def report_cost(root: Path, documents: int) -> float:
 
 def main() -> None:
     """Run with the sizes from the command line."""
-    sizes = [int(word) for word in sys.argv[1:]] or [10_000, 1_000_000]
+    sizes = [int(argument) for argument in sys.argv[1:]] or [10_000, 1_000_000]
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         os.environ |= {"XDG_STATE_HOME": str(root / "states"), "XDG_CONFIG_HOME": str(root / "configs")}

@@ -97,7 +97,7 @@ def missing_wheels(version: str, newest: str) -> str:
     """Return the requirements without a wheel for this Python and platform; empty if there are none."""
     digits = version.replace(".", "")
     requirements = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
-    abis = [word for abi in (f"cp{digits}", "abi3", "none") for word in ("--abi", abi)]
+    abis = [argument for abi in (f"cp{digits}", "abi3", "none") for argument in ("--abi", abi)]
     words = ("install", "--dry-run", "--quiet", "--only-binary", ":all:", "--target", "/nonexistent")
     python = ("--python-version", version, "--implementation", "cp", *abis)
     ended = tried(sys.executable, "-m", "pip", *words, *python, *platforms(newest), *requirements)

@@ -133,5 +133,5 @@ def _texts(node: ast.AST) -> list[str]:
         case ast.IfExp(body=body, orelse=other):
             return [*_texts(body), *_texts(other)]
         case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Tuple(elts=words) | ast.List(elts=words)]):
-            return [" ".join("".join(_texts(word)) or "{}" for word in words)]
+            return [" ".join("".join(_texts(part)) or "{}" for part in words)]
     return []

@@ -20,9 +20,9 @@ def paste(sandbox: Sandbox, command: str, *, env: dict[str, str] | None = None, 
     machine's own paths are below `machine(sandbox)`.
     """
     assert command.strip(), "nothing was printed that could be pasted"
-    for stands_for, word in words.items():
+    for stands_for, value in words.items():
         assert stands_for in command, command
-        command = command.replace(stands_for, word)
+        command = command.replace(stands_for, value)
     if command.startswith("kbsync approve"):
         command += " --yes"  # there is no terminal to confirm on
     root = machine(sandbox)

@@ -245,7 +245,7 @@ class Sandbox:
         out, err = Stream(tty and not piped), Stream(tty)
         inside = self._inside(cwd or self.root, env or {})
         with inside, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([os.fspath(word) for word in words])
+            code = main([os.fspath(argument) for argument in words])
         return RunResult(int(code), out.content, err.content.decode())
 
     @contextlib.contextmanager

@@ -76,7 +76,7 @@ def test_pass_reports_what_is_wrong_where_and_how_to_fix_it(row: Trouble, eviden
             words for words in expected_texts(row, evidence) if not any(words in line for line in lines)
         ] == []
         # The command is enough, or something has to be done before it.
-        ends = tuple(f"; {word}: {cure_of(row, evidence)}" for word in ("fix", "then run"))
+        ends = tuple(f"; {label}: {cure_of(row, evidence)}" for label in ("fix", "then run"))
         assert any(line.endswith(ends) for line in lines) or not row.reason
         assert cure_of(row, evidence) in text
 

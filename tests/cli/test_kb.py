@@ -286,7 +286,7 @@ SETTINGS = (
 
 
 def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuSandbox) -> None:
-    words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
+    words = [argument for setting in SETTINGS.split() for argument in ("--set", setting)]
     ident = create(zhipu, "app", "create", "zhipu", *words)
     application = settings_of(zhipu, "app", "show", ident)
     assert set(SETTINGS.split()) <= {f"{key}={value}" for key, value in application.items()}

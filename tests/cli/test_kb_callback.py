@@ -31,7 +31,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     assert current_callback(zhipu) is None
     assert zhipu.run("kb", "callback", "show").out == "the account has no callback URL\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
-    words = [word for header in headers for word in ("--header", header)]
+    words = [argument for header in headers for argument in ("--header", header)]
     result = zhipu.run("kb", "callback", "set", NEW, *words).check_success()
     assert result.out.splitlines() == [
         f"url:      {NEW}",

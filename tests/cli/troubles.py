@@ -105,7 +105,7 @@ class TroubledSandbox(ZhipuSandbox):
         (self.folder("broken") / "grows.md").write_text("short")
         self.describe(wrong=False)
         names = ("gone", "unmounted", "shrunk", "recut", "broken", "emptied", "sealed")
-        self.run("--once", *(word for name in names for word in ("--mirror", name))).check_success()
+        self.run("--once", *(argument for name in names for argument in ("--mirror", name))).check_success()
 
     def break_all(self) -> None:
         self.folder("gone").rename(self.root / "away")
@@ -243,7 +243,7 @@ class Evidence:
 def _is_well(mirror: dict[str, Any]) -> bool:
     counts = mirror["documents"]
     return mirror["halt"] is None and not any(
-        counts[word] for word in ("pending", "indexing", "failed", "held")
+        counts[state] for state in ("pending", "indexing", "failed", "held")
     )
 
 

@@ -59,7 +59,7 @@ def test_mirror_inherits_global_quiet_hours_unless_it_sets_its_own(tmp_path: Pat
 
     assert hours("") == "22:00-06:00"
     assert hours("quiet_hours: 12:00-13:00") == "12:00-13:00"
-    assert [hours(f"quiet_hours: {word}") for word in ("never", "NEVER", "Never")] == [""] * 3
+    assert [hours(f"quiet_hours: {value}") for value in ("never", "NEVER", "Never")] == [""] * 3
 
 
 def test_every_other_setting_reaches_the_model(tmp_path: Path) -> None:

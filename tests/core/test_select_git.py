@@ -28,7 +28,9 @@ WORDS = [
     *("*", "?", "*.md", "f*", "*o*", "a?", "[ab]", "[!a]", "[a-f]oo", "[[:alpha:]]", "[]z]*", "b*d"),
 ]
 ESCAPED = [r"\#c", r"\!d", r"\[z\]", r"a\*", r"\a", r"[\]z]", "x y", "x\\ y"]
-SEGMENTS = st.sampled_from([word for word in WORDS if "\n" not in word and word != "[z]"] + ESCAPED)
+SEGMENTS = st.sampled_from(
+    [segment for segment in WORDS if "\n" not in segment and segment != "[z]"] + ESCAPED
+)
 PIECES = st.lists(st.one_of(SEGMENTS, st.just("**")), min_size=1, max_size=4).map("/".join)
 LINES = st.tuples(
     st.sampled_from(["", "", "!", "/", "!/"]), PIECES, st.sampled_from(["", "", "/", " ", "/  "])

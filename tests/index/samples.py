@@ -26,8 +26,8 @@ def sample(name: str) -> bytes:
 def fill_template(name: str, **replacements: str) -> str:
     """Return a file of `parts/` with each `{word}` replaced."""
     text = (PARTS / name).read_text("utf-8")
-    for word, replacement in replacements.items():
-        text = text.replace(f"{{{word}}}", replacement)
+    for placeholder, replacement in replacements.items():
+        text = text.replace(f"{{{placeholder}}}", replacement)
     return text
 
 

@@ -544,9 +544,9 @@ def test_words_of_an_older_version_are_replaced_in_killable_steps(
     def check() -> None:
         """Assert that everything is found by name and text, once, at any moment."""
         with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as snapshot:
-            for word, position in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
-                candidates = snapshot.candidates(terms_of(word), "numbers", None, Query(word))
-                assert {candidate.document for candidate in candidates} == {ids[position]}, word
+            for query, position in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
+                candidates = snapshot.candidates(terms_of(query), "numbers", None, Query(query))
+                assert {candidate.document for candidate in candidates} == {ids[position]}, query
         created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
     def finish(index: Writer) -> None:

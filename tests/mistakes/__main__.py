@@ -176,7 +176,7 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     share.choose_seed()  # both runs of a mistake choose the same cases
     parts_of_names = args.only.replace(",", " ").split()
-    names = [name for name in MISTAKES if not parts_of_names or any(word in name for word in parts_of_names)]
+    names = [name for name in MISTAKES if not parts_of_names or any(part in name for part in parts_of_names)]
     if args.list:
         print("\n".join(f"{name:<34} {MISTAKES[name].breaks}" for name in names))
         return 0

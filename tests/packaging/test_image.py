@@ -99,10 +99,10 @@ def test_copied_files_are_in_the_build_context() -> None:
         line[1:] for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
     }
     copied = {
-        word
+        part
         for step in STEPS
         if step.name == "COPY" and "--from" not in step.rest
-        for word in step.words()[:-1]
+        for part in step.words()[:-1]
     }
     assert copied == allowed
     assert all((ROOT / name).exists() for name in copied)

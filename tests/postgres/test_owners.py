@@ -88,8 +88,8 @@ def test_prefix_of_another_owner_is_refused_until_released(
         halted = refused(ours)
         assert halted.halt == "prefix-taken"
         year = postgres.run(database, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-')")[0][0]
-        for word in ("the mirror news on files-1 (/srv/docs)", f"seen {year}", "its own prefix"):
-            assert word in str(halted)
+        for phrase in ("the mirror news on files-1 (/srv/docs)", f"seen {year}", "its own prefix"):
+            assert phrase in str(halted)
         # A reader gets the same message before the first pass.
         for state in ("second", ""):
             with open_as(postgres, database, state, **other, read_only=True) as looking:

@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent
 def main(words: Sequence[str]) -> int:
     """Return 0 if every server that could be installed started and passed."""
     words, given = _split(words)
-    names = [word for word in words if word in NAMES] or list(NAMES)
+    names = [name for name in words if name in NAMES] or list(NAMES)
     if wrong := {*words} - {*NAMES, "--serve"}:
         sys.exit(f"there is no server {', '.join(sorted(wrong))}; there are {', '.join(NAMES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped

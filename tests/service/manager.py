@@ -23,11 +23,11 @@ class Manager:
         """Return the next message that begins so; fail if none comes."""
         self._socket.settimeout(PATIENCE)
         while True:
-            words = self._socket.recv(4096).decode().split("\n")
-            self.messages += words
-            for word in words:
-                if word.startswith(beginning):
-                    return word
+            received = self._socket.recv(4096).decode().split("\n")
+            self.messages += received
+            for message in received:
+                if message.startswith(beginning):
+                    return message
 
     def so_far(self) -> list[str]:
         """Return all messages so far, awaited or not."""

@@ -69,7 +69,7 @@ def test_service_reports_its_lifecycle_to_systemd(
         heard = manager.so_far()
     log = [json.loads(line) for line in err.decode().splitlines()]
     assert "WATCHDOG=1" in heard
-    assert any(word.startswith("MONOTONIC_USEC=") for word in heard)
+    assert any(message.startswith("MONOTONIC_USEC=") for message in heard)
     assert heard[-2:] == ["STOPPING=1", "STATUS=stopping"]
     started = [line["mirror"] for line in log if line["event"] == "watch.started"]
     assert sorted(started) == ["first", "second", "second"]  # unchanged mirrors continued

@@ -32,14 +32,14 @@ class RecordingManager(ServiceManager):
     def __init__(self, clock: Clock) -> None:
         super().__init__({"NOTIFY_SOCKET": "/nowhere"})
         self.watchdog = WATCHDOG
-        self.words: list[tuple[float, str]] = []
+        self.messages: list[tuple[float, str]] = []
         self._clock = clock
 
-    def send(self, *words: str, patience: float = 0.0) -> None:
-        self.words += [(self._clock.steady(), word) for word in words]
+    def send(self, *messages: str, patience: float = 0.0) -> None:
+        self.messages += [(self._clock.steady(), message) for message in messages]
 
     def times(self, message: str) -> list[float]:
-        return [moment for moment, sent in self.words if sent.startswith(message)]
+        return [moment for moment, sent in self.messages if sent.startswith(message)]
 
 
 @asynccontextmanager
@@ -62,25 +62,25 @@ async def test_ready_waits_for_every_mirror() -> None:
         ready = asyncio.create_task(reports.ready_after(started))
         started[0].set()
         await reports.clock.sleep(READY_LATEST / 2)
-        assert manager_of(reports).words == []
+        assert manager_of(reports).messages == []
         started[1].set()
         await ready
-        assert manager_of(reports).words == [(READY_LATEST / 2, "READY=1")]
+        assert manager_of(reports).messages == [(READY_LATEST / 2, "READY=1")]
 
 
 async def test_slow_mirror_delays_ready_only_up_to_a_limit() -> None:
     async with reporting() as reports:
         await reports.ready_after([asyncio.Event()])
-        assert manager_of(reports).words == [(READY_LATEST, "READY=1")]
+        assert manager_of(reports).messages == [(READY_LATEST, "READY=1")]
 
 
 async def test_messages_to_systemd_keep_their_order() -> None:
     async with reporting() as reports:
         with reports.reloading():  # before READY the manager would take it for the end of the start
-            assert manager_of(reports).words == []
+            assert manager_of(reports).messages == []
         await reports.ready_after([])
         with reports.reloading():
-            assert [word.partition("=")[0] for _, word in manager_of(reports).words[1:]] == [
+            assert [message.partition("=")[0] for _, message in manager_of(reports).messages[1:]] == [
                 "RELOADING",
                 "MONOTONIC_USEC",
             ]
@@ -88,10 +88,10 @@ async def test_messages_to_systemd_keep_their_order() -> None:
         with reports.reloading():
             pass
         reports.stopping()
-        words = [word for _, word in manager_of(reports).words]
-        assert words[3:5] == ["READY=1", "STOPPING=1"]
-        assert "READY=1" not in words[4:]
-        assert words.count("STOPPING=1") == 1
+        messages = [message for _, message in manager_of(reports).messages]
+        assert messages[3:5] == ["READY=1", "STOPPING=1"]
+        assert "READY=1" not in messages[4:]
+        assert messages.count("STOPPING=1") == 1
 
 
 async def test_watchdog_is_pinged_at_half_its_interval(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_hanging_writer_stops_the_watchdog_pings(store: StateStore) -> Non
         assert len(manager_of(reports).times("WATCHDOG=1")) <= ping_count + 1
         end.set()
         await asyncio.wrap_future(done)
-        manager_of(reports).words.clear()
+        manager_of(reports).messages.clear()
         await until_heard(reports, "WATCHDOG=1")
     store.close()
 
@@ -145,7 +145,7 @@ async def test_long_work_in_threads_does_not_stop_the_pings(store: StateStore) -
     working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
     async with reporting() as reports, reports.over(store, list):
         for _ in range(5):
-            manager_of(reports).words.clear()
+            manager_of(reports).messages.clear()
             await until_heard(reports, "WATCHDOG=1")
         end.set()
         await asyncio.gather(*working)
@@ -156,7 +156,7 @@ async def test_unwritable_state_does_not_stop_the_pings(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     async with reporting() as reports, reports.over(store, list):
         store._writer.pragma("query_only", True)
-        manager_of(reports).words.clear()
+        manager_of(reports).messages.clear()
         await until_heard(reports, "WATCHDOG=1")
     store.close()
 
@@ -170,7 +170,7 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
             for _ in range(100):
                 reports.send_soon()
                 await world.clock.sleep(0.1)
-            assert [word for _, word in manager_of(reports).words if "STATUS" in word] == [
+            assert [message for _, message in manager_of(reports).messages if "STATUS" in message] == [
                 "STATUS=3 ready, 0 pending, 0 failed"
             ]
             for number in range(100):

@@ -38,15 +38,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--list", action="store_true", help="name the exercises and end")
     args = parser.parse_args(words)
-    exercises_by_name = exercises()
+    by_name = exercises()
     words = args.only.replace(",", " ").split()
-    groups = {word: [name for name in exercises_by_name if name.startswith(f"{word}-")] for word in words}
-    names = [
-        name for word in words for name in ([word] if word in exercises_by_name else groups[word])
-    ] or list(exercises_by_name)
-    if unknown := [word for word in words if word not in exercises_by_name and not groups[word]]:
+    groups = {prefix: [name for name in by_name if name.startswith(f"{prefix}-")] for prefix in words}
+    names = [name for given in words for name in ([given] if given in by_name else groups[given])] or list(
+        by_name
+    )
+    if unknown := [given for given in words if given not in by_name and not groups[given]]:
         print(
-            f"there is no exercise {', '.join(unknown)}; there are: {', '.join(exercises_by_name)}",
+            f"there is no exercise {', '.join(unknown)}; there are: {', '.join(by_name)}",
             file=sys.stderr,
         )
         return 2
