@@ -140,11 +140,7 @@ class LightragTarget(ServiceTarget[Row]):
         others: dict[str, Row] = {}  # by the server's ids
 
         def add(row: Row) -> None:
-            others[row.server_id] = row
-            if not row.is_refusal:
-                rows[row.id] = row
-            if row.is_failed_upload:
-                rows.setdefault(row.name, row.as_document())
+            others[row.server_id] = rows[row.id] = row
 
         recent = {"sort_field": "updated_at", "sort_direction": "desc"}
         unfinished, finished = ({**recent, "status_filters": words} for words in (UNFINISHED, FINISHED))

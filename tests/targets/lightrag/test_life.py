@@ -289,6 +289,29 @@ async def test_refused_key_during_a_rename_halts(served_world: ServedLightrag) -
     assert isinstance(outcome, Halted)
 
 
+@pytest.mark.parametrize("kind", ["refused", "clearing"])
+async def test_refused_upload_that_replaces_nothing_is_sent_once(
+    served_world: ServedLightrag, kind: str
+) -> None:
+    """Only after a deletion does kbsync send a file under its old name, or report its document as gone."""
+    served_world.server.faults.add(Fault(kind, op="upload", times=0))
+    [outcome] = await served_world.target.put([served_world.document("b.md", "kestrel")])
+    assert isinstance(outcome, Rejected | Unavailable)
+    assert not outcome.has_removed
+    assert served_world.server.requests.by_op["upload"] == 1
+
+
+async def test_document_under_the_old_name_is_not_reported_as_gone(served_world: ServedLightrag) -> None:
+    """Somebody, such as another kbsync, was faster to upload it again."""
+    [old] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    served_world.server.faults.add(Fault("refused", op="upload"))
+    stored = {"detail": "Document storage already contains 'a.md'."}
+    served_world.server.faults.add(Fault("status", op="upload", args={"status": 409, "body": stored}))
+    [outcome] = await served_world.target.put([served_world.document("b.md", "kestrel", replaces=old)])
+    assert isinstance(outcome, Rejected)
+    assert not outcome.has_removed and "old name" not in outcome.reason
+
+
 async def test_long_deletion_is_resumed_later(served_world: ServedLightrag) -> None:
     [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
     served_world.server.faults.add(Fault("slow", op="delete"))

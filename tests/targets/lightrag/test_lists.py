@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kbsync.contract.target import DocState
+from kbsync.errors import Unavailable
+from kbsync_standin.faults import Fault
 from tests.services.lightrag import ServedLightrag
 from tests.share import long
 
@@ -38,6 +42,16 @@ async def test_only_unfinished_documents_are_read_from_a_long_list(served_world:
     assert await poll_states(served_world, ids) == ({DocState.INDEXING}, 1 + 3)
     await served_world.pass_time(100)
     assert await poll_states(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
+
+
+async def test_list_with_a_wrong_total_ends(served_world: ServedLightrag) -> None:
+    [remote_id] = stored(served_world, "old", 1)
+    body = {"documents": [], "pagination": {"total_count": 100_000}}
+    fault = Fault("status", op="list", times=50, args={"status": 200, "body": body})
+    served_world.server.faults.add(fault)
+    with pytest.raises(Unavailable):
+        await served_world.target.status([remote_id])
+    assert served_world.server.requests.by_op["list"] < 20
 
 
 @long
