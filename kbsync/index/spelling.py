@@ -38,7 +38,7 @@ Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
 
 Writing = Callable[[str], str]
-"""Returns a word with the stem as written in a document."""
+"""Takes a stem; returns a word with this stem, as written in a document."""
 
 _MAX_COMPARED = 8  # of the stems that occur, the likeliest, whose words as written are compared
 

@@ -29,8 +29,7 @@ WHOLE_NAME = 1.0
 EXACT_NAME = 3.0
 """Added to the score of a document whose file name is the question, so that it ranks first.
 
-It exceeds the score of a passage about that file, which may have the name as a code, in a heading and in a
-sentence.
+No passage about that file scores as much, even if it has the name as a code, in a heading and in a sentence.
 """
 
 FIELDS = (1.0, 1.5, 1.0)

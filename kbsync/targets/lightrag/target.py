@@ -44,12 +44,14 @@ After the last check, `delete` fails and the engine retries later.
 """
 
 UPLOADS_FIRST, REFUSALS_END_AFTER = 60.0, 10.0
-"""Number of seconds for which the server may refuse deletions because it is indexing, before uploads wait for
-them. After the second number of seconds without a refusal, none is waiting: the engine repeats one every few
-seconds."""
+"""Seconds for which the server may refuse deletions while indexing, before uploads wait until it is idle.
+
+After the second number of seconds without a refusal, no deletion is waiting, because the engine retries each
+deletion every few seconds.
+"""
 
 IDLE_PAUSE, IDLE_CHECKS = 1.0, 30
-"""Seconds between two checks whether the server is idle, and the maximum number of them."""
+"""Seconds between two checks of whether the server is idle, and the maximum number of checks."""
 
 PASSAGES, MAX_PASSAGES = 4, 200
 """Number of passages to request for each wanted document, and the maximum in total.
