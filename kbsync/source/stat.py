@@ -67,6 +67,8 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
                 return _unknown(f"{root} is no longer the same folder as when watching began")
             folder, _, name = path.rpartition("/")
             try:
+                if "\0" in path:  # no file can have this name, but a service may send it
+                    raise FileNotFoundError
                 with opened_folder(root_fd, folder) as fd:
                     status = os.stat(name or ".", dir_fd=fd, follow_symlinks=False)
             except (NotADirectoryError, FileNotFoundError):

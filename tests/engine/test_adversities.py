@@ -553,3 +553,14 @@ async def test_tree_that_changes_during_its_scan_is_scanned_again(tmp_path: Path
             await bound.turn()
             await world.clock.sleep(0.2)
     assert world.searchable_texts() == world.on_disk()
+
+
+@pytest.mark.parametrize("path", ["a\0b.md", "no\0folder/a.md"])
+async def test_path_that_no_file_can_have_stops_no_mirror(tmp_path: Path, path: str) -> None:
+    """Someone gave a document a mark with such a path."""
+    world = World(tmp_path)
+    world.write("a.md", "words")
+    world.base.add("odd.md", b"odd", path=path, upload_id=7, foreign=False)
+    assert (await world.once()).complete
+    assert world.searchable_texts()["a.md"] == "words"
+    await world.once()
