@@ -40,7 +40,7 @@ from kbsync.contract.searching import Query, parse_types
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status
 from kbsync.core.text import number_in, path_at
-from kbsync.engine.clock import RunQuery, log_bug, run_in_loop
+from kbsync.engine.clock import RunQuery, log_bug, run_in_loop, wait_until_open
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
@@ -157,7 +157,8 @@ class RunningMirrors:
         elif run is not None and (run.is_paused or run.halts.is_about(FOLDER_MISSING)):
             # The mirror is paused, or its folder is missing; the knowledge base is still searchable.
             opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
-            async with aclosing(await opening) as target:
+            # A search that times out stops waiting for it.
+            async with aclosing(await wait_until_open(opening, lambda late: late.aclose())) as target:
                 yield target
         else:
             raise Unavailable("the knowledge base isn't open; see the mirror's status for the reason")

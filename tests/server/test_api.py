@@ -9,10 +9,12 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
+from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
@@ -659,3 +661,28 @@ def test_of_the_mirrors_that_are_removed_at_once_one_stays() -> None:
     assert list(removals.take()) == ["a", "b"]
     removals.fail("a", "no route")
     removals.request("c", ["a", "b", "c"])
+
+
+async def test_base_opened_for_a_search_that_ended_is_closed() -> None:
+    """A base on a slow disk may open only after the search has timed out."""
+    may_open, is_closed = threading.Event(), asyncio.Event()
+
+    class Base:
+        async def aclose(self) -> None:
+            is_closed.set()
+
+    def open_target(_mirror: MirrorConfig, *, read_only: bool) -> Base:
+        may_open.wait(10.0)
+        return Base()
+
+    installation, run = SimpleNamespace(target=open_target), SimpleNamespace(bound=None, is_paused=True)
+    mirrors = app.RunningMirrors(installation, {"a": run}, None)  # type: ignore[arg-type, dict-item]
+
+    async def search() -> None:
+        async with mirrors.target(MirrorConfig("a", Path("/a"))):
+            pass
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(search(), 0.05)
+    may_open.set()
+    await asyncio.wait_for(is_closed.wait(), 10.0)
