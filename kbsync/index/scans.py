@@ -26,7 +26,8 @@ from kbsync.index.document import Entry, Parsed
 from kbsync.index.errors import storage_error
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.source.stat import stamp_of
-from kbsync.state.db import empty_wal, open_reader, open_writer, transaction
+from kbsync.state.db import DamagedError, empty_wal, open_reader, open_writer, transaction
+from kbsync.state.schema import refuse_damaged
 
 Recognize = Callable[[str, Body, int], str]
 """Returns the text of a page, given the document's path and bytes and the page number. Raises
@@ -145,19 +146,31 @@ class Scans:
     ) -> None:
         """Open the file for the index with the id `base`, and continue what an earlier process started.
 
-        `find_existing` returns which documents the index has. `find_uploads` returns the document of each
-        upload.
+        If the file is damaged, replace it, because its texts can be recognized again. `find_existing` returns
+        which documents the index has. `find_uploads` returns the document of each upload that may have
+        scanned pages.
         """
         with self._use():
             if base == self._base:
                 return
             if self._connection is None:
-                self._connection = open_writer(self._file)
-                self._connection.execute(_SCHEMA)
+                try:
+                    self._connection = self._open_writer()
+                except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
+                    _log.warning("%s is damaged and will be created again: %s", self._file, error)
+                    self._connection = None
+                    for suffix in ("", "-wal", "-shm"):
+                        self._file.with_name(f"{FILE}{suffix}").unlink(missing_ok=True)
+                    self._connection = self._open_writer()
             with transaction(self._connection, "BEGIN IMMEDIATE"):
                 if self._execute("SELECT uuid FROM base") != [(base,)]:
                     self._connection.execute("DELETE FROM base; DELETE FROM scan; DELETE FROM page")
                     self._connection.execute("INSERT INTO base VALUES (?)", (base,))
+                    # Nothing is known about documents that are already in the index, so they are sent again.
+                    self._connection.executemany(
+                        "INSERT INTO scan VALUES (?, ?, '', ?, '{}')",
+                        ((upload, document, _PARTLY) for upload, document in find_uploads().items()),
+                    )
                 announced = [u for (u,) in self._execute("SELECT upload FROM scan WHERE document IS NULL")]
                 documents = find_uploads() if announced else {}  # an earlier process was killed
                 for upload in announced:
@@ -175,9 +188,15 @@ class Scans:
             self.scrub()
         self._begin()
 
+    def _open_writer(self) -> apsw.Connection:
+        connection = open_writer(self._file)
+        connection.execute(_SCHEMA)
+        refuse_damaged(connection, self._file)
+        return connection
+
     def open_to_read(self) -> None:
-        """Open the file, if it exists, without changing anything."""
-        with self._use():
+        """Open the file, if it exists, without changing anything. Ignore a damaged file."""
+        with self._use(), suppress(apsw.CorruptError, apsw.NotADBError):
             if self._connection is None and self._file.exists():
                 self._connection = open_reader(self._file)
 

@@ -276,3 +276,27 @@ def test_repeated_page_is_recognized_once() -> None:
     reader = ScanReader(recognize)
     assert {reader.read_page(samples.sample("scanned.pdf"), 1).text for _ in range(3)} == {"one"}
     assert len(read) == 1
+
+
+@pytest.mark.parametrize("damage", ["junk", "torn"])
+async def test_damaged_file_of_recognized_pages_is_replaced(scanned: ScannedFolder, damage: str) -> None:
+    accepted = await scanned.put(scanned.document(1, "walnut first", ""))
+    await scanned.put(scanned.document(2, "walnut note", path="b.md"))
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.READY
+    await scanned.target.aclose()
+    file = scanned.folder / "kb" / "scans.db"
+    file.write_bytes(b"junk" * 4096 if damage == "junk" else file.read_bytes()[:8192])
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    context = TargetContext("m", scanned.folder, scanned.folder / "spool", read_only=True)
+    scanned.target = LocalTarget.open(LocalTargetConfig(path=scanned.folder / "kb"), context)
+    await scanned.target.base()
+    assert len(await scanned.hits("walnut")) == 2, "a search neither fails nor repairs it"
+    await scanned.target.aclose()
+    reopened = await scanned.open(scanned.recognizer)
+    assert len(await scanned.hits("walnut")) == 2
+    assert await reopened.partly_read() == [accepted.remote_id], "nobody knows whether its pages were read"
+    again = await scanned.put(scanned.document(3, "walnut first", "", replaces=accepted.remote_id))
+    assert await scanned.wait_until_indexed(again.remote_id) is DocState.READY
+    assert await scanned.hits("quokka") == [(again.remote_id, 2)]
+    assert await reopened.partly_read() == []

@@ -457,7 +457,8 @@ class IndexedTarget(Target):
         def find_uploads() -> Mapping[int, int]:
             uploads, after = dict[int, int](), 0
             while page := self._store.page(after, _PAGE):
-                uploads |= {row.upload_id: row.id for row in page if row.upload_id is not None}
+                pdfs = (row for row in page if extension_of(row.path) == "pdf")  # others have no scans
+                uploads |= {row.upload_id: row.id for row in pdfs if row.upload_id is not None}
                 after = page[-1].id
             return uploads
 
