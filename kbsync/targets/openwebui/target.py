@@ -216,8 +216,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
             page = await self._read_page(number, PAGE_SIZE, **more)
+            is_end = all(row.id in rows for row in page.rows)
             rows |= {row.id: row for row in page.rows}
-            if wanted <= rows.keys() or not page.rows or len(rows) >= min(limit, page.total or 0):
+            if is_end or wanted <= rows.keys() or len(rows) >= min(limit, page.total or 0):
                 break
         return rows
 

@@ -301,6 +301,20 @@ async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) ->
         assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
 
 
+@long
+async def test_list_whose_last_page_repeats_ends(world: OpenWebuiWorld) -> None:
+    """Its count may be wrong, too."""
+    world.play("unlinked", op="upload")
+    async with world.client() as target:
+        [stored] = await target.put([outgoing("a.md", "text")])
+        world.clock.now += 10
+        body = {"items": [{"id": "another", "filename": "a.md"}], "total": 1000}
+        world.play("status", op="list", times=60, effect=False, args={"status": 200, "body": body})
+        state = (await target.status([stored.remote_id]))[stored.remote_id]
+        assert state.state is DocState.MISSING
+    assert world.request_count("list") < 10
+
+
 async def test_html_page_is_not_a_response(world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.server.app = world.app
     async with world.running():
