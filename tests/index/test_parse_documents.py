@@ -692,6 +692,14 @@ def test_garbage_is_rejected_with_a_message(parser, extension, junk):
     assert rejected(parser, extension, junk).code in ("damaged", "binary", "no-text")
 
 
+def test_document_without_its_first_bytes_is_reported_in_plain_words(parser):
+    reason = (
+        "cannot be read: the archive is damaged or incomplete; "
+        "open the document in the program that created it and save it again"
+    )
+    assert rejected(parser, "docx", samples.docx()[500:]).reason == reason
+
+
 def test_damaged_pdf_is_reported_once_in_plain_words(parser):
     refusal = rejected(parser, "pdf", b"%PDF-1.4 and nothing more")
     message = (

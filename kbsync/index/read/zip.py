@@ -126,7 +126,7 @@ class Archive:
                 return content.read(part.file_size + 1)  # never unpacks more than the declared size
         except KeyError:
             return b""
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, OSError) as error:
             raise damaged("the archive is damaged or incomplete") from error
 
     def xml(self, name: str) -> Element:
