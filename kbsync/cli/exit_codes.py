@@ -83,7 +83,7 @@ def printing_result(code: Code) -> Iterator[None]:
 
 
 class MirrorError(KbsyncError):
-    """An error of one `mirror`. `str()` names the mirror. `code` is the exit code of the cause."""
+    """An error in a single `mirror`. `str()` includes its name. `code` is the exit code for the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)

@@ -196,7 +196,7 @@ def read_secret(value: Value, where: PathBase) -> str:
             f"{named} cannot be read ({why}); check the path and its read permissions"
         ) from None
     if len(content) > _MAX_SECRET_BYTES:
-        raise RefusedValue(f"{named} is too large for a secret; allowed: at most {_MAX_SECRET_BYTES} bytes")
+        raise RefusedValue(f"{named} is too large for a secret; the maximum is {_MAX_SECRET_BYTES} bytes")
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:

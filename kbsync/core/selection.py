@@ -447,7 +447,7 @@ class Rules:
         return rules
 
     def enters(self, folder: str) -> Verdict:
-        """Return whether kbsync enters `folder`. Call this only if its parent is entered."""
+        """Return whether kbsync descends into `folder`. Call this only if kbsync descends into its parent."""
         if not folder:
             return SELECTED
         decisive = self._decisive(folder, is_folder=True)

@@ -461,7 +461,7 @@ class ListenerApp:
         payload = await self._payload_of(request)
         mirror, documents = self._mirror_in(payload), payload.get("documents", "keep")
         if documents not in ("keep", "delete"):
-            raise HTTPException(400, "documents must be keep or delete")
+            raise HTTPException(400, "`documents` must be `keep` or `delete`")
         installation = self._mirrors.installation
         deletes, names = documents == "delete", [item.name for item in installation.config.mirrors]
 

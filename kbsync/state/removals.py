@@ -70,7 +70,7 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def release(self, upload: int) -> None:
-        """Drop the removal of a held document that is gone."""
+        """Cancel the pending removal of a held document that no longer exists."""
         self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
 
     def drop_all(self, mirror: int) -> None:

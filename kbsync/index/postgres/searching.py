@@ -699,7 +699,7 @@ def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
 
 
 def _weighed(terms: Mapping[Term, float]) -> dict[str, Any]:
-    """Return the terms with their idf, as values of a statement."""
+    """Return the terms with their idf, as parameters for an SQL statement."""
     return {
         "terms": [term_of(term.stem) for term in terms],
         "idf": list(terms.values()),

@@ -389,7 +389,7 @@ def _page_texts(styles: Element) -> Iterator[str]:
 
 
 _DISPLAYED_KINDS = ("percentage", "time")
-"""The kinds of values that calamine doesn't return as a sheet displays them."""
+"""The kinds of values that calamine returns in a different form from the one that a sheet displays."""
 
 _MAX_DISPLAYED_CELLS = 200_000
 

@@ -46,7 +46,7 @@ class Planes:
 
     @property
     def second(self) -> int:
-        """How many numbers the second half of a vector has."""
+        """The number of dimensions in the second part of a vector."""
         return self.dimensions - self.first
 
     @property

@@ -90,7 +90,7 @@ _ENDINGS = (
     "yml zip"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-"""Matches file extensions, not every word after a dot: `余额0.00元`, `Insufficient balance.Please pay`."""
+"""Matches file extensions, but not other text after a dot, as in `Insufficient balance.Please pay`."""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")
 

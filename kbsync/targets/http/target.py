@@ -120,8 +120,9 @@ async def search_ranked(
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Return why a service would refuse a document, usually only after the whole upload. Return None if it
-    wouldn't.
+    """Return the error with which a service would refuse a document, or None if it would accept it.
+
+    Most services refuse a document only after the whole upload.
 
     `max_bytes`: the limit in the config, if any. Any other limit is the service's own.
     """

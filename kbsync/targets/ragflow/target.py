@@ -183,7 +183,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Search the dataset, or a few documents, for a page of passages."""
+        """Search the dataset, or only the given documents, and return one page of passages."""
         body = {"question": query.text, "dataset_ids": [self._config.dataset_id], "page_size": PAGE_SIZE}
         call = "search", "/api/v1/retrieval", shapes.matches_of
         if 0 < len(query.among) <= MAX_IDS:
