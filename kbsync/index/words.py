@@ -430,12 +430,17 @@ def codes_in(question: str) -> list[str]:
     """Return the dates, versions, addresses, identifiers and other codes in `question`.
 
     A code is a date with a year, or letters and digits joined by `.`, `_`, `:`, `/` or `-`. Stop words such
-    as `and/or` don't count.
+    as `and/or` and words such as `e-mail` don't count.
     """
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
     codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _CODE.finditer(question))])
-    return [code for code in codes if not STOP_WORDS.issuperset(_SEPARATORS.split(code))][:MAX_CODES]
+    return [code for code in codes if not _is_word_or_stop_words(code)][:MAX_CODES]
+
+
+def _is_word_or_stop_words(code: str) -> bool:
+    is_word = code.startswith("e-") and code[2:].isalpha()  # e-mail, which texts also write as email
+    return is_word or STOP_WORDS.issuperset(_SEPARATORS.split(code))
 
 
 # Without possessive repetition of the group, which Python 3.11.2 gets wrong.

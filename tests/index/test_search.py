@@ -595,7 +595,9 @@ def test_stop_words_joined_by_a_separator_are_no_code(tmp_path: Path) -> None:
 
 
 def test_codes_are_letters_and_digits_joined_by_separators() -> None:
-    question = "On 2026-03-14, host 10.0.0.1:8080, E-4471 and v1.2.3. a_b A::b c/d 8,999 and/or 42. __x__"
+    question = (
+        "On 2026-03-14, host 10.0.0.1:8080, E-4471 and v1.2.3. a_b A::b c/d 8,999 and/or e-mail 42. __x__"
+    )
     assert codes_in(question) == ["2026-03-14", "10.0.0.1:8080", "e-4471", "v1.2.3", "a_b", "a::b", "c/d"]
 
 
