@@ -313,17 +313,21 @@ class Scans:
 
     def _run(self) -> None:
         while True:
-            with self._using:
-                unread = None if self._stopped.is_set() else self._next()
-                if unread is None:
-                    self._thread = None
-                    return
+            unread = None
             try:
+                with self._using:
+                    unread = None if self._stopped.is_set() else self._next()
+                    if unread is None:
+                        self._thread = None
+                        return
                 self._read(unread)
             except KbsyncError as error:  # the machine is to blame, not the document
-                _log.warning("scanned pages of %s could not be read: %s", unread.entry.path, error)
+                path = "documents" if unread is None else unread.entry.path
+                _log.warning("scanned pages of %s could not be read: %s", path, error)
                 self._stopped.wait(_PAUSE_AFTER_ERROR)
             except Exception as error:
+                if unread is None:
+                    raise
                 _log.exception("scanned pages could not be read: %s", unread.entry.path)
                 self._fail(unread, f"the scanned pages could not be read ({type(error).__name__}: {error})")
 

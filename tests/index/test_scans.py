@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -300,3 +301,21 @@ async def test_damaged_file_of_recognized_pages_is_replaced(scanned: ScannedFold
     assert await scanned.wait_until_indexed(again.remote_id) is DocState.READY
     assert await scanned.hits("quokka") == [(again.remote_id, 2)]
     assert await reopened.partly_read() == []
+
+
+async def test_pages_are_recognized_although_their_file_was_busy(
+    scanned: ScannedFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = scanned.target._scans
+    assert scans is not None
+    monkeypatch.setattr(scans_module, "_PAUSE_AFTER_ERROR", 0.0)
+    find_next, errors = scans._next, [Unavailable("the disk failed")]
+
+    def next_or_error() -> Any:
+        if errors and threading.current_thread().name == "kbsync-scans":
+            raise errors.pop()
+        return find_next()
+
+    monkeypatch.setattr(scans, "_next", next_or_error)
+    accepted = await scanned.put(scanned.document(1, ""))
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.READY
