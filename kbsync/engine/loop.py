@@ -320,7 +320,7 @@ class MirrorLoop:
         if summary is not None:
             self._directories = summary.directories
             seconds = self.mirror.clock.steady() - started
-            watcher.scan_ended(summary.directories, seconds, summary.changes)
+            watcher.scan_ended(summary.directories, seconds, summary.changes, summary.mount_points)
             await bound.compared()
             self.compared.set()
         return watcher.rescan_every

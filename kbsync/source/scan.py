@@ -118,11 +118,15 @@ class FolderListing:
 
 @dataclass(slots=True)
 class ScanSummary:
-    """The counts of a scan so far. `changes`: how many folders and entries differ from their stored rows."""
+    """The counts of a scan so far. `changes`: how many folders and entries differ from their stored rows.
+
+    `mount_points`: the scanned folders, relative to the root, where something was mounted.
+    """
 
     directories: int = 0
     files: int = 0
     changes: int = 0
+    mount_points: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -293,6 +297,7 @@ class Scan(Iterator[FolderListing]):
                 point = os.path.join(os.path.realpath(self._root), folder.path)
                 if mount is not None and mount.point == point:
                     folder.is_mount, folder.mount = True, identify_mount(folder.fd, mount)
+                    self.summary.mount_points.add(folder.path)
             if folder.needs_mount and not folder.is_mount:
                 raise _Blocked(UNMOUNTED)  # the files on that disk are unknown, not missing (promise 5)
             folder.rules = with_ignore_file(folder.rules, folder.path, folder.fd)

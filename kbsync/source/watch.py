@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -400,6 +400,7 @@ class Watcher:
         self._directories = 0
         self._folder = ""
         self._mounts: frozenset[Mount] = frozenset()
+        self._scanned_mount_points: Collection[str] = ()
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
@@ -497,16 +498,20 @@ class Watcher:
         """Record the start of a full scan, which satisfies all rescan requests so far."""
         self.rescan_reason = ""
         self.hints.overflowed = False
+        self._scanned_mount_points = ()
         if self._watch is not None:
             self._watch.scan_started()
 
-    def scan_ended(self, directories: int, seconds: float, changes: int = 0) -> None:
+    def scan_ended(
+        self, directories: int, seconds: float, changes: int = 0, mount_points: Collection[str] = ()
+    ) -> None:
         """Record a finished full scan that counted `directories`, including the root.
 
         `changes`: how many differences it found. If no event reported any of them, events may not be arriving
-        at all.
+        at all. `mount_points`: where it found something mounted, relative to the root.
         """
         self._directories = directories
+        self._scanned_mount_points = mount_points
         self._scan_seconds = seconds
         if self._watch is not None:
             self._watch.scan_ended()
@@ -525,9 +530,13 @@ class Watcher:
         if self._watch is not None and self._watch.saw_unmount:
             return True
         try:
-            return self._mounts != frozenset(select_below(self._folder, self._machine.mounts()))
+            current = frozenset(select_below(self._folder, self._machine.mounts()))
         except OSError:
             return False  # unknown: the next check tries again
+        # A disk may have been mounted only while a scan found it.
+        points = {mount.point for mount in current}
+        scanned = (os.path.join(self._folder, point) for point in self._scanned_mount_points)
+        return self._mounts != current or not points.issuperset(scanned)
 
     async def _check_silence(self, watch: Watch) -> None:
         """Restart the watch if scans find changes without events.

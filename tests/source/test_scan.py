@@ -424,8 +424,10 @@ def test_former_mount_point_is_unknown(
 def test_new_mount_is_reported(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     store_listings(root, tree, "disk/a.md")
     pretend_mounted(monkeypatch, root, "disk")
-    (listing,) = listed(root, tree).values()
+    scan = Scan(root, tree, RULES)
+    (listing,) = scan
     assert listing.path == "disk" and listing.is_mount
+    assert scan.summary.mount_points == {"disk"}
 
 
 @pytest.mark.parametrize("start", ["", "disk/sub"])

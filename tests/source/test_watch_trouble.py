@@ -278,6 +278,19 @@ async def test_changed_mounts_inside_the_folder_restart_the_watch_and_request_a_
         assert watcher.report.mode is Mode.POLLING
 
 
+async def test_disk_mounted_only_while_a_scan_found_it_requests_another_scan(root: Path, state: Path) -> None:
+    async with listening(root, state, machine=machine()) as hearing:
+        watcher = hearing.watcher
+        watcher.scan_started()
+        watcher.scan_ended(2, 0.1, changes=1, mount_points={"sub"})
+        assert await watcher.check() == []
+        assert watcher.rescan_reason == f"{root}: a disk was mounted or unmounted in this folder"
+        watcher.scan_started()
+        watcher.scan_ended(2, 0.1, changes=1, mount_points=set())
+        assert await watcher.check() == []
+        assert not watcher.rescan_wanted
+
+
 async def test_unmount_of_a_watched_disk_restarts_the_watch(hearing: Hearing) -> None:
     """Another disk may have been mounted at once, with the same number and device."""
     reader_of(hearing).handle_event(InotifyEvent(WatchDescriptor(1), InotifyConstants.IN_UNMOUNT, 0, b""))
