@@ -34,7 +34,7 @@ from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart, without_none
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of, require_id
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.config import (
@@ -172,6 +172,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
         if not content:
             raise self.no_base(base_id, "the service's response has no data")
+        require_id("base", content.id("id") or base_id, base_id)
         return Fields(content, id=base_id)
 
     async def _while_base_answers(self, asking: Awaitable[HttpResponse]) -> HttpResponse:

@@ -14,7 +14,7 @@ from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, find_on_pages
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from tests.clocks import NOW
-from tests.targets.zhipu.scripted import ScriptedService, failed, ok, row, snowflake, target
+from tests.targets.zhipu.scripted import BASE, ScriptedService, failed, ok, row, snowflake, target
 
 READY = DocStatus(DocState.READY)
 
@@ -123,7 +123,7 @@ async def listed(service: ScriptedService) -> list[Listed]:
 
 
 def base(documents: Any) -> Any:
-    return ok({"id": "5", "document_size": documents})
+    return ok({"id": BASE, "document_size": documents})
 
 
 @pytest.mark.parametrize(("skew", "created"), [(200, NOW - 60), (-200, NOW - 60), (7_200, None)])

@@ -20,6 +20,7 @@ from kbsync.targets.zhipu.shapes import (
 )
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import (
+    BASE,
     FIRST_ID,
     ScriptedService,
     document,
@@ -199,7 +200,7 @@ def test_size_of_a_document_is_a_number_that_the_state_can_hold(length: Any, siz
     ("count", "documents"), [(7, 7), (0, 0), ("7", None), (7.0, None), (None, None), (True, None), (-1, None)]
 )
 async def test_document_count_of_a_base_must_be_an_integer(count: Any, documents: int | None) -> None:
-    result = await target(ScriptedService(base=[ok({"id": "5", "document_size": count})])).base()
+    result = await target(ScriptedService(base=[ok({"id": BASE, "document_size": count})])).base()
     assert result.documents == documents
 
 
