@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -78,6 +79,7 @@ def test_opening_and_reading_loads_no_heavy_modules(tmp_path: Path) -> None:
 import asyncio, sys
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from kbsync.contract.target import TargetContext
 from kbsync.targets.local.config import LocalTargetConfig
 folder = Path(sys.argv[1])
@@ -317,3 +319,22 @@ async def test_equal_texts_under_different_titles_have_different_meanings(readin
     await put(reading, document(2, f"---\ntitle: Espresso maker\n---\n{body}"))
     assert (await first(reading, "coffee"))[0] == "folder/2.md"
     assert (await first(reading, "wheels"))[0] == "folder/1.md"
+
+
+async def test_base_that_cannot_be_closed_leaves_no_parser_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = LocalTarget.open(LocalTargetConfig(path=tmp_path / "kb"), TargetContext("m", tmp_path, tmp_path))
+    await target.base()
+    closed = list[str]()
+    target._parser = SimpleNamespace(close=lambda: closed.append("parser"))  # type: ignore[assignment]
+    close = target._store.close
+
+    def close_and_fail() -> None:
+        close()
+        raise apsw.CorruptError("the disk failed")
+
+    monkeypatch.setattr(target._store, "close", close_and_fail)
+    with pytest.raises(apsw.CorruptError):
+        await target.aclose()
+    assert closed == ["parser"]

@@ -373,7 +373,7 @@ class IndexedTarget(Target):
     def _close(self) -> None:
         # Close the store before the parser: closing the parser truncates documents in progress, which must
         # not be stored.
-        for resource in (
+        resources = (
             self._store,
             self._parser,
             self._page_parser,
@@ -384,9 +384,11 @@ class IndexedTarget(Target):
             self._encoder,
             self._ranker,
             self._glossary,
-        ):
-            if resource is not None:
-                resource.close()
+        )
+        with contextlib.ExitStack() as stack:  # closes the others even if one of them fails
+            for resource in reversed(resources):
+                if resource is not None:
+                    stack.callback(resource.close)
         if self._putters is not None:
             self._putters.shutdown(wait=False)
 
