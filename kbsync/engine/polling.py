@@ -62,7 +62,8 @@ class Poller:
         self._target = target
         self.paused_failures: set[int] = set()
         """Uploads that failed during a pause, to be retried after it."""
-        self._overdue: set[int] = set()
+        self._overdue: set[str] = set()
+        """The paths of documents that were overdue since a poll last found documents searchable."""
         self._last_done = -math.inf
         """When a poll last found documents searchable."""
         self._first_accepted = math.inf
@@ -197,7 +198,7 @@ class Poller:
     async def _give_up(self, row: Upload, turn: _Turn) -> PollResult:
         """Fail the document, unless the target never finishes any and is therefore to blame."""
         if not turn.gets_done:
-            self._overdue.add(row.id)
+            self._overdue.add(row.path)
         seconds = self._journal.timing.limits.give_up
         if len(self._overdue) >= BLAME_LIMIT:
             # Quarantining one document after another would hide that the target is stuck (promise 9).

@@ -24,6 +24,7 @@ from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
+from tests.memory.target import MemoryTarget
 from tests.memory.variants import ForgetfulMemory
 from tests.share import long
 
@@ -564,3 +565,13 @@ async def test_path_that_no_file_can_have_stops_no_mirror(tmp_path: Path, path: 
     assert (await world.once()).complete
     assert world.searchable_texts()["a.md"] == "words"
     await world.once()
+
+
+async def test_two_documents_that_never_finish_do_not_stop_the_mirror(tmp_path: Path) -> None:
+    """Each is sent several times, which says nothing about other documents (promise 9)."""
+    world = World(tmp_path, MemoryTarget, poll_first=1.0, give_up=20.0)
+    world.base.behaviour = Behaviour(indexing_seconds=10_000.0)
+    world.write("a.md", "one")
+    world.write("b.md", "two")
+    end = await world.once()
+    assert world.statuses() == {"failed": 2}, end
