@@ -55,10 +55,10 @@ def is_installed() -> bool:
 
 
 def count_made(base: Path) -> tuple[int, int] | None:
-    """Return how many passages in this folder's index have a vector from the better model, and how many
-    passages there are.
+    """Return the number of passages in this folder's index that have a vector from the better model, and the
+    total number of passages.
 
-    Return None without the extra, or if the index can't currently be read.
+    Return None if the extra isn't installed or the index can't currently be read.
     """
     if not is_installed():
         return None
@@ -92,7 +92,7 @@ class BetterModel(Protocol):
 
 
 class E5:
-    """The model in the installed package. Thread-safe. Nothing is loaded before the first text."""
+    """The model in the installed package, loaded when the first text needs it. Thread-safe."""
 
     def __init__(self, spool_dir: Path = Path()) -> None:
         """Set up the model. The embedding process gets an empty home directory in `spool_dir`."""
@@ -103,7 +103,7 @@ class E5:
 
     @cached_property
     def name(self) -> str:
-        """The name of the model, with a digest of part of its weights. Raises OSError."""
+        """The name of the model, followed by a digest of part of its weights. Raises OSError."""
         spec = importlib.util.find_spec(PACKAGE)
         folders = spec.submodule_search_locations if spec is not None else None
         with Path(next(iter(folders or [""])), _WEIGHTS).open("rb") as file:
@@ -270,7 +270,7 @@ class Filler:
                     return
 
     def _wait_until_idle(self) -> bool:
-        """Wait until the index is idle. Return whether to go on."""
+        """Wait until the index is idle. Return False if the index is being closed."""
         while not self._is_idle() and not self._stopped.wait(_PAUSE):
             pass
         return not self._stopped.is_set()
@@ -288,7 +288,7 @@ class Filler:
         return None
 
     def _fill(self) -> bool:
-        """Compute and store vectors for some passages. Return whether other passages may still need them."""
+        """Compute and store vectors for some passages. Return whether others may still lack vectors."""
         passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
         new_vectors, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():

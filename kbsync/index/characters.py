@@ -73,8 +73,8 @@ _APART = ("™", " "), ("℠", " ")  # letters after NFKC, so a part of the name
 
 
 def legible(text: str) -> str:
-    """Return `text` in the form for display and embedding: composed, without invisible characters, and with
-    the same lines.
+    """Return `text` in the form used for display and embedding: composed and without invisible characters.
+    Line breaks stay where they are.
 
     Lone surrogates, which neither hashes nor databases accept, become U+FFFD.
     """
@@ -108,7 +108,8 @@ def unified(text: str) -> str:
     """Return folded text with optional marks removed and with a single form for characters that people or
     keyboards use interchangeably.
 
-    Vowel signs aren't optional. They become private-use characters, because SQLite treats them as separators.
+    Vowel signs aren't optional. They are replaced by private-use characters, because SQLite would treat them
+    as separators.
     """
     return text if text.isascii() else text.translate(_unified())
 
@@ -122,7 +123,7 @@ def simplified(text: str) -> str:
 def _simplified() -> Mapping[int, int]:
     """Return OpenCC's TSCharacters table.
 
-    If a character has several replacements, the first one is used (see NOTICE).
+    If the table lists several replacements for a character, kbsync uses the first (see NOTICE).
     """
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)

@@ -1,13 +1,14 @@
-"""Splits a text into chunks by its content, so that an edit changes only nearby chunks. Pure.
+"""Splits a text into chunks at places that depend on its content, so that an edit changes only nearby chunks.
+Pure.
 
 First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
 that readers see as a unit. Together, the blocks cover all characters except whitespace, and they never
 overlap.
 
-Then blocks are gathered into chunks. A hash of the next block's beginning, never a count from the top,
-decides where a chunk may end; a short page always ends its chunk. Sizes are rounded to coarse steps before
-they are compared with the limits. So an edit in the middle of a paragraph that hardly changes its length
-moves no cut; rewriting a paragraph moves at most the cuts next to it.
+Then blocks are gathered into chunks. A hash of the next block's beginning, never the position in the text,
+decides whether a chunk may end before that block; a short page always ends its chunk. Sizes are rounded to
+coarse steps before they are compared with the limits. So an edit in the middle of a paragraph that hardly
+changes its length moves no boundary; rewriting a paragraph moves at most the boundaries next to it.
 """
 
 from __future__ import annotations
@@ -132,9 +133,9 @@ def _code(text: str) -> Iterator[Block]:
 class _Grammar:
     """The syntax of headings, fences and tables in a markup language.
 
-    `heading` has the groups `mark` and `title`. `levels` gives the heading level of a mark; otherwise, the
-    level is the length of the mark. `underlines` are the characters that turn the line above into a heading.
-    `fence` matches the start of a fence; `_closes` decides where the fence ends.
+    `heading` has the groups `mark` and `title`. `levels` lists the marks of headings by level; if it is
+    empty, the length of a mark is its level. `underlines` are the characters that turn the line above into a
+    heading. `fence` matches the start of a fence; `_closes` decides where the fence ends.
     """
 
     heading: re.Pattern[str] | None = None
@@ -318,7 +319,7 @@ def _closes(line: str, mark: str) -> bool:
 
 
 LONGEST = 400
-"""Number of tokens above which a block is split and a chunk takes no more blocks."""
+"""Maximum number of tokens in an unsplit block, and in a chunk after another block is added."""
 
 _MAX_HEADING_LENGTH = 200
 _MAX_HEADINGS = 8
@@ -329,11 +330,12 @@ _WIDEST_GAP = LONGEST * 4
 """Number of consecutive whitespace characters that end a chunk."""
 
 _SHORT_PAGE = 160
-"""Maximum number of tokens on a page whose end also ends a chunk, so that a hit on a slide has the slide's
-number. Longer pages don't end a chunk, because an edit earlier in the text often moves their end."""
+"""Maximum number of tokens on a page that always ends its chunk, so that a hit on a slide has the slide's
+number. Longer pages don't end a chunk, because an edit earlier in the text often moves their end.
+"""
 
 _OPENING = 32
-"""Number of leading characters of a block that decide whether a chunk may end before the block."""
+"""Number of characters at the beginning of a block that decide whether a chunk may end before the block."""
 
 _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
@@ -360,8 +362,8 @@ def _wide() -> re.Pattern[str]:
 
 
 def weight(text: str) -> int:
-    """Return roughly how many tokens `text` has in an embedding model: 1 per CJK character, and 1/4 for any
-    other.
+    """Estimate the number of tokens of `text` in an embedding model: one for each CJK character, and a
+    quarter for each other character.
     """
     wide = 0 if text.isascii() else sum(run.end() - run.start() for run in _wide().finditer(text))
     return wide + (len(text) - wide + 3) // 4
@@ -448,7 +450,7 @@ def make_legible(parsed: Parsed) -> Parsed:
 
 
 def _groups(pieces: Iterable[Block], text: str, ends: Sequence[int]) -> Iterator[list[Block]]:
-    """Yield groups of pieces, one group per chunk. No group has pieces on both sides of one of `ends`.
+    """Yield the pieces of each chunk as a group. No group crosses one of `ends`.
 
     No group ends with a heading, unless it consists only of headings or ends at one of `ends`.
     """
@@ -535,8 +537,9 @@ def _table_head(table: str) -> str:
 
 
 def _coarse(size: int) -> int:
-    """Round `size` up to a multiple of a quarter of its power of two, so that a small edit doesn't change
-    it.
+    """Round `size` up to a coarse step, so that a small edit rarely changes the result.
+
+    The step is a quarter of the largest power of two that isn't above `size`.
     """
     step = max(1, 1 << max(0, size.bit_length() - 3))
     return -(-size // step) * step

@@ -35,7 +35,9 @@ _YEAR = re.compile("[12](?<![0-9].)(?:(?<=1)9|(?<=2)0)[0-9]{2}(?![0-9]|-[0-9]{2}
 _DAY = len("20260314")
 
 _BEFORE, _FARTHER = 24, 26
-"""Maximum length in characters of the part of a date before the year, and number of characters to match."""
+"""Maximum length in characters of the part of a date before the year, and number of characters to examine
+before the year.
+"""
 
 
 @functools.cache
@@ -108,7 +110,7 @@ _Date = tuple[int, int | None]
 def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
     """Yield (start, end, year, dates) for each year with a date that isn't written like 2026-03-14.
 
-    It may be unclear which of the dates is meant, and some may not exist.
+    If a date is ambiguous, all of its readings are included, even those that don't exist in the calendar.
     """
     for match in _YEAR.finditer(text):
         start, end = match.span()

@@ -30,9 +30,9 @@ class Parsed:
     """The text of one document.
 
     `page_starts[i]` is the offset in `text` where page i+1 begins. `text` is Unicode without a BOM, with
-    `\\n` line endings. `columns`: the header line of ROWS, otherwise "". `line_offset`: how many lines of the
-    file come before `text` (front matter that was removed). `scanned_pages`: the numbers, counted from 1, of
-    pages that are pictures without text.
+    `\\n` line endings. `columns`: the header line of ROWS, otherwise "". `line_offset`: the number of lines
+    before `text` in the file (front matter that was removed). `scanned_pages`: the numbers, counted from 1,
+    of pages that are pictures without text.
     """
 
     text: str
@@ -77,7 +77,7 @@ class Cut:
     """The result of reading a document: its title and tags, its text in chunks, and the pages still to be
     recognized.
 
-    `vectors`: the vectors computed along with it, as in `Entry`.
+    `vectors`: vectors that were computed at the same time, in the format of `Entry`.
     """
 
     title: str | None

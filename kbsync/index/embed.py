@@ -51,7 +51,7 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Return the model's name and version, which are part of each recipe, without loading the model."""
+        """Return the model's name and version without loading the model. Both are part of each recipe."""
 
     @property
     def takes_pictures(self) -> bool:
@@ -168,11 +168,13 @@ MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, available without loading them."""
 
 MIN_COSINE = 0.2
-"""Minimum similarity of related texts with the built-in vectors; unrelated English texts have about 0.1."""
+"""Minimum cosine of the built-in vectors of related texts; for unrelated English texts, the cosine is about
+0.1.
+"""
 
 DIMENSIONS = 256
 MAX_TOKENS = 1024
-"""Maximum number of tokens of a text that its vector takes into account."""
+"""Maximum number of tokens used for the vector of a text; the vector ignores the rest of the text."""
 
 _MAX_QUESTION_LENGTH = 300  # characters; for longer texts, the tokenizer library is faster
 _BATCH = 64  # maximum number of texts whose token vectors are in memory at a time
@@ -302,8 +304,8 @@ class Vocabulary:
         return numbers
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """Return the rank at which the two tokens are merged, or None if they never are. The lowest rank goes
-        first.
+        """Return the rank at which the two tokens are merged, or None if they never are. The pair with the
+        lowest rank is merged first.
 
         The order is the same as in the file's list of merges: by the number of the resulting token, with runs
         of spaces last.
@@ -474,7 +476,7 @@ def _mean(vectors: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[n
 
 
 def _weighted_mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return a mean in which later tokens weigh more, because they have seen more of the text."""
+    """Return a mean that gives later tokens more weight, because their vectors reflect more of the text."""
     return _mean(vectors, mask * mask.cumsum(axis=1))
 
 
@@ -511,7 +513,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How to use a model correctly where its graph doesn't specify it: the pooling and the prompts."""
+    """The pooling and the prompts that a model needs and that its graph doesn't specify."""
 
     pooling: str = "mean"
     query_prompt: str = ""

@@ -34,8 +34,8 @@ def no_space(what: str, path: Path | str) -> Halted:
 
 
 def dimensions_changed(model: str, before: int, now: int) -> Halted:
-    """Return the error for a service whose vectors now have a different length and can't be compared with
-    earlier ones.
+    """Return the error for a service whose vectors no longer have the same length, so they can't be compared
+    with earlier ones.
     """
     return Halted(
         "embedding-dimensions",

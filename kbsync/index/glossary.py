@@ -58,14 +58,14 @@ class Glossary:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Set up the glossary without reading anything.
 
-        `folder`: the table's folder. `read_only`: if there is no table, keep one only in memory.
+        `folder`: the table's folder. `read_only`: if there is no table, create one in memory only.
         """
         self._folder, self._read_only = folder, read_only
         self._table: apsw.Connection | None = None
         self._opening = threading.Lock()
 
     def translate(self, question: str) -> str:
-        """Translate the words of a question (after `readable`) into the other language.
+        """Translate the words of a question, cleaned by `readable`, into the other language.
 
         Return "" if none of them has a translation or the package isn't installed. Latin words in a Chinese
         question are kept in its translation.

@@ -108,7 +108,7 @@ class Pipeline:
                 ]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
-        """Yield the entries before they get their vectors."""
+        """Yield the entries without vectors, which are computed later."""
         with closing(
             self._cut([(entry, body) for entry, body in documents if self._is_read(entry, body)])
         ) as cuts:
@@ -133,7 +133,7 @@ class Pipeline:
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
         """Return the outcome for a file that isn't read.
 
-        Such a file is either a picture, which the service gets as it is, or over the limit.
+        Such a file is either a picture, which is sent to the service unchanged, or larger than `max_bytes`.
         """
         try:
             if body.size > self._max_bytes:

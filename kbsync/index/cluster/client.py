@@ -64,12 +64,14 @@ tasks are canceled.
 """
 
 AWAY_FOR = 60.0
-"""Seconds for which this host does the work of a lost cluster before it tries the cluster again."""
+"""Seconds for which this host does the work of a lost cluster before it tries to reach the cluster again."""
 
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
 _FAILED_FOR = 1.0
-"""Seconds before kbsync retries an unresponsive scheduler, since other threads also wait for the attempt."""
+"""Seconds before kbsync tries again to connect to an unresponsive scheduler. Other threads have to wait
+during each attempt.
+"""
 
 _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b"word")
 """A document that can't crash any worker, used to test whether the workers are the cause."""
@@ -77,17 +79,17 @@ _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b
 _Document = tuple[Entry, Body]
 _CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
 """A document's bytes, its outcome (which stays on the worker until requested), and the event that requests
-it.
+the outcome.
 """
 
 
 class KilledWorkers(Exception):
-    """Dask gave up on a task because every worker that ran it died. `str()` says how many did."""
+    """Dask gave up on a task because every worker that ran it died. The message says how many died."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """A cluster's current state. `unfit`: how its workers differ from this host."""
+    """A cluster's current state. `unfit`: the differences between its workers and this host."""
 
     workers: int
     threads: int
@@ -120,8 +122,8 @@ class _Room:
         """Reserve bytes. Return whether enough were free.
 
         `wait`: whether to wait until enough are free. While waiting, the caller must not hold other
-        reservations. A size that exceeds the whole limit is let through alone. Waiting callers keep their
-        order.
+        reservations. A reservation that exceeds the limit succeeds only while there is no other. Waiting
+        callers are served in order.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):
@@ -213,7 +215,7 @@ class DaskCluster:
     def lose(self, error: Unavailable) -> bool:
         """Return whether the error means that the cluster is lost.
 
-        If so, this host does the work for a while.
+        If so, this host does the work for the next `AWAY_FOR` seconds.
         """
         if error.code not in _AWAY:
             return False
@@ -230,7 +232,7 @@ class DaskCluster:
         """Split documents that need a parser on the cluster, unless the cluster is lost. Split all others
         with `cut_locally`.
 
-        Splitting a text takes less time than Dask's overhead for a task.
+        Splitting a plain text takes less time than sending it to a worker as a task.
         """
 
         def cut(documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
@@ -280,7 +282,7 @@ class DaskCluster:
             self._room.give(held_bytes)
 
     def vectors(self, recipe: bytes, model: str, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return pending vectors, computed by the encoder that a worker creates from the pickled `recipe`."""
+        """Start computing vectors on a worker, with the encoder that it creates from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
         # Ranked only among the current puts: a mirror gets no precedence for earlier work.
@@ -334,7 +336,7 @@ class DaskCluster:
         return outcome
 
     async def _ask_cut(self, document: worker.Sent, wanted: asyncio.Event) -> Cut | TargetError | None:
-        """Return the outcome, or None if the workers don't have the document's bytes."""
+        """Return the outcome for a document, or None if the workers can't read its bytes."""
         request = self._ask("cut", worker.cut, self._versions, document, wanted=wanted)
         del document
         try:
@@ -375,7 +377,7 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raise `Unavailable` if even harmless work kills workers, because then no document is to blame."""
+        """Raise `Unavailable` if even a harmless task kills workers. Then no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
@@ -397,7 +399,9 @@ class DaskCluster:
         priority: int = 0,
         wanted: asyncio.Event | None = None,
     ) -> Any:
-        """Return a worker's pickled result once it is `wanted`. Raises `TargetError` or `KilledWorkers`."""
+        """Return a worker's pickled result, fetched once `wanted` is set. Raises `TargetError` or
+        `KilledWorkers`.
+        """
         call = [pickle.dumps(worker.Call(function, versions, pickle.dumps(arguments)))]
         del arguments
         request = asyncio.ensure_future(self._call_worker(name, call, priority, wanted))
@@ -483,7 +487,7 @@ class DaskCluster:
             return session
 
     async def _watch(self, session: _Session) -> None:
-        """End all work if the scheduler has been suspended or without workers for too long."""
+        """End all work if the scheduler has been suspended, or has had no workers, for too long."""
         clock = asyncio.get_running_loop().time
         had_workers = clock()
         while not session.lost.done():
@@ -519,7 +523,7 @@ class DaskCluster:
         return ClusterState(len(workers), sum(workers.values()), unfit)
 
     async def _worker_versions(self, session: _Session) -> Mapping[str, Any]:
-        """Return, by address, each worker's versions or the error that it raised."""
+        """Return a dict from the address of each worker to its versions or the error that it raised."""
         call = pickle.dumps(worker.Call(worker.versions))
         versions: Mapping[str, Any] = await session.client.run(pickle.loads, call, on_error="return")
         return versions

@@ -1,7 +1,7 @@
 """The part of a mirror's work that runs on a Dask worker: it reads and splits documents, and embeds passages.
 
-It keeps only models and parsers, and knows no mirror or target. Messages are `bytes`, sent together with the
-host's versions; a worker with different versions doesn't unpickle them.
+It keeps nothing but models and parsers, and has no access to mirrors or targets. Messages are `bytes`, sent
+together with the host's versions; a worker with different versions doesn't unpickle them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
 
 
 class Call:
-    """Unpickles to the result of `function(*arguments)`, where `function` is in this module.
+    """A call of a function in this module. Unpickling it runs `function(*arguments)` and returns the result.
 
     A task is therefore `pickle.loads` of some bytes. Only the workers need kbsync, not the scheduler. If a
     worker lacks it, the task's result says so.
@@ -86,7 +86,7 @@ class Sent:
 
 
 def cut(host_versions: Versions, payload: bytes) -> Answer:
-    """Return the `Cut` of a `Sent`, or the `TargetError` that is its outcome.
+    """Return the outcome of splitting a `Sent` document: a `Cut` or a `TargetError`.
 
     Return None if the file is missing or doesn't contain the bytes that the host read.
     """
@@ -169,8 +169,8 @@ def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
 
 
 def _reject_unexpected(error: Exception) -> Rejected:
-    """Turn an unexpected error into a failure of this document alone, as on the host, although the machine
-    may be to blame, too.
+    """Turn an unexpected error into a failure of this document alone, as on the host, even though the machine
+    may be to blame.
     """
     _log.exception("a document could not be prepared")
     reason = f"worker {_address()} could not prepare the document ({type(error).__name__}: {error})"
@@ -179,7 +179,7 @@ def _reject_unexpected(error: Exception) -> Rejected:
 
 @functools.lru_cache(maxsize=4)
 def _encoder(recipe: bytes) -> Encoder:
-    """Return the encoder that the pickled recipe creates. Its weights stay loaded."""
+    """Return the encoder that the pickled recipe creates. The weights of its model stay loaded."""
     encoder: Encoder = pickle.loads(recipe)()  # noqa: S301 (see above)
     return encoder
 

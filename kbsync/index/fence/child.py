@@ -41,9 +41,11 @@ LENGTH = struct.Struct(">Q")
 READ, RECOGNIZE, EMBED, SPLIT = "read", "recognize", "embed", "split"
 NO_FORK = "cannot start a process for a document"
 PASSAGE = "passage.txt"
-"""The document name for a passage to embed; the answer is its vector in hexadecimal."""
+"""The document name that marks a request as a passage to embed; the answer is the passage's vector in
+hexadecimal.
+"""
 TEXTS = "texts.json"
-"""The document name for texts to split and embed (`kbsync.index.text_process`)."""
+"""The document name that marks a request as texts to split and embed (`kbsync.index.text_process`)."""
 
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
@@ -95,7 +97,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
     """Parse the first message of a process.
 
-    Return the process's memory in bytes, and which fences are in force.
+    Return the process's memory use in bytes, and the names of the fences in force.
     """
     with _value_errors():
         message = json.loads(content)
@@ -217,11 +219,11 @@ def main(load: Callable[[], Readers] | None = None) -> None:
 
 
 def _fork_for_each_request(answers: int, ready: bytes, answer_next: Callable[[], bool]) -> None:
-    """Let a separate child process answer each request, until there are no more.
+    """Fork a child process to answer each request, until there are no more requests.
 
-    `answers`: the descriptor of the pipe to the parent. When the first child is started, the message that
-    this process is `ready` goes there. If a child doesn't answer, this process ends in the same way, because
-    it can't tell where in stdin the next request begins.
+    `answers`: the descriptor of the pipe to the parent. Once the first child is running, the message `ready`
+    is sent through this pipe. If a child ends without an answer, this process ends with the same exit status
+    or signal, because it can't tell where in stdin the next request begins.
     """
     from kbsync.index.fence import sandbox
 

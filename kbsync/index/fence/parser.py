@@ -3,7 +3,7 @@
 A parser reads documents in a separate process (ADR 8), which sees only its own code and has no network
 access. The process starts with the first document, gets documents over pipes, one at a time, and forks a
 child for each. It is killed if a document takes too long, and ended when it is idle. The processes that
-recognize pages and embed passages can't fork; they are replaced after `PIECES_EACH` of them.
+recognize pages and embed passages can't fork; each is replaced after `PIECES_EACH` pages or passages.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ MAX_TEXT_BYTES = 64 * 1024 * 1024
 """Maximum size of a text file in bytes."""
 
 SHORT_TEXT = 2 * 1024 * 1024
-"""Maximum size in bytes of a text that is read without a separate process; reading takes up to thirty times
-as much memory."""
+"""Maximum size in bytes of a text that is read without a separate process; reading a text takes up to thirty
+times its size in memory.
+"""
 
 CHILD = Path(__file__).with_name("child.py")
 _MIB = 1024 * 1024
@@ -459,7 +460,7 @@ class Parser:
         """Start a process.
 
         All processes share a home directory for cache and temporary files. It always stays empty, and is
-        locked while in use, so that the next run can tell whether the program that used it is still alive.
+        locked while in use, so that the next run can tell whether the program that used it is still running.
         """
         if self._home is None:
             make_private_folder(self._spool)
@@ -477,7 +478,7 @@ class Parser:
             self._process = None
 
     def _end_idle(self) -> None:
-        """End a process that hasn't been needed for a while."""
+        """End a process that has been idle for too long."""
         with self._in_use:
             # Another document may have arrived while this timer waited for the lock.
             if self._timer is threading.current_thread():

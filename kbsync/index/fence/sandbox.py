@@ -38,8 +38,8 @@ _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 def _calls(table: str) -> dict[str, int]:
-    """Return the system calls in a table for x86_64 and aarch64, as a dict from names to numbers on this
-    machine.
+    """Parse a table of the system calls on x86_64 and aarch64. Return a dict from their names to their
+    numbers on this machine.
     """
     rows = [row.split() for row in table.split(",") if row.strip()]
     column = {"x86_64": 1, "aarch64": 2}.get(_MACHINE)
@@ -215,7 +215,7 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
 _NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine",
            "apsw", "numpy", "tokenizers", "wordllama", "yaml")  # fmt: skip
-"""The packages that the readers and the splitter of texts need; each may be in a different folder."""
+"""The packages that the readers and the text splitter need; each may be in a different folder."""
 
 _IS_LINUX = sys.platform == "linux"
 
@@ -249,8 +249,8 @@ def limit(memory_bytes: int) -> None:
 
 
 def seal() -> None:
-    """From now on, refuse new processes, changes to files (a document's text stays in memory), and any
-    undoing of `die_with`.
+    """From now on, refuse new processes, changes to files (a document's text stays in memory), and calls that
+    would undo `die_with`.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:

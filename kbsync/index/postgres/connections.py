@@ -1,7 +1,7 @@
 """Connections to the database, and transactions with all their settings.
 
-Behind a pooler in transaction mode, each transaction may get a different server session. So nothing is kept
-in a session: settings are local, locks end with the transaction, and statements aren't prepared.
+Behind a pooler in transaction mode, each transaction may get a different server session. So no transaction
+relies on its session: settings are local, locks end with the transaction, and statements aren't prepared.
 """
 
 from __future__ import annotations

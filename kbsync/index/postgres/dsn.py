@@ -41,8 +41,8 @@ def read_dsn(dsn: str) -> dict[str, str]:
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
     """Return whether part of the password would end up in the host, port or database, which kbsync shows.
 
-    This happens if the password contains a `/` or `@` that isn't written as %2F or %40. `parameters` uses
-    libpq's names.
+    This happens if the password contains `/` or `@` instead of `%2F` or `%40`. `parameters` uses libpq's
+    names.
     """
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):

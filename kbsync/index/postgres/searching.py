@@ -53,8 +53,9 @@ HNSW_FROM = 50_000
 takes 0.5 ms."""
 
 FEW = 20_000
-"""Maximum number of passages whose vectors a search compares one by one. Beyond that, the search reads the
-nearest ones from the vector index until enough of them pass the filter."""
+"""Maximum number of passages whose vectors a search compares one by one. If there are more, the search reads
+the nearest ones from the vector index until enough of them pass the filter.
+"""
 
 MAX_SCORED_PASSAGES = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""
@@ -64,20 +65,21 @@ MAX_LISTED_DOCUMENTS = 5_000
 to each passage."""
 
 MAX_CODE_CANDIDATES = 1_000
-"""Maximum number of passages to check for a code, out of those that have all its words."""
+"""Maximum number of passages to check for a code, among those that contain all of its words."""
 
 MAX_PHRASE_CANDIDATES = 20_000
-"""Maximum number of passages to check for a phrase, out of those that have all its words."""
+"""Maximum number of passages to check for a phrase, among those that contain all of its words."""
 
 MAX_PATH_LENGTH = 4_096
 """Maximum length of a path filter in characters, the same as for paths; the server refuses long patterns.
 """
 
 _COUNTED = 2_000
-"""Maximum number of passages to count for a term; for more common terms, use the server's statistics."""
+"""Maximum number of passages to count for a term; for more common terms, kbsync uses the server's statistics.
+"""
 
 _SAMPLED = 2_000
-"""Number of documents to sample for the average length."""
+"""Number of documents to sample when estimating the average length of a passage."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_IN_LIKE = str.maketrans({character: f"\\{character}" for character in "\\%_"})
@@ -88,12 +90,12 @@ _Row = tuple[int, int, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The scope of a search: a condition on rows of `words` and of `vector`, with its values. "" means all
-    rows.
+    """The scope of a search: an SQL condition on rows of `words` and of `vector`, with its parameters. ""
+    means all rows.
 
     `of_names`: the same for rows of `document`. `documents`: the number of documents, if that may be less
-    than a search asks for. `passages`: the passages that have the phrases, with their documents, or None if
-    there are no phrases.
+    than a search asks for. `passages`: the passages that contain the phrases, with their documents, or None
+    if there are no phrases.
     """
 
     condition: str
@@ -203,7 +205,7 @@ class PostgresSnapshot:
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document contains.
 
-        Words are stored as hashes, so similar ones can't be found.
+        Words are stored as hashes, so similar words can't be found.
         """
         finished = [term for term in terms if not term.goes_on]
         frequencies = self._frequencies(finished)[0]
@@ -328,7 +330,7 @@ class PostgresSnapshot:
         return best
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters in `query` as a scope, limited to `contents` (None: all) and without those in
+        """Return the filters in `query` as a scope, limited to `contents` (None: all) except those in
         `lacking`.
         """
         owner = self._viewpoint.owner if query.own else None
@@ -377,7 +379,7 @@ class PostgresSnapshot:
         near: Sequence[int],
         coded: Collection[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
-        """Return the best matches by words, as in SQLite.
+        """Return the best matches by words, found in the same way as in SQLite.
 
         The result has the first passages of the documents with the best names, all names with some of the
         terms, the weights of the terms, and the average length of a passage. Very common words find only
@@ -449,7 +451,7 @@ class PostgresSnapshot:
         """Return the best passages by words: `DEPTH` of them, or more until they cover `document_count`
         documents.
 
-        Each document gets a limited share, so that a large one leaves room for others.
+        The number of passages from each document is limited, so that a large document leaves room for others.
         """
         share = max(PASSAGES, DEPTH // max(1, document_count))
         best, counts, limit = dict[int, _Row](), Counter[int](), DEPTH
@@ -510,7 +512,7 @@ class PostgresSnapshot:
             name_scores.chunks = having
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[dict[Term, Frequency], int, int, int]:
-        """Return how frequent each term is, and how many documents, passages and words there are."""
+        """Return the frequency of each term, and the total numbers of documents, passages and words."""
         numbers = [term_of(term.stem) for term in terms]
         rows = self._connection.execute(_FREQUENCIES, {"terms": numbers, "most": _COUNTED}).fetchall()
         documents, chunks, length = rows[0][4:] if rows else (0, 0, 0)
@@ -527,8 +529,8 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """Return the nearest `DEPTH` passages, or more until they cover `document_count` documents or their
-        cosine falls to `least`.
+        """Return the nearest passages: `DEPTH` of them, or more until they cover `document_count` documents
+        or their cosine falls to `least`.
 
         Only passages with a cosine above 0 are returned.
         """
@@ -699,7 +701,7 @@ def _terms_of_spellings(phrase: str) -> dict[tuple[int, ...], bool]:
 
 
 def _weighed(terms: Mapping[Term, float]) -> dict[str, Any]:
-    """Return the terms with their idf, as parameters for an SQL statement."""
+    """Return the terms and their idf, as parameters for an SQL statement."""
     return {
         "terms": [term_of(term.stem) for term in terms],
         "idf": list(terms.values()),
@@ -715,10 +717,11 @@ def _distance(dimensions: int) -> str:
 def _conditions(
     query: Query, contents: Collection[int] | None, lacking: Collection[int]
 ) -> tuple[str, dict[str, Any]]:
-    """Return the filters in `query` as conditions on a row of `document`, with their values, or "" for all
-    rows.
+    """Return the filters in `query` as SQL conditions on a row of `document`, with their parameters, or ""
+    for all rows.
 
-    `contents`: if not None, rows must have one of these contents. `lacking`: rows must not have any of these.
+    `contents`: if not None, a row must have one of these contents. `lacking`: a row must not have any of
+    these contents.
     """
     conditions, values = list[str](), dict[str, Any]()
     if contents is not None:

@@ -1,6 +1,6 @@
 """The store in a PostgreSQL database, where a mirror sees and changes only its own documents (ADR 27).
 
-Every method is a transaction. The first one connects and creates the tables.
+Every method is a transaction. The first call connects and creates the tables.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the token and the generation of the claim and of the one before it.
+        """Return the current claim and the previous claim, each as its token and generation.
 
-        A reader has no claim.
+        A reader has no current claim.
         """
         claim = self._claim
         return ("" if claim is None else f"{self._owner.token}:{claim.generation}"), self._former
@@ -141,7 +141,7 @@ class PostgresStore:
     def revision(self) -> int | None:
         """Return the generation of the claim.
 
-        A count of all changes would be one more row to lock.
+        Counting all changes would require locking one more row.
         """
         return None if self._claim is None else self._claim.generation
 
@@ -266,8 +266,8 @@ class PostgresStore:
             yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
 
     def tidy(self) -> bool:
-        """Create the vector index if comparing all vectors takes a long time. Return whether `purge` still
-        has to do that.
+        """Create the vector index if comparing all vectors would take a long time. Return whether `purge`
+        still has work to do.
 
         The first call creates the index and waits for it, because a single pass has no later opportunity.
         Later calls leave it to `purge`, so that no mirror has to wait.
@@ -284,8 +284,8 @@ class PostgresStore:
         """Finish the remaining work.
 
         Deleted text is unreachable at once; the server's own vacuum removes it. Outdated words of documents
-        are updated first, some in each transaction. Return False during a fill: the vector index, which would
-        slow down each insert, is created afterwards.
+        are updated first, some in each transaction. Return False during the initial fill, because the vector
+        index, which would slow down each insert, is created afterwards.
         """
         while self._reword():
             pass
@@ -325,9 +325,9 @@ class PostgresStore:
     # -- the index of vectors
 
     def _find_unindexed_model(self) -> tuple[Any, ...] | None:
-        """Return a model that has many vectors but no index, and none being created.
+        """Return a model that has many vectors but no index, not even one that is being created.
 
-        Return None if there isn't one.
+        Return None if there is no such model.
         """
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
@@ -347,9 +347,9 @@ class PostgresStore:
     def _index(self) -> bool:
         """Create one index. Return False if another process is creating one, or if none may be created.
 
-        Only one index at a time is created in the whole base: a separate transaction holds a lock in the
-        meantime. That transaction hasn't touched any table and ends its snapshot, so creating the index
-        doesn't wait for it.
+        Only one index at a time is created in the whole base, because a separate transaction holds a lock
+        until the index is complete. That transaction hasn't touched any table and ends its snapshot, so
+        creating the index doesn't wait for it.
         """
         try:
             with self._transaction() as (guard, _):
@@ -390,9 +390,9 @@ class PostgresStore:
     def _settle(self) -> None:
         """Wait until all commits that got no response have ended.
 
-        The server may still be working on them, and a document missing from a list counts as absent (promise
-        3). Such commits hold the owner's row. Raises `Unavailable` if one is still open when the lock wait
-        ends.
+        The server may still be working on them, and kbsync assumes that a document missing from a list
+        doesn't exist (promise 3). Such commits hold the owner's row. Raises `Unavailable` if one is still
+        open when the lock wait ends.
         """
         unanswered = self._unanswered
         if unanswered != self._settled:
@@ -529,9 +529,7 @@ class PostgresStore:
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
-        """Return the error for a prefix that belongs to another machine or folder, whose owner isn't provably
-        gone.
-        """
+        """Return the error for a prefix that another machine or folder owns and may still be using."""
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "

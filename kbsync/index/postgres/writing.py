@@ -214,10 +214,11 @@ class Writing:
     # -- documents
 
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
-        """Return the documents that a put replaces, and the id that it keeps from an earlier attempt.
+        """Return the documents that a put replaces, and the id of the one left by an earlier attempt, if any.
 
-        These are the document from an earlier attempt at the same upload, the one that the put names, and one
-        at its path that isn't in this state. The first of them provides the passages to keep.
+        A put replaces the document left by an earlier attempt at the same upload, and the document specified
+        in `entry.replaces`. The first of them provides the passages to keep. Other documents at the same path
+        are handled by `_free`.
         """
         rows = [
             _Document(*columns)
@@ -236,11 +237,11 @@ class Writing:
         return old_documents, next((row.id for row in old_documents if row.is_earlier), None)
 
     def _free(self, path: bytes, *but: int) -> None:
-        """Remove all documents at this path except for those in `but`.
+        """Free this path, which other documents may still have. Ignore the documents in `but`.
 
-        A document that this state stored stays searchable until the state renames or deletes it, as it will
-        eventually. A document that can't be in the state, or that lost passages, would never be deleted
-        (promise 3).
+        Documents that aren't in the current state, or that have lost passages, are deleted, because nothing
+        else would ever delete them (promise 3). A document in the state stays searchable until the state
+        renames or deletes it.
         """
         occupants = self._connection.execute(
             f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608
@@ -473,6 +474,6 @@ def clean(text: str) -> str:
 
 
 def _digest(chunk: Chunk, model: str) -> bytes:
-    """Return a digest that is equal for chunks that can share a row of `passage`."""
+    """Return a digest that is the same for all chunks that can share a row of `passage`."""
     parts = (model, chunk.key, *chunk.headings, "", chunk.text)
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()

@@ -158,7 +158,7 @@ class _Part:
         return ""
 
     def _row(self, row: Element) -> list[Blocks]:
-        """Return the cells of the row, with an empty one for each column that another cell covers.
+        """Return the cells of the row. Skipped columns and columns covered by a merged cell get empty cells.
 
         A deleted row has no cells.
         """
@@ -283,7 +283,7 @@ _SYMBOLS = {
     0xA3: "≤", 0xA5: "∞", 0xAE: "→", 0xB0: "°", 0xB1: "±", 0xB3: "≥", 0xB4: "×", 0xB7: "•", 0xB8: "÷",
     0xB9: "≠", 0xBB: "≈", 0xC5: "⊕", 0xCE: "∈", 0xD0: "∠", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑", 0xF2: "∫",
 }  # fmt: skip
-"""The characters of Word's Symbol font that have their own code."""
+"""The Unicode characters for codes in Word's Symbol font."""
 
 
 def _chosen_entry(choices: Element | None) -> str:
@@ -447,7 +447,7 @@ _ROMAN = {1000: "m", 900: "cm", 500: "d", 400: "cd", 100: "c", 90: "xc", 50: "l"
           5: "v", 4: "iv", 1: "i"}  # fmt: skip
 _CHINESE = "〇一二三四五六七八九"
 _LARGEST_NUMERAL = 99
-"""The largest list number written in Word's format; larger ones are written in digits."""
+"""The largest list number written in the list's own format; larger ones are written in decimal digits."""
 
 
 def numeral(number: int, form: str) -> str:

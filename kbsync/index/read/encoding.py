@@ -45,8 +45,8 @@ Weight = Callable[[str], float]
 
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
-    """Score common characters high, the remaining characters of the standard's first level low, and all other
-    characters negative.
+    """Return a function that gives common characters a high score, the other characters in the first level of
+    the encoding's standard a low one, and all remaining characters a negative one.
     """
     # GB2312 and EUC characters have a high second byte; below it are the later, rare additions.
     least = 0 if encoding in ("big5", "cp932") else 0xA1
@@ -73,10 +73,11 @@ def _count_foreign(text: str) -> dict[str, int]:
 
 
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
-    """Return the mean of `weigh` over the non-ASCII characters, or -2 if there are none.
+    """Return a function that computes the mean of `weigh` over a text's non-ASCII characters, or -2 if it has
+    none.
 
-    If there are several and none of them is rare, which rarely happens by chance, `flawless` is added. If
-    there is only one, which any two bytes may form, `flawless` is subtracted.
+    If there are several and none of them is rare, `flawless` is added, because this rarely happens by chance.
+    If there is only one, `flawless` is subtracted, because any two bytes may form one character.
     """
 
     def score(text: str) -> float:
@@ -112,8 +113,8 @@ _HANDICAPS = {
     **dict.fromkeys(("cp850", "mac_roman", "cp852", "iso8859-6"), 0.35),
 }
 _HANDICAP = 0.25
-"""Minimum score advantage of a rarer encoding, because two bytes of Chinese look like two letters
-of Greek.
+"""The default amount subtracted from the score of a single-byte encoding, because two bytes of Chinese look
+like two letters of Greek.
 """
 
 _NO_MARKS = dict.fromkeys(map(ord, _LATIN_MARKS))
@@ -221,7 +222,7 @@ _MIN_WIDE_SCORE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are
 
 
 def _score_wide(text: str) -> float:
-    """Score UTF-16 without a BOM whose NUL bytes don't reveal it.
+    """Score a text as UTF-16 without a BOM, in cases where its NUL bytes don't reveal the encoding.
 
     Such text contains no ASCII characters at all, or has NULs on both sides, as Korean 가 (U+AC00) has.
     """
@@ -393,7 +394,7 @@ def _looks_wide(raw: bytes) -> str | None:
 def _as_utf8(raw: bytes) -> str | None:
     """Return `raw` decoded as UTF-8, or None if it isn't UTF-8.
 
-    A stray invalid byte among many valid ones is allowed.
+    A few invalid bytes among many valid characters are allowed.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
