@@ -714,8 +714,8 @@ def test_no_part_of_a_file_name_is_an_unknown_code(sandbox: Sandbox) -> None:
 
 def test_note_says_that_a_query_has_nothing_to_search_for(mirrored: Sandbox) -> None:
     for query in ("🎉", '"?" …'):
-        ran = mirrored.run("search", "--folder", "docs", "--", query)
-        assert (ran.code, "the query has no letters or digits to search for" in ran.err) == (0, True)
+        result = mirrored.run("search", "--folder", "docs", "--", query)
+        assert (result.code, "the query has no letters or digits to search for" in result.err) == (0, True)
     assert notes(mirrored, "frobnicate 🎉", "--folder", "docs") == notes(
         mirrored, "frobnicate", "--folder", "docs"
     )

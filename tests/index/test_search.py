@@ -642,7 +642,7 @@ def test_log_named_like_the_query_precedes_texts_about_it(tmp_path: Path) -> Non
         ("server.md", f"# server.log\n\n{about}"),
     ]
     with searching(tmp_path, files) as (searcher, writer):
-        writer.put([log_of(f"{at} login {at * 7} ok" for at in range(3_000))], ENCODER)
+        writer.put([log_of(f"{number} login {number * 7} ok" for number in range(3_000))], ENCODER)
         assert paths(searcher.search(Query("server.log")))[0] == "logs/server.log"
 
 

@@ -106,11 +106,11 @@ def test_health_is_reported_despite_many_silent_connections(port: int) -> None:
 
 
 def test_burst_of_connections_takes_few_descriptors(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, is_sent, peaks = threading.Event(), threading.Event(), list[int]()
+    started, is_sent, peaks = threading.Event(), threading.Event(), list[int]()
     connection_made = listener.TimeoutProtocol.connection_made
 
     def counted(connection: listener.TimeoutProtocol, transport: asyncio.Transport) -> None:
-        begun.set()
+        started.set()
         is_sent.wait(20)
         peaks.append(len(os.listdir("/proc/self/fd")))
         connection_made(connection, transport)
@@ -119,7 +119,7 @@ def test_burst_of_connections_takes_few_descriptors(port: int, monkeypatch: pyte
     burst, before = 10 * listener.MAX_CONNECTIONS, len(os.listdir("/proc/self/fd"))
     with ExitStack() as opened:
         first = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
-        assert begun.wait(20)
+        assert started.wait(20)
         for _ in range(burst):
             silent = opened.enter_context(socket.socket())
             silent.setblocking(False)
