@@ -41,6 +41,7 @@ Writing = Callable[[str], str]
 """Takes a stem; returns a word with this stem, as written in a document."""
 
 _MAX_COMPARED = 8  # of the stems that occur, the likeliest, whose words as written are compared
+_MAX_SLIPS = 2  # in a word as written, or the same number of letters of another ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,10 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning, writing: Wr
     if len(likeliest) < 2:
         return "".join(likeliest)
 
-    def unlikelihood(stem: str) -> tuple[bool, bool, int]:
+    def unlikelihood(stem: str) -> tuple[bool, bool, bool]:
         # A spelling that isn't a word may share a word's stem: alergic, alertic, alert.
         slips = slips_between(term.surface, comparable(writing(stem)).lower())
-        return stem[0] != term.stem[0], stem not in swapped, slips
+        return stem[0] != term.stem[0], stem not in swapped, slips > _MAX_SLIPS
 
     return min(likeliest, key=unlikelihood)
 
