@@ -37,12 +37,6 @@ Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
 
-Writing = Callable[[str], str]
-"""Takes a stem; returns a word with this stem, as written in a document."""
-
-_MAX_COMPARED = 8  # of the stems that occur, the likeliest, whose words as written are compared
-_MAX_SLIPS = 2  # in a word as written, or the same number of letters of another ending
-
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
@@ -56,19 +50,17 @@ class Unknown:
     written: str = ""
 
 
-def find_unknown(
-    terms: Sequence[Term], occurring: Occurring, beginning: Beginning, writing: Writing
-) -> list[Unknown]:
+def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
     """Return the unknown terms, each with the most common of the most similar words that occur."""
     finished = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in finished)
     missing = [term for term in finished if term.stem not in known and term.stem not in unfinished]
-    similar = {term: _nearest(term, occurring, beginning, writing) for term in missing[:MAX_GUESSED_WORDS]}
+    similar = {term: _nearest(term, occurring, beginning) for term in missing[:MAX_GUESSED_WORDS]}
     return [Unknown(term.surface, similar.get(term, "")) for term in missing]
 
 
-def _nearest(term: Term, occurring: Occurring, beginning: Beginning, writing: Writing) -> str:
+def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
     if not is_word or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
         return ""
@@ -90,16 +82,7 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning, writing: Wr
     def likelihood(stem: str) -> tuple[bool, bool, int, str]:
         return stem[0] == term.stem[0], stem in swapped, similar_stems[stem], stem
 
-    likeliest = sorted(similar_stems, key=likelihood, reverse=True)[:_MAX_COMPARED]
-    if len(likeliest) < 2:
-        return "".join(likeliest)
-
-    def unlikelihood(stem: str) -> tuple[bool, bool, bool]:
-        # A spelling that isn't a word may share a word's stem: alergic, alertic, alert.
-        slips = slips_between(term.surface, comparable(writing(stem)).lower())
-        return stem[0] != term.stem[0], stem not in swapped, slips > _MAX_SLIPS
-
-    return min(likeliest, key=unlikelihood)
+    return max(similar_stems, key=likelihood, default="")
 
 
 def _stems(words: Iterable[str]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from kbsync.contract.searching import Query, UnknownWords
 from kbsync.index.spelling import MAX_GUESSED_WORDS, Unknown, find_unknown, slips_between
 from kbsync.index.sqlite import store
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.index.words import Term, stemmed, terms_of, word_with
+from kbsync.index.words import Term, stemmed, terms_of
 from tests.index.test_search import searching
 from tests.share import long
 
@@ -38,7 +38,7 @@ def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: boo
     def occurring(stems: Iterable[str]) -> dict[str, int]:
         return {stem: vocabulary_counts[stem] for stem in stems if stem in vocabulary_counts}
 
-    return find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning, word_with)
+    return find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning)
 
 
 @pytest.mark.parametrize(
@@ -259,13 +259,6 @@ def test_code_with_a_typo_is_reported_only_if_no_document_has_it_corrected(tmp_p
         unknown = search.unknown_words(Query("kestrle-2026-18"))
         assert unknown.instead == {"kestrle": "kestrel", "kestrle-2026-18": ""}
         assert unknown.codes == ("kestrle-2026-18",)
-
-
-def test_word_as_written_decides_between_similar_stems(tmp_path: Path) -> None:
-    alerts = [(f"{number}.md", "An alert is sent.") for number in range(5)]
-    with searching(tmp_path, [*alerts, ("health.md", "Allergic to penicillin.")]) as (search, _):
-        assert search.unknown_words(Query("alergic")).instead == {"alergic": "Allergic"}
-        assert search.search(Query("alergic"))[0].path == "health.md"
 
 
 def test_search_and_its_note_look_up_similar_words_once(

@@ -449,7 +449,7 @@ class Reader:
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
             rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
-            missing = find_unknown(rare, self._occurring, self._beginning, self._written)
+            missing = find_unknown(rare, self._occurring, self._beginning)
             unknown = [
                 replace(term, written=self._written(term.stem)) if term.stem else term for term in missing
             ]
