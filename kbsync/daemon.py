@@ -266,7 +266,7 @@ class Daemon:
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str], grace: float | None = None) -> None:
-        """Stop mirrors. `grace`: how many seconds requests in flight have to finish, if not the default."""
+        """Stop mirrors. `grace`: how many seconds to wait for requests in flight, or None for the default."""
         to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)

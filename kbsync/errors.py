@@ -46,7 +46,7 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Something that only a pass creates is missing. The caller adds the command that runs a pass."""
+    """Something is missing that only a pass creates. The caller adds the command that runs a pass."""
 
 
 class LockedError(KbsyncError):
@@ -74,7 +74,7 @@ class ShortageError(StateError):
 
 
 EMBED = "embed"
-"""The name of the call to an embedding service. Reasons for its errors begin with it (`embed: HOST …`)."""
+"""The name of calls to embedding services, and the first word of their error messages (`embed: HOST …`)."""
 
 
 class TargetError(KbsyncError):
@@ -92,7 +92,9 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the error, which may come from another machine. The arguments differ by kind of error."""
+        """Pickle the error, for example to send it to another machine. Unpickling doesn't call `__init__`,
+        because its parameters differ between the kinds of errors.
+        """
         return Exception.__new__, (type(self), self.reason), self.__dict__
 
 

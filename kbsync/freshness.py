@@ -1,7 +1,7 @@
 """Reports how up to date a mirror's search results are, to commands, the listener and assistants.
 
-This includes which documents a search can find, as of when, and gaps in a reply. The state is read even while
-another process is mirroring.
+The report says which documents a search can find, how recent they are, and what a reply may lack. The state
+is read even while another process is mirroring.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ class Freshness:
 
     @property
     def as_of(self) -> float | None:
-        """The time as of which the searchable documents match the folder, apart from what the notes say."""
+        """The latest time at which the searchable documents are known to match the folder, apart from the
+        exceptions in the notes.
+        """
         stops = self.status.halt or self.status.pause
         is_current = self.is_worked_on and self.is_compared and stops is None
         return self.at if is_current else self.status.last_pass
@@ -299,7 +301,7 @@ def status_in(
     documents: bool = False,
     unwritten: Halt | None = None,
 ) -> MirrorStatus:
-    """Return a mirror's status. Its `items` may be read while `tx` lasts.
+    """Return a mirror's status. Its `items` can be read only while the transaction `tx` is open.
 
     `at_work`: whether a kbsync process holds the state. `unwritten`: a halt that the state can't store, if
     the caller knows of one.

@@ -121,7 +121,9 @@ class Installation:
         return self.state_dir / BASES / self._name_of_base(mirror)
 
     def _name_of_base(self, mirror: MirrorConfig) -> str:
-        """Return the mirror's name, or its former name while its built-in knowledge base still has that."""
+        """Return the mirror's name, or its former name while its built-in knowledge base still uses that
+        name.
+        """
         former = self.former_names.get(mirror.name)
         bases = self.state_dir / BASES
         is_former = former is not None and (bases / former).exists() and not (bases / mirror.name).exists()

@@ -69,7 +69,9 @@ MAX_SAMPLE = 100
 """Maximum number of files to compare per mirror."""
 
 MIN_EQUAL_SHARE = 0.9
-"""Fraction of the compared files that must have the same path and size: users edit files after a move."""
+"""Fraction of the compared files that must have the same path and size. It is less than 1 because users edit
+files after a move.
+"""
 
 
 def refuse_moved_folder(installation: Installation, folder: Path) -> None:

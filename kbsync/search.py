@@ -44,7 +44,8 @@ T = TypeVar("T")
 class OpenMirrors(Protocol):
     """An installation that can open its targets. Use it from only one event loop.
 
-    `will_mirror`: whether this process is mirroring or is about to. `obstacle`: why it can't, otherwise "".
+    `will_mirror`: whether this process is mirroring or is about to. `obstacle`: why it can't mirror, or "" if
+    it can.
     """
 
     will_mirror: bool
@@ -458,8 +459,8 @@ _VISIBLE = 0.005
 
 
 def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
-    """Return the words that count most, each followed by its written form if it has one, or "" if there are
-    none.
+    """Return the words with the most weight, each followed by its written form if it has one. Return "" if
+    there are no words.
     """
     listed = [f"{word.word} → {word.written}" if word.written else word.word for word in words[:_MAX_WORDS]]
     more = len(words) - len(listed)
@@ -467,7 +468,7 @@ def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
 
 
 def images_json(images: Sequence[Image]) -> dict[str, Any]:
-    """Return the field `images`, if there are any."""
+    """Return a dict with the field `images`, or an empty one if there are no images."""
     listed = [{"placeholder": image.placeholder, "url": image.url} for image in images]
     return {"images": listed} if listed else {}
 

@@ -25,7 +25,7 @@ _pool_name: ContextVar[str] = ContextVar("pool_name", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """The event loop's default executor. Calls inside `in_own_threads` run in the threads with that name."""
+    """The event loop's default executor. Calls inside `in_own_threads` run in the threads that it names."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
@@ -149,7 +149,7 @@ def _serve(loop: AbstractEventLoop) -> None:
 
 
 MAX_YIELD = 0.25
-"""Maximum number of seconds that indexing waits for searches at one time."""
+"""Maximum number of seconds that indexing waits for searches at a time."""
 
 LONG_SEARCH = 1.0
 """Seconds after which a search is probably waiting for a service, so that indexing doesn't need to wait for
@@ -160,7 +160,7 @@ class Precedence:
     """Gives searches priority over indexing.
 
     A search acquires and releases Python's lock (the GIL) many times. While another thread is computing, each
-    of these times can cost the 5 ms after which Python switches threads. So indexing threads wait between
+    acquisition can take 5 ms, the interval at which Python switches threads. So indexing threads wait between
     steps while a search is running, but for at most half of the time. `clock` returns the monotonic time.
     `longest`: see `MAX_YIELD`.
     """

@@ -123,7 +123,7 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 def prefixes_clash(prefix: str, other: str) -> bool:
     """Return whether one prefix begins with the other.
 
-    A document's name would then not identify its mirror.
+    In that case, a document's name wouldn't identify its mirror.
     """
     return prefix.startswith(other) or other.startswith(prefix)
 

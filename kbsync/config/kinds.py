@@ -79,7 +79,7 @@ class Substituted(str):
 
 
 class Absent(str):
-    """Stands in for an unavailable secret, and says why it is unavailable."""
+    """A placeholder for an unavailable secret, with the reason why the secret is unavailable."""
 
     __slots__ = ()
 
@@ -394,7 +394,7 @@ class About(Described):
     """Describes a key whose value is a list or a block.
 
     `empty` explains why an empty list is invalid. `words`: the words that may replace a block, each with the
-    block that it stands for.
+    block that it represents.
     """
 
     empty: str = ""
@@ -419,10 +419,10 @@ class OneOf(Described):
 
 @dataclass(frozen=True, eq=False)
 class Others(Described):
-    """Marks a field for all other keys of a block.
+    """Marks a field that holds all other keys of a block.
 
-    The keys are `names`, each with its `known` settings. `about` describes the block, and `noun` is the word
-    for its keys.
+    The keys must be among `names`. `known` returns the settings allowed under a key. `about` describes the
+    block, and `noun` is the word for its keys.
     """
 
     noun: str

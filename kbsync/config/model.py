@@ -328,7 +328,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class ConfigSource:
-    """How a config was read: the SHA-256 of its file, and what it was required to have."""
+    """How a config was read: the SHA-256 digest of its file, and which parts were required."""
 
     digest: bytes
     needs: Needs

@@ -142,7 +142,7 @@ KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 def chat_model(answers: str, otherwise: str) -> Text:
     """Return the `chat_model` key for services with chat completions.
 
-    `answers`: what the model is used for. `otherwise`: the effect of "".
+    `answers`: what the model is used for. `otherwise`: what happens if the value is "".
     """
     return Text(
         f'the model that {answers}; `""`: {otherwise}',
@@ -394,6 +394,6 @@ def callback_url(mirror: MirrorConfig) -> str | None:
 
 
 def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
-    """Return, for each mirror with callbacks, the secret that follows `CALLBACK_PATH` in its URL."""
+    """Return, for each mirror with callbacks, the secret that follows `CALLBACK_PATH` in the callback URL."""
     urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
     return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}

@@ -122,7 +122,8 @@ _CAUSES = (
 
 _UNQUOTED = 'not valid YAML: `!` and `#` are special in YAML; put quotes around a pattern, such as "!keep.md"'
 _UNQUOTED_PATTERN = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<=[\s,\[{])(?:!\S*|#\S[^\n]*)[]}]""")
-"""Matches a quoted text, or a pattern that, as a YAML tag or comment, includes the bracket after it.
+"""Matches a quoted text, or an unquoted pattern that begins with `!` or `#`, together with the bracket after
+it. YAML parses such a pattern as a tag or a comment that includes the bracket.
 """
 
 

@@ -23,5 +23,5 @@ def pause(
 
 
 def check_pause(checks: int) -> float:
-    """Return how many seconds to wait before checking an unsure upload again."""
+    """Return how many seconds to wait before the next check for an upload whose outcome is unknown."""
     return CHECK_PAUSES[min(checks, len(CHECK_PAUSES) - 1)]

@@ -1,4 +1,5 @@
-"""Divides slot time among lanes of work, and orders the work within each lane. Pure: does no I/O.
+"""Divides the time of the request slots among lanes of work, and orders the work within each lane. Pure: does
+no I/O.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
 gains priority with age overtakes a file that was just saved. So each kind of work has a lane, and each lane
@@ -22,7 +23,7 @@ MIN_COST = 0.001
 _NEWEST = 0.2  # weight of the latest turn in the average length
 
 _WIDTH = 1e10
-"""Distance between the ranks of two lanes; within a lane, ranks are epoch seconds."""
+"""Distance between the ranks of two adjacent lanes. Within a lane, ranks are in epoch seconds."""
 
 
 class Lane(enum.IntEnum):

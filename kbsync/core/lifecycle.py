@@ -41,8 +41,9 @@ POLL_SHARE = 0.25
 documents less often."""
 
 CONFIRMED_AFTER = 86400.0
-"""Seconds after a deletion before kbsync lists the base to confirm it, unless it has already listed the base
-for another reason."""
+"""Seconds that kbsync waits after a deletion before it lists the base to confirm the deletion, unless it
+lists the base earlier for another reason.
+"""
 
 UNDELETABLE_PAUSE = 7 * 86400.0
 """Seconds between checks of a document that still exists after several deletions."""
@@ -73,8 +74,8 @@ A due time further away than this was set while the clock was ahead.
 class Timing:
     """The input of a step, in addition to the row: the time, randomness (0..1), and the target's limits.
 
-    `absent_after` and `lag`, the longest list lag observed so far, determine the horizon. All three are in
-    seconds.
+    `lag` is the longest list lag observed so far. Together with `absent_after`, it determines the horizon.
+    All three are in seconds.
     """
 
     now: float
@@ -98,7 +99,7 @@ class Timing:
 
 
 _NO_REMARKS: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
-"""Values to which every successful step resets these columns."""
+"""The columns that every successful step resets, with their initial values."""
 
 _RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
 """Initial values of the columns that count checks, absences and waiting time."""
@@ -165,8 +166,8 @@ def serve(upload: Upload, **changes: Any) -> Upload:
 
 
 def reject(upload: Upload, reason: str, code: str) -> Upload:
-    """Quarantine the document, which caused its own failure, until the file is edited or the user runs
-    `retry`.
+    """Quarantine the document until the file is edited or the user runs `retry`, because the document itself
+    caused the failure.
     """
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
@@ -203,15 +204,17 @@ def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Up
 
 
 def mark_answered(upload: Upload) -> Upload:
-    """Undo the loss that `send` counted, because the target did respond or the document isn't to blame."""
+    """Undo the lost response that `send` counted in advance, because the target did respond or the document
+    isn't to blame.
+    """
     if upload.state is not UploadState.SENDING:
         return upload
     return replace(upload, losses=max(0, upload.losses - 1))
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Mark the upload as unsure, so that kbsync searches the target before it sends the document again: the
-    response was lost.
+    """Mark the upload as unsure because the response was lost. kbsync then searches the target before it
+    sends the document again.
 
     `spent`: whether to count the attempt, because the document may be to blame.
     """
@@ -564,7 +567,7 @@ def delete_after_all(upload: Upload, timing: Timing) -> Upload:
 
 
 def drop(upload: Upload) -> Upload:
-    """Drop the upload, because it never reached the target or nothing of it is left there."""
+    """Drop the upload, because it never reached the target or no longer exists there."""
     return replace(upload, state=UploadState.DROPPED, due_at=None)
 
 
@@ -601,8 +604,8 @@ def want(upload: Upload) -> Upload:
 
 
 def rename_refused(upload: Upload) -> Upload:
-    """Keep the document serving its path until another document does, because the target can't rename this
-    one.
+    """Let the document serve its path until another document replaces it, because the target can't rename
+    this one.
     """
     return replace(upload, phase=Phase.UNRENAMED, due_at=None, attempts=0, reason="")
 

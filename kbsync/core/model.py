@@ -90,7 +90,7 @@ class Verdict:
     """The decision on whether to mirror a file, with a reason for users.
 
     `rule` identifies the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`. `pattern`: the
-    pattern that excludes the file, which isn't stored in the state.
+    pattern that excludes the file. The state doesn't store it.
     """
 
     choice: FileChoice
@@ -121,7 +121,7 @@ class Status(enum.IntEnum):
 
 
 class UploadState(enum.IntEnum):
-    """The state of an upload. Each upload stands for a single remote document."""
+    """The state of an upload. Each upload represents a single remote document."""
 
     INTENDED = 0
     SENDING = 1
@@ -163,8 +163,9 @@ TO_BE_SENT = (UploadState.INTENDED, *UNANSWERED)
 """States in which the target is not known to have the document."""
 
 IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
-"""States in which the target may have the document, but it doesn't serve yet. At most one upload of a version
-is in flight (invariant 2)."""
+"""States in which the target may have the document, but the document doesn't serve its path yet. At most one
+upload of a version is in flight (invariant 2).
+"""
 
 ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
 """States before a document becomes searchable, in order."""
@@ -226,7 +227,7 @@ TAG = "tag:"
 
 
 def by_tag(tag: str) -> str:
-    """Return a substitute for a digest if only its tag (part of a name) is known.
+    """Return a substitute for a digest when only its tag, which is part of a name, is known.
 
     Return '' if there is no tag.
     """
@@ -404,8 +405,9 @@ class Waiting:
     """How long to wait for a target. Times are in seconds."""
 
     list_lag: float = 15.0
-    """How long an accepted upload may be missing from the list; 0: a single list is enough to decide whether
-    an upload whose response was lost succeeded (promise 3)."""
+    """How long an accepted upload may be missing from the list; 0: if a response was lost, a single list is
+    enough to decide whether the upload succeeded (promise 3).
+    """
 
     reembed_tries: int = 3
     """How many times kbsync retries a failed document before it quarantines it (promise 9)."""
@@ -414,7 +416,9 @@ class Waiting:
     """Time after which a document that still isn't searchable counts as failed (promise 9)."""
 
     poll_first: float = 1.0
-    """Time from an upload to the first poll of its state; until then the old version serves (promise 2)."""
+    """Time from an upload to the first poll of its state; until then, the old version continues to serve the
+    path (promise 2).
+    """
 
     poll_longest: float = 15.0
     """Maximum time between two polls (promise 2)."""

@@ -59,7 +59,7 @@ _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
 
 
 def tag_of(digest: str) -> str:
-    """Return the tag of a SHA-256 given as hex: 8 lowercase base32 characters (40 bits).
+    """Return the tag of a SHA-256 digest in hex: 8 lowercase base32 characters (40 bits).
 
     Raises ValueError for invalid hex.
     """
@@ -99,7 +99,7 @@ class Naming:
     def name(self, path: str, digest: str, number: int = 0) -> str:
         """Return the name for the document of `path` with these bytes.
 
-        `number`: distinguishes the name from an equal one that is in use.
+        `number`: makes the name different from an identical one that is already in use.
         """
         if self.style == "marked":
             return self.prefix + path

@@ -79,7 +79,9 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A step for the upload with this id. `cause`: the reason for its deletion, if that needs a decision."""
+    """A step for the upload with this id. `cause`: the reason for the deletion, if the deletion needs a
+    decision.
+    """
 
     step: Step
     upload: int | None
@@ -191,7 +193,7 @@ def _keep(
 
 
 def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether the bytes have to be sent only because the recipe differs."""
+    """Return whether a different recipe is the only reason to send the bytes."""
     same = server.digest == desired.digest and server.recipe != desired.recipe
     return same and _relabel(server, desired, abilities) is not None
 
@@ -320,8 +322,8 @@ def _supersede(
 
 
 def _may_serve(upload: Upload) -> bool:
-    """Return whether the upload could be searchable now or later, because it was sent and hasn't been given
-    up.
+    """Return whether the upload could be searchable now or later, because it was sent and kbsync hasn't given
+    it up.
     """
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 

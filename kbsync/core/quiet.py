@@ -53,7 +53,7 @@ def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
 class Settling:
     """The paths that are being written, and when each must be read.
 
-    `now` is in monotonic seconds, and never goes back from one call to the next.
+    `now` is in monotonic seconds, and never decreases from one call to the next.
     """
 
     def __init__(self, settle: float, longest: float) -> None:

@@ -1,4 +1,4 @@
-"""Quiet hours: the times of day, in local time, when a mirror rests."""
+"""Quiet hours: the times of day, in local time, when a mirror is paused."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
 def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, float] | None:
     """Return the start and end of the period at `now`, in epoch seconds, or None outside quiet hours.
 
-    Times are local: when daylight saving time changes, a period is an hour longer or shorter. If periods
-    overlap, the one that ends last applies.
+    Times are local: a period during which daylight saving time begins or ends is an hour shorter or longer.
+    If periods overlap, the one that ends last applies.
     """
     midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     spans = [

@@ -465,7 +465,7 @@ class Rules:
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
         """Return whether the entry `path` of `size` bytes is mirrored.
 
-        Call this only if its folder is entered.
+        Call this only if kbsync descends into its folder.
         """
         if kind is FileKind.FOLDER:
             return self.enters(path)

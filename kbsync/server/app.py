@@ -370,8 +370,8 @@ class ListenerApp:
         return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
     async def removal(self, request: Request) -> Response:
-        """Return how many documents would be deleted if the `mirror` were removed, and their knowledge
-        bases.
+        """Return how many documents the removal of the `mirror` would delete, and the knowledge bases that
+        contain its documents.
         """
         name = self._mirror_in(request.query_params)
         installation = self._mirrors.installation
@@ -443,8 +443,9 @@ class ListenerApp:
         return _accepted("resume", mirror, status=200)
 
     async def add(self, request: Request) -> Response:
-        """Add `folder` to the config, like `kbsync add`. `name`: the mirror's name (default: the
-        folder's)."""
+        """Add `folder` to the config, like `kbsync add`. `name`: the mirror's name (default: the name of the
+        folder).
+        """
         payload = await self._payload_of(request)
         typed, name = payload.get("folder"), payload.get("name") or None
         if not isinstance(typed, str) or not typed.strip() or not isinstance(name, str | None):

@@ -23,7 +23,8 @@ from kbsync.state.mirrors import BindingRecord
 
 @dataclass(frozen=True, slots=True)
 class MirrorRemoval:
-    """The removal of one mirror. So far, `deleted` of its `documents` have been deleted.
+    """The removal of one mirror. `documents`: how many documents it deletes. `deleted`: how many of them are
+    already deleted.
 
     `at`: when it began, in epoch seconds. `problem`: why it failed, or '' while it is running.
     """

@@ -175,7 +175,9 @@ EVENTS: list[type[FileSystemEvent]] = [
 4)."""
 
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
-"""In the state directory, only closing a file counts, because kbsync writes to the state file constantly."""
+"""In the state directory, the closing of a file is the only event to report, because kbsync writes to the
+state file constantly.
+"""
 
 Ignores = Callable[[str], bool]
 IsUnreadable = Callable[[str], bool]
@@ -212,7 +214,9 @@ class WatchProblem:
 
 
 _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
-"""Errors for a directory that vanished, and for an unreadable one, which scans report."""
+"""Errors for a directory that has vanished or is unreadable. They aren't reported from here, because scans
+notice both.
+"""
 
 
 class KernelReader(InotifyFD):
@@ -322,7 +326,8 @@ def hints_of(
     changes.
 
     New permissions matter only for a file that was unreadable, because it may be readable now (promise 7).
-    The directory's own hints cover the library's extra events for the entries of a moved directory.
+    The library's extra events for the entries of a moved directory are ignored, because the hints for the
+    directory itself cover them.
     """
     if event.is_synthetic:
         return ()

@@ -1,4 +1,5 @@
-"""Stable reads (promise 8): bytes count only if the file stays the same before, during and after the read.
+"""Stable reads (promise 8): bytes are accepted only if the file stays the same before, during and after the
+read.
 
 The bytes are kept from the moment they are hashed until they are sent. A read can't detect a writer that
 pauses in the middle, so a file must be quiet before it is read.
@@ -146,7 +147,9 @@ def _nameless_file(folder: Path) -> int:
 
 PIECE = 1024 * 1024
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Flags for opening a file. O_NONBLOCK, because a FIFO in its place must not block kbsync."""
+"""Flags for opening a file. They include O_NONBLOCK, because a FIFO in place of the file must not block
+kbsync.
+"""
 
 BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""

@@ -1,4 +1,4 @@
-"""The root of a mirror: its identity, its mounts, and opening folders below it.
+"""The root of a mirror: its identity, its mounts, and how folders below it are opened.
 
 A file system is called shared if it can change without this kernel's involvement, that is, over the network,
 on a virtual machine's host, or through FUSE. The kernel doesn't report every change there.
@@ -200,7 +200,7 @@ def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
     """Yield a descriptor of `folder` ("" is the root) below an open root.
 
     The path is opened one component at a time, so no symlink is followed, and the path may have any length.
-    Raises OSError. A path that contains `..`, as a service may send, counts as missing.
+    Raises OSError. A path that contains `..`, which a service may send, is treated as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")

@@ -95,10 +95,10 @@ class FolderListing:
     With a `problem` it couldn't be listed: everything below is unknown, and `version` and all other fields
     are empty. `changed`: entries that are new or have a different stamp, or all entries if the directory is
     `new`, stored under a different version (`reselect`), or at or below one that had a problem before.
-    `gone_folders`: no longer on disk. `excluded_folders`: on disk, but the rules no longer enter them.
-    `mount`: what is mounted there (`identify_mount`). `changed_mount`: the folder, at or above a missing
-    name, where a disk was mounted, unmounted or replaced since it was last listed, so what is missing may
-    only be hidden or on another disk. `rules` apply in it.
+    `gone_folders`: no longer on disk. `excluded_folders`: on disk, but excluded by the rules now. `mount`:
+    what is mounted there (`identify_mount`). `changed_mount`: the folder, at or above a missing name, where a
+    disk was mounted, unmounted or replaced since it was last listed, so what is missing may only be hidden or
+    on another disk. `rules` apply in it.
     """
 
     path: str
@@ -211,7 +211,7 @@ class Scan(Iterator[FolderListing]):
 
         `rules`: the rules from the config; the scan reads ignore files on the way. `deep`: report every
         directory, with every regular file in `changed`, to be hashed again. If `start` doesn't exist or the
-        rules don't enter it, yield nothing, because a scan of its parent would report that.
+        rules exclude it, yield nothing, because a scan of its parent would report that.
         """
         self.summary = ScanSummary()
         self._root = root
@@ -263,7 +263,7 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """Return the folder to start from, or nothing if it has disappeared or the rules don't enter it.
+        """Return the folder to start from, or nothing if it has disappeared or the rules exclude it.
 
         Return one of its ancestors instead if that can't be listed, or if a disk was mounted, unmounted or
         replaced there.

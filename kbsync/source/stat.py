@@ -84,8 +84,8 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Like `stat_path`, but for several paths, which should be missing. A path that exists only in a
-    different spelling counts as MISSING.
+    """Check several paths like `stat_path`, although they are expected to be missing. A path that exists only
+    in a different spelling is reported as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
@@ -163,9 +163,9 @@ def fold(name: str) -> str:
 def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) -> dict[str, PathStat]:
     """Check which of the paths exist, for paths that are or used to be on a disk mounted below the root.
 
-    `mount_points`: for each path, the relative paths where disks used to be mounted at or above it, and which
-    disks. A result is known only if exactly these disks are mounted before and after the check; otherwise, it
-    is UNKNOWN. Raises ShortageError, but never OSError.
+    `mount_points`: for each path, the former mount points at or above it (relative to the root), each with
+    the identity of its disk. A result is known only if exactly these disks are mounted before and after the
+    check; otherwise, it is UNKNOWN. Raises ShortageError, but never OSError.
     """
     points = {point: mount for above in mount_points.values() for point, mount in above.items()}
     try:
@@ -186,7 +186,8 @@ def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) ->
 
 
 def _mounts_at(root: Path, points: Mapping[str, str]) -> dict[str, str]:
-    """Return the mount points below the root, and what is mounted at those of `points` with a known disk.
+    """Return the mount points below the root, each with the identity of what is mounted there if its disk is
+    known in `points`.
 
     Raises OSError.
     """
@@ -263,10 +264,10 @@ def rules_in(directory: Path, rules: Rules, folder: str) -> Rules:
 
 
 def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
-    """Return the rules that apply in `folder` below `root`, and SELECTED or the reason why scans don't enter
-    it.
+    """Return the rules that apply in `folder` below `root`, and SELECTED or the reason why scans don't
+    descend into it.
 
-    If scans don't enter it, the rules are those of the nearest folder above it that they do enter. Raises
+    In the latter case, the rules are those of the nearest folder above it into which scans descend. Raises
     RulesUnknown, or OSError if a folder on the way can't be opened.
     """
     with closing(FolderStack(root)) as stack:

@@ -73,7 +73,7 @@ FREE_FAILURES = 3
 """Maximum number of failures after which another observer starts immediately; beyond that, the pauses
 grow."""
 FAILURE_COUNTS = 600.0
-"""Seconds for which a failure counts, and maximum pause after a failure."""
+"""Seconds for which a failure is remembered, which is also the maximum pause after a failure."""
 
 _STOP_SECONDS = 15.0
 _JOIN_SECONDS = 5.0
@@ -389,10 +389,11 @@ class Watcher:
         self._started = False
         self._watch: Watch | None = None
         self.identity: RootIdentity | None = None
-        """The identity of the watched folder; None while it can't be checked, when nothing may be deleted.
+        """The identity of the watched folder; None while the folder can't be checked, during which nothing
+        may be deleted.
 
-        After ROOT_CHANGED it is that of the new folder: the caller decides whether that folder may replace
-        the old one, as after a mount, or is an empty mount point.
+        After ROOT_CHANGED, this is the identity of the new folder: the caller decides whether that folder may
+        replace the old one, as after a mount, or is just an empty mount point.
         """
         self.rescan_reason = ""
         """The reason for a rescan; empty if none is needed."""
