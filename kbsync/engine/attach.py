@@ -98,8 +98,8 @@ class RecipeChanges:
     async def next_due(self) -> float | None:
         """Return the monotonic time when `decide` next has work to do, or None if nothing is pending.
 
-        Deletions are decided first, because deleted documents don't count. The wait for them is limited to
-        `settle_longest`, because deletions never stop in some folders.
+        Deletions are decided first, because deleted documents don't have to be reindexed. The wait for them
+        is limited to `settle_longest`, because deletions never stop in some folders.
         """
         now = self._clock.steady()
         if not await self.is_due():

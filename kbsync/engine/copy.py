@@ -26,7 +26,9 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 64
-"""Number of uploads recorded in one commit; if kbsync is killed, it must then look for at most this many."""
+"""Number of uploads recorded in one commit. If kbsync is killed, the next run has to search for at most this
+many uploads.
+"""
 
 
 @dataclass(slots=True)

@@ -212,7 +212,7 @@ class Deletions:
         return missed is not None and missed <= until
 
     async def decide(self, *, now: bool = False) -> int:
-        """Allow or hold the collected deletions once none has been added for a while (`now`: at once).
+        """Allow or hold the collected deletions once no more of them are being added (`now`: at once).
 
         One short transaction decides all of the deletions, which then take effect in batches, even after a
         crash. Return how many newly need approval.
@@ -378,7 +378,7 @@ async def find_returned(
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
-        """Return, by row, the paths of documents that are to be deleted only because their file is gone."""
+        """Return, by row, the paths of documents to be deleted only because their file is missing."""
         desired_states = {row.id: _desired(journal, tx, row) for row in rows}
         return {
             number: desired.path

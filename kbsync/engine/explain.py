@@ -523,7 +523,9 @@ class _Sentences:
     # -- the answer ------------------------------------------------------------------------------------
 
     def answer(self) -> str:
-        """Return one sentence that says whether searches find the file, why not, and what to do."""
+        """Return one sentence that says whether searches find the file and, if they don't, why not and what
+        to do.
+        """
         evidence = self.evidence
         stat, selection, server = evidence.stat, evidence.selection, evidence.server
         if stat.kind is FileKind.FOLDER or evidence.below is not None:

@@ -144,7 +144,7 @@ class HaltState:
 
     @property
     def failing(self) -> str:
-        """The message to show once kbsync's internal errors persist, or '' until then."""
+        """The message to show if kbsync's internal errors persist, or '' if they don't."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def record_failure(self, error: Exception, now: float, *, of_round: bool) -> float:

@@ -650,8 +650,8 @@ class Journal:
         return "waiting for another document with the same text to be replaced"
 
     def _is_unneeded(self, tx: Tx, row: Upload) -> bool:
-        """Return whether this document's file is gone, which means that the document will soon be deleted or
-        held.
+        """Return whether this document's file no longer exists, which means that the document will soon be
+        deleted or held.
         """
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or row.state is not UploadState.SERVING:
@@ -869,7 +869,9 @@ class Journal:
         self.decide(tx, upload.path)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """Release rejections that were the target's fault. They don't count as attempts (promise 9)."""
+        """Send documents again if the target was to blame for their rejection. Such rejections don't count as
+        attempts (promise 9).
+        """
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -1061,8 +1063,8 @@ class Journal:
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> None:
         """Mark every upload in flight as unsure, except for the `busy` ones, which are still running.
 
-        Also bring forward rows that were postponed by a clock that ran fast. `spent`: whether to count the
-        attempt, because the document may be to blame, for example if it crashed kbsync.
+        Also bring forward rows whose due times were set while the clock was ahead. `spent`: whether to count
+        the attempt, because the document may be to blame, for example if it crashed kbsync.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000

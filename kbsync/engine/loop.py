@@ -1,5 +1,5 @@
-"""Runs one mirror in the daemon: handles hints as they arrive, rescans from time to time, and retries in
-between.
+"""Runs one mirror in the daemon: handles hints as they arrive, rescans from time to time, and retries failed
+work.
 
 `keep` starts the mirror, watches it, and restarts it after an error; `_turn` is one round of the loop. A
 single event wakes the loop, whatever the reason. The state and the clock show what there is to do.

@@ -50,7 +50,9 @@ from kbsync.state.store import StateStore
 log = structlog.get_logger("kbsync")
 
 MAX_WAITS = 2
-"""How many times a pass waits for one path: once after its scan, and again if the file has changed since."""
+"""How many times a pass waits for one path: once after its scan, and again if the file has changed since
+then.
+"""
 
 
 class AwaitedFiles:
@@ -543,7 +545,7 @@ class Mirror:
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when something may be due, for a daemon."""
+    """Set when something may be due, to wake the daemon's loop."""
     has_compared: bool = False
     closed_requests: Meter = field(default_factory=Meter)
     """Requests of closed targets."""

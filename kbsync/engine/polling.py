@@ -67,7 +67,9 @@ class Poller:
         self._last_done = -math.inf
         """When a poll last found documents searchable."""
         self._first_accepted = math.inf
-        """Earliest acceptance time of the documents that a poll last found searchable."""
+        """The earliest time at which the target accepted one of the documents that the last successful poll
+        found searchable.
+        """
         self._can_reembed = isinstance(target, SupportsReembed)
         """Whether the target can reindex a document, as far as kbsync knows.
 
@@ -133,7 +135,7 @@ class Poller:
         return row, status, Remedy.NONE
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Return whether the target has another document with this text whose file is gone."""
+        """Return whether the target has another document with the same text, whose file no longer exists."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)

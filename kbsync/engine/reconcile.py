@@ -790,8 +790,8 @@ class Reconciler:
         )
 
     def _former_files(self, path: str, ino: int, digest: str) -> list[FileRow]:
-        """Return stored files with this inode and these bytes that are gone from their paths and may now be
-        at `path`.
+        """Return stored files with this inode and these bytes that are no longer at their paths and may now
+        be at `path`.
         """
         binding, read = self._journal.binding, self._store.read_now
         entries = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))

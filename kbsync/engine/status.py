@@ -102,7 +102,8 @@ RELEASED = ("target-rejects", TARGET_STUCK)
 
 
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
-    """Return the halt of the mirror `name`, with the command that resumes the work once the cause is gone.
+    """Return the halt of the mirror `name`, with the command that resumes the work once the cause has been
+    resolved.
 
     The command depends on when the halt is read. While another process is `at_work`, no second one may run,
     so the command is `retry`, which makes the running process try at once. Otherwise, nothing would read that

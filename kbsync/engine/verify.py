@@ -94,7 +94,7 @@ def repair_request(verification: Verification) -> dict[str, Any]:
 
     `base`: the audited knowledge base. `missing`: ids of documents to send again. `strays`: documents that
     are proven to be ours and not needed. `stale`: paths to check again. They include the paths of serving
-    documents whose file is gone, so that their deletion is decided together with the others.
+    documents whose file no longer exists, so that their deletion is decided together with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
@@ -202,8 +202,8 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 class _FolderCheck:
     """Finds the problems that the folder's files show. This reads the disk, so it may block.
 
-    Each problem is checked a second time, because a document may have been handled after the private pass
-    began.
+    Each problem is checked a second time, because a document may have been handled after the pass on a
+    private copy of the state began.
     """
 
     def __init__(self, private: PrivatePass, state: ReadOnlyState, now: float, *, is_watched: bool) -> None:

@@ -449,7 +449,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """Return how many documents a turn takes: as many as fit into one request."""
+        """Return how many documents a turn may include: as many as fit into one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1

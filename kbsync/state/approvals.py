@@ -155,7 +155,7 @@ class Recipes(Table):
         )
 
     def page(self, mirror: int, recipe: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """Return (upload, path) of the serving documents that need this recipe, starting after `after`."""
+        """Return (upload, path) for each serving document that needs this recipe, starting after `after`."""
         sql = (
             "SELECT id, path FROM upload WHERE mirror = ? AND wanted_recipe = ? AND wanted_recipe <> ''"
             " AND state = 5 AND id > ? ORDER BY id LIMIT ?"
@@ -164,7 +164,7 @@ class Recipes(Table):
         return [(int(number), unbind(path)) for number, path in rows]
 
     def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
-        """Yield (path, upload, desired recipe) for each document of a hold, in the order of their paths."""
+        """Yield (path, upload, desired recipe) for each document in a hold, ordered by path."""
         sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} ORDER BY u.path"
         for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
             yield unbind(path), int(number), recipe

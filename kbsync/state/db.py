@@ -132,7 +132,7 @@ def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
 
 
 def open_temporary() -> apsw.Connection:
-    """Return a private database that ends with this process. A small database stays in memory.
+    """Return a private database that exists only as long as this process. A small database stays in memory.
 
     SQLite unlinks the file right after creating it. If no directory allows a file to be created, the whole
     database stays in memory.

@@ -23,7 +23,7 @@ SUBTREE = (
     "WITH RECURSIVE tree(id) AS (SELECT id FROM folder WHERE mirror = ? AND path = ?"
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
-"""The start of a statement that may use `tree(id)`; binds (mirror, path)."""
+"""The start of an SQL statement that may use `tree(id)`. Its parameters are the mirror and the path."""
 _FOLDER = "SELECT path, version, is_mount, problem, is_excluded, mount FROM folder "
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
@@ -32,7 +32,7 @@ _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')
 class FolderRow:
     """A stored directory, as a scan last listed it.
 
-    `is_excluded`: whether the rules no longer enter it. `may_be_unmounted`: whether its files are known even
+    `is_excluded`: whether the rules now exclude it. `may_be_unmounted`: whether its files are known even
     while nothing is mounted there, although it is a mount point. `mount` identifies what was mounted there
     ("": unknown).
     """
@@ -143,8 +143,8 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def mark_mounts_changed(self, mirror: int, path: str) -> None:
-        """Record that the mounts in the directory's subdirectories have changed, until these subdirectories
-        are listed again.
+        """Mark the mounts in the directory's subdirectories as changed. The mark lasts until these
+        subdirectories are listed again.
         """
         where = "is_mount = 0 AND path <> ? AND id IN (SELECT id FROM tree)"
         sql = f"{SUBTREE} UPDATE folder SET is_mount = 2 WHERE {where}"  # noqa: S608 - ours
@@ -164,15 +164,15 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that the rules no longer enter the directory.
+        """Record that the rules now exclude the directory.
 
-        If they enter it again later, everything in it is re-evaluated.
+        If they stop excluding it later, everything in it is re-evaluated.
         """
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def check_again(self, mirror: int, path: str) -> None:
-        """Make the next scan report the directory and those above it, even if the rules don't enter them."""
+        """Make the next scan report the directory and those above it, even if the rules exclude them."""
         sql = "UPDATE folder SET is_excluded = 0 WHERE mirror = ? AND path = ? AND is_excluded = 1"
         above = itertools.accumulate(path.split("/"), join)
         self._db.executemany(sql, [(mirror, bind(folder)) for folder in above])
@@ -387,8 +387,8 @@ class Entries:
         """Record the first check that didn't find these names.
 
         `since` is in monotonic seconds, and valid only in this process. It is None while the `scan` (its
-        number) is still running. The scan may find the files elsewhere, so the check counts only from the end
-        of the scan (`scans_ended`).
+        number) is still running. The scan may find the files elsewhere, so the time of the check is set only
+        when the scan has ended (`scans_ended`).
         """
         number = self._folders.id(mirror, folder)
         if number is not None:
@@ -460,7 +460,7 @@ class Entries:
     def page(self, mirror: int, after: str, limit: int, statuses: Collection[Status] = ()) -> list[FileRow]:
         """Return a page of the files that `visible` returns, starting after this path ('': the first).
 
-        `statuses`: return only files in one of these statuses. For `NOTED` statuses, an index finds the
+        `statuses`: return only files with one of these statuses. For `NOTED` statuses, an index finds the
         files; for others, every row up to the end of the page is read.
         """
         folder, name = split(after)
@@ -530,7 +530,7 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Yield the files in a status, by directory. All of them are kept in memory for sorting.
+        """Yield the files that have this status, by directory. All of them are kept in memory for sorting.
 
         For `NOTED` statuses, an index finds the files; for others, every row is read.
         """
@@ -541,7 +541,7 @@ class Entries:
         return self._select(source, where + order, (mirror,), limit)
 
     def folders_with(self, mirror: int, statuses: Collection[Status]) -> list[str]:
-        """Return the directories that directly contain a file in one of these statuses."""
+        """Return the directories that directly contain a file with one of these statuses."""
         sql = (
             "SELECT DISTINCT f.path FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608 (only numbers)
             f" WHERE f.mirror = ? AND e.status IN ({', '.join(str(int(status)) for status in statuses)})"
@@ -596,7 +596,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return since when the longest-waiting file has been pending or indexing, or None if no file is
-        waiting.
+        """Return the time since which the longest-waiting file has been pending or indexing, or None if no
+        file is waiting.
         """
         return next((row.since for row in self.waiting(mirror, 1)), None)

@@ -31,9 +31,9 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state {_PROVEN})"
 )
-"""Rows of documents that no mirror has adopted since.
+"""Rows of documents that no mirror has adopted since then.
 
-Once a document has been adopted, only that mirror's row proves that it is ours.
+Once a mirror has adopted a document, only that mirror's row proves that the document is ours.
 """
 
 

@@ -192,14 +192,14 @@ def _has_ended(note: _Note) -> bool:
 
 
 def _namespace() -> str:
-    """Return the number of the namespace of the processes visible to this one, or '' if unknown."""
+    """Return the number of the process namespace in which this process runs, or '' if unknown."""
     with contextlib.suppress(OSError):
         return str(NAMESPACE.stat().st_ino)
     return ""
 
 
 NOT_OURS = ("lost+found",)
-"""Top-level names that belong to a disk mounted there, not to kbsync."""
+"""Names at the top level of a state directory that belong to the disk mounted there, not to kbsync."""
 
 
 def user_of(state_dir: Path) -> str:

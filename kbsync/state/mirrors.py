@@ -32,8 +32,8 @@ class Halt:
 class MirrorRecord:
     """A mirror as stored. `root` is the folder of its last run.
 
-    `hold_all`: whether the next pass asks before every deletion. `location`: the bound base as named in the
-    config.
+    `hold_all`: whether the next pass asks before every deletion. `location`: the bound base, in the config's
+    terms.
     """
 
     id: int
@@ -109,9 +109,7 @@ class Mirrors(Table):
     """Reads and writes mirror and binding rows on one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Return every mirror that has ever been in the config, except for forgotten ones, in the order of
-        their names.
-        """
+        """Return all mirrors that have ever been in the config, except forgotten ones, ordered by name."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:
@@ -267,7 +265,8 @@ class MirrorFact(StrEnum):
 
 
 DAEMON = 0
-"""The owner of facts about the daemon; the ids of mirrors and bindings start at 1."""
+"""The owner's id for facts about the daemon. No mirror or binding has this id, because their ids start at 1.
+"""
 
 
 class DaemonFact(StrEnum):

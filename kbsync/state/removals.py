@@ -66,7 +66,9 @@ class Removals(Table):
         self._db.execute("UPDATE removal SET missed_at = NULL WHERE mirror = ? AND held = 0", (mirror,))
 
     def drop(self, mirror: int, path: str) -> None:
-        """Drop the removal, because the path is wanted again or its document is already being deleted."""
+        """Cancel the pending removal, because the path needs its document again or the document is already
+        being deleted.
+        """
         self._db.execute("DELETE FROM removal WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def release(self, upload: int) -> None:
@@ -74,11 +76,13 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
 
     def drop_all(self, mirror: int) -> None:
-        """Drop all removals, because the mirror now uses a different base."""
+        """Cancel all pending removals, because the mirror now uses a different base."""
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def drop_in(self, mirror: int, binding: int) -> None:
-        """Drop the removals of documents in this binding, because another mirror has them now."""
+        """Cancel the pending removals of documents in this binding, because the documents now belong to
+        another mirror.
+        """
         in_binding = "(SELECT binding FROM upload WHERE id = removal.upload) = ?"
         self._db.execute(f"DELETE FROM removal WHERE mirror = ? AND {in_binding}", (mirror, binding))  # noqa: S608
 

@@ -28,7 +28,7 @@ BEGIN
     WHERE mirror = NEW.mirror AND binding = NEW.binding AND digest = NEW.digest AND state = 7;
 END;
 """
-"""Makes deletions of documents with a text due when the last upload of that text ends."""
+"""When the last upload of a text ends, makes the deletions of documents with that text due."""
 
 OUTDATED_DIGESTS = """
 CREATE TRIGGER files_added AFTER INSERT ON entry BEGIN

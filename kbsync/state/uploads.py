@@ -82,7 +82,7 @@ def _in(states: Iterable[UploadState]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Due rows by kind of work, in rank order. Sends are grouped by lane, but only for lanes with work."""
+    """Due rows by kind of work, in rank order. Sends are grouped by lane; lanes without work are omitted."""
 
     deletes: list[Upload]
     unsure: list[Upload]
