@@ -126,7 +126,7 @@ def _result(item: object, *, is_stored: bool) -> FileResult:
     """Parse the outcome for a file.
 
     For failed files, the response to an add request contains names, and the response to an update request
-    contains ids. Some versions return objects with either.
+    contains ids. Some versions return objects with either of the two.
     """
     fields = reading.object_of(item)
     doc_id = next(filter(None, map(fields.id, _IDS)), "" if fields else reading.id_of(item) or "")

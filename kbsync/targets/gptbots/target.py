@@ -228,8 +228,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Return the error for a document that the service would refuse after the whole upload, or None for
-        any other.
+        """Return the error for a document that the service would refuse, but only after receiving the whole
+        upload. Return None for any other document.
         """
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):

@@ -115,7 +115,7 @@ class ClockSkew:
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
         """Record the date of a response.
 
-        A date counts only if it is outside the interval between sending and receiving, so that a slow upload
+        A date is used only if it is outside the interval between sending and receiving, so that a slow upload
         never looks like a clock difference. All times are in epoch seconds.
         """
         if at is not None:

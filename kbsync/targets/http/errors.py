@@ -172,8 +172,8 @@ class FailedRequest:
 class SendTrace:
     """Records what httpcore reports about a request: whether any byte may have reached the target.
 
-    It is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The CONNECT request for a tunnel goes
-    to the proxy and doesn't count.
+    It is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The CONNECT request for a tunnel is
+    ignored, because it goes to the proxy.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,9 @@ CONFIRMATION_INTERVAL = 60.0
 several at once, may come from a gateway."""
 
 AMBIGUOUS_STATUSES = ("404", "405", "501")
-"""HTTP statuses for a missing call that gateways and servers also return for other reasons."""
+"""HTTP statuses that may mean that a call is missing, but that gateways and servers also return for other
+reasons.
+"""
 
 FIRST_PAUSE, MAX_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
@@ -249,7 +251,7 @@ class Gate:
     def slow_down(self, burst: int, retry_after: float | None) -> None:
         """Halve the limit after "too many requests", and pause for `retry_after` seconds or our default.
 
-        Responses to the same burst halve it only once, but a longer `retry_after` among them still counts.
+        Responses to the same burst halve it only once, but a longer `retry_after` among them still applies.
         """
         # A service refuses requests sent together all at once: count that as one refusal.
         if burst == self._burst:
@@ -262,7 +264,7 @@ class Gate:
             self._account.be_quiet(retry_after)
 
     def succeeded(self, burst: int) -> None:
-        """Record that a request of `burst` succeeded. Requests from before the last slowdown don't count."""
+        """Record that a request of `burst` succeeded. Requests from before the last slowdown are ignored."""
         if burst != self._burst:
             return
         self._pause = FIRST_PAUSE
@@ -274,10 +276,12 @@ class Gate:
 
 
 class Spacing:
-    """Spaces starts evenly after a small burst, with at most `per_minute` in any minute; 0 means no limit.
+    """Spaces the starts of requests evenly after a small burst, with at most `per_minute` in any minute; 0
+    means no limit.
 
-    It keeps a virtual schedule (GCRA): each start advances the schedule by one interval, and it may run ahead
-    of the clock by the burst. `since`: assume that an earlier process used up the limit before that time.
+    It keeps a virtual schedule (GCRA): each start advances the schedule by one interval, and the schedule may
+    run ahead of the clock by the length of the burst. `since`: assume that an earlier process used up the
+    limit before that time.
     """
 
     def __init__(self, per_minute: int, since: float | None = None) -> None:

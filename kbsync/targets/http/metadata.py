@@ -30,7 +30,8 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """Return the tags in front matter, listed on one line or several. Front matter without an end has none.
+    """Return the tags in front matter, listed on one line or several. If the front matter has no end, return
+    no tags.
 
     This reads the front matter line by line, because kbsync parses a document's YAML only in the sandbox and
     this function runs outside it.

@@ -32,7 +32,7 @@ def text_of(value: object) -> str:
 def id_of(value: object) -> str | None:
     """Return an id as a string. It may be JSON text or a JSON integer; return None for anything else.
 
-    A float isn't accepted, either: above 53 bits, it has already lost digits.
+    That includes a float, because a float above 53 bits has already lost digits.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -297,7 +297,7 @@ def path_below(prefix: str, path: str) -> str | None:
 
 
 FetchPage = Callable[[int, int], Awaitable[ListPage[T]]]
-"""Returns a page of the list: takes the page number, counted from 1, and the page size."""
+"""Takes a page number, counted from 1, and a page size. Returns that page of the list."""
 
 
 def real_size(page: ListPage[T], size: int) -> int:

@@ -164,7 +164,7 @@ class ErrorCase:
     def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
         """Return whether the response has no message and none of the `known_codes`.
 
-        In that case, the next request may succeed. Web pages count, too.
+        In that case, the next request may succeed. A web page never gives a reason.
         """
         if self.message:
             return False

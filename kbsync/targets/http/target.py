@@ -438,7 +438,9 @@ class ServiceTarget(Target, Generic[Row]):
         """
 
     def is_gone(self, error: TargetError) -> bool:
-        """Return whether the service says "not found". That counts only while the base exists (promise 1)."""
+        """Return whether the service says "not found". The response is believed only while the base exists
+        (promise 1).
+        """
         return isinstance(error, Rejected) and error.code == GONE
 
     def missing_call_error(self, error: Rejected) -> Rejected:
@@ -547,8 +549,8 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, rest[: len(ids) - requests]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document, the error that reading it raised, or None if it is gone and the base still
-        exists.
+        """Return each document, the error that reading it raised, or None if the document no longer exists
+        but the base does.
         """
         # Check the base once for all missing documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}

@@ -55,7 +55,9 @@ class LocalTarget(IndexedTarget):
 
 
 class Unmade(LocalTarget):
-    """An empty knowledge base for `plan`, which never creates one, even before the first pass."""
+    """An empty knowledge base. `plan` uses it before the first pass, because it never creates a knowledge
+    base.
+    """
 
     def __init__(self, config: LocalTargetConfig) -> None:
         """Set only what `limits` and `recipe` need."""
@@ -71,7 +73,7 @@ class Unmade(LocalTarget):
         return Base("", 0)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return MISSING for each id, because the folder of an earlier knowledge base may be gone."""
+        """Return MISSING for each id, because an earlier knowledge base's folder may have been deleted."""
         return dict.fromkeys(ids, DocStatus(DocState.MISSING))
 
     async def list(self) -> AsyncIterator[Listed]:

@@ -231,7 +231,9 @@ RULES: tuple[ErrorRule, ...] = (
     # The key has restricted rights.
     rules.no_access(status={403}, pattern=_SCOPE, hint=_SCOPE_HINT),
 )
-"""The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
+"""The service's rules; the common rules come after them. For a missing object, OpenAI returns 404 and OGX
+returns 400.
+"""
 
 
 def classify_response(response: HttpResponse) -> TargetError | None:

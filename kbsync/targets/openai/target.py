@@ -173,7 +173,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states. A file that is being attached doesn't count as missing."""
+        """Return the states. A file that is being attached isn't reported as missing."""
         states, waiting = await super()._states(ids), self._pending_ids(ATTACH_TIMEOUT)
         absent = {file_id for file_id, status in states.items() if status.state is DocState.MISSING}
         return {**states, **dict.fromkeys(absent & waiting, INDEXING)}
@@ -253,7 +253,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 await self._delete_orphans(listed_ids)
 
     async def _delete_orphans(self, attached: set[str]) -> None:
-        """Delete files that we uploaded but never attached, because kbsync was killed in between."""
+        """Delete files that we uploaded but never attached, because kbsync was killed after the upload."""
         offset = self._client.skew.offset or 0.0
         # Nobody attaches a file uploaded before this process began: the process that uploaded it has ended.
         before = offset + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)

@@ -174,8 +174,8 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
     """Return (index, score) for all `count` texts, best first. Texts missing from the response keep their
     order at the end.
 
-    If a row has no index, its position is used. Unknown indexes are ignored, and the best of several scores
-    for the same text counts. Raises `NonsenseError`.
+    If a row has no index, its position is used. Unknown indexes are ignored. If a text has several scores,
+    the best one is used. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
     for position, item in enumerate(_list_of(body)):

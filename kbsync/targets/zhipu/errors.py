@@ -152,7 +152,7 @@ _VOCABULARY = re.compile("|".join(one.pattern for one in _PATTERNS), re.IGNORECA
 _FILE = rules.file_names(EXTENSIONS)
 """Matches text that looks like a file name with an accepted extension.
 
-Other endings don't count, such as those in `余额0.00元` and `余额不足.Please pay`.
+Other text after a dot doesn't match, such as `00元` in `余额0.00元` or `Please` in `余额不足.Please pay`.
 """
 
 
@@ -183,14 +183,14 @@ class NoRoom(Halted):
 class NotFound(Rejected):
     """The service has no such document or base.
 
-    This means "gone" only while the base itself still responds.
+    This proves that it is missing only while the base itself still responds.
     """
 
 
 def is_gone(error: TargetError) -> bool:
     """Return whether the service says "not found".
 
-    That counts only while the base itself responds (`ZhipuApi.base`, promise 1).
+    That is believed only while the base itself responds (`ZhipuApi.base`, promise 1).
     """
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 

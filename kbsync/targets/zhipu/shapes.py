@@ -126,9 +126,9 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     """Return a document's outcome from the response to its upload. Code 200 alone doesn't mean success
     (promise 10).
 
-    `name`: the value sent under `key`, which is a file's name or a page's `url`. A single success counts,
-    whatever its name. If the response lists the document both as stored and as failed, or not at all, the
-    outcome is `Unsure`.
+    `name`: the value sent under `key`, which is a file's name or a page's `url`. If the response contains a
+    single success, it is accepted regardless of its name. If the response lists the document both as stored
+    and as failed, or not at all, the outcome is `Unsure`.
     """
     content = reading.object_of(data_of(body))
     stored = {

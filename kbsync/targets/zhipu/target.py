@@ -2,8 +2,8 @@
 
 The service doesn't store our marker, accepts one document per request, and responds before checking the
 document. So an upload succeeded only if the body of the response says so, a document is searchable only if
-`embedding_stat` says so, and "not found" counts only while the knowledge base itself still responds to the
-same key.
+`embedding_stat` says so, and "not found" is believed only while the knowledge base itself still responds to
+the same key.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def _while_base_answers(self, asking: Awaitable[HttpResponse]) -> HttpResponse:
         """Await and return a response.
 
-        "No such document" and "no such call" count only while the base responds (promise 1).
+        "No such document" and "no such call" are believed only while the base responds (promise 1).
         """
         try:
             return await asking
