@@ -1,4 +1,4 @@
-"""Explains the components of a hit's score, with the words as people write them. Pure."""
+"""Explains the components of a hit's score, and shows words in their written form. Pure."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def _spaced_words(
 
 
 def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> Iterator[MatchedWord]:
-    """Yield the parts of the question whose characters and pairs have points.
+    """Yield the parts of the question that have points for their characters or pairs of characters.
 
-    A pair counts in addition to its two characters, so they form one part.
+    A pair gets points in addition to those of its two characters, so all of them form one part.
     """
     if not points:
         return

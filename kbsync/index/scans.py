@@ -65,7 +65,7 @@ def is_installed() -> bool:
 def with_pages(parsed: Parsed, texts: Mapping[int, str]) -> Parsed:
     """Return the document with the texts of its scanned pages inserted where they belong.
 
-    `texts`: the texts by page.
+    `texts`: the texts, keyed by page number.
     """
     pages = max((len(parsed.page_starts), *texts), default=0)
     ends = [*parsed.page_starts, *[len(parsed.text)] * (pages + 1 - len(parsed.page_starts))]
@@ -92,7 +92,9 @@ class _Unread:
 
 _FIELDS = ("upload_id", "path", "name", "digest", "size", "recipe", "modified", "replaces", "scanned_pages")
 _PARTLY, _PENDING, _READ = 0, 1, 2
-"""The pages are waiting for the `ocr` extra, are waiting for their turn, or have their text in the index."""
+"""States of a document's scanned pages: waiting for the `ocr` extra, waiting for their turn, or read and
+in the index.
+"""
 
 
 class Scans:
@@ -146,9 +148,9 @@ class Scans:
     ) -> None:
         """Open the file for the index with the id `base`, and continue what an earlier process started.
 
-        If the file is damaged, replace it, because its texts can be recognized again. `find_existing` returns
-        which documents the index has. `find_uploads` returns the document of each upload that may have
-        scanned pages.
+        If the file is damaged, replace it, because its texts can be recognized again. `find_existing`
+        returns the documents that are in the index. `find_uploads` returns a dict from upload ids to
+        documents, for uploads that may have scanned pages.
         """
         with self._use():
             if base == self._base:
@@ -217,7 +219,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of a document that was about to be stored, or record that it wasn't stored."""
+        """Record the id of a document that has been stored, or record that it wasn't stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()

@@ -88,11 +88,11 @@ each further round."""
 
 
 def _depths(top_k: int) -> Iterator[int]:
-    """Yield how many documents to fetch candidates for. The number grows in each round, until there are
-    `top_k`.
+    """Yield the number of documents for which to fetch candidates. It grows with each round, up to at
+    least `top_k`.
 
-    The candidates depend on this number, so nearly all searches use the same one. Otherwise, the pages of a
-    result wouldn't be consistent.
+    The candidates depend on this number. Nearly all searches use the same number, because otherwise the
+    pages of a result wouldn't be consistent.
     """
     depth = _FIRST_DEPTH
     while depth < top_k:
@@ -271,8 +271,8 @@ class Search:
         return translation
 
     def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the question's words that don't occur in any document, and the words searched for
-        instead.
+        """Return the words in the question that don't occur in any document, and the words that the search
+        uses instead.
         """
         terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
@@ -299,7 +299,7 @@ class Search:
 def _merged(
     candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
 ) -> list[CandidateChunk]:
-    """Merge both lists. A chunk that is in both keeps its better score."""
+    """Merge the two lists of chunks. A chunk that is in both keeps its better score."""
     merged = {candidate.chunk: candidate for candidate in candidates}
     for candidate in translated:
         other = replace(candidate, words=TRANSLATED * candidate.words, is_named=False, is_translated=True)
@@ -340,8 +340,8 @@ def _code_shares(question: str) -> dict[str, float]:
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:
     """Return the codes in the question that no document contains.
 
-    A code isn't returned if a document contains it with misspelled words corrected, or as a date in a
-    different notation, or if the question is a file's name.
+    A code isn't returned if a document contains it after its misspelled words are corrected, if a document
+    contains the same date in a different notation, or if the question is the name of a file.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
@@ -371,9 +371,9 @@ def _with_sentences(
 ) -> list[_Scored]:
     """Raise the scores of the best documents' chunks by the share of the question that is in one sentence.
 
-    The name counts as a sentence. If the question contains the whole file name, the name counts as all of the
-    question. A code as written counts in every sentence, because its parts may be common words. `scattered`:
-    the words of codes that no document contains.
+    The name counts as a sentence. If the question contains the whole file name, the name counts as all of
+    the question. A code that a chunk contains as written is credited to every sentence, because the parts
+    of a code may be common words. `scattered`: the words of codes that no document contains.
     """
     scattered_stems = {term.stem for term in scattered}
     tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
@@ -410,7 +410,7 @@ def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
-    """Return chunks by score, best first, except for those that are only slightly similar.
+    """Return the chunks sorted by score, best first, without those that are only slightly similar.
 
     `least`: the minimum cosine of a chunk that contains none of the words.
     """

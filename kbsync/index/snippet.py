@@ -70,8 +70,9 @@ _OBSIDIAN = re.compile(
     r"|(?<![\w=])==(?=[^\s=])([^=\n]{1,300})(?<=\S)==(?![\w=])",
     re.MULTILINE,
 )
-"""Matches quote marks, and what Obsidian adds to Markdown: the kind of a callout, the id of a block, a
-comment (`%%…%%`) and highlighted text (`==…==`)."""
+"""Matches quote marks, and the syntax that Obsidian adds to Markdown: the kind of a callout, the id of a
+block, a comment (`%%…%%`) and highlighted text (`==…==`).
+"""
 _HTML = re.compile(
     r"<!--[ \t]?|[ \t]?-->"
     r"|<img\b(?=[^<>\udfff]{0,2000}>)(?:[^<>\udfff]{0,1000}?\balt=\"(?P<alt>[^\"<>\udfff]{0,300})\")?[^<>\udfff]{0,2000}>"
@@ -96,9 +97,9 @@ _AFTER_HEADING = " ·"
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     """Return a passage of the document at `path` as people read it.
 
-    This removes the markup of headings, fences, tables and links. If people wrote the document in Markdown,
-    the markup of code and emphasis is also removed. `above`: the headings shown above the passage, which are
-    omitted from it.
+    This removes the markup of headings, fences, tables and links. If the document was written in Markdown,
+    the markup of code and emphasis is also removed. `above`: the headings shown above the passage, which
+    are omitted from it.
     """
     flavour = flavour_of(path)
     if flavour in _WITHOUT_MARKUP:
@@ -132,7 +133,7 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
 def plain_heading(heading: str, path: str) -> str:
     """Return a heading of the document at `path`.
 
-    If people wrote it in Markdown, the markup of links, emphasis and code is removed.
+    If the document was written in Markdown, the markup of links, emphasis and code is removed.
     """
     is_typed = not needs_parser(path) or extension_of(path) in _MARKDOWN_INSIDE
     if flavour_of(path) is not Flavour.MARKDOWN or not is_typed:
@@ -166,8 +167,8 @@ def _without_inline(text: str) -> str:
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
     """Return the part of at most `width` characters with the most matches of words in `query`.
 
-    A part with more distinct words is preferred. Words match in the same way as in the index. `unfinished`:
-    whether words that begin with the last word of `query` also count.
+    A part with more distinct words is preferred. Words match in the same way as in the index.
+    `unfinished`: whether words that begin with the last word of `query` also match.
     """
     line = " ".join(legible(text).split())
     beginnings = tuple(term.surface for term in stemmed(last_word(query))) if unfinished else ()

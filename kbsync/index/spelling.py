@@ -1,8 +1,8 @@
 """Finds other spellings of a question's words. Pure.
 
-These are British and American spellings, irregular plurals and, for words that no document contains, similar
-words that were probably meant. Because a store can't list its words fast enough, this module generates other
-spellings and looks them up. The spellings aren't stored in the index or embedded.
+Other spellings are British and American variants, irregular plurals and, for words that no document
+contains, similar words that were probably meant. Because a store can't list its words fast enough, this
+module generates other spellings and looks them up. The spellings aren't stored in the index or embedded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A word in a question that no document contains, and the stem of a similar one that occurs, or "".
+    """A word in a question that no document contains, and the stem of a similar word that a document
+    contains, or "".
 
     `written`: the similar word as written in a document.
     """
@@ -51,7 +52,9 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """Return the unknown terms, each with the most common of the most similar words that occur."""
+    """Return the unknown terms, each with the most similar word that occurs. If several are equally
+    similar, choose the most common one.
+    """
     finished = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in finished)
@@ -98,7 +101,7 @@ def _stems_of_stop_words() -> frozenset[str]:
 
 
 def _swaps(word: str) -> Iterator[str]:
-    """Yield the spellings with two letters swapped that are adjacent or, in a longer word, nearly
+    """Yield the spellings with two letters swapped. The two are adjacent or, in a longer word, nearly
     adjacent.
     """
     for distance in (1, 2) if len(word) >= _SWAPPED_APART else (1,):
@@ -229,7 +232,7 @@ def variants_of(word: str) -> Iterator[str]:
 
 
 def variants_in(words: Iterable[str]) -> dict[str, str]:
-    """Return other spellings of these words by stem, but no more than a search may look up."""
+    """Return other spellings of these words, keyed by stem, but not more than a search may look up."""
     variants = dict.fromkeys(itertools.chain.from_iterable(map(variants_of, words)))
     terms = stemmed(" ".join(itertools.islice(variants, MAX_VARIANTS))) if variants else ()
     return {term.stem: term.surface for term in terms}

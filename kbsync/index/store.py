@@ -107,8 +107,8 @@ class CandidateChunk:
 class WordScores:
     """The word scores for a question.
 
-    These are the `points` of the chunks that contain some of its words, what each term adds to them, and the
-    names of documents that contain some of its words. `certain`: the chunks that can't match by chance.
+    These are the `points` of the chunks that contain some of its words, what each term adds to them, and
+    which of its words are in the names of documents. `certain`: the chunks that can't match by chance.
     `coded`: the chunks that contain the words of a code in succession.
     """
 
@@ -158,7 +158,7 @@ class WordScores:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield each document's best chunks, at most as many as a hit shows."""
+    """Yield the best chunks of each document, but not more of them than a hit shows."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1
@@ -168,7 +168,7 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 
 @dataclass(frozen=True, slots=True)
 class BetterQuestion:
-    """A question as embedded by a better model: the name of the model, and the vector.
+    """The vector of a question from a better model, and the name of the model.
 
     Its cosines times `scale`, plus `offset`, are comparable to those from the model that embeds all passages.
     `other_factor`: the factor for the cosines of passages that have no vector from the better model.
@@ -258,7 +258,7 @@ class Store(Protocol):
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the writer name of this instance ('' if it only reads), and the name of the previous
+        """Return the name of this instance as a writer ('' if it only reads), and the name of the previous
         writer.
         """
 
@@ -268,7 +268,9 @@ class Store(Protocol):
 
     @property
     def checked_revision(self) -> int:
-        """Return the store's revision before the last `check`. It grows with each change to the store."""
+        """Return the store's revision as it was before the last `check`. Each change to the store
+        increases it.
+        """
 
     def check(self) -> tuple[str, int]:
         """Return the store's identity and its number of documents.
@@ -298,7 +300,8 @@ class Store(Protocol):
         """
 
     def leave(self) -> None:
-        """Handle the removal of the mirror that stored documents here: forget it if no documents are left.
+        """Handle the removal of the mirror that stored documents here. If none of its documents are left,
+        forget the mirror.
 
         Safe to repeat.
         """

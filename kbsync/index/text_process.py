@@ -1,8 +1,9 @@
 """A process that splits short texts and computes their built-in vectors while many of them are indexed.
 
-A Python process computes on one core at a time, so with this second process, a first pass indexes up to a
-third more texts per second (ADR 34). It starts once many texts have arrived, and ends when it is idle. Like
-the parsers', it is sandboxed. If it fails, kbsync splits the texts itself, as it does with all others.
+A Python process computes on only one core at a time. With this second process, a first pass indexes up to
+a third more texts per second (ADR 34). It starts once many texts have arrived, and ends when it is idle.
+Like the parsers', it is sandboxed. If it fails, kbsync splits the texts itself, as it does with all
+others.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ def is_useful() -> bool:
 
 
 def cpu_quota(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the number of cores whose time kbsync may use, limited by its cgroup and those around it.
+    """Return how much CPU time kbsync may use, as a number of cores, or infinity if there is no limit.
 
-    Containers and services are limited in this way. Return infinity without such a limit.
+    The limit is set by the cgroup of kbsync and the cgroups that contain it, for example those of a
+    container or a service.
     """
     quota = math.inf
     with suppress(OSError):
@@ -85,8 +87,8 @@ class TextProcess(Parser):
             _processes.add(self)
 
     def cut_or(self, cut_here: Cutter) -> Cutter:
-        """Return a `Cutter` that lets the process split short texts if there are many, and uses `cut_here`
-        for all other documents.
+        """Return a `Cutter` that lets this process split short texts if there are many of them. It splits
+        all other documents with `cut_here`.
         """
 
         def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:

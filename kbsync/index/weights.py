@@ -27,22 +27,24 @@ WHOLE_NAME = 1.0
 """Added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget"."""
 
 EXACT_NAME = 3.0
-"""Added to the score of a document whose file name is the question, so that it ranks first.
+"""Added to the score of a document whose file name is the question, so that the document ranks first.
 
-No passage about that file scores as much, even if it has the name as a code, in a heading and in a sentence.
+No passage about that file gets as high a score, even if it contains the name as a code, in a heading and
+in a sentence.
 """
 
 FIELDS = (1.0, 1.5, 1.0)
 """The weights of a term among a chunk's other forms, in its headings and in its text."""
 
 _SATURATION, _BM25_SATURATION = 1.4, 2.2
-"""The maximum that a word adds to a chunk's score for its headings and text, as a multiple of the word's idf,
-and the maximum in plain BM25.
+"""The maximum that a word in the headings and text of a chunk adds to the chunk's score, as a multiple of
+the word's idf, and the same maximum in plain BM25.
 """
 
 TOGETHER, ADJACENT, ELSEWHERE = 0.5, 0.5, 0.25
-"""The weight in a chunk's score of the share of the question found in one sentence (ADR 9), and the weights
-of terms in an adjacent sentence and in any other sentence."""
+"""`TOGETHER`: the weight, in a chunk's score, of the share of the question that is in one sentence (ADR
+9). The others: the weights, in that share, of terms in an adjacent sentence and in any other sentence.
+"""
 
 READ_DOCUMENTS = 10
 """Number of best documents whose sentences are compared with the question."""
@@ -53,13 +55,15 @@ translations would displace hits in the question's own language.
 """
 
 DEPTH = 150
-"""Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
+"""Number of chunks to fetch by words and by meaning. If they belong to too few documents, more are
+fetched.
+"""
 
 CODE, CODE_ALONE = 1.0, 3.0
-"""Added to the words' score if a chunk has all codes of the question as written, such as a date, a version or
-an identifier: `CODE` times their share of the question's terms, rising to `CODE_ALONE` for a question of
-codes alone. Otherwise, chunks with scattered parts of a code would rank as high, and files named after the
-parts would rank higher.
+"""Added to the word score of a chunk that contains all codes in the question as written, such as a date, a
+version or an identifier: `CODE` times their share of the question's terms, rising to `CODE_ALONE` for a
+question that consists only of codes. Otherwise, chunks with scattered parts of a code would rank as high,
+and files named after the parts would rank higher.
 """
 
 
@@ -83,7 +87,8 @@ SAMPLED_VECTORS = 200
 """Number of vectors to sample when estimating the similarity of unrelated texts."""
 
 MIN_VECTORS = 50
-"""Minimum number of vectors for such an estimate, because a small folder is often about a single subject.
+"""Minimum number of vectors for such an estimate, because the documents in a small folder are often about
+a single subject.
 """
 
 
@@ -103,11 +108,11 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """How many documents have a term in their text, how many have it in their name, and how many chunks have
-    it.
+    """The number of documents with a term in their text, of documents with it in their name, and of chunks
+    with it.
 
-    The idf counts documents, not chunks. Otherwise, a large document would make a word seem common even if
-    few others contain it.
+    The idf depends on the number of documents, not chunks. Otherwise, a large document would make a word
+    seem common even if few other documents contain it.
     """
 
     texts: int = 0
@@ -133,11 +138,11 @@ class TermWeights:
     """The terms that occur in the text of only one document."""
 
     def raise_certain(self, scores: dict[int, float], by_term: Mapping[Term, dict[int, float]]) -> set[int]:
-        """Count all terms fully, regardless of length, in chunks that can't match by chance. Return these
+        """Raise the score of each chunk that can't match by chance to at least `total`. Return these
         chunks.
 
-        Such a chunk contains all terms of the question, and one of them occurs in no other document.
-        `by_term`: the points that each term adds to the `scores`, by chunk.
+        Such a chunk contains all terms of the question, and one of these terms occurs in no other
+        document. `by_term`: the points that each term adds to the `scores`, by chunk.
         """
         points_by_chunk = [by_term.get(term, {}) for term in self.all_terms if not term.is_guess]
         certain = {
@@ -198,14 +203,16 @@ def saturation_of(term: Term) -> float:
 
 
 FEW_DOCUMENTS = 40
-"""With fewer documents, the share of chunks with a term is also used.
+"""With fewer documents than this, the share of chunks that contain a term is also used.
 
-With more, it isn't, because a single large log may have most of the chunks (ADR 9).
+With more documents, it isn't, because a single large log may have most of the chunks (ADR 9).
 """
 
 
 LARGE = 1_000
-"""Maximum number of chunks of a document that hardly ever matches by chance; a longer document often does."""
+"""Maximum number of chunks in a document that hardly ever matches by chance. A longer document often
+matches by chance.
+"""
 
 _CHANCE = 0.5  # with 0.1, the log of benchmarks/big_log.py came first for 54 of 600 queries; with 0.5, for 6
 
@@ -221,10 +228,11 @@ def weight_of_size(chunks: int) -> float:
 
 @lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
-    """Return a function that adjusts a term's BM25 weight, without its idf, to a different average length.
+    """Return a function that adjusts a term's BM25 weight, without its idf, from one average length to
+    another.
 
-    It takes the weight in a chunk of a given length. The average is taken over documents, not over chunks.
-    Otherwise, a log of short lines would make all other chunks seem long.
+    It applies to chunks with this number of `words`. `other_average` is the average over documents, not
+    chunks. Otherwise, a log of short lines would make all other chunks seem long.
     """
     if not average or not other_average:
         return lambda weight: weight

@@ -9,8 +9,8 @@ Code identifiers, codes, long numbers, quantities and dates have other forms, wh
 its words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `8999` for `8,999`,
 `20260314` for `14 March 2026`.
 
-The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing version
-of `words` never changes; every change needs a new version.
+The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing
+version of `words` must never change; every change needs a new version.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def words(text: str, version: int = TOKENISER) -> str:
 
 
 def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
-    """Return the words in `text`, like `words`, and separately their other forms."""
+    """Return the result of `words`, and the other forms of the words as a separate text."""
     text = _joined(text)
     dates = sorted(date_forms(text)) if version >= _DATED else ()
     forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
@@ -138,8 +138,9 @@ _PLAIN = (
     r"(?P<plain>(?:(?:(?<![^\W_])|(?![a-z]))(?>[^A-Z0-9.#+]*(?:[^A-Za-z0-9.#+-]|-(?![0-9])))"
     r"|(?<![^\W_])[A-Za-z][a-z]++(?![A-Z0-9-])|\.(?![Nn])|[#+]++)++)"
 )
-"""Matches text in which no form begins, usually several words at once, because looking for a form at each
-character takes three times as long."""
+"""Matches text in which no other form begins, usually several words at once. Looking for a form at each
+character would take three times as long.
+"""
 _FORMS = (
     r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
     r"(?>(?P<number>[0-9]++)"
@@ -197,7 +198,7 @@ def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, st
 
 
 def _grams(run: re.Match[str]) -> str:
-    """Return the characters of a run, then its pairs, with spaces before and after."""
+    """Return the characters of a run, then its pairs of characters, with spaces before and after."""
     characters = characters_of(run[0])
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "
@@ -242,8 +243,8 @@ def _last_word() -> re.Pattern[str]:
 class Term:
     """A word as written (`surface`, with case and accents folded) and as stored in the index (`stem`).
 
-    `goes_on`: it matches any word that begins with it. `is_guess`: it replaces a word in the question that no
-    document contains.
+    `goes_on`: the term also matches longer words that begin with it. `is_guess`: the term replaces a word
+    in the question that no document contains.
     """
 
     surface: str
@@ -290,7 +291,9 @@ def has_cjk(text: str) -> bool:
 
 
 class _Tokenisers(threading.local):
-    """SQLite's tokenizers, per thread and by their arguments. A search uses one for every passage."""
+    """A cache of SQLite's tokenizers for each thread, keyed by their arguments. A search uses a tokenizer
+    for every passage.
+    """
 
     def __init__(self) -> None:
         self.made = dict[tuple[str, ...], apsw.FTS5Tokenizer]()
@@ -400,7 +403,7 @@ def words_in(plain: str) -> Iterator[Word]:
 
 
 def written_terms(text: str) -> Iterator[tuple[Term, str]]:
-    """Yield the words in `text`, each together with its form as written there."""
+    """Yield the words in `text` as stored in the index, each with its form as written in `text`."""
     text = legible(text)
     folds = ComparableText(text)
     for word in words_in(folds.plain):
@@ -601,8 +604,8 @@ def _contains(tokens: Sequence[str], sought: Sequence[str]) -> bool:
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """Return the searchable text that isn't in the document's content: its title, its tags and the stem of
-    its file name.
+    """Return the searchable text of a document that isn't part of its content: its title, its tags, and
+    its file name without the extension.
     """
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
@@ -632,8 +635,8 @@ def names_sought(question: str) -> list[str]:
 def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     """Return the numbers of the paths whose file name equals the question.
 
-    If the question contains slashes, return the paths that end with it or, if there is one, only the path
-    that equals it. The question may omit the extension.
+    If the question contains slashes, return the paths that end with it or, if one path equals it, only
+    that path. The question may omit the extension.
     """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     question_words, depth = tokeniser.words(question), question.count("/") + 1

@@ -105,7 +105,7 @@ _CODE_NAMES = word_set(
 )
 
 EXTENSIONS: frozenset[str] = frozenset(_FLAVOURS)
-"""Lower-case, without the dot."""
+"""File extensions that kbsync can read as text, in lower case and without the dot."""
 
 NAMES: frozenset[str] = _PROSE_NAMES | _CODE_NAMES
 """Exact file names accepted without an extension."""

@@ -42,7 +42,9 @@ _BLOCKS = word_set(
 _RAW = word_set("script style")  # elements that never contain text, closed or not
 _OPEN_ENDED = word_set("p option summary legend body html")
 _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
-"""Elements that stay open until their own end tag or an outer element's. `</body>` ends nothing else."""
+"""Elements that stay open until their own end tag or that of an outer element. `</body>` doesn't close any
+other element.
+"""
 
 _VOID = word_set("area base br col embed hr img input link meta param source track wbr")
 
@@ -51,14 +53,17 @@ _APART = word_set("button label textarea output meter progress text")
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""Elements whose start closes whatever the previous such element left open, each with the elements that may
-contain it."""
+"""Elements that close everything still open in the previous element of the same kind, each with the
+elements that may contain it.
+"""
 
 _PARTS_OF = {"tr": ("td", "th"), **dict.fromkeys(("tbody", "thead", "tfoot"), ("tr", "td", "th"))}
 """The elements inside each part of a table: if the part is hidden, these elements are hidden, too."""
 
 _HEADING_MARKS = ("¶", "#", "§", "\uf0c1", "🔗")
-"""Texts of the self-links that programs add to headings and show under the mouse pointer."""
+"""Texts of the links that programs add to headings. Such a link leads to its own heading, and appears
+under the mouse pointer.
+"""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -231,7 +236,7 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can occur only outside the invisible element, which must therefore have been
+        """Return whether `tag` can't occur inside the invisible element, so that element must have been
         left open.
         """
         if tag == "main":  # never inside navigation

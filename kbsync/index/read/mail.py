@@ -1,9 +1,9 @@
 """Reads e-mails, mailboxes and saved web pages: their texts and attachments, and the headers that people
 search for.
 
-Each attachment is read by the reader for its format, below a heading with the attachment's name. Attachments
-have limits of their own. Beyond those, only the names of attachments are read, but the message keeps its
-text.
+Each attachment is read by the reader for its format, below a heading with the attachment's name.
+Attachments have limits of their own. Once these are reached, only the names of further attachments are
+read, but the message keeps its text.
 """
 
 from __future__ import annotations
@@ -237,7 +237,9 @@ def _decoded(child: Message, part: Message) -> Message:
 
 
 def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
-    """Yield the plain version, or the best other version if it contains more. Then yield invitations."""
+    """Yield the plain-text version or, if it contains more text, the best other version. Then yield any
+    invitations.
+    """
     plain = next((blocks for kind, blocks in versions if kind == "text/plain"), None)
     # mail programs put the best version last
     rich = next((blocks for kind, blocks in reversed(versions) if kind not in _SEPARATE_KINDS), None)

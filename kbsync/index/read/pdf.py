@@ -297,8 +297,9 @@ class _PageReader:
     def _in_logical_order(self, text: str, start: int, turn: int) -> tuple[str, float, float]:
         """Return a line with right-to-left words in reading order, and its left and right ends.
 
-        If the file specifies the text of each letter, as Chrome's files do for Arabic, pdfium leaves a word's
-        letters in the order of their positions. It also mixes up the words in a line with several scripts.
+        If the file specifies the text of each letter, as Chrome's files do for Arabic, pdfium leaves a
+        word's letters in the order of their positions. In a line with several scripts, pdfium also mixes
+        up the words.
         """
         words = list[_Word]()
         for match in _TOKEN.finditer(text):
@@ -438,7 +439,7 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 def _order(lines: list[Line]) -> list[Line]:
     """Return the lines of a page in order.
 
-    A run that is drawn after the lines below it is moved before them.
+    If a run was drawn after the lines below it, it is moved before them.
     """
     runs = list[list[Line]]()
     for line in lines:
@@ -486,8 +487,8 @@ def _order(lines: list[Line]) -> list[Line]:
 
 
 def _leave_out_furniture(pages: list[list[Line]]) -> None:
-    """Remove page headers and footers from all pages except the first that has them, and page numbers from
-    all pages.
+    """Remove page numbers from all pages, and each page header and footer from all pages except the first
+    one with it.
 
     Headers and footers are near an edge, at the same height on three pages, and have the same words except
     for the page number. A number that counts up with the pages isn't always a page number: each page may be

@@ -47,11 +47,11 @@ _IGNORED = word_set(
     nonesttables nonshppict objclass objdata pict private rxe shprslt sp tc template txe upr xe
     """
 )
-"""Destinations whose text is not shown, like that of unknown ones after \\*."""
+"""Destinations whose text isn't shown. The text of an unknown destination after \\* isn't shown either."""
 
 _INSIDE_IGNORED = word_set("keywords title ud")
 _KNOWN = _ELSEWHERE | word_set("cs do nesttableprops shpinst")
-"""Words that mean something after \\*."""
+"""Words that have a meaning after \\*."""
 
 _SIGNS = {
     "tab": " ", "line": "\n", "lbr": "\n", "page": "\n", "column": "\n", "emdash": "\u2014",

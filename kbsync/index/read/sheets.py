@@ -295,7 +295,7 @@ def _headers(sheet: bytes) -> list[str]:
 _ERROR = re.compile(
     rb"""(\bt=["']e["'][^<>]{0,100}>(?:<(?:\w{1,9}:)?f\b[^<]*(?:</(?:\w{1,9}:)?f>)?)?<(?:\w{1,9}:)?v>)[^<]*"""
 )
-"""Matches the value of a cell with an error, and the XML before it."""
+"""Matches the value of a cell that contains an error, and the XML before the value."""
 
 
 def _replacement(sheet: bytes) -> bytes:
@@ -319,8 +319,8 @@ _PLACED = re.compile(
 def _without_gaps(sheet: bytes) -> bytes:
     """Return an xlsx sheet without its empty rows and columns, or b"" if it has few of them.
 
-    calamine allocates every cell from the first to the last, which means 17 billion if two are in opposite
-    corners.
+    calamine allocates every cell from the first to the last: 17 billion cells if two opposite corners are
+    filled.
     """
     most = _MAX_GAPS + len(sheet) // 12  # a cell takes 23 bytes or more, so half of the cells may be empty
     if (used := _DIMENSION.search(sheet, 0, 10_000)) and int(used[2]) * (_column(used[1]) + 1) <= most:
@@ -389,7 +389,7 @@ def _page_texts(styles: Element) -> Iterator[str]:
 
 
 _DISPLAYED_KINDS = ("percentage", "time")
-"""The kinds of values that calamine returns in a different form from the one that a sheet displays."""
+"""Types of values that calamine returns in a different form than the sheet displays."""
 
 _MAX_DISPLAYED_CELLS = 200_000
 
@@ -430,9 +430,10 @@ def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
 
 
 def _close_gaps(table: Element) -> bool:
-    """If an ods sheet has many empty rows and columns, set their repeat counts to 0. Return whether it has.
+    """If an ods sheet has many empty rows and columns, set their repeat counts to 0. Return whether it
+    has.
 
-    Otherwise, calamine would allocate their cells, as with an xlsx sheet.
+    This prevents calamine from allocating their cells, as it would also do for an xlsx sheet.
     """
     columns, last_row, used_count = set[int](), 0, 0
     for cell, row, column, row_count, column_count in _cells_of(table):
@@ -471,8 +472,9 @@ def _as_text(match: re.Match[bytes]) -> bytes:
 
 
 _BEFORE_CELL = re.compile(rb">[^<>]+(?=<(?:table:(?:covered-)?table-cell|/table:table-row)[\s/>])")
-"""Matches text between cells, such as indentation, which calamine treats as an error, and the `>` before
-it."""
+"""Matches a `>` and the text after it, if this is between two cells. calamine treats such text, even
+indentation, as an error.
+"""
 
 _REPEATED = re.compile(
     rb"""(<table:(?:table-row|(?:covered-)?table-cell)(?=[\s/>]))((?:[^<>"']|"[^"]*"|'[^']*')*>)"""
@@ -481,8 +483,8 @@ _REPEATS = re.compile(rb"""\stable:number-(?:rows|columns)-repeated=["'][0-9]*["
 
 
 def _with_repeats(content: bytes, root: Element) -> bytes:
-    """Return the text of an ods document, with the repeat counts of rows and cells taken from its
-    elements.
+    """Return the text of an ods document with its repeat counts replaced by those of the elements below
+    `root`.
     """
     tags = ("table-row", "table-cell", "covered-table-cell")
     elements = [element for element in root.iter() if element.tag in tags]

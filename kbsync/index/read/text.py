@@ -1,4 +1,4 @@
-"""Reads text files, including Markdown, and has the functions with which all readers write Markdown.
+"""Reads text files, including Markdown, and contains the functions with which all readers write Markdown.
 
 The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside the fence, so
 the cost of reading it must be bounded by its length. Its length is limited, YAML's merge keys aren't resolved
@@ -85,9 +85,9 @@ def _without_escapes(text: str, extension: str) -> str:
 
 
 _SPACES = {rf"\{letter}": " " for letter in "nrtbf"} | {r"\/": "/"}
-"""Whitespace escapes, as JSON and Java write them.
+"""Escapes for whitespace in JSON and Java.
 
-If they weren't converted, their letter would become part of the next word.
+If they weren't converted, their letters would become part of the next word.
 """
 
 
@@ -112,8 +112,9 @@ _TEX_LETTER = (
     r"|(?:ss|ae|AE|oe|OE|aa|AA)(?:\{\}|(?![A-Za-z]) ?)|[oOlL]\{\}|(?<=[A-Za-z]\\)[oOlL] (?=[a-z])|-"
 )
 _IN_TEX = re.compile(rf"\\\\|\\({_TEX_LETTER})|\{{\\({_TEX_LETTER}|[oOlL])\}}")
-"""Matches a letter as TeX writes it outside ASCII, alone or in braces, or the place of a hyphen. \\O without
-either may be something else."""
+"""Matches TeX's notation for a non-ASCII letter, alone or in braces, or for a possible hyphen. \\O without
+braces may mean something else.
+"""
 
 
 def _compose_tex(letter: re.Match[str]) -> str:
@@ -429,7 +430,7 @@ _HEADING_STYLE = re.compile("(?:title|heading ?([1-9]))$")
 _CONTENTS_STYLE = re.compile("toc ?[1-9]$")
 
 PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
-"""Word fields that show a page count, which nobody searches for."""
+"""Word fields that show a page number or a page count, which nobody searches for."""
 
 
 class Blocks:
@@ -488,7 +489,9 @@ class Blocks:
 
     @property
     def _cell(self) -> str:
-        """Return the text for a table cell, where characters at the start of a line needn't be escaped."""
+        """Return the text for a table cell. In a cell, characters at the start of a line needn't be
+        escaped.
+        """
         return "\n".join(unescaped(line) for _, text in self._blocks for line in text.split("\n"))
 
     @property

@@ -1,4 +1,5 @@
-"""The layout of vectors in a large index: a search reads part of each vector, but the whole of only a few.
+"""The layout of vectors in a large index: a search reads part of each vector, but only a few vectors as a
+whole.
 
 In this layout, a row of `block` has the same vectors in planes, each with a part of all vectors:
 
@@ -35,13 +36,13 @@ _STEPS = 256  # of the quantization error
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """The offsets of the planes in a row, for vectors with `dimensions` numbers."""
+    """The offsets of the planes in a row, for vectors with this number of `dimensions`."""
 
     dimensions: int
 
     @property
     def first(self) -> int:
-        """How many numbers the first half of a vector has."""
+        """The number of dimensions in the first half of a vector."""
         return self.dimensions // 2
 
     @property
@@ -134,8 +135,8 @@ def multiply(factors: bytes, row: bytearray, vector: Vector) -> NDArray[np.float
 def _encode(
     vectors: bytes, dimensions: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
-    """Return the factors of float16 vectors, both halves of their int8 numbers, and the quantization
-    error.
+    """Quantize float16 vectors. Return their factors, both halves of their int8 numbers, and the
+    quantization errors.
     """
     import numpy as np
 

@@ -21,9 +21,9 @@ from itertools import compress, count, groupby
 import apsw
 
 _CONTINUATIONS = re.compile(rb"[\3\4]+(?:.{1,4}[\3\4]+)*", re.DOTALL)
-"""Matches the types of consecutive pages to read at once.
+"""Matches the types of pages to read in one request.
 
-Reading up to four other pages in between takes less time than another request.
+Up to four other pages between them are also read, because that takes less time than another request.
 """
 
 _ENTRY_BYTES = 5  # in the pointer map: the type of a page and its parent
@@ -180,7 +180,7 @@ def _advise(descriptor: int, pages: Iterable[int], page: int, is_done: threading
 
 
 def _advise_unless_cached(descriptor: int, pages: Sequence[int], page: int) -> None:
-    """Read pages ahead unless a sample of them is in the page cache."""
+    """Read pages ahead, unless a sample of them is already in the page cache."""
     if not _are_cached(descriptor, [(number - 1) * page for number in pages]):
         _advise(descriptor, pages, page)
 
@@ -208,7 +208,9 @@ class _Layout:
         self._rows = dict[int, dict[int, int]]()
 
     def numbers(self, offset: int, size: int) -> range:
-        """Return which of a row's overflow pages, counted from 0, contain these bytes of its value."""
+        """Return the numbers, counted from 0, of the row's overflow pages that contain these bytes of its
+        value.
+        """
         step, start = self._usable - 4, self._header + offset - self._local
         return range(max(0, start) // step, -(-max(0, start + size) // step))
 
@@ -248,7 +250,7 @@ class _Layout:
         return firsts
 
     def read_pointer_map(self) -> dict[int, int]:
-        """Return, for each overflow page of a row, the page that follows it."""
+        """Return a dict from each overflow page in the file to the next one of the same row."""
         for offset in self._maps:
             os.posix_fadvise(self._descriptor, offset, self.page, os.POSIX_FADV_WILLNEED)
         length = (self._maps.step // self.page - 1) * _ENTRY_BYTES

@@ -1,6 +1,6 @@
 """The store in a single SQLite file.
 
-One connection writes, one looks up documents, and one searches. Lookups and searches leave nothing on the
+One connection writes, one looks up documents, and one searches. Lookups and searches write nothing to the
 disk, and a search doesn't wait for a listing.
 """
 
@@ -87,7 +87,7 @@ MAX_FREQUENCIES = 10_000
 _NO_FILE = (-1, -1)
 
 _Row = tuple[int, int, int | None, float]
-"""A chunk, its document, its slot and its score."""
+"""The number of a chunk, its document, its slot and its score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,15 +483,15 @@ class Reader:
         return word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
-        """Return which of the stems occur, each with its number of chunks or names."""
+        """Return those of the stems that occur, each with the number of chunks or names that contain it."""
         counts, sought = Counter[str](), json.dumps(list(stems))
         for table in _WORD_TABLES:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
         return counts
 
     def _beginning(self, beginning: str, shortest: int, longest: int) -> Iterator[tuple[str, int]]:
-        """Yield the stems with this prefix and a length within these limits, each with its number of chunks
-        or names.
+        """Yield the stems with this prefix and a length within these limits, each with the number of
+        chunks or names that contain it.
         """
         values = (beginning, f"{beginning}{_BEYOND}", shortest, longest)
         for table in _WORD_TABLES:
@@ -587,8 +587,8 @@ class Reader:
         return documents
 
     def _frequency(self, term: Term) -> Frequency:
-        """Return how many documents have a term in their text, how many have it in their name, and how many
-        chunks have it.
+        """Return the number of documents that contain a term in their text, the number of documents that
+        contain it in their name, and the number of chunks that contain it.
         """
         if term not in self._frequencies:
             expression = _expression([term])
@@ -602,7 +602,8 @@ class Reader:
         return self._frequencies[term]
 
     def _count_documents(self, expression: str) -> tuple[int, int]:
-        """Return how many documents have a term in their text, and how many chunks have it.
+        """Return the number of documents whose text contains a term, and the number of chunks that contain
+        it.
 
         For a common term, the first number is only an estimate, and the second is at least `_COUNTED_ROWS`.
         """
@@ -622,7 +623,7 @@ class Reader:
         return round(count * self._documents / max(1, self._count_documents_before(start))), chunks
 
     def _count_documents_before(self, chunk: int) -> int:
-        """Return how many documents begin before a chunk."""
+        """Return the number of documents that begin before a chunk."""
         counts = self._documents_before  # counted earlier, by chunk
         at = bisect_right(counts, chunk, key=lambda pair: pair[0])
         first, covered = counts[at - 1]
@@ -846,7 +847,9 @@ _MAX_SIZES = 20_000
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
-    """Yield chunks with their scores, best first. All of them are sorted only if the caller needs all."""
+    """Yield chunks with their scores, best first. They are all sorted only if the caller needs all of
+    them.
+    """
     least = max(sorted(scores.values(), reverse=True)[_SORTED - 1 : _SORTED], default=0.0)
     order = lambda item: (-item[1], item[0])  # noqa: E731
     yield from sorted((item for item in scores.items() if item[1] >= least), key=order)
@@ -886,7 +889,7 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether to stop taking rows from this document, so that a large document leaves room for
+        """Return whether to skip further rows from this document, so that a large document leaves room for
         others.
         """
         count = self.documents.get(document, 0)
@@ -963,7 +966,7 @@ class SqliteStore:
 
     @property
     def revision(self) -> int | None:
-        """Return the number of changes in the file as of this writer's last change."""
+        """Return the number of changes made to the file, up to and including this writer's last change."""
         return None if self._writer is None else self._writer.revision
 
     def check(self) -> tuple[str, int]:
@@ -1055,8 +1058,9 @@ class SqliteStore:
             return texts
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors from the model `better` for the passages that still exist, by the key of their vector
-        from `model`."""
+        """Store vectors from the model `better` for the passages that still exist. The vectors are keyed
+        by the key of the passage's vector from `model`.
+        """
         with self._target_errors():
             self._current_writer().put_better(model, better, new_vectors)
 
@@ -1118,10 +1122,8 @@ class SqliteStore:
             return self._writer is not None and self._writer.tidy()
 
     def purge(self) -> bool:
-        """Remove all deleted text, and empty the WAL.
-
-        The WAL may contain texts. Because removing words from a large index takes a long time, the WAL is
-        also emptied beforehand.
+        """Remove all deleted text, and empty the WAL, which may contain texts. Because removing words from
+        a large index takes a long time, the WAL is also emptied beforehand.
         """
         if self._writer is None:
             return True

@@ -239,8 +239,8 @@ def fill_better(
 
 
 def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[int, int] | None:
-    """Return how many different passages of `model` have a vector from `better`, and how many passages there
-    are.
+    """Return the number of different passages of `model` that have a vector from `better`, and the total
+    number of passages.
 
     Return None if the index has no vectors from `model`.
     """
@@ -267,7 +267,7 @@ SELECT segment.id, (SELECT count FROM better WHERE better.id = segment.id AND be
 def _write(
     connection: apsw.Connection, width: int, vectors: Mapping[int, bytes], table: str = "block"
 ) -> None:
-    """Write vectors to their slots, combining consecutive ones."""
+    """Write vectors to their slots. Write consecutive vectors together."""
     # Consecutive slots have the same distance from their positions in the list.
     runs = groupby(enumerate(sorted(vectors)), lambda item: (item[1] // SLOTS, item[1] - item[0]))
     for (segment, _), run in runs:
@@ -334,7 +334,7 @@ SELECT segment.id, model, version, dimensions FROM segment JOIN model ON model.i
   ORDER BY segment.id LIMIT ?
 """
 _CONVERTED_AT_ONCE = 16
-"""Number of segments to convert in one transaction, which takes about 0.1 s."""
+"""Number of segments to convert in one transaction. The conversion takes about 0.1 s."""
 
 _MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
@@ -349,8 +349,8 @@ _MIN_BETTER_SLOTS = 100
 one."""
 
 _NEAREST_ADJUSTED, _MAX_SPREAD_RATIO = 30, 4.0
-"""Number of nearest slots by which to compare the two models' cosines, and the maximum ratio of their
-spreads.
+"""Number of nearest slots whose cosines from the two models are compared, and the maximum ratio of the
+spreads of these cosines.
 """
 
 
@@ -380,7 +380,9 @@ class Cosines:
         self._near: tuple[NDArray[np.intp], NDArray[np.float32]] | None = None
 
     def exact(self, slots: Iterable[int]) -> Mapping[int, float]:
-        """Return the cosines, after computing those of the slots whose value is only approximate."""
+        """Return the exact cosines of these slots, computed from the stored vectors. Return {} if the
+        known cosines aren't approximate.
+        """
         if self._compute is None:
             return {}
         return self._compute(slot for slot in slots if slot // SLOTS in self._places)
@@ -388,7 +390,7 @@ class Cosines:
     def replace_by_better(
         self, better: Cosines, scale: float, offset: float, other_factor: float = 1.0
     ) -> None:
-        """For slots with a vector in `better`, set the cosine to `scale` × the better one + `offset`.
+        """For slots with a vector in `better`, set the cosine to the better cosine × `scale` + `offset`.
 
         The other cosines are rescaled to be comparable, by the mean and spread of both cosines over the
         nearest slots that have both vectors. They are then multiplied by `other_factor`. If too few slots
@@ -470,7 +472,7 @@ class Cosines:
         return self._slots_above(least, top.tolist(), values[top].tolist())
 
     def find_near(self) -> None:
-        """Find the slots that are nearest by the first half of the vectors. This makes `best` fast."""
+        """Find the nearest slots, judging by the first half of each vector. This makes `best` fast."""
         if self._rest is not None and self._find_near(DEPTH) is None:
             self._complete()
 
@@ -478,7 +480,7 @@ class Cosines:
         """Return the positions and values of the `stop` highest values, highest first, or None if others may
         be higher.
 
-        This considers only positions whose value is high for the first half of the vectors.
+        Only positions with a high value for the first half of their vector are considered.
         """
         import numpy as np
 
@@ -504,7 +506,7 @@ class Cosines:
         return None
 
     def _slots_above(self, least: float, positions: Iterable[int], values: Iterable[float]) -> list[int]:
-        """Return which of the slots at these positions have a value above `least`."""
+        """Return those of the slots at these positions whose value is above `least`."""
         return [
             self._segments[position // SLOTS] * SLOTS + position % SLOTS
             for position, value in zip(positions, values, strict=True)
@@ -630,7 +632,7 @@ class Matrix:
     def _scan_planes(self, model: Model, vector: Vector, segments: Sequence[int]) -> Cosines:
         """Return the cosines, using vectors that are stored in planes.
 
-        This reads only the first half of each vector, and then the second half of the nearest ones.
+        This reads the first half of each vector, and then the second half of only the nearest ones.
         """
         import simsimd
 
@@ -841,7 +843,7 @@ def _products(row: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float
 def _parts(count: int) -> Iterator[slice]:
     """Divide `count` rows into parts for two threads.
 
-    Each part is half of the remaining rows, so that there are few parts and the last ones are short.
+    Each part has half of the remaining rows, so that there are few parts, and the last ones are short.
     """
     start = 0
     while start < count:

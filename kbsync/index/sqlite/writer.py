@@ -50,8 +50,9 @@ _MIN_RUN_LENGTH = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
-"""Errors that SQLite or its binding raises because of a bad value. Any other error indicates a disk
-problem."""
+"""Errors that SQLite or its Python binding raises because of a bad value. Any other error indicates a disk
+problem.
+"""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: indexing many files at first syncs less often
@@ -143,9 +144,9 @@ def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
 
 
 def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
-    """Return a digest that is equal for chunks that can share their rows.
+    """Return a digest that is the same for chunks that can share their rows.
 
-    Lines and pages are counted relative to the first chunk.
+    Lines and pages are counted from those of the first chunk.
     """
     first = chunks[0]
     parts = [model]
@@ -242,8 +243,9 @@ class Writer:
         return self.scrub() and is_clear
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors from the model `better` for the passages that still exist, by the key of their vector
-        from `model`."""
+        """Store vectors from the model `better` for the passages that still exist. The vectors are keyed
+        by the key of the passage's vector from `model`.
+        """
         with self._transaction() as version:
             first = vectors.find_model(self._connection, model)
             if first is not None and new_vectors:
@@ -454,8 +456,8 @@ class Writer:
     def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
         """Raise `DamagedError` if one of `documents`, or the document at `path`, has lost chunks.
 
-        Without a chunk's text, its words can't be removed, and would match whichever chunk gets its number
-        next.
+        Without a chunk's text, its words can't be removed. They would then match the next chunk that gets
+        the same number.
         """
         find = f"SELECT id FROM document WHERE id = ? AND NOT {WHOLE}"  # noqa: S608
         at_path = f"SELECT id FROM document WHERE path = ? AND NOT {WHOLE}"  # noqa: S608
@@ -465,7 +467,7 @@ class Writer:
                 raise DamagedError(f"document {damaged_id} is missing passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
-        """Make these documents unsearchable, which leaves their runs without an owner."""
+        """Make these documents unsearchable. Their runs no longer belong to any document."""
         for document in documents:
             self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
             self._connection.execute("DELETE FROM names WHERE rowid = ?", (document,))
@@ -521,8 +523,8 @@ class Writer:
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
         """Remove words from the full-text index.
 
-        The full-text index doesn't contain the texts, so SQLite needs to be given the same words again to
-        find its entries.
+        The full-text index doesn't contain the texts, so SQLite needs the same words again to find the
+        entries.
         """
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
@@ -589,7 +591,7 @@ class Writer:
     def _clear_step(self, obsolete: list[int], version: int) -> None:
         """Remove up to `STEP` chunks of the ownerless runs in `obsolete`.
 
-        Runs that are finished are removed from `obsolete`.
+        Runs without remaining chunks are removed from `obsolete`.
         """
         query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
         runs = {
