@@ -185,11 +185,6 @@ def is_confirmed(body: Any) -> bool | None:
     return reading.object_of(body).get("status") is True or None
 
 
-def is_deleted(body: Any) -> bool | None:
-    """Return True if the server says that it deleted a file, otherwise None."""
-    return "deleted" in reading.object_of(body).text("message") or None
-
-
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     """Return a page of the list with rows parsed by `read`, or None if the list or the count is missing."""
     page = reading.page_in(value_at(body, "items"), value_at(body, "total"), read)
