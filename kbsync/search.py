@@ -518,7 +518,9 @@ def _in_a_row(words: Sequence[str]) -> str:
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return the time as ISO 8601 in UTC; None if there is no time or it is out of the calendar's range."""
+    """Return the time as ISO 8601 in UTC, or None if there is no time or it is outside the calendar's
+    range.
+    """
     try:
         return None if seconds is None else iso(seconds)
     except (ValueError, OverflowError, OSError):

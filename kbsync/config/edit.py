@@ -172,14 +172,16 @@ def _span(part: yaml.Event | yaml.Token) -> tuple[int, int]:
 
 
 def _after(pattern: re.Pattern[str], text: str, start: int) -> int:
-    """Return the position after the match of `pattern` at `at`. Raises `NotEditable` if there is none."""
+    """Return the position after the text that matches `pattern` at `start`. Raises `NotEditable` if there is
+    none.
+    """
     if (match := pattern.match(text, start)) is None:
         raise NotEditable
     return match.end()
 
 
 def _indent(text: str, position: int) -> str:
-    """Return the text before `at` in its line. Raises `NotEditable` if that isn't just spaces."""
+    """Return the text before `position` on the same line. Raises `NotEditable` if that isn't just spaces."""
     before = text[text.rfind("\n", 0, position) + 1 : position]
     if before.strip(" "):
         raise NotEditable

@@ -40,8 +40,8 @@ class FolderOptions:
     def over(self, earlier: FolderOptions) -> FolderOptions:
         """Return these options, with missing ones taken from `earlier`.
 
-        If these options contain any option for the target, none is taken from `earlier`. The same applies to
-        the patterns.
+        If these options contain any option for the target, no other option for the target is taken from
+        `earlier`. The same applies to the patterns.
         """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude

@@ -154,7 +154,7 @@ class ValueKind(Described):
         return {"type": "string", **self.form}
 
     def written(self, value: Any) -> object:
-        """Return a setting as it is written in a file, for the default that editors show."""
+        """Return a setting as it is written in a file, so that editors can show the default."""
         return value
 
     def limits(self) -> str:

@@ -1,9 +1,9 @@
 """The steps in the life of an upload.
 
 docs/internals/architecture.md lists every step with its actor and reason, and tests check every saved row
-against the list. A function here only changes a row. `planner.decide` runs again after every step, and finds
-the next step at the same path (a successor takes over, a new upload is needed). Times are in seconds since
-the epoch.
+against the list. Each function here changes only a row. `planner.decide` runs again after every step, and
+finds the next step at the same path (a successor takes over, a new upload is needed). Times are in seconds
+since the epoch.
 """
 
 from __future__ import annotations
@@ -459,7 +459,9 @@ def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = T
 
 
 def mark_vanished(upload: Upload, timing: Timing) -> Upload:
-    """Record that a document being indexed has vanished: two checks, a horizon apart, didn't find it."""
+    """Record that a document vanished while it was being indexed. Two checks, separated by at least the
+    horizon, didn't find it.
+    """
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:

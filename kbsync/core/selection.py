@@ -427,9 +427,9 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """The version of both parts of the rules.
+        """The version of the rules, which covers both parts.
 
-        Rules that decide differently anywhere have different versions.
+        Rules that decide differently about any path have different versions.
         """
         return f"{self.person_version}.{self.program_version}"
 

@@ -222,7 +222,7 @@ class Audit:
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
         """Return orphaned documents and duplicates, except for those that may still be adopted.
 
-        While the folder is missing, this omits documents whose files are gone.
+        While the folder is missing, this omits documents whose files are missing.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):

@@ -306,7 +306,9 @@ class Deletions:
         return bool(decided)
 
     def _find_deletable(self, tx: Tx, removal: Removal) -> Upload | None:
-        """Return the upload if it still serves its path and must be deleted. Otherwise, drop the removal."""
+        """Return the upload if it still serves its path and must be deleted. Otherwise, cancel the pending
+        removal.
+        """
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload, UploadState.SERVING)
         if (

@@ -134,8 +134,8 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
-    """Record that a mirror that isn't in the state left behind all documents of a base that kbsync
-    created.
+    """Record all documents in a base that kbsync created as left behind by a mirror that isn't in the
+    state.
     """
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))

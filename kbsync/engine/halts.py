@@ -69,7 +69,7 @@ PROBE_EVERY, MAX_PROBE_PAUSE = 30.0, 900.0
 
 
 class Work(Enum):
-    """The work that a mirror may currently do. See the table above."""
+    """The work that a mirror may currently do. See the table at the beginning of this module."""
 
     FREE = "free"
     HALTED = "halted"
@@ -177,8 +177,8 @@ class HaltState:
     def record_errors(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
         """Record that a request for `requested` documents ended with these errors. Return the halt to report.
 
-        If all documents failed and none is to blame, the target counts as down and gets no requests for a
-        while.
+        If all documents failed and none is to blame, the target counts as down, and kbsync pauses before it
+        sends another request.
         """
         for error in errors:
             if isinstance(error, Halted):
@@ -344,7 +344,7 @@ class Halts(HaltState):
 
     @property
     def shown(self) -> Halt | None:
-        """The halt to show: the stored one or, if the state isn't writable, why it isn't."""
+        """The halt to show: the stored one or, if the state isn't writable, one that says why."""
         return self.stored or (Halt(FAILING, self.write_error, "") if self.write_error else None)
 
     @property
@@ -378,7 +378,7 @@ class Halts(HaltState):
         return self._describe(Halted(reason, f"{problem}; retrying within a minute"))
 
     async def record_failed_start(self, error: TargetError) -> None:
-        """Record that the target didn't respond at startup. This replaces a halt caused by a key."""
+        """Record that the target didn't respond at startup. This replaces a halt caused by a refused key."""
         self.record_down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern a different address.

@@ -660,7 +660,7 @@ class Journal:
         return desired.presence is Presence.MISSING or (bool(removal_cause(desired)) and not desired.keeps)
 
     def _find_successor(self, tx: Tx, row: Upload) -> Upload | None:
-        """Return the upload that will replace this document with one whose text differs."""
+        """Return the upload that will replace this document with one that has a different text."""
         uploads = self.uploads(tx, row.path)
         return next((u for u in uploads if u.state in ON_THE_WAY and u.digest != row.digest), None)
 
@@ -720,7 +720,7 @@ class Journal:
         return self._record_end(tx, changed)
 
     def _other_owner(self, tx: Tx, upload: Upload, remote_id: str) -> Upload | None:
-        """Return the upload of another file that has this document, if any."""
+        """If the document belongs to another file, return the upload of that file."""
         if self.binding.limits.ids_return:
             return None
         holders = (row for row in tx.uploads.holders(self.binding.id, remote_id) if row.path != upload.path)
@@ -964,7 +964,7 @@ class Journal:
         return self._record_end(tx, lifecycle.reject(upload, reason, UNPROVEN))
 
     def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> DocumentEvent | None:
-        """Handle an upload that was given up but appeared later.
+        """Handle a document that appeared after kbsync had given up on its upload.
 
         Let it serve its path only if no other document does.
         """

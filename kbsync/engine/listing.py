@@ -423,8 +423,8 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return the folder's paths that are too long for a name, keyed by the hash that replaces each in its
-    name.
+    """Return the folder's paths that are too long for a name, keyed by the hash that replaces the path in the
+    document's name.
     """
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}

@@ -381,7 +381,7 @@ class BoundMirror:
     def request_rescan(self) -> None:
         """Compare the whole folder now.
 
-        If a scan is running, compare again after it ends, because it may have missed the change.
+        If a scan is running, compare again after it ends, because it may have missed a change.
         """
         log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
         self._must_scan_again = bool(self.scanning)

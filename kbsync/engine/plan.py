@@ -518,7 +518,7 @@ class PrivatePass:
         return original is not None and original.state is UploadState.UNSURE
 
     def _moved_from(self, row: Upload) -> str | None:
-        """Return the path that the file of this document had before this pass, if it has changed."""
+        """Return the path that this document's file had before this pass, if the path has changed."""
         before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 

@@ -114,7 +114,7 @@ class Poller:
         return events, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Return the row, its status and the remedy, after doing whatever is possible about a failure."""
+        """Do whatever is possible about a failure. Return the row, its status and the remedy."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
@@ -198,7 +198,7 @@ class Poller:
         return (row, _READY, Remedy.NONE) if is_there else await self._give_up(row, turn)
 
     async def _give_up(self, row: Upload, turn: _Turn) -> PollResult:
-        """Fail the document, unless the target never finishes any and is therefore to blame."""
+        """Fail the document, unless the target never finishes any documents and is therefore to blame."""
         if not turn.gets_done:
             self._overdue.add(row.path)
         seconds = self._journal.timing.limits.give_up

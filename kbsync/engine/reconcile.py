@@ -55,7 +55,7 @@ from kbsync.threads import searches_first
 async def recheck_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the checks, after repeating those that found nothing where a disk is or used to be mounted.
+    """Repeat the checks that found nothing at paths where a disk is or used to be mounted. Return all checks.
 
     While a disk that was mounted in the folder is unmounted, none of its files count as missing. Neither does
     a file that a mount has hidden since the last scan (promise 1).
@@ -196,8 +196,8 @@ class Reconciler:
 
     `on_work`: called if rows that may concern the worker were written. `keep`: gets the bytes of a file that
     keeps changing, to be sent as they were read. `report`: gets files that fail or are skipped before any
-    upload, and directories that can't be listed. `page_seconds`: how long a batch may take; what is left then
-    goes into the next one.
+    upload, and directories that can't be listed. `page_seconds`: how long a batch may take; the remaining
+    files then go into the next one.
     """
 
     def __init__(
@@ -542,7 +542,7 @@ class Reconciler:
         ]
 
     def _rules(self, folder: str) -> Rules | RulesUnknown | None:
-        """Return the rules of a directory, as in `CheckedPath`."""
+        """Return the rules of a directory, in the form that `CheckedPath` describes."""
         binding = self._journal.binding
         try:
             rules, entered = rules_at(binding.settings.root, binding.rules, folder)
@@ -823,7 +823,9 @@ class _ScanPages:
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """Read a few listings in a thread, or fewer if they are large. At the end, return no listings."""
+        """Read the next few listings, or fewer if they are large. Return no listings once the scan has
+        ended.
+        """
         batch: list[FolderListing] = []
         size = 0
         try:

@@ -265,7 +265,7 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
 class Unmatched:
     """The filters of a query (paths, types and date) that match no document.
 
-    Each of `alone` matches none by itself; those in `together` match none in combination.
+    Each filter in `alone` matches none by itself; the filters in `together` match none in combination.
     """
 
     alone: Sequence[Query] = ()

@@ -512,7 +512,8 @@ def mirror_status(
     at_work: bool = True,
     unwritten: Halt | None = None,
 ) -> MirrorStatus:
-    """Return the state of a mirror at `now` (epoch seconds). Its `items` can be read while `tx` lasts.
+    """Return the state of a mirror at `now` (epoch seconds). Its `items` can be read only while the
+    transaction `tx` is open.
 
     `at_work`: whether a kbsync process holds the state. `unwritten`: a halt that the state can't store.
     """

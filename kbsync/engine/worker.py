@@ -702,7 +702,7 @@ class Worker:
     async def _report_progress(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that the target works, because puts or polls made documents searchable.
 
-        A rename doesn't count.
+        A rename doesn't show that.
         """
         self._report(events)
         self._halts.record_progress(events)

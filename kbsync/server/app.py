@@ -456,8 +456,8 @@ class ListenerApp:
     async def remove(self, request: Request) -> Response:
         """Remove the `mirror` from the config, like `kbsync remove`.
 
-        `documents`: `keep` (the default) or `delete`. The daemon deletes the documents first, after this
-        response.
+        `documents`: `keep` (the default) or `delete`. The daemon deletes the documents after this response,
+        and then removes the mirror.
         """
         payload = await self._payload_of(request)
         mirror, documents = self._mirror_in(payload), payload.get("documents", "keep")

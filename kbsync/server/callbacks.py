@@ -76,7 +76,7 @@ class CallbackQueue:
 
 
 class CallbackRoute:
-    """The route for callbacks. `secrets`, by mirror, may be replaced at any time."""
+    """The route for callbacks. `secrets` has a secret for each mirror, and may be replaced at any time."""
 
     def __init__(self, hear: Callable[[str, str], None], secrets: Mapping[str, Secret]) -> None:
         self._hear = hear

@@ -206,7 +206,7 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
     """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
     read.
 
-    The file is read in pieces, and at most one byte beyond `expected.size`. Raises ShortageError, but never
+    The file is read in pieces, up to at most one byte beyond `expected.size`. Raises ShortageError, but never
     OSError.
     """
     spool = Spool(path)

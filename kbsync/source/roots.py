@@ -82,7 +82,7 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the bind mount that contains `folder` (a real path) or is below it, or None if there is none.
 
     A bind mount shows a part of a file system at a different path, as container volumes do. Bind mounts that
-    keep the path, as in service sandboxes, don't count.
+    keep the path, as in service sandboxes, are ignored.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
     # Reversed, because the later of two mounts at one point is visible.
@@ -216,8 +216,8 @@ def opened_folder(root_fd: int, folder: str) -> Iterator[int]:
 
 
 class FolderStack:
-    """The open folders on the way from a root to one folder. The number of descriptors is limited at any
-    depth.
+    """The open folders on the way from a root to one folder. The number of open descriptors is limited,
+    regardless of the depth.
 
     `enter` moves to another folder, depth first. A folder that was closed on the way down is opened again on
     the way up, one component at a time, and must still be the same folder.

@@ -80,7 +80,7 @@ class StoredTree:
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """An entry that isn't a folder. NO_STAMP: it exists, but `stat` failed."""
+    """An entry that isn't a folder. Its stamp is NO_STAMP if it exists but `stat` failed."""
 
     name: str
     stamp: Stamp

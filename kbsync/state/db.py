@@ -193,7 +193,7 @@ def state_errors(path: Path) -> Iterator[None]:
 
 
 def io_failure(error: apsw.IOError) -> str:
-    """Return why the disk refused a read or write, including the fix."""
+    """Return why the disk refused a read or write, and how to fix that."""
     # SQLite doesn't report that a file has reached the limit on file sizes.
     has_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     code = getattr(error, "extendedresult", 0)  # apsw's stubs lack it
@@ -246,14 +246,14 @@ def free_space(path: Path) -> FreeSpace | None:
 
 
 def is_disk_full(path: Path) -> bool:
-    """Return whether the disk of `path` is probably too full for another commit to the state."""
+    """Return whether the disk that contains `path` is probably too full for another commit to the state."""
     space = free_space(path)
     return space is not None and space.free_bytes < MIN_FREE_BYTES
 
 
 def lacks_inodes(path: Path) -> bool:
-    """Return whether no more files can be created on the file system of `path`, however much space is
-    left.
+    """Return whether no more files can be created on the file system that contains `path`, however much space
+    is left.
     """
     space = free_space(path)
     return space is not None and space.inodes == 0
@@ -302,7 +302,7 @@ class Table:
 
 
 class DamagedError(StateError):
-    """The file isn't a valid database, or no longer is.
+    """The file isn't a valid database, or is no longer one.
 
     `damage` names the file and the reason, without the fix.
     """

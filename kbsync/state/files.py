@@ -507,7 +507,9 @@ class Entries:
         return [row.path for row in self._select(_JOINED, where, (ino, mirror))]
 
     def outdated_links(self, mirror: int, stamp: Stamp, limit: int) -> list[str]:
-        """Return the paths of files that were read when the file with this inode had a different stamp."""
+        """Return the paths with this inode whose files were last read when the inode had a different
+        stamp.
+        """
         sql = f"{_READ_WITH_INO} AND e.size >= 0 AND (e.size, e.mtime_ns, e.ctime_ns) <> (?, ?, ?) LIMIT ?"
         values = (stamp.ino, mirror, stamp.size, stamp.mtime_ns, stamp.ctime_ns, limit)
         return [join(unbind(folder), unbind(name)) for folder, name in self._db.execute(sql, values)]

@@ -45,7 +45,7 @@ class Removals(Table):
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
         """Add the deletion of this document to this batch.
 
-        If the path already has a deletion, its time is kept.
+        If the path already has a pending deletion, its time stays the same.
         """
         self._db.execute(
             "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"

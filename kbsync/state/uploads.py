@@ -352,7 +352,9 @@ class Uploads(Table):
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int) -> dict[int, int]:
-        """Return how many of a mirror's documents are provably ours according to the rows, by binding."""
+        """For each binding, return how many of the mirror's documents are provably ours according to the
+        rows.
+        """
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
             f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(PROVEN)} GROUP BY binding"

@@ -77,7 +77,7 @@ PATIENCE = 2.0
 """Maximum number of seconds to wait before a retry; if the target requests a longer pause, the call fails."""
 
 DATE_RESOLUTION = 1.0
-"""The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
+"""Resolution of a `Date` header in seconds (RFC 9110, 6.6.1)."""
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _MIN_SECRET_LENGTH, _MIN_OTHER_LENGTH = 8, 4  # a shorter one may occur in ordinary words

@@ -16,7 +16,7 @@ Remove = Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]]
 
 @dataclass(slots=True, eq=False)
 class _Deletion:
-    """A waiting call of `delete`. `outcomes` is empty until the response arrives."""
+    """A waiting call to `delete`. `outcomes` is empty until the response arrives."""
 
     ids: Sequence[str]
     outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)

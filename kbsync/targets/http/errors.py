@@ -68,7 +68,7 @@ class HttpResponse:
 
     @property
     def date(self) -> float | None:
-        """When the target sent the response, by its own clock and to the second, or None if unknown."""
+        """When the target sent the response, in whole seconds by its own clock, or None if unknown."""
         return _date(self.headers.get("date", ""))
 
     @property

@@ -30,8 +30,8 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """Return the tags in front matter, listed on one line or several. If the front matter has no end, return
-    no tags.
+    """Return the tags in front matter, which may list them on one line or on several. If the front matter has
+    no end, return no tags.
 
     This reads the front matter line by line, because kbsync parses a document's YAML only in the sandbox and
     this function runs outside it.

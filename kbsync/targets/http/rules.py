@@ -421,7 +421,7 @@ COMMON: tuple[ErrorRule, ...] = (
 def is_completion(response: HttpResponse) -> bool:
     """Return whether the response is a chat completion.
 
-    The envelope of the service's other responses doesn't matter.
+    A chat completion doesn't need the envelope that the service's other responses have.
     """
     body = response.fields
     return response.is_success and isinstance(body.get("choices"), list) and not body.get("error")

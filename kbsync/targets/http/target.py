@@ -156,8 +156,8 @@ Row = TypeVar("Row", bound=DocumentRow)
 class ServiceTarget(Target, Generic[Row]):
     """A knowledge base hosted by a service. Raises `UsageError` if the settings can't be used.
 
-    A service's subclass defines `takes` and the calls above the comment "what follows"; this class builds the
-    rest from them. Those calls use `_client` and raise `TargetError`, with the code `GONE` if the document
+    A service's subclass defines `takes` and the calls above the comment "what follows", from which this class
+    builds the rest. Those calls use `_client` and raise `TargetError`, with the code `GONE` if the document
     doesn't exist.
     """
 
@@ -653,10 +653,10 @@ class ServiceTarget(Target, Generic[Row]):
         return [row.listed for row in (await self._translate_refusal(page)).rows]
 
     async def _translate_refusal(self, documents: Awaitable[P]) -> P:
-        """Return a page of the list, or the states of documents.
+        """Await a page of the list, or the states of documents, and return the result.
 
-        While the base exists, every refusal becomes `Unavailable`: a list without an error must be complete,
-        and the engine would ask again without a pause.
+        While the base exists, every refusal is raised as `Unavailable`: a list that ends without an error
+        must be complete, and after a `Rejected`, the engine would ask again without a pause.
         """
         try:
             return await documents

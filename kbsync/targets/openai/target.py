@@ -24,7 +24,7 @@ from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
 from kbsync.targets.openai.shapes import status_of
 
 PDF_AND_TEXT = "inline::pypdf"
-"""OGX's file reader that accepts only PDF and text."""
+"""The file reader of OGX that accepts only PDF and text."""
 
 MAX_PASSAGES = 50
 """The service's maximum of `max_num_results`."""
@@ -201,7 +201,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
 
     async def _read_file(self, remote_id: str) -> Fields | None:
-        """Return one file of the store; None if the store doesn't have it."""
+        """Return one file of the store, or None if the store doesn't have it."""
         row = await api.read(self._client, "status", f"{self._files}/{remote_id}")
         if row is not None:
             require_id("status", row.id("id"), remote_id)

@@ -304,7 +304,7 @@ USUAL = ZhipuSearchConfig()
 
 
 def words_in(name: str) -> str:
-    """Return the words to search for from a document's name, without its tag and extension."""
+    """Return the words in a document's name, without its tag and extension, as the text of a search."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"

@@ -332,7 +332,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
-        """Return the document, or None if it is gone while the base exists."""
+        """Return the document, or None if it no longer exists but the base does."""
         document = (await self._read_details([remote_id]))[remote_id]
         if isinstance(document, TargetError):
             raise document
