@@ -47,11 +47,12 @@ CHECK_STATE_EVERY = 5.0
 """Seconds between checks that the state file is still the one that was opened."""
 
 STOP_SECONDS = 0.9
-"""Seconds that a mirror has to stop: half a second for requests in flight, the rest to record them."""
+"""Seconds within which a mirror must stop: half a second for requests in flight, the rest to record them."""
 
 REMOVAL_GRACE = 30.0
-"""Seconds for uploads in flight to finish before a mirror's documents are deleted; otherwise, a document
-whose id isn't known yet would remain."""
+"""Seconds to wait for uploads in flight before a mirror's documents are deleted; otherwise, a document whose
+id isn't known yet would remain.
+"""
 
 RELOAD_SECONDS = 5.0
 """Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""

@@ -30,8 +30,8 @@ def find_terminal() -> int | None:
     """Return a standard stream that is a terminal. Return None if there is none, or if the process should
     outlive it.
 
-    A process that was started with SIGHUP ignored, for example by `nohup`, should continue. The stream is
-    also returned if the terminal has closed in the meantime, because that must end the process.
+    A process that was started with SIGHUP ignored, for example by `nohup`, should continue. A stream whose
+    terminal has closed in the meantime is also returned, because the closing must end the process.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None

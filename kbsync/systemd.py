@@ -76,7 +76,7 @@ class ServiceReports:
     is_ready: bool = False
     is_stopping: bool = False
     complaint: str = ""
-    """A message to send before the counts, such as a refused config."""
+    """A message to send before the counts, such as one about a refused config."""
 
     def __post_init__(self) -> None:
         self._news = asyncio.Event()

@@ -363,7 +363,7 @@ class Desired:
     """Whether kbsync may reindex the document with a different recipe, because this is free or the user has
     allowed it."""
     keeps: bool = False
-    """Whether the document that serves the path stays even after its file is gone."""
+    """Whether the document that serves the path stays even if its file no longer exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +394,9 @@ class Formats:
     (promise 9)."""
 
     max_bytes: int | None = None
-    """Maximum file size; None: no limit. kbsync refuses larger files without sending them (promise 9)."""
+    """Maximum file size, or None for no limit. kbsync refuses larger files without sending them
+    (promise 9).
+    """
 
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
     """Maximum file sizes for formats that have their own limits (promise 9)."""

@@ -96,7 +96,7 @@ class MirrorLoop:
     on_wake: Callable[[], None] = lambda: None
     """Called when a command has left a message for any mirror."""
     grace: float = 0.5
-    """Seconds that requests in flight have to finish after `stop`."""
+    """Seconds to wait for requests in flight after `stop`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is being watched, or the reason why it isn't has been logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)

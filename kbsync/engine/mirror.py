@@ -74,7 +74,7 @@ class AwaitedFiles:
         self.unsettled: set[str] = set()
         """Paths that disappeared while their files were still being written."""
         self.missed_until = now
-        """A file first missed after this time appeared and disappeared during the pass."""
+        """A file that was first missed after this time appeared and disappeared during the pass."""
         self._enter(settling.paths())
 
     def __bool__(self) -> bool:

@@ -174,15 +174,17 @@ def _outcome(stored: FileRow | None, decision: FileDecision) -> str:
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
-"""Time limit, in seconds, for reading a batch of files, which holds the lock. After that, a daemon leaves the
-rest for later, so that hints and commands don't wait longer, even with a slow disk."""
+"""Time limit, in seconds, for reading a batch of files, during which the lock is held. After that, a daemon
+leaves the rest for later, so that hints and commands don't wait longer, even with a slow disk.
+"""
 MAX_FRESH_FILES = 64
 """Maximum number of files in one check that count as just saved by a user who is waiting for them; any others
 are backlog."""
 
 MAX_FORCED_READS = 4
 """Maximum number of files that one check reads although they are still changing: each is read twice, with a
-pause in between, and new hints have to wait."""
+pause between the two reads, and new hints have to wait.
+"""
 
 CheckedPath = tuple[str, PathStat, Rules | RulesUnknown | None]
 """A path, the result of its check, and the rules of its directory:

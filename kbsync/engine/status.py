@@ -98,7 +98,7 @@ EMBEDDING_DOWN = "embedding service not reachable"
 """The wording for `TARGET_DOWN` if only the knowledge base's embedding service is to blame."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
-"""Halts over documents that no pass retries automatically, so a user has to release them."""
+"""Halts caused by documents that no pass retries automatically, so that a user has to release them."""
 
 
 def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
@@ -351,8 +351,8 @@ WITHDRAWN = {
     DESELECTED: "the file is selected again",
     EMPTIED: "the file has content again",
 }
-"""A sentence saying why a deletion held for one of these causes is no longer held, although nobody approved
-it.
+"""For each cause of a deletion, a sentence that says why the deletion is no longer held, although nobody
+approved it.
 """
 
 UNSEEN = "kbsync can't tell whether the file exists"

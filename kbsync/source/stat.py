@@ -186,8 +186,8 @@ def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) ->
 
 
 def _mounts_at(root: Path, points: Mapping[str, str]) -> dict[str, str]:
-    """Return the mount points below the root, each with the identity of what is mounted there if its disk is
-    known in `points`.
+    """Return the mount points below the root, each with the identity of what is mounted there now. The
+    identity is "" if `points` has no known disk for the mount point.
 
     Raises OSError.
     """

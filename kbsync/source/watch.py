@@ -405,7 +405,9 @@ class Watcher:
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
-        """The report of the last watch with events. An event that arrives while polling restores it."""
+        """The report of the last watch with events. It is restored if an event arrives while kbsync is
+        polling.
+        """
         self._events_before = 0
 
     @property

@@ -541,7 +541,7 @@ _IN_BASE = (
     "IN (SELECT other.id FROM binding mine JOIN binding other ON other.target = mine.target"
     " AND other.address = mine.address AND other.base = mine.base WHERE mine.id = ?)"
 )
-"""The condition that a binding belongs to the same base as another one, regardless of the prefix."""
+"""The SQL condition for bindings to the same base as a given one, regardless of the prefix."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated verbatim so that SQLite uses the index."""

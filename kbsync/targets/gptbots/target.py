@@ -51,7 +51,7 @@ MIN_PAGE_SIZE = 10
 """Minimum page size; the service accepts 10 to 100, and may return fewer rows than requested."""
 
 MAX_PAGE_NUMBERS = 20_000
-"""Maximum number of documents for which kbsync remembers the page."""
+"""Maximum number of documents for which kbsync remembers the page of the list."""
 
 MAX_LOOKUP_PAGES = 12
 """Maximum number of pages to read for one document before kbsync reads the whole list."""

@@ -278,7 +278,7 @@ no_quota = partial(ErrorRule, Halted, halt="quota", hint=MONEY_HINT)
 no_room = partial(ErrorRule, Halted, pattern=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT)
 no_access = partial(ErrorRule, Halted, halt="credentials", hint=KEY_HINT)
 slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
-"""The usual rows of a rule table. Their other arguments add conditions or replace the hint."""
+"""Create the usual rows of a rule table. Further arguments add conditions or replace the hint."""
 
 OF_GATEWAYS = frozenset((408, 502, 504))
 """HTTP statuses indicating that a target responded too late or not at all."""

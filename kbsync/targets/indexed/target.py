@@ -557,7 +557,7 @@ class IndexedTarget(Target):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether the target has been idle for a while."""
+        """Whether the target has been idle for some time."""
         is_quiet = not self._puts and time.monotonic() - self._last_put >= QUIET
         return is_quiet and (self._scans is None or not self._scans.is_reading)
 

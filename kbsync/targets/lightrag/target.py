@@ -44,10 +44,11 @@ After the last check, `delete` fails and the engine retries later.
 """
 
 UPLOADS_FIRST, REFUSALS_END_AFTER = 60.0, 10.0
-"""Seconds for which the server may refuse deletions while indexing, before uploads wait until it is idle.
+"""Two numbers of seconds. Once the server has refused deletions for the first one because it is indexing,
+uploads wait until it is idle.
 
-After the second number of seconds without a refusal, no deletion is waiting, because the engine retries each
-deletion every few seconds.
+After the second one without a refusal, no deletion is waiting, because the engine retries each deletion every
+few seconds.
 """
 
 IDLE_PAUSE, IDLE_CHECKS = 1.0, 30

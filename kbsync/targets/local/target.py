@@ -66,7 +66,7 @@ class Unmade(LocalTarget):
 
     @property
     def revision(self) -> None:
-        """Return None, because nothing counts changes yet."""
+        """Return None, because there are no changes to count yet."""
 
     async def base(self) -> Base:
         """Return a base without an id."""

@@ -61,7 +61,7 @@ _BAD_KEY = (
     bigmodel.BAD_KEY | bigmodel.BAD_ACCOUNT | {"invalid_api_key", "authentication_error", "api_key_invalid"}
 )
 _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
-"""The service has no such model or call, or the model doesn't support the call. The HTTP status varies."""
+"""Codes for a missing model or call, or for a model that doesn't support the call. The HTTP status varies."""
 
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
 """Values of OpenAI's `param` that name a setting (the same in every request) rather than an input."""
