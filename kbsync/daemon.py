@@ -121,7 +121,7 @@ class Daemon:
         self._hangup = asyncio.Event()
         self._state_lost = asyncio.Event()
         self._woken = asyncio.Event()
-        """Set when a command has left a message."""
+        """Set when a command has sent a message."""
         self._reloads = ReloadQueue()
         self._removals = RemovalQueue()
         self._removing: dict[str, RunningRemoval] = {}

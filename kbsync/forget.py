@@ -190,9 +190,9 @@ def _remove_files(state_file: Path, folders: Collection[Path], unused: Collectio
 async def open_base(
     installation: Installation, with_secrets: WithSecrets, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
-    """Yield a target that opens a base that the mirror `name` used.
+    """Yield a target for a base that the mirror `name` used.
 
-    Raises `UsageError` if there isn't one.
+    Raises `UsageError` if the config has no such target.
     """
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
         opening = asyncio.to_thread(installation.target, mirror)

@@ -66,8 +66,8 @@ class Installation:
         """Return the installation with the current config from the file, or the same object if the file
         hasn't changed.
 
-        Raises `UsageError` if the config is invalid, no longer contains a requested mirror, or has the state
-        in a different place.
+        Raises `UsageError` if the config is invalid, no longer contains a requested mirror, or specifies a
+        different location for the state.
         """
         if self.config.path is None:  # of `--folder`
             return self

@@ -581,7 +581,7 @@ def mark_gone(upload: Upload, timing: Timing) -> Upload:
 def poll_again(upload: Upload, timing: Timing) -> Upload:
     """Poll a serving document again, because it may have been deleted.
 
-    If it is still there, it doesn't count as a new upload.
+    If the document still exists, it isn't reported as a new upload.
     """
     changes: dict[str, Any] = {"checked_at": timing.now, "due_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, sent_at=None, **changes)

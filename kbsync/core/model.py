@@ -426,4 +426,4 @@ class Waiting:
     """Maximum time between two polls (promise 2)."""
 
     reembed_grace: float = 0.0
-    """How long after a reindex request a reported failure may still be the previous one (promise 9)."""
+    """For how long after a reindex request a reported failure may still be the previous one (promise 9)."""

@@ -291,7 +291,7 @@ def _flatten(text: str) -> str:
 
 
 def _unflatten(flat: str) -> str | None:
-    """Return the original text, or None if `flat` wasn't written by `_flatten`."""
+    """Return the original text, or None if `flat` wasn't produced by `_flatten`."""
     if _WRITTEN.fullmatch(flat) is None:
         return None
     try:

@@ -89,7 +89,7 @@ class Action:
 
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    """Return the steps to take now, if any. `uploads` doesn't include final ones."""
+    """Return the steps to take now, if any. `uploads` doesn't include uploads in a final state."""
     server, marked = serving(uploads), [upload for upload in uploads if upload.is_marked]
     if server is None and marked:
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)

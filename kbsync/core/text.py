@@ -61,7 +61,7 @@ def path_argument(path: str) -> str:
 
 
 def shell_command(words: Iterable[str]) -> str:
-    """Return a command line made of these words, on one line."""
+    """Return a command line that consists of these words, on a single line."""
     return " ".join(map(shell_word, words))
 
 

@@ -90,7 +90,7 @@ class Deletions:
     async def check_again(self) -> list[str]:
         """Check again the files that a check found missing one `settle` period ago.
 
-        Return the paths that are back.
+        Return the paths whose files are back.
         """
         settings = self.journal.binding.settings
         missed_by = self.clock.steady() - settings.settle + ROUNDING

@@ -94,7 +94,7 @@ class MirrorLoop:
     make_watcher: Callable[..., Watcher] = Watcher
     reloads: ReloadQueue | None = None
     on_wake: Callable[[], None] = lambda: None
-    """Called when a command has left a message for any mirror."""
+    """Called when a command has sent a message to any mirror."""
     grace: float = 0.5
     """Seconds to wait for requests in flight after `stop`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -103,7 +103,7 @@ class MirrorLoop:
     """Set when the whole folder has been scanned once, or the reason why it hasn't has been logged."""
     _next_check: float = 0.0
     _was_woken: bool = True
-    """Whether a command may have left a message or a pause since the last turn."""
+    """Whether a command may have sent a message or started a pause since the last turn."""
     _directories: int = 0
     _must_restart: bool = False
     _mode: Mode | None = None
@@ -183,7 +183,9 @@ class MirrorLoop:
             await self.mirror.halts.show_problem(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:
-        """Request a reload and wait for it. If it changes this mirror, `stop` is set while waiting."""
+        """Request a reload and wait for it. If the reload changes this mirror, `stop` is set while
+        waiting.
+        """
         if self.reloads is not None and not self.stop.is_set():
             done = self.reloads.request(self.mirror.settings.name, scope)
             await wait_for_any(self.mirror.clock, MAX_RELOAD_WAIT, done, self.stop)

@@ -62,7 +62,7 @@ AGAIN = "the target cannot rename"
 class CommandContext:
     """The context of a read-only command: the mirrors in the config, and how to write commands.
 
-    `at_work`: another process holds the state and makes passes itself. `has_config`: the patterns are in a
+    `at_work`: another process holds the state and runs passes itself. `has_config`: the patterns are in a
     config, not in command-line options.
     """
 

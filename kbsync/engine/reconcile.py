@@ -178,8 +178,9 @@ PAGE_SECONDS = 0.5
 leaves the rest for later, so that hints and commands don't wait longer, even with a slow disk.
 """
 MAX_FRESH_FILES = 64
-"""Maximum number of files in one check that count as just saved by a user who is waiting for them; any others
-are backlog."""
+"""Maximum number of files in one check that are treated as just saved by a user who is waiting for them; any
+others are treated as backlog.
+"""
 
 MAX_FORCED_READS = 4
 """Maximum number of files that one check reads although they are still changing: each is read twice, with a

@@ -42,7 +42,7 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 class HintSet:
-    """The waiting hints, in order from the oldest and without duplicates.
+    """The waiting hints, oldest first and without duplicates.
 
     If there are too many, all of them are dropped, and everything must be checked. A waiting TREE covers
     every FILE and TREE at or below it, and a GONE_TREE covers every GONE_TREE below it.

@@ -134,8 +134,8 @@ def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
 def open_temporary() -> apsw.Connection:
     """Return a private database that exists only as long as this process. A small database stays in memory.
 
-    SQLite unlinks the file right after creating it. If no directory allows a file to be created, the whole
-    database stays in memory.
+    For a larger one, SQLite creates a file and unlinks it at once. If no directory allows a file to be
+    created, the whole database stays in memory.
     """
     # The directories that SQLite tries for temporary files, in its own order.
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108

@@ -50,9 +50,9 @@ class FilePart:
 class RequestBody(httpx.AsyncByteStream):
     """The bytes of a request, with a known length.
 
-    `sent` counts the bytes handed over. Call `start` before sending and `close` after. If a file's length
-    differs from the measured one, this raises `BodyChangedError` before the last byte, so that a changed file
-    never arrives complete (promise 8).
+    `sent` counts the bytes handed over. Call `start` before sending and `close` afterwards. If a file's
+    length differs from the measured one, this raises `BodyChangedError` before the last byte, so that a
+    changed file never arrives complete (promise 8).
     """
 
     def __init__(self, content_type: str, size: int, pieces: Iterable[bytes], files: ExitStack) -> None:

@@ -508,8 +508,8 @@ class Client:
         """Yield the bytes of an event stream as they arrive. If the response isn't an event stream, read it
         completely and classify it.
 
-        The first bytes decide, because no event line begins like JSON or a web page. A stream of JSON lines
-        is identified by its content type.
+        The first bytes show which it is, because no event line begins like JSON or a web page. A stream of
+        JSON lines is identified by its content type.
         """
         assert call.body is not None
         headers = {**_check_headers(call.op, self._headers()), "Accept": "text/event-stream"}

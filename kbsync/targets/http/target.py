@@ -86,7 +86,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Return how many seconds after a reindex request a reported failure may still be the old one."""
+    """Return for how many seconds after a reindex request a reported failure may still be the old one."""
     return min(_MAX_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
