@@ -293,7 +293,7 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
 
 
 def location_of(mirror: MirrorConfig) -> str:
-    """Return the knowledge base named in the config, with the prefix if several mirrors share it."""
+    """Return the knowledge base that the config specifies, with the prefix if several mirrors share it."""
     prefix = mirror.prefix if mirror.target.shares_base else ""
     return json.dumps([*mirror.target.base_key(mirror.name), prefix])
 

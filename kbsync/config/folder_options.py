@@ -38,10 +38,10 @@ class FolderOptions:
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """Return these options, with missing ones taken from `earlier`.
+        """Return these options, and add missing ones from `earlier`.
 
-        If these options contain any option for the target, no other option for the target is taken from
-        `earlier`. The same applies to the patterns.
+        If these options contain any option for the target, no other option for the target is added. The same
+        applies to the patterns.
         """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude

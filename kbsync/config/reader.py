@@ -506,7 +506,9 @@ def _decode(content: bytes) -> str:
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:
-    """Return `config` with the named mirrors taken from `fresh`, unless they differ in more than secrets."""
+    """Return `config` with the mirrors `names` replaced by those in `fresh`, unless they differ in more than
+    secrets.
+    """
     read = {mirror.name: mirror for mirror in fresh.mirrors if mirror.name in names}
     mirrors = []
     for mirror in config.mirrors:

@@ -250,8 +250,8 @@ class TargetConfig(ABC):
         return self.open(context)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
-        """Return how many passages of the base in this folder have a vector from the better model, and how
-        many passages there are.
+        """Return how many passages of the base in this folder have a vector from the better model, and the
+        total number of passages.
 
         Return None if kbsync doesn't compute such vectors.
         """
@@ -263,7 +263,7 @@ class TargetConfig(ABC):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield conflicts in a rule's settings for the documents that `match`.
+        """Yield conflicts in a rule's settings for the documents that `match` selects.
 
         Each conflict is a key and a sentence.
         """

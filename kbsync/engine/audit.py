@@ -286,8 +286,8 @@ class Audit:
 
 
 class Repairs:
-    """Repairs the documents of a mirror in a single transaction, and only those proven to be ours (promise
-    6).
+    """Repairs a mirror's documents in a single transaction, but only those that are proven to be ours
+    (promise 6).
     """
 
     def __init__(self, journal: Journal) -> None:

@@ -232,7 +232,7 @@ def is_tagged(row: Upload) -> bool:
 
 
 def sent_by_other(binding: Binding, listed: Listed, tx: Tx) -> Upload | None:
-    """Return the upload of another mirror that got no response but provably created the document, or None."""
+    """Return another mirror's upload that got no response but provably created the document, or None."""
     if binding.limits.marks:
         return None
     return next(

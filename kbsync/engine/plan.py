@@ -488,7 +488,7 @@ class PrivatePass:
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that keeps serving unchanged, but whose path differs from the one at the target."""
+        """Add a document whose content stays the same but whose path differs from the one at the target."""
         entry = tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return

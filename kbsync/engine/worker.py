@@ -50,8 +50,8 @@ MAX_LIST_REST = 15.0
 SUSPECT_AFTER = 2
 """Number of lost responses in a row after which a document is sent alone."""
 CLOCK_STEP = 30.0
-"""If the clock is set back by more than this many seconds, due times are corrected, because rows would become
-due too late.
+"""If the clock is set back by more than this many seconds, due times are corrected; otherwise, rows would
+become due too late.
 """
 
 log = structlog.get_logger("kbsync")

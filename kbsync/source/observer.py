@@ -214,7 +214,7 @@ class WatchProblem:
 
 
 _EXPECTED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
-"""Errors for a directory that has vanished or is unreadable. They aren't reported from here, because scans
+"""Errors for a directory that has vanished or is unreadable. The watch doesn't report them, because scans
 notice both.
 """
 

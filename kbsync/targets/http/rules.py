@@ -328,7 +328,7 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
 
 def by_status(response: HttpResponse) -> TargetError | None:
     """Classify a response by the common rules, for a service without its own table. The message is read from
-    where most services put it. Return None for 2xx with JSON.
+    the fields that most services use. Return None for 2xx with JSON.
     """
     body = response.fields
     error = body.get("error")

@@ -61,7 +61,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         return LocalTarget.open(self, context)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
-        """Return how many passages have a better vector, and how many passages there are."""
+        """Return how many passages have a better vector, and the total number of passages."""
         from kbsync.index.better import count_made
 
         return count_made(base) if self.embedding.type == "builtin" else None

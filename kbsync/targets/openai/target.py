@@ -152,7 +152,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable(error.reason, code=error.code) from error
 
     async def _attach(self, remote_id: str, attributes: Mapping[str, str]) -> Fields | None:
-        """Attach a stored file, which makes it a document. Return None if it may still be indexing.
+        """Attach a stored file, which makes it a document. Return None if the service may still be indexing
+        it.
 
         OGX responds only after indexing.
         """

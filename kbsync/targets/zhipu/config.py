@@ -237,7 +237,7 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reslicing_of(slicing: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields by which a stored document can be split again."""
+    """Return the request fields for splitting a stored document again."""
     return {key: slicing[key] for key in ("knowledge_type", *_CUSTOM_DEFAULTS) if key in slicing}
 
 

@@ -109,5 +109,5 @@ class AccountSpace:
 
 
 def _lacks_words(room: Capacity | None) -> bool:
-    """Return whether the account has no words left, even if it has bytes left."""
+    """Return whether the account's word quota is used up, even if bytes are left."""
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
