@@ -29,7 +29,7 @@ class EmbeddingModel:
 
 @dataclass(frozen=True, slots=True)
 class BaseRequest:
-    """The properties to set on a knowledge base. None keeps the current value or, for a new base, lets the
+    """The properties to set on a knowledge base. None keeps the current value; for a new base, it lets the
     service choose.
 
     `model`: the id or name of the embedding model. `settings`: values as text, keyed by the service's own
@@ -45,7 +45,9 @@ class BaseRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def texts_after(self, card: BaseCard) -> dict[str, str]:
-        """Return the name and description after the change, for services that require both in a request."""
+        """Return the name and description that result from the change, for services that require both in
+        each request.
+        """
         description = card.description if self.description is None else self.description
         return {"name": self.name or card.name, "description": description}
 
@@ -181,10 +183,11 @@ class Bases:
 
 @runtime_checkable
 class SupportsRetryAll(Protocol):
-    """Reindexes all failed documents, even those that this mirror didn't upload."""
+    """Makes the service reindex all failed documents, even those that this mirror didn't upload."""
 
     retry_reach: str
-    """The scope of a retry, such as `the whole bot`; completes the phrase "every failed document of …"."""
+    """The scope of a retry, such as `the whole bot`. It completes the phrase "every failed document of …".
+    """
 
     async def retry_all(self) -> int | None:
         """Ask the service to retry all failed documents.
@@ -239,7 +242,9 @@ class ApplicationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationRequest:
-    """The properties to set on an application. None and `settings` mean the same as in `BaseRequest`."""
+    """The properties to set on an application. None and `settings` have the same meaning as in
+    `BaseRequest`.
+    """
 
     name: str | None = None
     description: str | None = None
@@ -295,7 +300,7 @@ class Sources:
     """The sources of an answer, yielded after its text.
 
     `hits`: the passages that the answer is based on. `usage`: token counts, under the service's own names.
-    Either is None if the service doesn't report it.
+    Each of them is None if the service doesn't report it.
     """
 
     hits: tuple[Hit, ...] | None
@@ -311,7 +316,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An earlier question in a conversation and its complete answer. Neither is empty."""
+    """An earlier question in a conversation, and the complete answer to it. Neither is empty."""
 
     question: str
     answer: str
@@ -357,9 +362,9 @@ class SupportsAnswer(Protocol):
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
 
-        The service may get only the most recent turns. If a search finds no passage, kbsync doesn't call the
-        model, and yields only sources without hits. Raises `TargetError`. If that happens after the first
-        piece, the answer is incomplete.
+        kbsync may send only the most recent turns to the service. If a search finds no passage, kbsync
+        doesn't call the model, and yields only sources without hits. Raises `TargetError`. If the error is
+        raised after the first piece, the answer is incomplete.
         """
 
 

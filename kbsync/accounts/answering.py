@@ -73,7 +73,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """The chat completions call at `path`. Errors within a stream go through the client's classifier, too."""
+    """The chat completions call at `path`. The client's classifier also handles errors inside a stream."""
 
     client: Client
     path: str
@@ -97,7 +97,7 @@ class Completions:
         check_end("")
 
     def _piece(self, event: Event) -> Piece:
-        """Parse one event. Raises the error if the service sent one instead of a piece.
+        """Parse one event. If the service sent an error instead of a piece, raise it.
 
         The last event is `[DONE]`, which isn't JSON.
         """
@@ -123,8 +123,8 @@ class ModelAnswers:
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
         """Yield the pieces of the answer, then the passages it is based on.
 
-        Without any passages, the model isn't called. `request_id`: "" for a service that doesn't accept
-        request ids.
+        If there are no passages, the model isn't called. `request_id`: "" for a service that doesn't
+        accept request ids.
         """
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)
@@ -153,7 +153,7 @@ async def event_pieces(
 ) -> AsyncGenerator[Piece, None]:
     """Yield a piece for each event as it arrives.
 
-    If the answer isn't a stream, yield a single piece (`whole`).
+    If the answer isn't a stream, yield a single piece, which `whole` creates from the response.
     """
     reader = EventReader()
     async with aclosing(stream) as parts:
@@ -168,8 +168,8 @@ async def event_pieces(
 
 
 async def json_lines(stream: AsyncGenerator[bytes | HttpResponse, None]) -> AsyncGenerator[Any, None]:
-    """Yield the JSON value of each line of a stream or a whole response, or None for a line that isn't
-    JSON.
+    """Yield the JSON value of each line in a stream, or of a complete response. Yield None for a line that
+    isn't JSON.
     """
     rest = b""
     async with aclosing(stream) as parts:

@@ -32,7 +32,9 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 
 class EventReader:
-    """Parses bytes into events. An event is complete once the blank line after it has begun to arrive."""
+    """Parses bytes into events. An event is complete once the first byte of the blank line after it has
+    arrived.
+    """
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
@@ -85,8 +87,8 @@ class EventReader:
     def _event(self) -> Event:
         """Return the event.
 
-        If no other field has a space after its colon, a space after the colon of `data` counts as part of the
-        text.
+        If no other field has a space after its colon, a space after the colon of `data` is treated as part
+        of the text.
         """
         lines, self._lines = self._lines, []
         event, data = Event(), []

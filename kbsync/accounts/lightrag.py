@@ -98,8 +98,8 @@ def references(line: Any) -> tuple[Hit, ...]:
 
 
 def text_in(line: Any) -> str | None:
-    """Return the text in a line. Return None if the line has no text, or "" if it is the server's fixed reply
-    to a search without results.
+    """Return the text in a line. Return None if the line has no text, and "" if its text is the server's
+    fixed reply to a search without results.
 
     Raises `Unavailable` if the line reports an error.
     """
@@ -112,5 +112,7 @@ def text_in(line: Any) -> str | None:
 
 
 def account(target: LightragTarget) -> ManagedAccount:
-    """Return the account behind an open target: a server whose only base kbsync can't manage."""
+    """Return the account behind an open target. The account is a server with one base, which kbsync can't
+    manage.
+    """
     return ManagedAccount(answers=LightragAnswers(target))

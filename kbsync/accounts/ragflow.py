@@ -82,7 +82,7 @@ class RagflowBases(Bases):
         await self._client.request("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
 
     async def delete(self, base_id: str) -> None:
-        """Delete a dataset. One that doesn't exist counts as deleted."""
+        """Delete a dataset. Succeeds even if the dataset doesn't exist."""
         try:
             await self._client.request("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
         except Rejected:

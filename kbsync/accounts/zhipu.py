@@ -129,7 +129,8 @@ async def _create(client: Client, op: str, path: str, body: Mapping[str, object]
 async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
     """Delete a resource.
 
-    After a 404, check that it is really gone, because the service may still have it (promise 10).
+    After a 404, check that the resource really no longer exists, because the service may still have it
+    (promise 10).
     """
     try:
         await client.request(op, "DELETE", path)
@@ -222,7 +223,7 @@ class ZhipuBases(Bases):
             await self._client.request("edit-base", "PUT", base_path(base_id), json=without_none(body))
 
     async def delete(self, base_id: str) -> None:
-        """Delete a base. One that doesn't exist counts as deleted."""
+        """Delete a base. Succeeds even if the base doesn't exist."""
         await _remove(self._client, "delete-base", base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
@@ -276,7 +277,7 @@ class ZhipuApplications(Applications):
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
 
-        If the service turns out not to offer the call, kbsync won't try again for an hour.
+        If the service doesn't offer the call, kbsync doesn't try again for an hour.
         """
         with self._client.missing.remembered("applications"):
             try:
@@ -312,7 +313,7 @@ class ZhipuApplications(Applications):
         await self._client.request("edit-application", "PUT", path, json=body)
 
     async def delete(self, application_id: str) -> None:
-        """Delete an application. One that doesn't exist counts as deleted."""
+        """Delete an application. Succeeds even if the application doesn't exist."""
         path = _application_path(application_id)
         await _remove(self._client, "delete-application", path, "application")
 
@@ -446,7 +447,8 @@ async def _if_set(request: Awaitable[HttpResponse]) -> HttpResponse | None:
 async def _if_offered(request: Awaitable[HttpResponse]) -> HttpResponse:
     """Await a response.
 
-    Raises `NotOffered` for an HTTP 404: the path contains no id, so the service doesn't have the call itself.
+    Raises `NotOffered` for an HTTP 404. The path contains no id, so a 404 means that the service doesn't
+    have the call.
     """
     try:
         return await request

@@ -1,7 +1,7 @@
 """Gets answers from a Zhipu knowledge base.
 
-One of the account's applications answers, or one of the platform's models, which gets the passages found by a
-search. Source: the service's page on chat completions.
+The answer comes from one of the account's applications, or from one of the platform's models, which gets
+the passages found by a search. Source: the service's page on chat completions.
 """
 
 from __future__ import annotations

@@ -138,7 +138,9 @@ def choose(
 
 
 def _find_former_names(installation: Installation) -> Mapping[str, str]:
-    """Return the names that the state still has for mirrors renamed in the config since the last pass."""
+    """Return the names under which the state still records mirrors that were renamed in the config since
+    the last pass.
+    """
     if installation.config.path is None:
         return {}
     from kbsync.state.read_only import opened
@@ -297,7 +299,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def reload(installation: Installation) -> Installation:
-    """Return the same installation with its config reloaded. Raises `UsageError`."""
+    """Reload the config, and return the installation with it. Raises `UsageError`."""
     path = installation.config.path
     if path is None:
         return installation
@@ -338,7 +340,7 @@ def check_state_location(installation: Installation, *, create: bool = True) -> 
 
 
 def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exist: bool = False) -> T:
-    """Run `read` on the state, which is opened as by `open_state`."""
+    """Open the state in the same way as `open_state`, and run `read` on it."""
     with open_state(installation, must_exist=must_exist) as state:
         return state.read(read)
 
@@ -418,7 +420,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """Add the command that runs a pass to an error about something that only a pass creates."""
+    """If an error is about something that only a pass creates, add the command that runs a pass."""
     try:
         yield
     except UnmadeError as error:
@@ -542,8 +544,8 @@ def post(installation: Installation, messages: Sequence[Message]) -> None:
 def change_state(installation: Installation, change: Callable[[Tx], None]) -> None:
     """Apply `change` to the state, even while kbsync is running, and wake the running process.
 
-    Use this only for data that commands may write: messages and pauses. Raises `UsageError` if the state
-    isn't writable.
+    Use this only for messages and pauses, which are the only data that commands may write. Raises
+    `UsageError` if the state isn't writable.
     """
     from kbsync.source.wake import wake
     from kbsync.state.store import StateStore

@@ -54,9 +54,9 @@ def worst(codes: Iterable[Code]) -> Code:
 
 
 def unwritten(code: Code) -> Code:
-    """Return the exit code of a command that ended with `code` but couldn't write its result.
+    """Return the exit code of a command that would have ended with `code` but couldn't write its result.
 
-    This is the code of a temporary problem, unless `code` is more severe or means that the command was
+    This is the code for a temporary problem, unless `code` is more severe or means that the command was
     interrupted.
     """
     return code if code not in (Code.MIRRORED, *ORDER) else worst([code, Code.PASSING])
@@ -72,9 +72,10 @@ class UnwrittenError(KbsyncError):
 
 @contextmanager
 def printing_result(code: Code) -> Iterator[None]:
-    """Print a command's result inside this context.
+    """Use this context to print a command's result. Raises `UnwrittenError` if the result can't be
+    written.
 
-    If it can't be written, end with `code`. Raises `UnwrittenError`.
+    `code`: the exit code of the command if the result is written.
     """
     try:
         yield
@@ -83,7 +84,7 @@ def printing_result(code: Code) -> Iterator[None]:
 
 
 class MirrorError(KbsyncError):
-    """An error in a single `mirror`. `str()` includes its name. `code` is the exit code for the cause."""
+    """An error in a single `mirror`. The message names the mirror. `code` is the exit code for the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)

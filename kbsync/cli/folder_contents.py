@@ -146,7 +146,7 @@ def _unsearched_folders(vault: Path) -> list[str]:
     """Return the folders that a vault's own settings exclude from Obsidian's search, and its templates
     folder.
 
-    Only folders that exist are returned. Obsidian's settings may also contain patterns, which this ignores.
+    Only folders that exist are returned. Patterns in Obsidian's settings are ignored.
     """
 
     def settings(name: str) -> dict[str, Any]:

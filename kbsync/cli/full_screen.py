@@ -32,7 +32,7 @@ def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
 
 
 async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any:
-    """Show the screen until it exits, and return its result, or None if the terminal is gone.
+    """Show the screen until it exits. Return its result, or None if the terminal was closed.
 
     `work` runs at the same time and stops with the screen. An error in `work` ends both and is raised here.
     SIGTERM and SIGHUP raise `SystemExit`.

@@ -110,7 +110,7 @@ class LazyCommands(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands to the `--help` text without loading them, followed by the main options.
 
-        It all fits on one screen.
+        The whole text fits on one screen.
         """
         width = max(map(len, COMMANDS))
         formatter.write_paragraph()
@@ -263,8 +263,8 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
-    """Return how to pass a query with a word that begins with a hyphen, or "" if `error` can't be about such
-    a word.
+    """Return an explanation of how to search for a word that begins with a hyphen, or "" if `error` can't
+    be about such a word.
     """
     command = "" if error.ctx is None else error.ctx.info_name
     if error.ctx is None or command not in ("search", "ask"):

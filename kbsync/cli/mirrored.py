@@ -33,8 +33,8 @@ class MirroredFolder:
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
     """Return the innermost mirrored folder that is `folder` (a real path) or contains it.
 
-    The folder's mirror is in a config in one of the default locations, or in the state of an earlier
-    `--folder` run.
+    The mirror is found through a config in one of the default locations, or through the state of an
+    earlier `--folder` run.
     """
     from kbsync.installation import STATE_FILE
 

@@ -45,14 +45,18 @@ class Choices:
         return self if name is None else replace(self, mirrors=(*self.mirrors, name))
 
     def refuse_folder(self, command: str) -> None:
-        """Raise `UsageError` if an option names the folder that this command takes as its argument."""
+        """Raise `UsageError` if the folder is given as an option, because this command takes it as an
+        argument.
+        """
         if self.folder is not None:
             argument = shlex.quote(path_argument(str(self.folder)))
             correction = replace(self, folder=None).typed(f"{command} {argument}")
             raise UsageError(f"pass the folder as an argument: {correction}")
 
     def typed(self, command: str) -> str:
-        """Return a command line to paste, for messages printed before a config is read."""
+        """Return a command line that users can paste, for messages that are printed before a config is
+        read.
+        """
         options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
         words = ["kbsync", *shlex.split(command)]
         for name, path in options.items():

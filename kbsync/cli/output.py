@@ -132,7 +132,7 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
     """Discard all further output if nobody reads `stream` anymore.
 
-    A message that can't be written doesn't stop the work, but a result that can't be written is an error.
+    If a message can't be written, the work continues; if a result can't be written, that is an error.
     """
     try:
         yield
@@ -208,10 +208,10 @@ class Column:
 
 
 def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
-    """Return the heading and the rows in at most `room` cells (None: any width). Nothing wraps.
+    """Return the heading and the rows, at most `room` cells wide (None: any width). No line wraps.
 
-    Empty columns are omitted first, then the beginnings of long paths. If that isn't enough, each row becomes
-    a block of lines.
+    To save space, empty columns are omitted first, then the beginnings of long paths. If that isn't
+    enough, each row becomes a block of lines.
     """
     fitting = list(columns)
     if room is not None:

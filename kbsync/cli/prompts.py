@@ -59,8 +59,8 @@ def confirm_by_typing(
 ) -> None:
     """Require the user to type the name, either now or with `--yes`.
 
-    Raises `UsageError` if the name differs or there is no terminal. `called`: what the user must type if it
-    isn't a name. `metavar`: its name in the help text of `--yes`.
+    Raises `UsageError` if the name differs or there is no terminal. `called`: a noun for what the user
+    must type, if it isn't a name. `metavar`: its placeholder in the help text of `--yes`.
     """
     printable_name = printable(name)
     if typed is None:

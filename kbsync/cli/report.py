@@ -277,9 +277,9 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
 
 
 def name_some(paths: Sequence[str], number: int | None = None, every: str = "") -> str:
-    """Return the first `FEW` of `number` paths (None: all of them).
+    """Return a text with the first `FEW` of `number` paths (None: all of them).
 
-    `every`: the command that lists them all.
+    `every`: the command that lists all paths.
     """
     number = len(paths) if number is None else number
     named = ", ".join(paths[:FEW])
@@ -296,7 +296,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
     """Yield lines that name the failed documents and say what to do.
 
     Documents that failed for the same reason share a line; all other documents follow, with one line for
-    each. There are at most `LISTED` lines per mirror.
+    each. Each mirror gets at most `LISTED` lines.
     """
     every = installation.command_line("status --documents")
     for report in worst_first(reports):
@@ -385,7 +385,7 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
 def late(
     installation: Installation, report: MirrorReport, *, check: bool = False, max_age: float | None = None
 ) -> Iterator[str]:
-    """Explain why a mirror lags behind its folder although nothing failed, and name the command to run.
+    """Explain why a mirror lags behind its folder even though nothing failed, and name the command to run.
 
     `check`: explain every reason why `status --check` fails. `max_age`: the maximum age in seconds of waiting
     files and of the last pass, or None if no file may wait.

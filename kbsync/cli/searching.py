@@ -119,7 +119,8 @@ def search_notes(installation: Installation) -> list[str]:
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
-    """Return which of `--path`, `--type` and `--after` match no document of any mirror, as typed.
+    """Return those of the options `--path`, `--type` and `--after`, as typed, that match no document of
+    any mirror.
 
     If the search also covered documents of other hosts, return none of them, because the state doesn't have
     those documents.
@@ -239,7 +240,7 @@ def excerpt(
 
 
 def _break_lines(text: str, room: int) -> list[tuple[int, int]]:
-    """Return where each line starts and ends. A line breaks at a space if one is close enough."""
+    """Return the start and the end of each line. Lines break at spaces where possible."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
         end, width = start, 0

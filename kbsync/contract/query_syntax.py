@@ -1,7 +1,7 @@
 """Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
 
-Everything else is plain text: an unpaired quote, a hyphen or an apostrophe within a word, a negative number,
-a filter without a value. Parsing takes time linear in the length of the query.
+Everything else is plain text, for example an unpaired quote, a hyphen or an apostrophe within a word, a
+negative number, a filter without a value. Parsing takes time linear in the length of the query.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ class Query:
 
 
 def selector(query: Query) -> Callable[[str, float | None], bool]:
-    """Return a predicate for the query's paths, types and date.
+    """Return a function that tests a file against the query's paths, types and date.
 
-    It takes a path and the file's modification time in epoch seconds. Raises `UsageError` if one of the paths
-    isn't a valid pattern.
+    It takes the file's path and its modification time in epoch seconds. Raises `UsageError` if one of the
+    paths isn't a valid pattern.
     """
     tests: list[Callable[[str], bool]] = []
     for path in query.paths:
@@ -111,8 +111,9 @@ class Passage:
 class Origin:
     """The owner of a document, in a base that several hosts share.
 
-    `mirror` and `folder` are those in the owner's config. `as_of`: when that host last changed something or
-    began a pass, in epoch seconds. `base`: the base's id, to recognize a document that two searches return.
+    `mirror` and `folder` are those in the owner's config. `as_of`: the time at which that host last
+    changed something or began a pass, in epoch seconds. `base`: the id of the base, which shows whether
+    two searches have returned the same document.
     """
 
     base: str
@@ -192,10 +193,10 @@ class Hit:
 class UnknownWords:
     """The query words that no document contains.
 
-    `instead`: for each missing word, a similar word that the search also used, or "". `are_all`: whether no
-    document contains any word of the query; in that case, hits are only similar in meaning or contain words
-    of the query's `translation`. `codes`: the missing words that are numbers, dates, identifiers or other
-    codes; documents may contain parts of them.
+    `instead`: for each missing word, a similar word that the search also used, or "". `are_all`: whether
+    no document contains any word of the query; in that case, hits are only similar in meaning or contain
+    words of the query's `translation`. `codes`: the missing words that are numbers, dates, identifiers or
+    other codes; documents may contain parts of such a code.
     """
 
     instead: Mapping[str, str]

@@ -57,9 +57,9 @@ class Outgoing:
 class Accepted:
     """The outcome of storing a document.
 
-    `ready`: whether it is already searchable. `replaced`: whether the document that it `replaces` is gone.
-    `name`: the name that the target gave the document, if it differs from the one sent. `created`: as in
-    `Listed`.
+    `ready`: whether it is already searchable. `replaced`: whether the document specified in `replaces` no
+    longer exists. `name`: the name that the target gave the document, if it differs from the one sent.
+    `created`: as in `Listed`.
     """
 
     remote_id: str
@@ -204,8 +204,9 @@ class Limits(Waiting, Formats):
     """
 
     ids_return: bool = False
-    """Whether ids are derived from names, so a new document may get the id of a deleted one
-    (promise 3)."""
+    """Whether the target derives ids from names, so that a new document may get the id of a deleted one
+    (promise 3).
+    """
 
     paid: bool = False
     """Whether indexing costs money, so kbsync asks before it reindexes many documents because of a changed
@@ -238,12 +239,14 @@ class Target(ABC):
 
     stores_texts_once: bool = False
     """Whether the target stores each text only once: if the bytes are the same, `put` deletes `replaces`
-    first. So if a new document has the same bytes as an existing one, the existing one is already gone."""
+    first. So if a new document has the same bytes as an existing one, the existing one has already been
+    deleted.
+    """
 
     @property
     @abstractmethod
     def limits(self) -> Limits:
-        """The limits and properties of the target."""
+        """The target's limits and other properties."""
 
     @property
     def note(self) -> str:
@@ -252,7 +255,7 @@ class Target(ABC):
 
     @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return a short hash of everything, except the bytes, that determines how `path` is indexed.
+        """Return a short hash of everything that determines how `path` is indexed, except its bytes.
 
         This does no I/O.
         """
@@ -265,7 +268,7 @@ class Target(ABC):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document, and return the outcomes in the same order.
 
-        An old version stays searchable until the new one is.
+        The old version of a document stays searchable until the new version is searchable.
         """
 
     @abstractmethod
@@ -291,7 +294,7 @@ class Target(ABC):
     async def leave(self) -> None:  # noqa: B027 (most targets store nothing else)
         """Delete everything else that the base stores about a mirror.
 
-        Call this after the mirror has ended and its documents are gone.
+        Call this after all of the mirror's documents have been deleted.
         """
 
     @property
@@ -316,13 +319,13 @@ class Target(ABC):
 
     @property
     def scale(self) -> str | int:
-        """A value that is equal for two targets only if their scores are comparable."""
+        """A value that two targets have in common only if their scores are comparable."""
         return id(self)
 
     @property
     def reach(self) -> Hashable:
-        """A value that two targets share only if their searches return the same results, which means that one
-        search covers both.
+        """A value that two targets have in common only if their searches return the same results. In that
+        case, one search covers both.
 
         If searches can return other mirrors' documents, each hit has an `Origin`.
         """
@@ -356,7 +359,7 @@ class Target(ABC):
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """Return the hits, in the same order, including the available images that their passages mention.
 
-        This sends at most one request per document, and never raises `TargetError`.
+        Sends at most one request per document, and never raises `TargetError`.
         """
         return hits
 
@@ -369,8 +372,8 @@ class Target(ABC):
 
     @property
     def clock_offset(self) -> float | None:
-        """The number of seconds by which the service's clock was ahead of ours at its last response, or None
-        if unknown.
+        """The number of seconds by which the service's clock was ahead of this machine's clock at the last
+        response, or None if unknown.
         """
         return None
 
@@ -378,7 +381,7 @@ class Target(ABC):
     def bytes_left(self) -> int | None:
         """Return the number of bytes left in the account, without sending a request, or None if unknown.
 
-        This is what the service last reported, minus the bytes sent since then.
+        The number is the one that the service last reported, minus the bytes sent since then.
         """
         return None
 
@@ -450,9 +453,9 @@ class SupportsSearchCheck(Protocol):
     """
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Return whether a search limited to this document finds anything.
+        """Return whether a search that is limited to this document finds anything.
 
-        The words to search for come from `name`.
+        It searches for the words in `name`.
         """
 
 

@@ -106,7 +106,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
 
 
 def _remembered(folder: Path, state_dir: Path, target: str | None) -> FolderOptions:
-    """Return the options of earlier `--folder` runs, but without their target if `--target` is set."""
+    """Return the options of earlier `--folder` runs, but leave out their target if `--target` is set."""
     remembered = find_remembered(folder, state_dir)
     return remembered if target is None else FolderOptions(exclude=remembered.exclude)
 
@@ -143,8 +143,8 @@ def _add_to(
 ) -> tuple[str, str, Sequence[str], Installation | None]:
     """Add the mirror to an existing config.
 
-    Return the mirror's name, its target type, sentences that say what happens next, and the new installation.
-    The installation is None if the config already had the mirror.
+    Return the mirror's name, its target type, sentences that say what happens next, and the new
+    installation. The installation is None if the mirror was already in the config.
     """
     from kbsync.config.folders import AlreadyMirrored, add_mirror
     from kbsync.targets.registry import DEFAULT_TARGET

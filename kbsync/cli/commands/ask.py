@@ -356,7 +356,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:
-    """Return a reply in the format of `--json`, where `way` is null if the question wasn't sent."""
+    """Return a reply in the format of `--json`. In this format, `way` is null if the question wasn't sent."""
     from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)

@@ -169,8 +169,8 @@ def end_mirror(
 ) -> tuple[int, list[ForgottenBase]]:
     """Forget the mirror while holding the lock.
 
-    Return the number of deleted documents, and what remains. `then` is called at the end, before another
-    kbsync process can start.
+    Return the number of deleted documents, and a description of what remains. `then` is called at the end,
+    before another kbsync process can start.
     """
     import asyncio
 

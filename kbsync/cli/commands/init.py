@@ -82,7 +82,8 @@ def held_trial(
 
 
 def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
-    """Return whether the mirror's built-in knowledge base `base` and that of the trial both exist.
+    """Return whether the mirror's built-in knowledge base `base` and the knowledge base of the trial both
+    exist.
 
     If an earlier command was killed while it took over the trial, it may already have moved the trial's base
     to `base`.
@@ -223,7 +224,7 @@ PLACEHOLDER = "user=not-the-key"
 set yet."""
 
 UNNAMED = "not-named-yet"
-"""Placeholder for the knowledge base until the user chooses one."""
+"""Placeholder for the id of the knowledge base until the user chooses one."""
 
 MOST = 50
 """Maximum number of knowledge bases to list; the user can choose others by id."""
@@ -399,7 +400,8 @@ def _is_interactive() -> bool:
 
 
 def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """Return the given value or the user's answer. Ask again as long as `fault` returns a message.
+    """Return the given value or, if there is none, the user's answer. Ask again as long as `fault` returns
+    a message.
 
     Without a terminal, `default` is used, and a message becomes a `UsageError`.
     """

@@ -57,8 +57,8 @@ OFTEN, SELDOM = 0.25, 15.0
 class Progress:
     """The progress of all mirrors: how many of the selected files are searchable or have failed.
 
-    `bytes_left`: the free space of the account that has the least, in bytes, or None if no account reports
-    it.
+    `bytes_left`: the free space in bytes in the account with the least free space, or None if no account
+    reports it.
     """
 
     finished: int

@@ -103,10 +103,10 @@ def command(
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
-    """Return the exit code that a pass would have.
+    """Return the exit code with which a pass would end.
 
-    A mirror that never had a pass counts as failed. Waiting files count only if they are older than
-    `max_age`. Given the same `max_age`, `report.late` prints the reasons.
+    A mirror that has never had a pass is treated as failed. Waiting files affect the code only if they are
+    older than `max_age`. `report.late` explains the code if it gets the same `max_age`.
     """
     from kbsync.engine.status import is_fresh
 

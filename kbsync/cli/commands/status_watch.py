@@ -51,7 +51,7 @@ class Frame:
     def within(self, columns: int, rows: int) -> list[str]:
         """Return as many lines as fit: the table, an empty row, then the rest.
 
-        The last line says how many lines were left out.
+        If any lines are left out, the end of the screen says so.
         """
         wrong = [wrapped(line, columns) for line in self.wrong]
         all_lines = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]

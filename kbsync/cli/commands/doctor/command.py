@@ -74,8 +74,8 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 class Check:
     """A check of `kbsync doctor`.
 
-    `run` yields results; those yielded before an error or a timeout count. `mirror`: the mirror that the
-    results are about, or "" for all.
+    `run` yields results; results that arrive before an error or a timeout are kept. `mirror`: the mirror
+    that the results are about, or "" for all.
     """
 
     subject: str

@@ -52,7 +52,7 @@ def config(installation: Installation) -> Iterator[CheckResult]:
 def _may_hold_secrets(file: Path) -> bool:
     """Return whether the file may contain a key.
 
-    Every file that a setting names may contain one, and a config may if it sets a key literally.
+    Any file specified by a setting may contain a key. A config may contain one if it sets a key directly.
     """
     if file.suffix not in (".yaml", ".yml"):
         return True
@@ -65,7 +65,9 @@ def _may_hold_secrets(file: Path) -> bool:
 
 
 def _secret_files(config_file: Path) -> Iterator[Path]:
-    """Yield the files named by settings that end in `_file`, except for certificates, which aren't secret."""
+    """Yield the files specified in settings whose names end in `_file`, except certificates, which aren't
+    secret.
+    """
     from kbsync.config.yaml import read_yaml
 
     def walk(value: object) -> Iterator[Path]:
@@ -192,7 +194,8 @@ def _documents_in(
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
-    """Return whether the mirror's folder is permanently gone.
+    """Return whether the mirror's missing folder was deleted or moved, rather than being temporarily
+    unavailable.
 
     kbsync assumes this if the folder's parent is readable and no disk is unmounted.
     """

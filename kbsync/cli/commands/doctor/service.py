@@ -201,7 +201,9 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
 async def _check_base(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
-    """Check the key and the knowledge base, and report how full the account is, in the target's own terms."""
+    """Check the key and the knowledge base, and report how much of the account's space is used, in the
+    target's own units.
+    """
     subject, is_remote = "knowledge base", not target.limits.embedded
     try:
         base = await target.base()
@@ -242,9 +244,9 @@ async def _check_base(
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """Return the halt with the fix that a pass would suggest.
+    """Return a result for the halt, with the fix that a pass would suggest.
 
-    If the key was refused, also say where it comes from.
+    If the service refused the key, also say where the key comes from.
     """
     from kbsync.engine.status import as_halt, with_retry_command
 

@@ -73,8 +73,8 @@ class OpenAccount:
         return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """Return how many documents in a base are ours according to the state, including documents of former
-        mirrors.
+        """Return the number of documents in a base that are ours according to the state, including those
+        of former mirrors.
         """
         location = (self.bases.address, base_id)
 
@@ -94,7 +94,7 @@ class OpenAccount:
         return read_state(self.installation, count)
 
     def warn(self, card: BaseCard, effect: str) -> None:
-        """Print the effects of a change on stderr, where the question will follow."""
+        """Print the effects of a change on stderr. The question to the user will appear there, too."""
         content = "an unknown number of documents"
         if card.documents is not None:
             content = format_count(card.documents, "document")

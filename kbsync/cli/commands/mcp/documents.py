@@ -62,7 +62,7 @@ class Located:
 
 
 def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
-    """Return the document that serves a file."""
+    """Return the document that is searchable for a file."""
     record = tx.mirrors.named(name)
     if record is None or record.binding is None:
         return None
@@ -85,7 +85,9 @@ def documents_at(chosen: Installation, path: str) -> list[Located]:
 
 
 def mirror_with(alone: Installation, path: str) -> list[str]:
-    """Return the name of the only mirror that has `path`, on disk or in its state. This reads the disk."""
+    """Return the name of the installation's only mirror, in a list, if the mirror has `path` on disk or in
+    its state. Otherwise, return []. This reads the disk.
+    """
     [mirror] = alone.mirrors
 
     def is_in_state(tx: Tx) -> bool:
@@ -110,7 +112,7 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
 
 
 def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
-    """Return a page of a folder's files and its direct subfolders, with `notes` on both."""
+    """Return a page with the files and the direct subfolders of a folder. `notes` are about both."""
     record = tx.mirrors.named(name)
     if record is None:
         return {}

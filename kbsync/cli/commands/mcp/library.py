@@ -156,8 +156,8 @@ class Library:
     async def _text(self, located: Located) -> str:
         """Return the text that the target extracted or, if there is none, the text of the file.
 
-        The latter must be a text file that still has the mirrored bytes. Raises `Rejected` if it has changed
-        or has no text.
+        In the second case, the file must be a text file whose bytes haven't changed since they were
+        mirrored. Raises `Rejected` if it has changed or has no text.
         """
         name, path = located.mirror.name, located.path
         async with self.open_mirrors.target(located.mirror) as target:
@@ -297,8 +297,8 @@ class Library:
     async def _find_unseen(
         self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
     ) -> list[str]:
-        """Return the mirrors whose folders have changes that aren't in the state, or take too long to
-        compare.
+        """Return the mirrors whose folders have changes that aren't in the state, or whose folders take
+        too long to compare.
         """
         is_over = threading.Event()
 
@@ -336,8 +336,8 @@ class Library:
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
-    """Return the mirror as in `status --json`, with the time of that status and whether kbsync is running for
-    it.
+    """Return the mirror in the format of `status --json`, with the time of its status, and whether kbsync
+    is running for the mirror.
     """
     fields = report.status.to_json()
     fields.pop("note", None)

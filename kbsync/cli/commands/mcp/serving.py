@@ -43,8 +43,9 @@ READ_CONFIG_EVERY = 30.0
 """Seconds between checks of the config and its key files, because an assistant doesn't send SIGHUP."""
 
 FREE_FOR = 4
-"""Number of consecutive checks that must find the lock free before this process takes it: a daemon may be
-restarting."""
+"""Number of consecutive checks that must find the lock free before this process takes it, because a daemon
+may be restarting.
+"""
 
 
 def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:

@@ -84,8 +84,8 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new or differs in more than its times and mode, whose changes cause no
-        events.
+        """Return whether the file is new or has changed. Changes to only its times or its mode don't
+        matter, because they cause no events.
         """
         if entry.stamp == NO_STAMP:
             return False
