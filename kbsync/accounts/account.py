@@ -255,7 +255,7 @@ class ApplicationRequest:
 
 
 class Applications:
-    """Manages an account's applications. The default implementation is for services that have none.
+    """Manages an account's applications. The default implementation is for services without applications.
 
     Every call may raise `TargetError`, or `NotOffered` if the service has no applications or doesn't offer
     the call.
@@ -324,7 +324,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """The id of the application, or the name of the model, that answers a question. Exactly one is set."""
+    """The id of the application, or the name of the model, that answers a question. Exactly one of the two
+    is set.
+    """
 
     application: str = ""
     model: str = ""

@@ -258,7 +258,8 @@ def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
 def is_set_by_systemd(state_dir: Path, config: Config) -> bool:
     """Return whether the config uses `state_dir` only because $STATE_DIRECTORY is set.
 
-    systemd sets the variable each time it starts the service; every other command needs the path.
+    systemd sets the variable each time it starts the service; all other commands need to be given the
+    path.
     """
     if not os.environ.get("STATE_DIRECTORY"):
         return False
@@ -504,7 +505,7 @@ def mirrors_json(installation: Installation, results: Sequence[dict[str, Any]]) 
 async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
     """Yield the mirror's target, which is empty if no pass has created it yet.
 
-    Errors raised inside name the mirror.
+    Errors raised inside the context name the mirror.
     """
     import asyncio
 

@@ -1,6 +1,4 @@
-"""The exit codes and their meanings, which of several codes takes precedence, and the code and message of an
-error.
-"""
+"""Defines the exit codes and their precedence, and returns the exit code and the message for an error."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class GlobalOption(click.Option):
 
 
 class FoldedOptions(GlobalOption):
-    """The global option whose line in `--help` stands for all global options."""
+    """The global option whose line in `--help` represents all global options."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line for the help."""

@@ -1,6 +1,6 @@
 """Reports on mirrors: at the end of a pass, in `status`, and through the exit code.
 
-A problem is a line of text, or an event if stderr is a log.
+A problem is reported as a line of text or, if stderr is a log, as an event.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Return whether a user paused the mirror, either until a given time (`by_itself`) or until
-        `resume`.
+        """Return whether a user paused the mirror. `by_itself`: whether to look for a pause until a given
+        time, rather than until `resume`.
         """
         pause = self.status.pause
         return pause is not None and not pause.is_quiet and (pause.until is not None) is by_itself
@@ -111,7 +111,7 @@ class MirrorReport(Freshness):
         """Return the exit code for `status --check`.
 
         A mirror without a recent pass isn't up to date. During quiet hours, a missing pass and waiting
-        documents don't count.
+        documents are ignored.
         """
         if self.is_in_quiet_hours:
             return worst([self.settled_code, Code.PASSING if self.has_temporary_problem else Code.MIRRORED])
@@ -324,7 +324,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
 class LoggedEvents:
     """The events that this process has logged, so that the final report doesn't repeat them.
 
-    `keys`: the event name, mirror and path of each.
+    `keys`: the name, mirror and path of each event.
     """
 
     has_report: bool

@@ -59,7 +59,7 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
-        """Do nothing, because the command has only just read the keys."""
+        """Do nothing, because the command has just read the keys."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:

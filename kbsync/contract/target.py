@@ -448,8 +448,8 @@ class SupportsDigest(Protocol):
 
 @runtime_checkable
 class SupportsSearchCheck(Protocol):
-    """Uses a search to determine whether a document is searchable, for targets whose status doesn't say
-    so.
+    """Uses a search to determine whether a document is searchable, for targets whose status doesn't show
+    this.
     """
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:

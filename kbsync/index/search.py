@@ -371,9 +371,10 @@ def _with_sentences(
 ) -> list[_Scored]:
     """Raise the scores of the best documents' chunks by the share of the question that is in one sentence.
 
-    The name counts as a sentence. If the question contains the whole file name, the name counts as all of
-    the question. A code that a chunk contains as written is credited to every sentence, because the parts
-    of a code may be common words. `scattered`: the words of codes that no document contains.
+    The name is treated as a sentence. If the question contains the whole file name, the name is treated as
+    containing all of the question. A code that a chunk contains as written is credited to every sentence,
+    because the parts of a code may be common words. `scattered`: the words of codes that no document
+    contains.
     """
     scattered_stems = {term.stem for term in scattered}
     tokeniser, is_asked_for = Tokeniser(), whole_name_test(question)
@@ -404,7 +405,9 @@ def _with_sentences(
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
-    """Correct a phrase by replacing each word that no document contains with the most likely one."""
+    """Correct a phrase: replace each word that no document contains with the word that was most likely
+    meant.
+    """
     instead = {term.word: term.written for term in unknown}
     return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 

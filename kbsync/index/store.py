@@ -94,7 +94,7 @@ class CandidateChunk:
 
     @property
     def score(self) -> float:
-        """Return the score: half for the words, half for the meaning.
+        """Return the score. Half of it is for the words, and half is for the meaning.
 
         It is higher if one sentence contains the words or the question is the file name, and lower if the
         document has a very large number of chunks.
@@ -238,8 +238,8 @@ class StoreSnapshot(Protocol):
         """Return whether a document contains the words of `phrase` in direct succession, or has them as its
         file name or path.
 
-        Any spelling of the words counts. The script must have spaces between words. Also return True if it
-        would take a long time to rule out a match.
+        Any spelling of the words is accepted. The words must be in a script that has spaces between words.
+        Also return True if it would take a long time to rule out a match.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:

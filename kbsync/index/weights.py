@@ -20,7 +20,7 @@ LEXICAL = 0.5
 NAME = 0.5
 """The weight of a term in a document's title, tags or file name, for each of its chunks.
 
-The term counts once more for a chunk whose headings and text don't contain it.
+For a chunk whose headings and text don't contain the term, 1 is added to this weight.
 """
 
 WHOLE_NAME = 1.0
@@ -127,8 +127,8 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class TermWeights:
-    """The idf of each term that finds chunks (`rare`) or only adds to the scores of chunks (`common`), and
-    the `total`.
+    """The idf of each term. `rare` terms find chunks, and `common` terms only add to the scores of chunks.
+    `total`: the sum by which scores are divided.
     """
 
     rare: Mapping[Term, float]
@@ -174,7 +174,7 @@ def share_together(
     """Return the highest share of the question's terms in one sentence, weighted by idf, from 0 to 1.
 
     `sentences`: the stems in each sentence. `around`: the stems in the headings and the name of the chunk.
-    `scattered`: stems that don't count more for being in the same sentence.
+    `scattered`: stems that get no extra weight for being in the same sentence.
     """
     sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
     around, sentences = sought.keys() & around, [sought.keys() & sentence for sentence in sentences]
@@ -304,7 +304,7 @@ class NameScores:
     def set_exact(self, documents: Collection[int]) -> None:
         """Record the `documents` whose file name or path is the question.
 
-        Their names count as containing all terms, including terms from a folder or extension.
+        Their names are treated as if they contained all terms, including terms from a folder or extension.
         """
         self.exact = documents
         terms = [term for term in self.idf if not (term.goes_on or term.is_guess)]

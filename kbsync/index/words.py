@@ -36,7 +36,9 @@ SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
 """SQLite's tokenizer for the words, part of the schema of the index."""
 
 CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
-"""Ranges of the characters written without spaces, for use inside the brackets of a regular expression."""
+"""Ranges of characters from scripts without spaces between words, for use inside the brackets of a regular
+expression.
+"""
 
 
 @functools.cache  # these characters take 1 ms to compile, and most questions have none
@@ -50,8 +52,9 @@ _ALPHABETIC = (
     "\u1780-\u17d3\u17d7\u17dc-\u17dd\ua9e0-\ua9ef\ua9fa-\ua9fe\uaa60-\uaa7f"
     "\U000f0e00-\U000f0eff\U000f1000-\U000f10ff\U000f1780-\U000f17ff\U000fa9e5\U000faa7b-\U000faa7d"
 )
-"""Ranges of Thai, Lao, Burmese and Khmer letters, also in comparable form: scripts without spaces between
-words, like `CJK`, but with alphabets."""
+"""Ranges of Thai, Lao, Burmese and Khmer letters, including their comparable form. Like the scripts in
+`CJK`, these have no spaces between words, but they are alphabetic.
+"""
 UNSPACED = CJK + _ALPHABETIC
 _SIGNS = f"{chr(VOWEL_SIGNS)}-{chr(VOWEL_SIGNS + 0xFFFF)}"
 
@@ -432,8 +435,8 @@ _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 def codes_in(question: str) -> list[str]:
     """Return the dates, versions, addresses, identifiers and other codes in `question`.
 
-    A code is a date with a year, or letters and digits joined by `.`, `_`, `:`, `/` or `-`. Stop words such
-    as `and/or` and words such as `e-mail` don't count.
+    A code is a date with a year, or letters and digits joined by `.`, `_`, `:`, `/` or `-`. Stop words
+    such as `and/or` and words such as `e-mail` aren't codes.
     """
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]

@@ -26,8 +26,8 @@ class HeldDocuments:
     """The documents held in a mirror: the paths to `delete` and to `reindex`, and the numbers of their
     `holds`.
 
-    `folder`: the mirror's root, if another folder replaced it. `unmounted`: its directories whose disks
-    aren't mounted.
+    `folder`: the mirror's root, if another folder replaced it. `unmounted`: directories in the mirror
+    whose disks aren't mounted.
     """
 
     mirror: str

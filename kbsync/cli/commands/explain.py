@@ -103,7 +103,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
 
 def _describe_other_mirror(choices: Choices, path: str) -> str:
-    """Return the folder of another mirror that contains the path, and the command that explains it.
+    """Return the folder of another mirror that contains the path, and the command that explains the path.
 
     Return '' if there is none.
     """
@@ -130,7 +130,7 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
 
 
 def _describe_hard_link(installation: Installation, path: str) -> str:
-    """Return the mirrored file that `path` is a hard link to, and the command that explains it.
+    """Return the mirrored file that `path` is a hard link to, and the command that explains this file.
 
     Return '' if there is none.
     """

@@ -122,7 +122,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """Return the states that no config uses now but that might contain the mirror."""
+    """Return the states that no config currently uses but that might contain the mirror."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 

@@ -193,7 +193,9 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
-    """Return why the state of earlier `--folder` runs can't be moved, and the command that deletes it."""
+    """Return why the state of earlier `--folder` runs can't be moved, and the command that deletes this
+    state.
+    """
     from kbsync.targets.registry import DEFAULT_TARGET
 
     name = folder_name(Path(os.path.realpath(folder)))

@@ -38,7 +38,9 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether a retry makes sense: documents have failed or may fail soon, or the mirror is halted."""
+        """Whether a retry makes sense. It does if documents have failed or may fail soon, or if the mirror
+        is halted.
+        """
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 

@@ -1,6 +1,6 @@
 """`kbsync search -i`: shows results as you type, from targets that stay open.
 
-prompt_toolkit draws the screen and handles the keys (see `full_screen`). No other form of search loads it.
+prompt_toolkit draws the screen and handles the keys (see `full_screen`). Other searches don't load it.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class LiveSearch:
         self.marked = max(0, min(len(self.hits) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
-        """Search whenever the user pauses after changing the line, until canceled."""
+        """Until canceled, search each time the user pauses after changing the line."""
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -150,7 +150,7 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
 def _print_mirror(
     output: Output, installation: Installation, mirror: MirrorConfig, start: str, *, documents: bool
 ) -> Exception | None:
-    """Print the JSON of one mirror, which begins with `start`.
+    """Print the JSON of one mirror, beginning with the text `start`.
 
     Return the error that interrupted it, if any.
     """

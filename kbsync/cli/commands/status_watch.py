@@ -128,7 +128,7 @@ def changes(
     sleep: Callable[[float], None],
     wall: Callable[[], float],
 ) -> Iterator[str]:
-    """Yield a line for each mirror, and another one whenever the mirror changes.
+    """Yield a line for each mirror, and another line whenever the mirror's status changes.
 
     `wall` returns epoch seconds.
     """

@@ -59,8 +59,8 @@ keeps its connections."""
 WORKERS_WITHIN = 600.0
 """Seconds without any worker before the documents are postponed.
 
-An adaptive cluster starts workers when it has tasks, which may take minutes, and stops doing so when the
-tasks are canceled.
+When an adaptive cluster gets tasks, it starts workers, which may take minutes. If the tasks are canceled,
+it stops starting workers.
 """
 
 AWAY_FOR = 60.0
@@ -377,7 +377,7 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raise `Unavailable` if even a harmless task kills workers. Then no document is to blame."""
+        """Raise `Unavailable` if even a harmless task kills workers. If so, no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:

@@ -296,7 +296,7 @@ def outcome(
 
 
 def _resident() -> int:
-    """Return how many bytes of memory are in use, or 0 if unknown."""
+    """Return the number of bytes of memory in use, or 0 if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -72,7 +72,7 @@ _HOME_PREFIX = "parser-"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits for one document: wall and CPU time, address space, and the length of its text."""
+    """Limits for one document: wall-clock and CPU time, address space, and the length of its text."""
 
     seconds: float = 60.0
     memory_bytes: int = 1024 * _MIB

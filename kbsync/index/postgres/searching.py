@@ -61,8 +61,9 @@ MAX_SCORED_PASSAGES = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""
 
 MAX_LISTED_DOCUMENTS = 5_000
-"""Maximum number of documents that a query lists after a filter; beyond that, the server applies the filter
-to each passage."""
+"""Maximum number of documents that a query lists after a filter. If there are more, the server applies the
+filter to each passage.
+"""
 
 MAX_CODE_CANDIDATES = 1_000
 """Maximum number of passages to check for a code, among those that contain all of its words."""

@@ -38,8 +38,9 @@ TABLES = Path(__file__).with_name("tables.sql")
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 QUIET = 10.0
-"""Number of seconds without a put after which the initial fill counts as finished and kbsync creates the
-vector index."""
+"""Number of seconds without a put after which kbsync considers the initial fill finished and creates the
+vector index.
+"""
 
 _MAX_DIMENSIONS = 4_000  # limit of an index of `halfvec`
 _CREATING = (0x6B62_7379, 1)  # advisory lock held while the tables are created or a row of `owner` claimed

@@ -156,7 +156,7 @@ class Writing:
         """Update the outdated words of some documents, which have about `_REWORDED_TOGETHER` passages in
         total.
 
-        The passages' texts and vectors stay. Return whether any document had outdated words.
+        The passages' texts and vectors stay the same. Return whether any document had outdated words.
         """
         stale = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND tokeniser < %s"  # noqa: S608
@@ -237,7 +237,7 @@ class Writing:
         return old_documents, next((row.id for row in old_documents if row.is_earlier), None)
 
     def _free(self, path: bytes, *but: int) -> None:
-        """Free this path, which other documents may still have. Ignore the documents in `but`.
+        """Free this path if documents other than those in `but` still have it.
 
         Documents that aren't in the current state, or that have lost passages, are deleted, because nothing
         else would ever delete them (promise 3). A document in the state stays searchable until the state

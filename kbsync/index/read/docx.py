@@ -382,7 +382,9 @@ def _changed(style: _Style, properties: Element | None) -> _Style:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A level of a numbered or bulleted list. In `text`, %1 stands for the outermost level's number."""
+    """A level of a numbered or bulleted list. In `text`, %1 is replaced by the number of the outermost
+    level.
+    """
 
     form: str
     text: str

@@ -444,8 +444,9 @@ def _has_only_common(text: str) -> bool:
 
 _UNWRITTEN = ("Cc", "Cn", "Co")  # Unicode's categories: control, unassigned, private use
 _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
-"""If a byte is missing, the byte pairs after it are shifted, and some of the new pairs are private-use
-characters."""
+"""Private-use characters are allowed here. If a byte is missing, the byte pairs after it are shifted, and
+some of the new pairs are such characters.
+"""
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
@@ -463,7 +464,7 @@ def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
 
 
 def _unwritten(encoding: str) -> Collection[str]:
-    """Return the categories that count as noise in a text decoded by `encoding`."""
+    """Return the categories whose characters are noise in a text decoded by `encoding`."""
     return _UNWRITTEN_AFTER_DAMAGE if encoding in _TWO_BYTES else _UNWRITTEN
 
 

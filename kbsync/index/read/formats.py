@@ -136,7 +136,8 @@ MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "w
 """Media types by extension."""
 
 LARGEST = 10_000_000
-"""Maximum size of a picture in bytes; a request, which is held in memory, takes a third more."""
+"""Maximum size of a picture in bytes. The request for a picture is a third larger, and is held in memory.
+"""
 
 _BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 _PIECE = 65_536

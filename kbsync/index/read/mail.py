@@ -32,7 +32,7 @@ _FIELDS = ("From", "To", "Cc", "Date")
 _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 
 DEEPEST = 6
-"""The heading level from which nested messages are read without headers and attachments."""
+"""The heading level at which nested messages are read without headers and attachments."""
 
 _MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
 _MAX_CHARACTERS = 8 * 1024 * 1024
@@ -43,7 +43,7 @@ MAX_SECONDS = 20.0
 
 @dataclass(slots=True)
 class _Allowance:
-    """What remains of the limits shared by all attachments of a file."""
+    """The unused part of the limits that all attachments of a file share."""
 
     characters: int = _MAX_CHARACTERS
     attachments: int = _MAX_ATTACHMENTS

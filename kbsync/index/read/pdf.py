@@ -545,7 +545,7 @@ def _leave_out_contents(pages: Sequence[list[Line]]) -> None:
 def _write(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
     """Return the text of all pages, and where each page begins.
 
-    For a page without text, that is where the next one begins.
+    For a page without text, this is where the next page begins.
     """
     sizes = Counter[float]()
     for line in (line for page in pages for line in page.lines):

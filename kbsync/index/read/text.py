@@ -276,7 +276,7 @@ _NAMING_KEYS = frozenset(
         *("subtitle", "summary", "teaser"),
     }
 )
-"""Keys whose value always counts as prose."""
+"""Keys whose value is always treated as prose."""
 
 _TECHNICAL_KEYS = word_set(
     """

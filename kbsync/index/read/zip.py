@@ -138,7 +138,7 @@ class Archive:
         """Return the relationships of an Office part, except external ones: id → (last component of the type,
         part name).
 
-        The name "" stands for the package.
+        The name "" refers to the package.
         """
         folder = posixpath.dirname(name)
         relations = {}
@@ -190,7 +190,9 @@ def inside(parent: Element, tags: Collection[str], omitted: Collection[str]) -> 
 
 
 def relations_part(name: str) -> str:
-    """Return the name of the part with the relationships of an Office part; "" stands for the package."""
+    """Return the name of the part that contains the relationships of an Office part; "" is the package
+    itself.
+    """
     folder, base = posixpath.split(name)
     return posixpath.join(folder, f"_rels/{base}.rels")
 

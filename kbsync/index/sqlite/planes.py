@@ -42,7 +42,7 @@ class Planes:
 
     @property
     def first(self) -> int:
-        """The number of dimensions in the first half of a vector."""
+        """The number of dimensions in the first part of a vector."""
         return self.dimensions // 2
 
     @property

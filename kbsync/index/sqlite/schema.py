@@ -28,7 +28,9 @@ APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 6
 """The newest layout that this program reads."""
 FIRST_VERSION = 5
-"""The layout before the first vectors are stored in planes (planes.py), which older programs can't read."""
+"""The layout of an index until its first vectors are stored in planes (planes.py). Older programs can't
+read planes.
+"""
 INCREMENTAL = 2
 """SQLite's number for incremental `auto_vacuum`."""
 

@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from kbsync.index.embed import Vector
 
 MAX_FREQUENCIES = 10_000
-"""Maximum number of words whose frequencies to remember, which takes about 3 MB."""
+"""Maximum number of words whose frequencies are cached, which takes about 3 MB."""
 
 _NO_FILE = (-1, -1)
 
@@ -686,14 +686,17 @@ _CORRECTED = 100
 """Number of top candidates whose cosines are corrected from the stored vectors."""
 
 _BATCH, _BATCHES = 128, 12
-"""For a common term: how many chunks to read per batch, and the maximum number of batches."""
+"""For a common term: the number of chunks to read per batch, and the maximum number of batches."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
-"""For counting a term's documents: how many of its chunks to read per batch, and how many documents are
-enough for an estimate."""
+"""When counting the documents that contain a term: the number of chunks to read per batch, and the number
+of documents that is enough for an estimate.
+"""
 
 _MAX_CODE_CANDIDATES = 100_000
-"""Maximum number of chunks to search for a code, out of those with all its words; this takes about 25 ms."""
+"""Maximum number of chunks to search for a code, among those that contain all of its words; this takes
+about 25 ms.
+"""
 
 _FINDING = 2
 """Maximum number of common terms to search for if no rarer term matches a chunk."""
@@ -811,7 +814,7 @@ _SHOWN = (
 
 
 def _varints(content: bytes) -> list[int]:
-    """Decode SQLite's varints, which have 7 bits per byte, the most significant first."""
+    """Decode SQLite's varints, which have 7 bits per byte, with the most significant bits first."""
     numbers, number = list[int](), 0
     for byte in content:
         number = number << 7 | byte & 0x7F
@@ -866,7 +869,9 @@ _SAMPLED = 1_000
 """Number of documents to sample for the average length; up to twice as many are read."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
-"""Number of chunks up to which checking them one by one takes no longer than reading them by distance."""
+"""Maximum numbers of documents and of chunks for which checking the chunks one by one takes no longer than
+reading them by distance.
+"""
 
 
 class _Selection:
@@ -1035,8 +1040,8 @@ class SqliteStore:
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
-        """Return up to `limit` passages without a vector from the model `better`, by the key of their vector
-        from `model`.
+        """Return up to `limit` passages without a vector from the model `better`. A passage is identified
+        by the key of its vector from `model`.
 
         If the text of a passage doesn't contain its headings, the headings are added.
         """
@@ -1058,8 +1063,8 @@ class SqliteStore:
             return texts
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors from the model `better` for the passages that still exist. The vectors are keyed
-        by the key of the passage's vector from `model`.
+        """Store vectors from the model `better` for the passages that still exist. A passage is identified
+        by the key of its vector from `model`.
         """
         with self._target_errors():
             self._current_writer().put_better(model, better, new_vectors)

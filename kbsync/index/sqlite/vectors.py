@@ -548,8 +548,8 @@ class Matrix:
     def start(self, model: Model, vector: Vector) -> Callable[[], Cosines]:
         """Start computing the cosine of `vector` (length 1) with every slot, as seen by the open transaction.
 
-        Return a function that waits for the cosines. They are computed in the meantime only for a large
-        cached index, in another thread that doesn't use the connection.
+        Return a function that waits for the cosines. In a large cached index, they are computed in the
+        meantime by another thread, which doesn't use the connection.
         """
         self._scans += 1
         commit = model.id, self._connection.pragma("data_version")
@@ -855,7 +855,7 @@ def _parts(count: int) -> Iterator[slice]:
 def _run_in_two_threads(
     parts: Iterable[slice], work: Callable[[slice], None], finish: Callable[[], Cosines]
 ) -> Callable[[], Cosines]:
-    """Do the parts of some work in another thread and, once a caller waits for the result, also in the
+    """Process the parts of a task in another thread and, once a caller waits for the result, also in the
     caller's thread.
 
     Return the function that waits for the result of `finish`, which runs after the last part.

@@ -243,8 +243,8 @@ class Writer:
         return self.scrub() and is_clear
 
     def put_better(self, model: str, better: str, new_vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors from the model `better` for the passages that still exist. The vectors are keyed
-        by the key of the passage's vector from `model`.
+        """Store vectors from the model `better` for the passages that still exist. A passage is identified
+        by the key of its vector from `model`.
         """
         with self._transaction() as version:
             first = vectors.find_model(self._connection, model)

@@ -154,7 +154,7 @@ def command(choices: Choices, as_json: bool) -> int:
 
 
 def _checks(choices: Choices) -> list[Check]:
-    """Return all checks or, without a readable config, only those that don't need one."""
+    """Return all checks or, without a readable config, only those that don't need a config."""
     from kbsync.cli.commands.doctor import machine
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError

@@ -165,8 +165,8 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield a result for each mirror of another state directory whose folder is missing or also mirrored by
-    this config.
+    """Yield a result for each mirror in another state directory if its folder is missing or is also
+    mirrored by this config.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """

@@ -121,7 +121,7 @@ class OpenInstallation:
 
 
 async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
-    """Run the jobs of several mirrors concurrently. Return the results of those that finish in time."""
+    """Run the jobs of several mirrors concurrently. Return the results of the jobs that finish in time."""
     tasks = {name: asyncio.ensure_future(in_mirror_threads(name, job)) for name, job in jobs.items()}
     try:
         if tasks:

@@ -330,7 +330,7 @@ def build_server(library: Library, run_query: RunQuery = run_directly) -> Server
 
 
 class _Handlers:
-    """Handles the protocol's requests with the library."""
+    """Handles the protocol's requests by calling the library."""
 
     def __init__(self, library: Library, run_query: RunQuery) -> None:
         self._library, self._run_query = library, run_query

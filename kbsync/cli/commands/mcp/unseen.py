@@ -1,7 +1,7 @@
 """Detects changes in a folder that aren't in the state yet.
 
-An event takes up to a second to arrive, and a file must be unchanged for a while before its row is written.
-Until then, the state doesn't show it as pending.
+An event takes up to a second to arrive, and a file must be unchanged for some time before its row is
+written. Until then, the state doesn't show it as pending.
 """
 
 from __future__ import annotations
