@@ -82,7 +82,7 @@ def commented_config(
 ) -> str:
     """Return a config that mirrors `folder`, with every default. `schema`: the schema's URL for editors.
 
-    `target`: the lines of its target's block (see `target_block`); None for the built-in knowledge base.
+    `target`: the lines of its target's block (see `target_lines`); None for the built-in knowledge base.
     `state_dir`: the absolute path of the state; None for `usual_state_dir`. `name`: the mirror's name; None
     for the folder's. `exclude`: its exclude patterns. Raises UsageError for a path that isn't UTF-8, which a
     YAML file can't contain.
