@@ -211,7 +211,7 @@ class Callbacks(Protocol):
     """Manages the callback URL of an account, which all users of the account share.
 
     Every call may raise `TargetError`, or `NotOffered` if the service never offered the call or no longer
-    does.
+    offers it.
     """
 
     async def get(self) -> Callback | None:

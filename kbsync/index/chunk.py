@@ -113,7 +113,9 @@ def _paragraphs(text: str) -> Iterator[Block]:
 
 
 def _code(text: str) -> Iterator[Block]:
-    """Yield a block for each unindented line after a blank line, up to the next such line."""
+    """Yield a block for each unindented line that follows a blank line. The block extends to the next such
+    line.
+    """
     start: int | None = None
     end, is_after_blank = 0, True
     for line in _lines(text):
@@ -279,7 +281,7 @@ class _MarkupReader:
         self._is_table = False
 
     def _heading(self, line: _Line) -> Block | None:
-        """Return the heading in `line`, regardless of other lines."""
+        """Return the heading that is marked in `line` itself, without considering other lines."""
         match = self._grammar.heading and self._grammar.heading.match(line.text)
         if not match:
             return None

@@ -127,7 +127,7 @@ class LocalEncoder:
         return MIN_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Compute the vectors at once, and return a finished future.
+        """Compute the vectors immediately, and return a finished future.
 
         Raises `UsageError` if the model can't be read.
         """
@@ -356,7 +356,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raise `UsageError` if the file isn't the one that the vectors in the index come from."""
+    """Raise `UsageError` if the file isn't the one with which the vectors in the index were computed."""
     actual = digest.hexdigest()
     if actual != sha256:
         raise UsageError(

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """Return the chunks of the document at `path`, or its error. Never raises."""
+    """Return the chunks of the document at `path`, or the error that it caused. Never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:

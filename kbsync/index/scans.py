@@ -254,7 +254,7 @@ class Scans:
         return self._execute("SELECT is_read FROM scan WHERE upload = ?", (upload_id,)) == [(_PENDING,)]
 
     def partly_read(self) -> list[int]:
-        """Return the documents whose pages can now be read, because the extra is installed."""
+        """Return the documents whose pages can be read now that the `ocr` extra is installed."""
         rows = self._execute("SELECT document FROM scan WHERE is_read = ?", (_PARTLY,))
         return [document for (document,) in rows] if self.can_recognize else []
 

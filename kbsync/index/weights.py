@@ -34,7 +34,7 @@ in a sentence.
 """
 
 FIELDS = (1.0, 1.5, 1.0)
-"""The weights of a term among a chunk's other forms, in its headings and in its text."""
+"""The weights of a term in a chunk: among the other forms of words, in the headings, and in the text."""
 
 _SATURATION, _BM25_SATURATION = 1.4, 2.2
 """The maximum that a word in the headings and text of a chunk adds to the chunk's score, as a multiple of

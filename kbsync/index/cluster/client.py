@@ -229,8 +229,8 @@ class DaskCluster:
         return True
 
     def cut_or(self, cut_locally: Cutter) -> Cutter:
-        """Split documents that need a parser on the cluster, unless the cluster is lost. Split all others
-        with `cut_locally`.
+        """Use the cluster to split documents that need a parser, unless the cluster is lost. Split all
+        others with `cut_locally`.
 
         Splitting a plain text takes less time than sending it to a worker as a task.
         """
@@ -255,7 +255,7 @@ class DaskCluster:
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
-        """Split documents on the workers, as a `pipeline.Cutter` does on this host.
+        """Split documents on the workers, in the same way as a `pipeline.Cutter` on this host.
 
         While waiting for the first outcome, send as many documents as the limit on bytes in flight allows.
         """

@@ -105,7 +105,8 @@ class TimedOut(Exception):
 
 
 class ParserProcess:
-    """A running parser, for one thread at a time. After an exception, it is unusable; call `end`.
+    """A running parser process, used by one thread at a time. After an exception, it is unusable; call
+    `end`.
 
     The kernel ends the process when the *thread* that started it ends.
     """

@@ -99,7 +99,8 @@ class Connections:
 
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
-        """Run a transaction, all or nothing. Yield the connection, and whether our tables exist.
+        """Run a transaction, which stores everything or nothing. Yield the connection, and whether our
+        tables exist.
 
         `kind` is an option for PostgreSQL's BEGIN. Raises `TargetError`. If the error is `Unsure`, the
         response to COMMIT was lost; otherwise, nothing was stored.

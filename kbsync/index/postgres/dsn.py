@@ -1,6 +1,6 @@
-"""Parses connection strings as libpq does.
+"""Parses connection strings in the same way as libpq.
 
-This doesn't load psycopg, because every command reads the config.
+This doesn't load psycopg, because otherwise every command that reads the config would have to load it.
 """
 
 from __future__ import annotations

@@ -284,9 +284,9 @@ class PostgresStore:
     def purge(self) -> bool:
         """Finish the remaining work.
 
-        Deleted text is unreachable at once; the server's own vacuum removes it. Outdated words of documents
-        are updated first, some in each transaction. Return False during the initial fill, because the vector
-        index, which would slow down each insert, is created afterwards.
+        Deleted text becomes unreachable immediately; the server's own vacuum removes it later. Outdated
+        words of documents are updated first, some in each transaction. Return False during the initial
+        fill, because the vector index, which would slow down each insert, is created afterwards.
         """
         while self._reword():
             pass

@@ -339,7 +339,8 @@ class _Styles:
     def hides(self, properties: Element | None, is_hidden: bool) -> bool:
         """Return whether characters with these properties are hidden.
 
-        `is_hidden`: whether their paragraph is hidden, which is the default.
+        `is_hidden`: whether their paragraph is hidden; this is returned if the properties don't specify
+        anything.
         """
         own, style = _hides(properties), self._named(_value(properties, "rStyle") or "")
         return next(state for state in (own, style.is_hidden, is_hidden) if state is not None)

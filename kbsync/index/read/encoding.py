@@ -285,8 +285,9 @@ _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _TERMINAL = re.compile(
     r"\x1b(?:\[[0-?]{0,100}[ -/]{0,10}[@-~]|\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\))|[^\n\x08]?\x08"
 )
-"""Matches what a terminal doesn't show: control sequences, such as those for colors, and overstruck
-characters, which manual pages use for bold and underlined letters."""
+"""Matches text that a terminal doesn't show: control sequences, such as those for colors, and overstruck
+characters, which manual pages use for bold and underlined letters.
+"""
 _STRAY = re.compile("[\x00\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
 """Form feeds, vertical tabs and similar characters, which separate words; other control characters have no

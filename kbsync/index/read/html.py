@@ -236,8 +236,8 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can't occur inside the invisible element, so that element must have been
-        left open.
+        """Return whether `tag` shows that the invisible element was left open, because `tag` can't occur
+        inside it.
         """
         if tag == "main":  # never inside navigation
             return True
@@ -347,7 +347,9 @@ class _Page(HTMLParser):
             self._inline.insert(start, " ")
 
     def _read_frame(self, page: str | None) -> None:
-        """Add the page in a frame's `srcdoc`, in which browser extensions save frames."""
+        """Add the page in the attribute `srcdoc` of a frame. Browser extensions save the content of frames
+        there.
+        """
         if page:
             self._frames -= 1
             self._flush()

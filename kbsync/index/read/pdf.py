@@ -491,8 +491,8 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
     one with it.
 
     Headers and footers are near an edge, at the same height on three pages, and have the same words except
-    for the page number. A number that counts up with the pages isn't always a page number: each page may be
-    an invoice.
+    for the page number. A number that increases with the pages isn't always a page number. For example,
+    each page may be an invoice.
     """
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):

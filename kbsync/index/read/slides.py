@@ -162,7 +162,7 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
 
 
 def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
-    """Yield a table for each run of series with the same points.
+    """Yield a table for each group of consecutive series with the same points.
 
     A table has a row per point and a column per series.
     """
@@ -209,7 +209,7 @@ _CACHES = (*_NUMBERS_OF_CHARTS, "strCache", "strLit", "multiLvlStrCache")
 def _chart_number(text: str, epoch: datetime.date | None) -> str:
     """Return a number, or "" if the value isn't one.
 
-    With an `epoch`, return the date that many days after it instead.
+    If `epoch` is given, return the date that is this number of days after it.
     """
     with suppress(ValueError, OverflowError):
         value = float(text)

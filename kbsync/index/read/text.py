@@ -515,7 +515,7 @@ def one_line(text: str) -> str:
 
 
 def distinct_texts(texts: Iterable[str]) -> list[str]:
-    """Return which of the texts, such as page headers, contain letters, each only once."""
+    """Return the texts, such as page headers, that contain letters. Each text is returned only once."""
     return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
 
 

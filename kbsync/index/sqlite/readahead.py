@@ -36,7 +36,7 @@ _SAMPLED = 32  # maximum number of pages to look up in the page cache
 
 @contextmanager
 def reading_ahead(connection: apsw.Connection) -> Iterator[None]:
-    """Read the overflow pages of large rows into the page cache while the block runs, in another thread.
+    """While the block runs, read the overflow pages of large rows into the page cache in another thread.
 
     This does nothing if the pointer map is already in the page cache, or on systems other than Linux.
     """
@@ -116,8 +116,8 @@ class RowPages:
 
     @contextmanager
     def reading_ahead(self, size: int) -> Iterator[None]:
-        """Read the first `size` bytes of all rows into the page cache, in another thread, while the block
-        runs.
+        """While the block runs, read the first `size` bytes of all rows into the page cache in another
+        thread.
 
         This does nothing if the pointer map is already in the page cache.
         """

@@ -274,7 +274,7 @@ class Reader:
         """Return the chunks with the best scores, and the best of the chunks that contain the words of a code
         in succession.
 
-        Each is a dict keyed by the numbers of the chunks.
+        Both results are dicts keyed by chunk number.
         """
         share = DEPTH // max(1, document_count)
         lexical, coded = (_Selection(scope, document_count, share) for _ in range(2))
@@ -880,8 +880,8 @@ class _Selection:
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
         """Start with no rows.
 
-        `document_count`: the number of documents to cover. The scope has at least as many. `share`: the
-        maximum number of rows from one document.
+        `document_count`: the number of documents to cover. The scope has at least this many documents.
+        `share`: the maximum number of rows from one document.
         """
         self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()

@@ -339,7 +339,9 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        """Run the block in a transaction, all or nothing. Yield the number of this change."""
+        """Run the block in a transaction, which stores everything or nothing. Yield the number of this
+        change.
+        """
         with self._guard:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
