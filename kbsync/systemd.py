@@ -24,13 +24,13 @@ READY_LATEST = 30.0
 """Maximum number of seconds that READY waits for a mirror, such as one with a slow service."""
 
 MIN_PAUSE, MAX_PAUSE = 1.0, 10.0
-"""Minimum and maximum number of seconds between two reads of the counts."""
+"""Minimum and maximum number of seconds between reads of the counts."""
 
 
 class ServiceManager:
     """Sends messages to `$NOTIFY_SOCKET`. If it isn't set or nobody is listening, the messages are dropped.
 
-    `watchdog`: the maximum time between two pings, in seconds, or None (sd_watchdog_enabled(3)).
+    `watchdog`: the maximum time between pings, in seconds, or None (sd_watchdog_enabled(3)).
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -146,7 +146,7 @@ class ServiceReports:
             self.manager.send("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping as long as the event loop is running and the state's writer responds, even if with errors."""
+        """Ping as long as the event loop is running and the state's writer responds, even with errors."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

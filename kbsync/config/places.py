@@ -80,7 +80,7 @@ def _named_config(environ: Mapping[str, str]) -> Path | None:
 
 
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the places where kbsync searches for a config without `--config`, in order."""
+    """Return, in order, the places where kbsync looks for a config if `--config` isn't given."""
     # Never search the working directory: the config of a stranger's repository must not decide where our keys
     # are sent.
     if (named := _named_config(environ)) is not None:
@@ -201,8 +201,9 @@ def check_state_dir(
 
 
 def _obstacle(path: Path) -> str:
-    """Return what is at `path`, or at one of its parents, instead of a directory. Return '' if nothing is in
-    the way.
+    """Return what prevents a directory at `path`: something else at the path or at one of its parents.
+
+    Return '' if nothing does.
     """
     # `os.path`, because `pathlib` raises an error below a directory that this user can't enter.
     for part in (path, *path.parents):

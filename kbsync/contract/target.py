@@ -190,7 +190,7 @@ class Limits(Waiting, Formats):
     """
 
     unhurried: float = 0.0
-    """Minimum number of seconds between two requests for work that can wait."""
+    """Minimum number of seconds between requests for work that can wait."""
 
     marks: bool = False
     """Whether the list returns the path, digest and upload id that kbsync sent, which prove that kbsync

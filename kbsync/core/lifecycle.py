@@ -350,7 +350,7 @@ def may_be_hurried(upload: Upload) -> bool:
 
 def hurry(upload: Upload, timing: Timing) -> Upload:
     """Poll soon, because a change is likely."""
-    # Keep at least `poll_first` between two polls, however often a service calls back.
+    # Keep at least `poll_first` between polls, however often a service calls back.
     since = timing.now if upload.checked_at is None else upload.checked_at
     soon = max(timing.now, min(since, timing.now) + timing.limits.poll_first)
     due_at = soon if upload.due_at is None else min(upload.due_at, soon)

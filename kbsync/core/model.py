@@ -423,7 +423,7 @@ class Waiting:
     """
 
     poll_longest: float = 15.0
-    """Maximum time between two polls (promise 2)."""
+    """Maximum time between polls (promise 2)."""
 
     reembed_grace: float = 0.0
     """For how long after a reindex request a reported failure may still be the previous one (promise 9)."""

@@ -157,9 +157,9 @@ class Naming:
     def recognizes(self, sent_name: str, listed_name: str) -> bool:
         """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
-        The comparison undoes a different normal form, percent-encoding, a leading folder, "(1)" or "_1"
-        before the extension, UTF-8 decoded with the wrong encoding, and non-ASCII characters that were
-        replaced or dropped.
+        The comparison allows for a different Unicode normal form, percent-encoding, a leading folder, "(1)"
+        or "_1" before the extension, UTF-8 decoded with the wrong encoding, and replaced or dropped non-ASCII
+        characters.
         """
         if sent_name == listed_name:
             return True

@@ -114,7 +114,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
     matches.
 
     This lets a list of patterns select files: `docs/` selects everything in the folder, `!docs/draft.md`
-    excludes this file.
+    excludes that file.
     """
     while path:
         if line := decide(lines, path, is_folder):

@@ -610,7 +610,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
-    """Send documents again if the target has become able to read their scanned pages since the last run."""
+    """Send documents again whose scanned pages the target can now read but couldn't at the last run."""
     binding = journal.binding
     remote_ids = set(await target.partly_read())
     was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))

@@ -358,7 +358,7 @@ class Journal:
             self.decide(tx, path)
 
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
-        """Decide what to do about a path, repeatedly until no further step follows. Then set its status."""
+        """Decide the next step for a path until there is nothing left to do, and then set its status."""
         entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
             self._decide(tx, entry, fresh)

@@ -45,7 +45,7 @@ _LONGEST = 4_000  # characters of a text that its vector includes
 
 _BATCH = 32  # passages to store together
 _MAX_BATCH_SECONDS = 20.0  # seconds after which a smaller batch is stored
-_PAUSE = 0.5  # seconds between two checks of whether the index is idle
+_PAUSE = 0.5  # seconds between checks whether the index is idle
 _PAUSE_AFTER_ERROR, _MAX_PAUSE = 60.0, 3600.0
 
 

@@ -35,7 +35,7 @@ Recognize = Callable[[str, Body, int], str]
 
 FILE = "scans.db"
 _PACKAGES = ("rapidocr", "onnxruntime")
-_PAUSE = 0.2  # seconds between two checks of whether the target is idle
+_PAUSE = 0.2  # seconds between checks whether the target is idle
 _PAUSE_AFTER_ERROR = 30.0
 
 _log = logging.getLogger(__name__)

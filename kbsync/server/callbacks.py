@@ -28,7 +28,7 @@ MAX_WAITING = 1000
 """Maximum number of a mirror's documents that may wait for a check; the usual polling covers the others."""
 
 EVERY = 1.0
-"""Seconds between two deliveries of ids to the mirrors."""
+"""Seconds between deliveries of ids to the mirrors."""
 
 _EVENT = "knowledge_construction"
 _MAX_ID_LENGTH = 64

@@ -23,7 +23,7 @@ RESEND_EVERY = 30.0
 """Seconds after which kbsync sends an event even if nothing has changed, in case a page is out of date."""
 
 HEARTBEAT = 1.0
-"""Maximum number of seconds between two messages; after a longer silence, a page assumes that kbsync is
+"""Maximum number of seconds between messages; after a longer silence, a page assumes that kbsync is
 gone."""
 
 SLOWEST = 10.0

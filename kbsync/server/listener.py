@@ -44,7 +44,7 @@ START_SECONDS = 10.0
 STOP_SECONDS = 1.0
 
 CHECK_EVERY = 30.0
-"""Seconds between two checks that the listener is still running."""
+"""Seconds between checks that the listener is still running."""
 
 
 class TimeoutProtocol(H11Protocol):

@@ -36,14 +36,14 @@ GATHER = 5.0
 """Seconds from the first failure to its notification, because a pass may have many failures."""
 
 EVERY, SELDOM = 60.0, 3600.0
-"""Minimum seconds between two notifications of the same kind about a mirror, and maximum seconds between
+"""Minimum seconds between notifications of the same kind about a mirror, and maximum seconds between
 retries while delivery is failing."""
 
 NAMED = 20
 """Maximum number of failed documents that a notification lists; any further ones are only counted."""
 
 LOOK_EVERY = 2.0
-"""Seconds between two checks of the mirrors; shorter halts aren't reported."""
+"""Seconds between checks of the mirrors; shorter halts aren't reported."""
 
 LIMIT = 10.0
 """Maximum duration of a command or a request, in seconds."""

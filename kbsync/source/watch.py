@@ -58,7 +58,7 @@ T = TypeVar("T")
 RESCAN = 900.0
 POLL_SHORTEST = 10.0
 POLL_SHARE = 20.0
-"""The pause between two polling scans, as a multiple of a scan's duration, so that polling uses at most a
+"""The pause between polling scans, as a multiple of a scan's duration, so that polling uses at most a
 twentieth of a core.
 """
 TRY_AGAIN = 600.0
@@ -348,8 +348,8 @@ class Watcher:
     """The watch on one folder. Call all methods in the event loop's thread, and call `check` every 1 to 2
     seconds.
 
-    To lose no change, use this order: `start`, `scan_started`, the scan, `scan_ended`. After that, take
-    hints, and scan again when `rescan_wanted` is set, or after `rescan_every` seconds at the latest.
+    To avoid missing changes, use this order: `start`, `scan_started`, the scan, `scan_ended`. After that,
+    process hints, and scan again when `rescan_wanted` is set, or after `rescan_every` seconds at the latest.
     """
 
     def __init__(

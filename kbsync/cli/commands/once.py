@@ -50,7 +50,7 @@ PATIENCE = 0.4
 """Seconds before a progress bar appears: most passes are shorter, so it would only flicker."""
 
 OFTEN, SELDOM = 0.25, 15.0
-"""Seconds between two updates, on a terminal and in a log."""
+"""Seconds between updates, on a terminal and in a log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from kbsync.engine.status import halt_sentence, iso
 from kbsync.installation import Installation
 
 EVERY = 1.0
-"""Seconds between two updates."""
+"""Seconds between updates."""
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -21,7 +21,7 @@ MARKER_BASE = "https://kbsync.invalid"
 MAX_BYTES, MAX_PDF_BYTES = 10_000_000, 30_000_000
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""The ranking models that the service's page on searches lists ("vector match", `rerank_version`)."""
+"""The ranking models listed on the service's search page ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
 _GRACE_POLLS, _MAX_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
-"""For low-priority requests: the minimum seconds between two of them, and their share of
+"""For low-priority requests: the minimum seconds between them, and their share of
 `requests_per_minute`.
 """
 

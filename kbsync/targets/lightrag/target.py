@@ -34,7 +34,7 @@ Documents that are being indexed are usually on the page with the latest changes
 """
 
 MAX_PAUSE = 10.0
-"""Maximum seconds between two reads of the whole list for `status`: one second for each page of the last
+"""Maximum seconds between reads of the whole list for `status`: one second for each page of the last
 read. This must be less than the 15 s after which the engine checks missing documents again."""
 
 DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
@@ -52,7 +52,7 @@ few seconds.
 """
 
 IDLE_PAUSE, IDLE_CHECKS = 1.0, 30
-"""Seconds between two checks of whether the server is idle, and the maximum number of checks."""
+"""Seconds between checks whether the server is idle, and the maximum number of checks."""
 
 PASSAGES, MAX_PASSAGES = 4, 200
 """Number of passages to request for each wanted document, and the maximum in total.

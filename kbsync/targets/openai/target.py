@@ -33,7 +33,7 @@ FILES_PAGES = 10
 """Maximum number of pages of the account's newest files in which to look for our unattached files."""
 
 CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
-"""Seconds between two searches for unattached files, and seconds after an upload during which its file may
+"""Seconds between searches for unattached files, and seconds after an upload during which its file may
 still be attached."""
 
 CLOCK_STEP = 2.0

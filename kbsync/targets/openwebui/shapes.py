@@ -194,7 +194,7 @@ def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
 
 @reading.row_reader
 def card_of(row: Fields) -> BaseCard:
-    """Parse a knowledge base. Only lists contain its number of files."""
+    """Parse a knowledge base. Only list responses contain the number of its files."""
     count = row.count("file_count")
     return BaseCard(row["id"], row.text("name"), row.text("description"), documents=count)
 

@@ -53,9 +53,9 @@ def created_of(remote_id: str) -> float | None:
     """Return when an id was created, in epoch seconds by the service's clock, or None for an id of a
     different shape.
 
-    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified with ids and response times of the
-    service. The service doesn't document this, so kbsync uses these times for confirmation and sorting, never
-    as the only evidence against a document.
+    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified against the service's ids and
+    response times. The service doesn't document this, so kbsync uses these times for confirmation and
+    sorting, never as the only evidence against a document.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
         return None

@@ -66,7 +66,7 @@ indefinitely.
 POLL_SECONDS = 0.25
 
 SCAN_PAUSE = 4.0
-"""The pause between two comparisons of a folder, as a multiple of one comparison's duration."""
+"""The pause between comparisons of a folder, as a multiple of one comparison's duration."""
 
 ReportProgress = Callable[[int, int, str], Awaitable[None]]
 """Called with the number of finished files, the total, and a message with both."""
