@@ -27,7 +27,7 @@ from kbsync.targets.http.target import ServiceTarget
 MAX_MESSAGES = 15
 """Maximum number of messages in a request; must be odd.
 
-Zhipu's manual allows 15 turns, and each message may count as one.
+Zhipu's manual allows 15 turns, and each message may be counted as one turn.
 """
 
 MAX_PASSAGES, MAX_CHARACTERS = 10, 12_000

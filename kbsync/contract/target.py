@@ -224,7 +224,9 @@ class Limits(Waiting, Formats):
 
 PutOutcome = Accepted | TargetError
 DeleteOutcome = TargetError | None
-"""The outcome of a deletion. None: the document no longer exists (deleting an unknown one succeeds)."""
+"""The outcome of a deletion. None: the document no longer exists. Deleting an unknown document succeeds,
+too.
+"""
 
 
 class Target(ABC):

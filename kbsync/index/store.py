@@ -232,7 +232,9 @@ class StoreSnapshot(Protocol):
         """Return the cosine below which texts are unrelated, estimated from a sample of the vectors."""
 
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
-        """Return the terms that no document contains, each with a similar term that occurs, if any."""
+        """Return the terms that no document contains, each with a similar term that a document contains,
+        if any.
+        """
 
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document contains the words of `phrase` in direct succession, or has them as its

@@ -33,7 +33,7 @@ TOKENISER, OLDEST_TOKENISER = 5, 4
 """The version of `words` for new documents, and the oldest version that kbsync still reads."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
-"""SQLite's tokenizer for the words, part of the schema of the index."""
+"""SQLite's tokenizer for the words. It is part of the index's schema."""
 
 CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
 """Ranges of characters from scripts without spaces between words, for use inside the brackets of a regular

@@ -534,8 +534,8 @@ def _query_account(
 def _base(
     kind: str, key: KeySource, settings: dict[str, str], create: str | None, setting: str, about: str
 ) -> str:
-    """Return the id of a knowledge base: a new one, one chosen from the account's list or, if the bases can't
-    be listed, a typed id.
+    """Return the id of a knowledge base: a new one, one chosen from the account's list or, if the bases
+    can't be listed, an id that the user types.
 
     `setting`: the config key for the id, with its description.
     """
@@ -547,7 +547,7 @@ def _base(
         return card.id
 
     def listed() -> Sequence[BaseCard] | None:
-        """Print all bases on stderr, like the question, and return them.
+        """Print all bases on stderr, where the question also appears, and return them.
 
         Return None if the account can't be queried.
         """

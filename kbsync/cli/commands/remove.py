@@ -1,7 +1,8 @@
 """`kbsync remove`: removes a mirror from the config, and keeps or deletes its documents.
 
-It deletes the documents first and edits the config last. After an interruption, the config still has the
-mirror, and the same command can finish. Deleting needs the config to access the knowledge base.
+It deletes the documents first and edits the config last. If it is interrupted, the config still contains
+the mirror, and the user can run the same command again. Deleting documents requires the config, which
+gives access to the knowledge base.
 """
 
 from __future__ import annotations

@@ -231,8 +231,8 @@ def die_with(parent: int) -> None:
 
 
 def limit(memory_bytes: int) -> None:
-    """Limit the address space and file descriptors, disable core dumps, and let this process be killed first
-    when memory runs out.
+    """Limit the address space and file descriptors, disable core dumps, and make this process the first to
+    be killed when memory runs out.
     """
     if _IS_LINUX:
         # Make the kernel kill this process first, because it can be restarted. Not possible in every

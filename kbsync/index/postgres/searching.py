@@ -86,7 +86,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_IN_LIKE = str.maketrans({character: f"\\{character}" for character in "\\%_"})
 
 _Row = tuple[int, int, float]
-"""A passage, its document and its score."""
+"""The ids of a passage and its document, and the score of the passage."""
 
 
 @dataclass(frozen=True, slots=True)

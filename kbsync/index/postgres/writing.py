@@ -407,7 +407,7 @@ class Writing:
     def _model(self, name: str, dimensions: int | None) -> int:
         """Return the model with this name, creating it if it is new.
 
-        Raises `Halted` for vectors of a different length.
+        Raises `Halted` if its earlier vectors have a different length.
         """
         find = "SELECT id, dimensions FROM model WHERE name = %s"
         row = self._connection.execute(find, (name,)).fetchone()

@@ -333,8 +333,8 @@ def decode(raw: bytes) -> str:
 
 
 def decode_declared(raw: bytes, label: str | None = None) -> str:
-    """Decode like `decode`, for HTML, XML and mail, which may declare their encoding in `label` or in their
-    first lines.
+    """Do the same as `decode`, but for HTML, XML and mail, which may declare their encoding in `label` or
+    in their first lines.
 
     A BOM and valid UTF-8 override the declaration, which is often left over from a template.
     """

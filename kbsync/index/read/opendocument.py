@@ -294,7 +294,7 @@ class _Reader:
 
 
 def _hides(name: str, styles: Mapping[str, Element]) -> bool:
-    """Return whether a style hides text. A style that doesn't specify this inherits it from its parents."""
+    """Return whether a style hides text. If the style doesn't specify this, its parent styles decide."""
     for _ in range(_MAX_PARENTS):
         if (style := styles.get(name)) is None:
             break

@@ -233,7 +233,7 @@ def _is_scanned(document: Any, number: int) -> bool:
 
 
 _PICTURES = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
-"""A picture, or a form that some programs wrap around a page's picture."""
+"""The types of pictures, and of the forms that some programs wrap around a page's picture."""
 
 
 class _PageReader:

@@ -609,7 +609,7 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 
 def deepened(text: str, levels: int) -> str:
-    """Return Markdown with its headings moved down by `levels`, so that it can follow a heading of that
+    """Return Markdown with its headings moved down by `levels`, so that they fit below a heading of that
     level.
     """
     parts, end = list[str](), 0

@@ -87,7 +87,7 @@ MAX_FREQUENCIES = 10_000
 _NO_FILE = (-1, -1)
 
 _Row = tuple[int, int, int | None, float]
-"""The number of a chunk, its document, its slot and its score."""
+"""The numbers of a chunk, its document and its slot, and the score of the chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +444,9 @@ class Reader:
         return self._least_cosines[model]
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
-        """Return the terms that no document contains, each with a similar term that occurs, if any."""
+        """Return the terms that no document contains, each with a similar term that a document contains,
+        if any.
+        """
         self._forget_after_commit()
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:

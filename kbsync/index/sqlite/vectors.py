@@ -341,7 +341,7 @@ _MAX_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the f
 _FEW_SLOTS = 128_000
 """Maximum number of slots for which the first search of a process avoids numpy.
 
-Importing numpy takes as long as searching twice as many slots without it.
+Importing numpy takes as long as searching twice this number of slots without it.
 """
 
 _MIN_BETTER_SLOTS = 100
@@ -477,8 +477,8 @@ class Cosines:
             self._complete()
 
     def _find_near(self, stop: int) -> tuple[NDArray[np.intp], NDArray[np.float32]] | None:
-        """Return the positions and values of the `stop` highest values, highest first, or None if others may
-        be higher.
+        """Return the positions and values of the `stop` highest values, in descending order, or None if
+        other values may be higher.
 
         Only positions with a high value for the first half of their vector are considered.
         """

@@ -358,7 +358,7 @@ class Writer:
     # Storing
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
-        """Store short documents in one transaction, or a long document in as many as needed."""
+        """Store short documents in one transaction, or a long document in as many transactions as needed."""
         try:
             while True:
                 try:

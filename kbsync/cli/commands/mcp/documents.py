@@ -1,4 +1,4 @@
-"""Reads from the state: documents by file or by id, and lists of files."""
+"""Looks up documents in the state by file or by id, and lists files."""
 
 from __future__ import annotations
 
