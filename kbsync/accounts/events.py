@@ -62,7 +62,7 @@ class EventReader:
     def _split(self, text: str) -> Sequence[str]:
         """Return the complete lines.
 
-        A CR ends a line at once; an LF directly after it is part of the same line ending.
+        A CR ends a line immediately; an LF directly after it is part of the same line ending.
         """
         if self._after_cr and text:
             text = text.removeprefix("\n")

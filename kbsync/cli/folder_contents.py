@@ -201,7 +201,7 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
 
 
 def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:
-    """Yield a line for each Obsidian vault, and one with the command that excludes the same files as
+    """Yield a line for each Obsidian vault, and a line with the command that excludes the same files as
     Obsidian.
     """
     for path, unsearched in contents.vaults.items():

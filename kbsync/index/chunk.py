@@ -85,7 +85,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    """Yield the lines of `text` one at a time, but only the first of consecutive empty ones."""
+    """Yield the lines of `text` one at a time, but only the first of several consecutive empty lines."""
     start = 0
     while start <= len(text):
         end = text.find("\n", start)
@@ -372,8 +372,9 @@ def weight(text: str) -> int:
 
 
 MAX_CHARACTERS = 256 * 1024 * 1024
-"""Maximum number of characters in all of a document's chunks with their headings, which are all in memory at
-the same time."""
+"""Maximum total number of characters in a document's chunks and their headings, which are all in memory at
+the same time.
+"""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:

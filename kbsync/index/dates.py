@@ -95,7 +95,9 @@ def date_forms(text: str) -> set[str]:
 
 
 def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the same as `dates_in`, except that a day yields only its own form and not its month's form."""
+    """Yield the same as `dates_in`, except that for a day, only its own form is yielded, not the form of
+    its month.
+    """
     last = (0, 0)
     for start, end, form in dates_in(text):
         if len(form) == _DAY or (start, end) != last:

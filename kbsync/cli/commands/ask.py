@@ -170,8 +170,8 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """Return the marks by which the text cites a document. This is its number, unless the service
-        cites documents differently.
+        """Return the marks that cite a document in the text. The only mark is its number, unless the
+        service cites documents differently.
         """
         marks = {} if self.sources is None else self.sources.marks
         return marks.get(remote_id) or (str(self.numbers[remote_id]),)

@@ -221,7 +221,7 @@ _IS_LINUX = sys.platform == "linux"
 
 
 def die_with(parent: int) -> None:
-    """Make this process end when the thread that started it ends, or at once if `parent` has already
+    """Make this process end when the thread that started it ends, or immediately if `parent` has already
     ended.
     """
     if _IS_LINUX:

@@ -42,7 +42,7 @@ _OMITTED = word_set(
 
 _MAIN = "word/document.xml"
 _INSERTED = ("htm", "html", "xhtml", "mht", "mhtml", "rtf", "txt")
-"""Formats, other than Word's own, of files that Word inserts into a document."""
+"""Formats of files that Word inserts into a document, apart from Word's own formats."""
 
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
 _MAX_SPAN = 100

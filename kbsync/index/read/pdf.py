@@ -439,7 +439,7 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 def _order(lines: list[Line]) -> list[Line]:
     """Return the lines of a page in order.
 
-    If a run was drawn after the lines below it, it is moved before them.
+    If a run of lines was drawn after the lines below it, the run is moved before them.
     """
     runs = list[list[Line]]()
     for line in lines:

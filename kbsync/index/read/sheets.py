@@ -389,7 +389,7 @@ def _page_texts(styles: Element) -> Iterator[str]:
 
 
 _DISPLAYED_KINDS = ("percentage", "time")
-"""Types of values that calamine returns in a different form than the sheet displays."""
+"""Types of values that calamine returns in a form that differs from what the sheet displays."""
 
 _MAX_DISPLAYED_CELLS = 200_000
 

@@ -108,7 +108,9 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Yield a result for each promise that the mirror's target can't keep. Users can't change that."""
+    """Yield a result for each promise that the mirror's target can't keep. Users can't do anything about
+    it.
+    """
     for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(subject, sentence)
 
