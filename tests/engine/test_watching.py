@@ -37,7 +37,7 @@ from kbsync.state.store import StateStore
 from tests.cli.test_mounts import can_mount, mounted
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import Fault
+from tests.memory.behaviour import FOREVER, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
 from tests.share import long
@@ -304,13 +304,16 @@ async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: Watch
         daemon.watching.reloads = reloads = Early()
         for is_halted in (False, True):
             if is_halted:
-                daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
+                # With a single refusal, the mirror could resume by itself before the request arrives.
+                fault = Fault("put", error=lambda: Halted("quota", "no money"), times=FOREVER)
+                daemon.base.faults.append(fault)
                 daemon.write("f1.md", "changed")
                 await until(lambda: daemon.run.halt)
             await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
             wake(daemon.state)
             await until(lambda: not is_waiting())
             assert reloads.scopes == [ReloadScope.CONFIG] * is_halted
+        daemon.base.faults.clear()
         await until(daemon.mirrors_disk)
 
 
@@ -329,12 +332,14 @@ async def test_request_that_arrives_during_a_turn_also_reloads_the_config_first(
     async with daemon.run_daemon():
         assert daemon.watching is not None
         daemon.watching.reloads = reloads = Reloads()
-        daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
+        fault = Fault("put", error=lambda: Halted("quota", "no money"), times=FOREVER)
+        daemon.base.faults.append(fault)
         daemon.write("f1.md", "changed")
         await until(lambda: daemon.run.halt)
         wake(daemon.state)
-        await until(lambda: daemon.run.halt is None)
+        await until(lambda: reloads.scopes)
         assert posted and reloads.scopes == [ReloadScope.CONFIG]
+        daemon.base.faults.clear()
         await until(daemon.mirrors_disk)
 
 
