@@ -125,7 +125,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a function that tells whether the pattern matches a file's path or a folder above the file.
+    """Return a function that checks whether the pattern matches a file's path or a folder above the file.
 
     Raises ValueError for a pattern that can't match anything.
     """

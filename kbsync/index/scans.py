@@ -26,7 +26,7 @@ from kbsync.index.document import Entry, Parsed
 from kbsync.index.errors import storage_error
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.source.stat import stamp_of
-from kbsync.state.db import DamagedError, empty_wal, open_reader, open_writer, transaction
+from kbsync.state.db import DamagedError, delete_database, empty_wal, open_reader, open_writer, transaction
 from kbsync.state.schema import refuse_damaged
 
 Recognize = Callable[[str, Body, int], str]
@@ -160,9 +160,7 @@ class Scans:
                     self._connection = self._open_writer()
                 except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
                     _log.warning("%s is damaged and will be created again: %s", self._file, error)
-                    self._connection = None
-                    for suffix in ("", "-wal", "-shm"):
-                        self._file.with_name(f"{FILE}{suffix}").unlink(missing_ok=True)
+                    delete_database(self._file)
                     self._connection = self._open_writer()
             with transaction(self._connection, "BEGIN IMMEDIATE"):
                 if self._execute("SELECT uuid FROM base") != [(base,)]:

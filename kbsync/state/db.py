@@ -280,6 +280,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def delete_database(path: Path) -> None:
+    """Delete a database and its WAL files, if they exist. Raises OSError."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def list_set_aside(folder: Path) -> list[Path]:
     """Return the damaged databases that were set aside in a folder, without their WAL files."""
     files = sorted(folder.glob("*.db.damaged-*"))

@@ -84,6 +84,8 @@ def discard(choices: Choices, yes: bool) -> None:
 
     kbsync keeps them for inspection. They may contain the text of files deleted since then.
     """
+    from kbsync.state.db import delete_database
+
     installation = choose(choices, here=True, with_secrets=False)
     files = list_damaged(installation)
     for file in files:
@@ -92,7 +94,6 @@ def discard(choices: Choices, yes: bool) -> None:
     if files and not confirm(f"Delete {count}?", f"delete {count}", yes=yes):
         return
     for file in files:
-        for suffix in ("", "-wal", "-shm"):
-            file.with_name(file.name + suffix).unlink(missing_ok=True)
+        delete_database(file)
     if not choices.quiet:
         Output().line(f"{count} deleted" if files else "nothing was set aside")

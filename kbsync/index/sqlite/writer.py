@@ -35,7 +35,15 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, VERSION, WHOLE, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, naming_text, words, words_and_forms
 from kbsync.permissions import make_private_folder, open_private
-from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction, unbind
+from kbsync.state.db import (
+    DamagedError,
+    bind,
+    delete_database,
+    empty_wal,
+    forget_set_aside,
+    transaction,
+    unbind,
+)
 from kbsync.threads import searches_first
 
 LOCK = "index.lock"
@@ -325,8 +333,7 @@ class Writer:
             try:
                 # The lock goes last. After a kill before that, the index is still whole, or there is none.
                 for name in (SCANS, FILE):
-                    for suffix in ("", "-wal", "-shm"):
-                        (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+                    delete_database(self._folder / name)
                 (self._folder / LOCK).unlink(missing_ok=True)
             finally:
                 self._release()
