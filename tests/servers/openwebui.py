@@ -36,7 +36,9 @@ def _upload(what: str, name: str, content: bytes, keep: str = "", **metadata: st
 
 def _through(name: str, id_name: str) -> Probe:
     def is_over(body: Any) -> bool:
-        return body["data"]["status"] in ("completed", "failed")
+        status = body["data"]["status"]
+        # The server marks a file as failed first, and clears its hash a moment later.
+        return status == "completed" or (status == "failed" and body["hash"] is None)
 
     return Probe(name, "GET", f"{FILES}/{{{id_name}}}", until=is_over)
 
