@@ -127,7 +127,7 @@ def test_readme_undoes_its_first_mirror(sandbox: Sandbox) -> None:
 
 def week() -> list[str]:
     """Return the commands of the table of tasks."""
-    table = README.read_text().partition("## A week with it\n")[2].partition("\n## ")[0]
+    table = README.read_text().partition("## A week with kbsync\n")[2].partition("\n## ")[0]
     return [code for code in re.findall(r"`([^`]+)`", table) if " " in code and code[0].islower()]
 
 
