@@ -1,5 +1,5 @@
-"""Opens what a command needs (the config, folder, state and inbox, and targets for reading), and resolves
-paths that users type.
+"""Opens the config, folder, state, inbox and targets (read-only) for a command, and resolves the paths that
+users type.
 """
 
 from __future__ import annotations
@@ -184,9 +184,10 @@ def choose_all(choices: Choices) -> list[Installation]:
 
 
 def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) -> Installation:
-    """Return the mirror of this folder or of a folder that contains it, or else a new one.
+    """Return the mirror of this folder or of a folder that contains it. If there is none, return a new one.
 
-    A folder is identified by its real path, so it has only one mirror, however many symlinks lead to it.
+    A folder is identified by its real path, so it has only one mirror, no matter how many symlinks lead to
+    it.
     """
     from kbsync.installation import Installation
 
@@ -285,7 +286,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
     if here:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(folder.folder)) for folder in folders)
-        is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
+        is_in_none = f"{Path.cwd()} isn't in any of the known folders: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     else:
         # A pass never guesses a folder, because the working directory may be anything; the message suggests
@@ -421,7 +422,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """If an error is about something that only a pass creates, add the command that runs a pass."""
+    """Add the command that runs a pass to an error about something that only a pass creates."""
     try:
         yield
     except UnmadeError as error:

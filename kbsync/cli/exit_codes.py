@@ -24,7 +24,7 @@ from kbsync.errors import (
 
 
 class Code(enum.IntEnum):
-    """The exit codes that the contract promises, and 70 for a bug."""
+    """The documented exit codes, and 70 for a bug."""
 
     MIRRORED = 0
     # Some documents failed or are quarantined.
@@ -42,7 +42,7 @@ class Code(enum.IntEnum):
 
 
 ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
-"""If several exit codes apply, the first one in this list wins."""
+"""The codes in order of precedence. If several apply, the first one is used."""
 
 
 def worst(codes: Iterable[Code]) -> Code:
@@ -61,7 +61,7 @@ def unwritten(code: Code) -> Code:
 
 
 class UnwrittenError(KbsyncError):
-    """The command couldn't write to stdout. It ends with `code`."""
+    """Raised if a command can't write to stdout. The command then exits with `code`."""
 
     def __init__(self, cause: OSError, code: Code) -> None:
         super().__init__(sentence_of(cause))
@@ -70,10 +70,10 @@ class UnwrittenError(KbsyncError):
 
 @contextmanager
 def printing_result(code: Code) -> Iterator[None]:
-    """Use this context to print a command's result. Raises `UnwrittenError` if the result can't be
-    written.
+    """Print a command's result inside this context.
 
-    `code`: the exit code of the command if the result is written.
+    Raises `UnwrittenError` if the result can't be written. `code`: the exit code of the command if the result
+    is written.
     """
     try:
         yield
@@ -82,7 +82,9 @@ def printing_result(code: Code) -> Iterator[None]:
 
 
 class MirrorError(KbsyncError):
-    """An error in a single `mirror`. The message names the mirror. `code` is the exit code for the cause."""
+    """Raised for an error in a single `mirror`, which the message names. `code` is the exit code for the
+    cause.
+    """
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)

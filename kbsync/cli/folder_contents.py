@@ -211,4 +211,4 @@ def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:
         if unsearched:
             command = shell_command(["printf", "%s\\n", *(f"/{folder}/" for folder in unsearched)])
             command += f" >> {shell_word(str(vault / IGNORE_FILE))}"
-            yield printable(f"  to leave out {', '.join(unsearched)} as Obsidian's search does: {command}")
+            yield printable(f"  to exclude {', '.join(unsearched)}, as Obsidian's search does: {command}")

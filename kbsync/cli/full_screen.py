@@ -1,6 +1,6 @@
 """Runs programs that fill a terminal (`search -i`, `status --watch`), rendered by prompt_toolkit.
 
-It restores the terminal however the program ends: with a key, a signal, an error or a closed window.
+It restores the terminal no matter how the program ends: with a key, a signal, an error or a closed window.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ NEAR_MISS = 0.75
 
 
 _QUIET = ("-q", "--quiet")
-"""Options to leave out of a suggested command, because the output of that command may be longer."""
+"""Options to omit from a suggested command, because its output may be longer."""
 
 _COMMAND_LINE = "kbsync.command_line"
 """The key in click's context for the words that the user typed after `kbsync`."""
@@ -108,7 +108,7 @@ class LazyCommands(click.Group):
         return loaded
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands to the `--help` text without loading them, followed by the main options.
+        """Add the commands, without loading them, and then the main options to the `--help` text.
 
         The whole text fits on one screen.
         """
@@ -218,8 +218,7 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
 
 
 def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
-    """Raise `click.UsageError` for the first option that applies only to a pass, because no pass was
-    requested."""
+    """Raise `click.UsageError` for the first option that needs a pass, because no pass was requested."""
     choices = ctx.ensure_object(Choices)
     if command != "COMMAND":
         for option in ("target", "url", "base", "exclude"):
@@ -231,7 +230,7 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
         "--once": (
             f"can't be combined with a command; run `{choices.typed('--once')}`, then `kbsync {command} …`"
         ),
-        "--json": f"needs --once or belongs after a command: kbsync {command} … --json",
+        "--json": f"needs --once or goes after a command: kbsync {command} … --json",
         "--dry-run": f"needs --once and takes no command; otherwise, run: {choices.typed('plan')}",
     }
     for flag, is_set in flags.items():
@@ -277,7 +276,7 @@ def _hint_at_query(error: click.UsageError, arguments: Sequence[str]) -> str:
     options, words = _split_query(error.ctx.command, arguments[position:])
     if not any(re.match(r"-[^\W\d]{2}|-\"", word) for word in words):
         return ""
-    hint, query = "; put -- before a query that has a word beginning with a minus sign", " ".join(words)
+    hint, query = "; put -- before a query with a word that begins with a minus sign", " ".join(words)
     if command == "search":
         from kbsync.contract.query_syntax import parse_query
         from kbsync.contract.searching import Query

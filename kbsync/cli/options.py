@@ -136,10 +136,7 @@ def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str
 
 
 class GlobalOption(click.Option):
-    """An option that every command has.
-
-    `--help` shows a single line for all such options (`FoldedOptions`).
-    """
+    """An option that all commands share. `--help` has a single line for all of these (`FoldedOptions`)."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return nothing, because `kbsync help options` already shows this help."""

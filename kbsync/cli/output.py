@@ -24,7 +24,7 @@ _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud8
 
 
 class Output:
-    """Standard output. Once nobody reads it anymore (`… | head`), output is discarded."""
+    """Standard output. If nobody reads it anymore (`… | head`), further output is discarded."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -55,7 +55,7 @@ class Output:
             self.line(text)
 
     def write(self, text: str, *, flush: bool = False) -> None:
-        """Write part of a line. `flush`: write it at once, because a reader is waiting."""
+        """Write part of a line. `flush`: don't buffer it, because a reader is waiting."""
         with ignore_closed_pipe(self._stream):
             self._stream.write(text)
             if flush:
@@ -132,7 +132,7 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
     """Discard all further output if nobody reads `stream` anymore.
 
-    If a message can't be written, the work continues; if a result can't be written, that is an error.
+    A message that can't be written is dropped, but a result that can't be written is an error.
     """
     try:
         yield

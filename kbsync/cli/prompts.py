@@ -87,8 +87,8 @@ def _eof_as_error() -> Iterator[None]:
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
     """Yield questions that aren't empty: `first`, then lines from the terminal or stdin.
 
-    `on_stdout`: the prompt may go to stdout, like the answers. While this waits for a key, a signal raises
-    `KeyboardInterrupt` or `SystemExit`.
+    `on_stdout`: the prompt may go to stdout, like the answers. A signal that arrives during the wait for a
+    key raises `KeyboardInterrupt` or `SystemExit`.
     """
     if first:
         yield first
@@ -122,7 +122,7 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a signal end the wait for a key inside this context, no matter when the signal arrives.
+    """Inside this context, let a signal end the wait for a key, no matter when the signal arrives.
 
     Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
     exceptions raised while it flushes its prompt. So a timer interrupts the wait every `INTERRUPT_EVERY`

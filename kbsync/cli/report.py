@@ -45,17 +45,18 @@ MAX_ROWS_READ = 1000
 """Maximum number of failed documents to group by reason, so that `status` stays fast."""
 
 MAX_HELD = 20
-"""Maximum number of held documents to read: a line names only a few, but the `status` tool for assistants
-lists them all."""
+"""Maximum number of held documents to read. A line names only a few, but the `status` tool for assistants
+lists all of them.
+"""
 
 FEW = 3
-"""Maximum number of documents that a line names."""
+"""Maximum number of documents to name in one line."""
 
 CHANGES = ("uploaded", "replaced", "renamed", "deleted")
 """The counts of a pass, in the order in which reports show them."""
 
 Reason = tuple[str, str]
-"""A path and the reason it failed or is held."""
+"""A path, and why its document failed or is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,10 @@ HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 
 @dataclass(frozen=True, slots=True)
 class MirrorProblem:
-    """Why a mirror is waiting, as a line of text and as a log event. Both are "" if it isn't."""
+    """Why a mirror is waiting, as a line of text and as a log event.
+
+    Both are "" if the mirror isn't waiting.
+    """
 
     line: str
     event: str = ""
@@ -420,7 +424,7 @@ def late(
         # No command makes a running kbsync compare the folder earlier.
         every = write_duration(report.rescan)
         if report.is_worked_on:
-            what_next = f"the running kbsync starts a pass every {every} (rescan)"
+            what_next = f"kbsync starts a pass every {every} (rescan)"
         yield f"{name}: last pass {format_duration(report.since_pass)} ago, older than {limit}; {what_next}"
     if report.status.oldest_pending_s > max_age:
         yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"

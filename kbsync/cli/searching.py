@@ -59,7 +59,7 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
-        """Do nothing, because the command has just read the keys."""
+        """Ignore the request, because the command has just read the keys."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
@@ -119,8 +119,8 @@ def search_notes(installation: Installation) -> list[str]:
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
-    """Return those of the options `--path`, `--type` and `--after`, as typed, that match no document of
-    any mirror.
+    """Return which of the options `--path`, `--type` and `--after`, as typed, match no document in any
+    mirror.
 
     If the search also covered documents of other hosts, return none of them, because the state doesn't have
     those documents.
@@ -134,7 +134,7 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     """Return the options that match no document, as typed.
 
-    If every option matches something on its own, return all of them together.
+    If each option matches something on its own, return all of them together.
     """
 
     def write_date(moment: float) -> str:

@@ -349,7 +349,7 @@ def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Sandbox) ->
     other = beside(folder_mirror, "other")
     assert folder_mirror.run("--once", *other).code == 0
     [check] = copies(folder_mirror, *other)
-    assert "belongs to no mirror in the config or the state" in check["detail"]
+    assert "no mirror in the config or the state uses" in check["detail"]
     assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
     assert copies(folder_mirror, *other) == [] and traces(folder_mirror) == []
     assert folder_mirror.run("search", "other", "--json", *other).json["hits"]

@@ -223,15 +223,15 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@proves("free some space on the disk that contains {}")
+@proves("free some space on the disk of {}")
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_disk_usage_is_shown(
     sandbox: Sandbox, little: str, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
     fix = fix_of(in_this_process(sandbox, check)())
-    assert fix.startswith("free some space on the disk that contains /")
-    assert Path(fix.rpartition(" contains ")[2]) in (sandbox.state, *sandbox.state.parents)
+    assert fix.startswith("free some space on the disk of /")
+    assert Path(fix.rpartition(" the disk of ")[2]) in (sandbox.state, *sandbox.state.parents)
 
 
 @long

@@ -137,7 +137,7 @@ def test_service_problem_is_shown_in_the_services_words(
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("api_key: '${TEST_KEY}'", "; api_key comes from the environment variable TEST_KEY"),
+        ("api_key: '${TEST_KEY}'", "; api_key comes from the variable TEST_KEY"),
         ("api_key_file: {file}", "; api_key_file is {file}"),
         ("api_key: {key}", "; api_key is written in {config}"),
     ],

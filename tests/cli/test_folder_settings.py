@@ -31,7 +31,7 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
     result = zhipu.run("--once", *target)
     assert (result.code, result.words) == (
         2,
-        "kbsync: ZHIPU_API_KEY is not set; it must contain the target's key\n",
+        "kbsync: ZHIPU_API_KEY must contain the target's key, but isn't set\n",
     )
     assert not list(zhipu.state.glob("folders/*"))  # refused settings are not remembered
     plan = zhipu.run("--once", "--dry-run", *target, env=env)
@@ -87,7 +87,7 @@ def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--once --folder docs --target zhipu", "--base: pass the id of the knowledge base at zhipu"),
+        ("--once --folder docs --target zhipu", "--base: pass the id of the zhipu knowledge base"),
         ("--once --folder docs --base 1", "--url and --base need --target TYPE; types: local, "),
         ("--once --folder docs --target ziphu --base 1", "did you mean zhipu?"),
         ("--once --folder docs --target local --base 1", "--base: a target of type local has no id"),

@@ -138,7 +138,7 @@ def test_folders_with_equal_names_in_other_scripts_are_added_without_a_question(
     for folder, name in expected.items():
         result = sandbox.run("add", sandbox.add_folder(folder), "--json").check_success()
         assert result.json["added"] == name
-        assert f"is already the folder of mirror {name}" in sandbox.run("add", sandbox.root / folder).err
+        assert f"already belongs to mirror {name}" in sandbox.run("add", sandbox.root / folder).err
     names = [mirror["name"] for mirror in sandbox.run("list", "--json").json["mirrors"]]
     assert names == list(expected.values())
 
@@ -166,7 +166,7 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
     (sandbox.root / "lost").symlink_to("unplugged")
     before = sandbox.config.read_bytes(), sandbox.config.stat().st_ino
     refused = {
-        ("docs",): f"{sandbox.docs} is already the folder of mirror handbook",
+        ("docs",): f"{sandbox.docs} already belongs to mirror handbook",
         ("docs 2/handbook",): f"handbook is already the name of {sandbox.docs}; choose another: kbsync add ",
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
         ("--", "-no"): "-no does not exist; create it with: mkdir -p ./-no",
@@ -299,7 +299,7 @@ def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
         if sandbox.config.exists():
             assert sandbox.config.read_bytes() == before or names(sandbox)[-1] == "more-notes"
         result = sandbox.run("add", second_folder)
-        assert result.code == 0 or f"{second_folder} is already the folder of mirror more-notes" in result.err
+        assert result.code == 0 or f"{second_folder} already belongs to mirror more-notes" in result.err
         assert names(sandbox)[-1] == "more-notes"
         assert os.listdir(sandbox.config.parent) == ["config.yaml"]
     assert step > 3
@@ -342,7 +342,7 @@ def test_add_of_a_mirrored_folder_leaves_other_state_of_it(sandbox: Sandbox, sec
         connection.execute("UPDATE upload SET id = id + 1")  # of another state
     shutil.copytree(sandbox.root / "trial", trial)
     result = sandbox.run("add", second_folder)
-    assert (result.code, "is already the folder of mirror more-notes" in result.err) == (2, True)
+    assert (result.code, "already belongs to mirror more-notes" in result.err) == (2, True)
     assert (trial / "state.db").exists()
 
 
@@ -574,7 +574,7 @@ def test_without_a_terminal_an_option_must_decide_about_documents(both: Sandbox)
     before = both.config.read_bytes()
     result = both.run("remove", "more")
     assert (result.code, result.out) == (2, "")
-    assert result.err == "kbsync: not a terminal; pass --keep or --delete to remove more\n"
+    assert result.err == "kbsync: not a terminal; to remove more, pass --keep or --delete\n"
     assert both.run("remove", "more", "--keep", "--delete").code == 2
     assert both.run("remove", "mroe", "--keep").err.endswith(
         "did you mean more? Known mirrors: handbook, more\n"

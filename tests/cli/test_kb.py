@@ -111,7 +111,7 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandb
     zhipu.mirror({"a.md": "x" * 3000})
     zhipu.service.turn(capacity_words=1000)
     zhipu.write("b.md", "y" * 30)
-    assert "used all of its 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
+    assert "used all its 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
     doctor = zhipu.run("doctor")
     assert doctor.code == 3
     assert "1,000 of 1,000 words: full" in doctor.out

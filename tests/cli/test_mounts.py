@@ -79,7 +79,7 @@ def test_state_on_a_read_only_mount_is_reported(tmp_path: Path, name: str) -> No
     [check] = [check for check in checks if check["name"] == "state"]
     assert check["cure"] == f"sudo mount -o remount,rw {small}"
     assert once.returncode == 2
-    reason = f"the state directory {small / name} is on a file system that is mounted read-only"
+    reason = f"the state directory {small / name} is on a read-only file system"
     assert f"{reason}; choose another" in once.stderr
 
 

@@ -164,7 +164,7 @@ WRONG = (
     wrong("search x -0", "-0 needs --files"),
     wrong(
         "search '-draft plan' x",
-        "put -- before a query that has a word beginning with a minus sign: kbsync search -- '-draft plan x'",
+        "put -- before a query with a word that begins with a minus sign: kbsync search -- '-draft plan x'",
         "see: kbsync search --help",
     ),
     wrong("search boiler -tyres", ": kbsync search -- 'boiler -tyres'; see: "),

@@ -1,7 +1,7 @@
-"""`kbsync ask`: asks a mirror's target a question. It prints the answer as it arrives, and then the files
-that the answer cites.
+"""`kbsync ask`: asks a mirror's target a question.
 
-Heavy packages are imported only when there is a question, so that `--help` responds at once.
+It prints the answer as it arrives, followed by the files that the answer cites. It imports heavy packages
+only when there is a question, so that `--help` responds at once.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 class Reply:
     """The outcome of a question.
 
-    `answerer`: None if the question wasn't sent. `error`: why the answer is incomplete.
+    `answerer`: None if nothing was sent. `error`: why the answer is incomplete.
     """
 
     mirror: str
@@ -170,9 +170,7 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """Return the marks that cite a document in the text. The only mark is its number, unless the
-        service cites documents differently.
-        """
+        """Return the marks that cite a document in the text. By default, the only mark is its number."""
         marks = {} if self.sources is None else self.sources.marks
         return marks.get(remote_id) or (str(self.numbers[remote_id]),)
 
@@ -220,14 +218,14 @@ class Asker:
             selected = await selected_ids(self._searched, self._selection)
             if selected is None:
                 raise UsageError(
-                    f"--path, --type and --after select more than {MAX_SELECTED_IDS} documents, the limit "
-                    "for a question; narrow or omit them"
+                    f"more than {MAX_SELECTED_IDS} documents match --path, --type and --after, too many for "
+                    "a question; narrow or omit them"
                 )
             if not selected:
                 for option in unmatched_options(self._installation, self._typed):
                     self._print(f"no document matches {option}")
                 self._print(
-                    f"--path, --type and --after select no documents in {self._mirror.name}; the question "
+                    f"no document in {self._mirror.name} matches --path, --type and --after; the question "
                     "wasn't sent"
                 )
                 return Reply(self._mirror.name, question)

@@ -371,7 +371,9 @@ def start_config(
 
 
 class ConfigExists(UsageError):
-    """A file already exists at the path of the new config. `add`: the command that adds the folder to it."""
+    """Raised if the new config's path is taken. `add`: the command that adds the folder to the existing
+    config.
+    """
 
     def __init__(self, path: Path, add: str = "") -> None:
         if not add:
@@ -525,7 +527,7 @@ def _query_account(
     async def query_bases() -> Value:
         async with aclosing(target):
             if (bases := account_of(target).bases) is None:
-                raise UsageError(f"kbsync cannot list knowledge bases of type {kind}")
+                raise UsageError(f"kbsync cannot list {kind} knowledge bases")
             return await query(bases)
 
     return asyncio.run(query_bases())

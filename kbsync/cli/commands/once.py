@@ -115,7 +115,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
 
 async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
-    """Log a line every `SELDOM` seconds. A short pass doesn't log any."""
+    """Log a line every `SELDOM` seconds. A short pass logs nothing."""
     bound_logger = structlog.make_filtering_bound_logger(logs.LEVELS["info"])
     log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=bound_logger)
     began, first = time.monotonic(), await _count_progress(store, mirrors)

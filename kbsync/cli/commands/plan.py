@@ -81,7 +81,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
 
 
 DESELECTED = "deselected"
-"""The reason for a deletion if the file exists but no rule selects it anymore."""
+"""The reason for a deletion if the file still exists but is no longer selected by any rule."""
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every: str) -> Iterator[str]:

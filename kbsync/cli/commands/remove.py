@@ -1,8 +1,8 @@
 """`kbsync remove`: removes a mirror from the config, and keeps or deletes its documents.
 
-It deletes the documents first and edits the config last. If it is interrupted, the config still contains
-the mirror, and the user can run the same command again. Deleting documents requires the config, which
-gives access to the knowledge base.
+It deletes the documents first and edits the config last. If it is interrupted, the config still contains the
+mirror, and the user can run the same command again. Documents can only be deleted while the config gives
+access to the knowledge base.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     documents = 0 if holdings is None else holdings.documents
     if not (keep or delete):
         if not sys.stdin.isatty():
-            raise UsageError(f"not a terminal; pass --keep or --delete to remove {name}")
+            raise UsageError(f"not a terminal; to remove {name}, pass --keep or --delete")
         if documents:
             # An empty answer keeps the documents.
             count = format_count(documents, "document")

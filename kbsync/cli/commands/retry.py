@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Failed:
     """The failed documents of a mirror, among the requested paths.
 
-    `is_whole`: whether the whole mirror was requested. `under_way`: documents that failed before and are
-    being retried; a retry resets their number of attempts.
+    `is_whole`: whether the whole mirror was requested. `under_way`: documents that are already being retried.
+    A new retry resets their number of attempts.
     """
 
     record: MirrorRecord
@@ -38,7 +38,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether a retry makes sense. It does if documents have failed or may fail soon, or if the mirror
+        """Whether a retry makes sense, because documents have failed or may soon fail, or because the mirror
         is halted.
         """
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))

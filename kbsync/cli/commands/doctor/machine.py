@@ -90,7 +90,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
     if mount := places.read_only_mount(state_dir):
         fix = f"sudo mount -o remount,rw {shell_word(str(mount))}"
-        yield wrong("state", f"{state_dir} is on a file system that is mounted read-only", fix, Code.USAGE)
+        yield wrong("state", f"{state_dir} is on a read-only file system", fix, Code.USAGE)
         return
     if not state_dir.exists():
         above = next(parent for parent in state_dir.parents if parent.exists())
@@ -127,7 +127,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Yield a result for documents on this machine that no mirror in this config keeps up to date.
+    """Yield results for documents on this machine that no mirror in this config keeps up to date.
 
     Only `kbsync forget` deletes them, after showing them and asking for confirmation.
     """
@@ -264,7 +264,7 @@ def _bases_of_former_mirrors(
         elif base in forgotten or not _holds_documents(base):
             continue
         elif name not in folders:
-            detail = f"{base} is a knowledge base that belongs to no mirror in the config or the state"
+            detail = f"no mirror in the config or the state uses the knowledge base {base}"
             yield warning("copies", detail, installation.command_line(f"forget {name} --delete-documents"))
         elif name in targets:
             detail = f"{name} now uses {targets[name]}; {base} is its former knowledge base"
@@ -425,7 +425,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
     space = free_space(existing)
     if space is None:
         return
-    fix = f"free some space on the disk that contains {existing}"
+    fix = f"free some space on the disk of {existing}"
     detail = f"{format_size(space.free_bytes)} free at {state_dir}"
     measures = [("disk", space.free_bytes, LITTLE_SPACE, NO_SPACE, detail, fix)]
     if space.inodes is not None:

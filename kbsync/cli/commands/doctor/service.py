@@ -108,9 +108,7 @@ def _check_models(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Yield a result for each promise that the mirror's target can't keep. Users can't do anything about
-    it.
-    """
+    """Yield a result for each promise that the mirror's target can't keep, which users can't change."""
     for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(subject, sentence)
 
@@ -280,8 +278,4 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     except (OSError, ValueError, UnreadableConfig, LookupError, TypeError, AttributeError, StopIteration):
         # The config was valid when it was read, but has since changed.
         return ""
-    return (
-        f"api_key comes from the environment variable {', '.join(names)}"
-        if names
-        else f"api_key is written in {file}"
-    )
+    return f"api_key comes from the variable {', '.join(names)}" if names else f"api_key is written in {file}"

@@ -49,7 +49,7 @@ class OpenAccount:
         """The knowledge bases."""
         if self.service.bases is None:
             kind = self.mirror.target.type
-            raise UsageError(f"kbsync can't list or change knowledge bases of type {kind}")
+            raise UsageError(f"kbsync can't list or change {kind} knowledge bases")
         return self.service.bases
 
     @property

@@ -2,7 +2,7 @@
 protocol.
 
 Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. It therefore works the same
-whether this process, another one or none is mirroring.
+way whether this process, another one or none is mirroring.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ SCAN_PAUSE = 4.0
 """The pause between comparisons of a folder, as a multiple of one comparison's duration."""
 
 ReportProgress = Callable[[int, int, str], Awaitable[None]]
-"""Called with the number of finished files, the total, and a message with both."""
+"""Called with the number of finished files, the total number, and a message that contains both."""
 
 
 class Library:

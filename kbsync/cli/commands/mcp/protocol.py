@@ -1,7 +1,7 @@
 """Serves the library to an assistant: four tools, and documents as resources.
 
-Arguments are checked against the tool's schema. Failures become tool errors, worded so that a model can act
-on them. Each response has two forms: JSON that follows a schema, and text.
+Arguments are checked against the tool's schema. Failures become tool errors that a model can act on. Each
+response has two forms: JSON that follows a schema, and text.
 """
 
 from __future__ import annotations

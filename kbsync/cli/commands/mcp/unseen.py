@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the folder of the installation's only mirror differs from the recorded state, in its
-    list of files or in their contents.
+    """Return whether the only mirror's folder differs from the recorded state, in its list of files or in
+    their contents.
 
     This reads the disk, and stops at the first difference. Return True if `is_given_up` becomes true.
     """
@@ -47,7 +47,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
 
 
 class _GivenUpError(Exception):
-    """The caller is no longer waiting for the comparison."""
+    """Raised if the caller no longer waits for the comparison."""
 
 
 class _Comparison:
@@ -84,8 +84,8 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new or has changed. Changes to only its times or its mode don't
-        matter, because they cause no events.
+        """Return whether the file is new or has changed. A change of only its times or its mode doesn't
+        count, because that causes no event.
         """
         if entry.stamp == NO_STAMP:
             return False
