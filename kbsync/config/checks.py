@@ -102,9 +102,7 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
         first_loc, second_loc = ("mirrors", first), ("mirrors", second)
         targets: tuple[Loc, ...] = ((*first_loc, "target"), (*second_loc, "target"))
         if not other.target.shares_base:
-            message = (
-                f"is already the knowledge base of mirror {mirror.name}; use a different one for each mirror"
-            )
+            message = f"already belongs to mirror {mirror.name}; use a different one for each mirror"
             yield Conflict((*second_loc, "target", "path"), message, targets)
         if overlap(mirror.folder, other.folder):
             message = (

@@ -42,7 +42,7 @@ _BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
 
 
 class NotEditable(UsageError):
-    """The file can't be edited safely.
+    """Raised if a config file can't be edited safely.
 
     `str()` gives the reason, in a sentence that begins with the file's name.
     """
@@ -115,7 +115,9 @@ def without_mirror(text: str, index: int) -> str:
 
 
 def lines_of(text: str, index: int) -> tuple[int, int]:
-    """Return the first and last line numbers, counted from 1, of `mirrors[index]`. Raises `NotEditable`."""
+    """Return the numbers of the first and last lines of `mirrors[index]`, starting from 1. Raises
+    `NotEditable`.
+    """
     item = _items(text)[index]
     return text.count("\n", 0, item.start) + 1, text.count("\n", 0, item.end - 1) + 1
 
@@ -243,7 +245,7 @@ def _without_flow_item(text: str, items: list[_Item], index: int) -> str:
 def _checked(before: Value, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
     """Return `edited` if it differs from the config `before` only in the changed mirrors.
 
-    Otherwise raises `NotEditable`.
+    Otherwise, raise `NotEditable`.
     """
     try:
         after = read_yaml(edited).value

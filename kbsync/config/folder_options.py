@@ -108,7 +108,7 @@ def apply_options(
             key = problem.key.rpartition(".")[2].partition("[")[0]
             if target is not None and key == secret:
                 noun, variable = key.rpartition("_")[2], secret_variable(target.type)
-                lines.append(f"{variable} is not set; it must contain the target's {noun}")
+                lines.append(f"{variable} must contain the target's {noun}, but isn't set")
             else:
                 lines.append(f"{options_of.get(key, key)}: {problem.message}")
         raise UsageError("\n".join(lines)) from None
@@ -136,7 +136,7 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """A target that is given by options and isn't the default one.
+    """A target chosen with options, other than the default one.
 
     `values`: its settings without the secret.
     """
@@ -171,5 +171,5 @@ def read_target(options: FolderOptions) -> TargetOptions | None:
             raise UsageError(f"--base: a target of type {target} has no id")
         values[key] = options.base
     elif key is not None and target != DEFAULT_TARGET:
-        raise UsageError(f"--base: pass the id of the knowledge base at {target} ({key})")
+        raise UsageError(f"--base: pass the id of the {target} knowledge base ({key})")
     return None if target == DEFAULT_TARGET else TargetOptions(target, values)

@@ -16,7 +16,7 @@ from kbsync.errors import UsageError
 
 
 class AlreadyMirrored(UsageError):
-    """The folder already belongs to a mirror in the config."""
+    """Raised if the folder already belongs to a mirror in the config."""
 
 
 def folder_fault(typed: str) -> str:
@@ -54,7 +54,7 @@ def add_mirror(
         real = os.path.realpath(folder)
         for mirror in config.mirrors:
             if os.path.realpath(mirror.folder) == real:
-                raise AlreadyMirrored(f"{folder} is already the folder of mirror {mirror.name}")
+                raise AlreadyMirrored(f"{folder} already belongs to mirror {mirror.name}")
             if mirror.name == name:
                 raise UsageError(f"{name} is already the name of {mirror.folder}; {other_name}")
         places.check_state_dir(state_dir, [folder], create=False)

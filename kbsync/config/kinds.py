@@ -122,7 +122,7 @@ def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """The base class of all marks.
+    """The base class of all marks, which annotate the settings of the model.
 
     `about` describes the key in Markdown, with links relative to docs/. If the default value doesn't show the
     effect of leaving the key out, `; default: …` at the end describes it.
@@ -223,7 +223,7 @@ class Bytes(Whole):
     """A size in bytes."""
 
     def limits(self) -> str:
-        """Return nothing, because the default value is a more useful hint."""
+        """Return no range, because the default value is a more useful hint."""
         return ""
 
 

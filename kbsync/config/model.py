@@ -88,8 +88,12 @@ class DeletionRules:
     `never`: whether nothing is ever deleted.
     """
 
-    hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
-    hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
+    hold_fraction: Annotated[
+        float, Fraction("hold deletions that exceed `hold_count` and this share of the documents")
+    ] = 0.2
+    hold_count: Annotated[
+        int, Whole("hold deletions that exceed `hold_fraction` and this number of documents")
+    ] = 5
     hold_window: Annotated[
         float, Duration("also count earlier deletions in this period", most=30 * 86400.0)
     ] = 3600.0
@@ -165,12 +169,14 @@ class MirrorConfig:
         About('the files to exclude, such as `"drafts/"`; `.kbsyncignore` files in the folder apply too'),
     ] = ()
     settle: Annotated[
-        float, Duration("send a file after it has been unchanged for this long …", least=0.1, most=86400.0)
+        float, Duration("send a file after it has been unchanged for this long", least=0.1, most=86400.0)
     ] = 2.0
     settle_longest: Annotated[
         float,
         Duration(
-            "… and after this time at the latest, if a consistent copy can be read", least=0.1, most=86400.0
+            "send even a changing file after this time, if a consistent copy can be read",
+            least=0.1,
+            most=86400.0,
         ),
     ] = 60.0
     rescan: Annotated[
@@ -387,9 +393,8 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """Return a name for a mirror of `folder`: its basename in lowercase, without special characters.
-
-    Other characters are replaced by `-`, but not at the beginning or the end.
+    """Return a name for a mirror of `folder`: its basename in lowercase, with `-` in place of special
+    characters, except at the beginning and the end.
     """
     # Don't resolve symlinks, so that the mirror gets the name that the user typed, not that of a symlink's
     # target.
@@ -400,7 +405,7 @@ def folder_name(folder: Path) -> str:
 def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
     """Return a name for the mirror of `folder`, which may already be one of `mirrors`.
 
-    The name ends in a number if letters had to be replaced and another mirror already has the resulting name.
+    If letters had to be replaced and another mirror already has the resulting name, a number is added to it.
     """
     real = os.path.realpath(folder)
     name, number = folder_name(folder), 1

@@ -182,7 +182,7 @@ def check_state_dir(
     if not create:
         return
     if read_only_mount(path):
-        reason = f"the state directory {path} is on a file system that is mounted read-only"
+        reason = f"the state directory {path} is on a read-only file system"
         raise UsageError(f"{reason}; {elsewhere}")
     try:
         make_private_folder(path)
@@ -201,7 +201,8 @@ def check_state_dir(
 
 
 def _obstacle(path: Path) -> str:
-    """Return what prevents a directory at `path`: something else at the path or at one of its parents.
+    """Return what prevents a directory at `path` from being created: something else at the path or at one of
+    its parents.
 
     Return '' if nothing does.
     """

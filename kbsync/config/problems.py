@@ -60,8 +60,8 @@ def with_known(fault: str, word: str, known: Iterable[str], label: str = "allowe
 class Problem:
     """One problem to fix.
 
-    `line` is counted from 1; it is None if the problem concerns the whole file. `key` is empty if the problem
-    isn't about a key.
+    `line` starts at 1; it is None if the problem concerns the whole file. `key` is empty if the problem isn't
+    about a key.
     """
 
     file: Path
@@ -75,7 +75,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """The config is invalid. `str()` lists every problem, one per line."""
+    """Raised if the config is invalid. `str()` lists every problem, one per line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))

@@ -178,9 +178,11 @@ class ServiceAddress:
 class VectorizationConfig:
     """How to wait until a service has indexed a document."""
 
-    poll_first: Annotated[float, Duration("first poll after an upload …", least=0.01, most=3600.0)] = 1.0
+    poll_first: Annotated[
+        float, Duration("time from an upload to the first poll", least=0.01, most=3600.0)
+    ] = 1.0
     poll_longest: Annotated[
-        float, Duration("… then less often, up to this interval", least=0.01, most=3600.0)
+        float, Duration("maximum time between polls, which become less frequent", least=0.01, most=3600.0)
     ] = 15.0
     give_up: Annotated[
         float,
@@ -209,7 +211,7 @@ class TargetConfig(ABC):
     """Whether several mirrors may share a knowledge base of this type."""
 
     searches_all: ClassVar[bool] = False
-    """Whether a search of this type also finds documents from other hosts."""
+    """Whether a search in a target of this type also finds documents from other hosts."""
 
     keeps_index: ClassVar[bool] = False
     """Whether kbsync itself reads, splits and embeds the documents of this type."""

@@ -37,7 +37,7 @@ class Tree:
 
 
 class UnreadableConfig(ValueError):
-    """The text isn't usable YAML. `line` is counted from 1; it is None if the whole file is affected."""
+    """Raised if the text isn't usable YAML. `line` starts at 1; it is None if the whole file is affected."""
 
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)

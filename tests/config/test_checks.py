@@ -37,8 +37,7 @@ def test_local_base_shared_by_two_mirrors_is_reported(tmp_path: Path) -> None:
         - {name: b, folder: /srv/b, target: {path: link}}
         """
     assert problem_lines(tmp_path, text) == [
-        "3 mirrors[1].target.path: is already the knowledge base of mirror a; use a different one for each "
-        "mirror"
+        "3 mirrors[1].target.path: already belongs to mirror a; use a different one for each mirror"
     ]
 
 
