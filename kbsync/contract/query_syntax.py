@@ -1,7 +1,7 @@
 """Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
 
 Everything else is plain text, for example an unpaired quote, a hyphen or an apostrophe within a word, a
-negative number, a filter without a value. Parsing takes time linear in the length of the query.
+negative number, or a filter without a value. Parsing takes time linear in the length of the query.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WORD = re.compile(r"[^\W_]")
 
 
 class OnlyFiltersError(UsageError):
-    """The query contains nothing but `path:` and `type:` filters."""
+    """Raised if the query contains nothing but `path:` and `type:` filters."""
 
 
 def parse_query(query: Query) -> Query:

@@ -93,8 +93,8 @@ class Image:
 class Passage:
     """A matching piece of a document.
 
-    `page` and `line` are counted from 1. `sheet` is the name of the sheet that the line is on. `box`: x0, x1,
-    top and bottom on the page, then the page's height and width, in the service's unit, or None if unknown.
+    `page` and `line` start at 1. `sheet` is the name of the sheet that the line is on. `box`: x0, x1, top and
+    bottom on the page, then the page's height and width, in the service's unit, or None if unknown.
     """
 
     text: str

@@ -209,7 +209,7 @@ class Limits(Waiting, Formats):
     """
 
     paid: bool = False
-    """Whether indexing costs money, so kbsync asks before it reindexes many documents because of a changed
+    """Whether indexing costs money. If so, kbsync asks before it reindexes many documents after a change of
     recipe (promise 7).
     """
 
@@ -241,8 +241,7 @@ class Target(ABC):
 
     stores_texts_once: bool = False
     """Whether the target stores each text only once: if the bytes are the same, `put` deletes `replaces`
-    first. So if a new document has the same bytes as an existing one, the existing one has already been
-    deleted.
+    first. The target never has two documents with the same bytes.
     """
 
     @property
@@ -321,13 +320,13 @@ class Target(ABC):
 
     @property
     def scale(self) -> str | int:
-        """A value that two targets have in common only if their scores are comparable."""
+        """A value that two targets share only if their scores are comparable."""
         return id(self)
 
     @property
     def reach(self) -> Hashable:
-        """A value that two targets have in common only if their searches return the same results. In that
-        case, one search covers both.
+        """A value that two targets share only if their searches return the same results. In that case, one
+        search covers both.
 
         If searches can return other mirrors' documents, each hit has an `Origin`.
         """

@@ -1,5 +1,5 @@
-"""Divides the time of the request slots among lanes of work, and orders the work within each lane. Pure: does
-no I/O.
+"""Divides the time of the request slots among lanes of work, and orders the work within each lane. This
+module does no I/O.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
 gains priority with age overtakes a file that was just saved. So each kind of work has a lane, and each lane

@@ -1,5 +1,5 @@
-"""Reads link files: small files that contain a web page's address. The service fetches the page itself. Pure:
-does no I/O.
+"""Reads link files: small files that contain a web page's address. The service fetches the page itself. This
+module does no I/O.
 
 Windows and browsers write `.url` (`[InternetShortcut]`), Linux desktops write `.desktop` (`[Desktop Entry]`
 with `Type=Link`), and macOS writes `.webloc`, a property list in XML or binary.
@@ -30,7 +30,7 @@ _SAFE = "".join({chr(code) for code in range(0x21, 0x7F)} - set('<>"\\^`{|}'))
 
 
 class NoLink(ValueError):
-    """The file contains no address that a service could fetch. `str()` says why."""
+    """Raised if a link file contains no address that a service could fetch. `str()` says why."""
 
 
 def is_link(path: str) -> bool:
@@ -158,7 +158,7 @@ def _section(content: bytes, name: str) -> Mapping[str, str]:
 
 
 def _text(content: bytes) -> str:
-    """Return the text of the file, whatever its encoding."""
+    """Return the text of the file, regardless of its encoding."""
     # Other lines may be in a legacy code page. In an address, such bytes become lone surrogates, so the
     # address is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

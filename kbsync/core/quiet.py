@@ -1,4 +1,4 @@
-"""Decides when a path is quiet, using the times that the caller passes in. Pure: does no I/O.
+"""Decides when a path is quiet, using the times that the caller passes in. This module does no I/O.
 
 A path is quiet if two checks, `settle` seconds apart, find the same stamp (promise 8). A file's age serves
 only as a shortcut, because file timestamps come from other clocks.
@@ -10,7 +10,9 @@ from kbsync.core.model import Stamp
 from kbsync.dataclass import dataclass
 
 EMPTY_FACTOR = 3
-"""An empty file needs this many times the quiet time, because it is usually about to be written."""
+"""An empty file must stay unchanged for this many times the quiet time, because it is usually about to be
+written.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 """Decides which files are mirrored: include, exclude, ignore files, the defaults and the target's limits.
-Pure.
+This module does no I/O.
 
 Only the path relative to the mirror's root counts, so a mirror may itself be below `.cache` or in `foo~`. The
 first of these that matches an entry decides: the config's `exclude`, the nearest ignore file, the ones above

@@ -1,5 +1,5 @@
 """Formats text for people and protocols: makes it printable, quotes it for a shell, formats sizes and
-durations, and repairs JSON. Pure: does no I/O.
+durations, and repairs JSON. This module does no I/O.
 
 Most text that kbsync shows comes from outside, such as file names and services' responses. Such text must not
 move a terminal's cursor, forge a log line or hide its own content.
