@@ -114,7 +114,7 @@ class RecipeChanges:
     async def decide(self) -> Extent | None:
         """Allow or hold all waiting documents, and send the newly allowed ones.
 
-        Return how many are newly held.
+        Return the number of newly held documents.
         """
         due = await self.next_due()
         if due is None or due > self._clock.steady():
@@ -137,7 +137,9 @@ class RecipeChanges:
         return held_extent
 
     def _decide(self, tx: Tx) -> Extent | None:
-        """Allow the undecided documents, or hold all of them together. Return how many are newly held."""
+        """Allow the undecided documents, or hold all of them together. Return the number of newly held
+        documents.
+        """
         mirror, now, binding = self._mirror, self._clock.wall(), self._journal.binding
         # An approval that hasn't been used for a week has expired.
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
@@ -436,9 +438,9 @@ async def bind(
 async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """Return the base.
+    """Return the base, with its own document count unless that suggests that many documents are missing.
 
-    If its own document count suggests that many documents are missing, use the number in its list instead.
+    In that case, the count is the number of our documents in the base's list.
     """
     # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base that
     # seems emptied keeps counting as emptied until its list shows that our documents exist.
@@ -610,7 +612,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
-    """Send documents again whose scanned pages the target can now read but couldn't at the last run."""
+    """Resend documents with scanned pages that the target couldn't read in the last run but can read now."""
     binding = journal.binding
     remote_ids = set(await target.partly_read())
     was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))

@@ -378,7 +378,7 @@ SAMPLE = 20
 
 
 class PutOffError(Exception):
-    """The audit can't continue now. kbsync retries it later."""
+    """Raised if the audit can't continue now. kbsync retries it later."""
 
 
 @dataclass(slots=True)

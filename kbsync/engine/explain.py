@@ -711,7 +711,7 @@ class _Sentences:
             return ""
         if age < 0:
             return "the file's modification time is in the future, so kbsync waits before mirroring it"
-        then = f"kbsync will mirror the file after another {remaining:.1f} s without changes"
+        then = f"after another {remaining:.1f} s without changes, kbsync will mirror the file"
         return f"the file changed {age:.1f} s ago; {then}"
 
     # -- evidence ------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ Report = Callable[[int], None]
 
 
 class StillThere(KbsyncError):
-    """Some documents couldn't be deleted, so the mirror wasn't forgotten."""
+    """Raised if some documents couldn't be deleted. The mirror hasn't been forgotten in that case."""
 
 
 @dataclass(frozen=True, slots=True)

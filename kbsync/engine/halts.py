@@ -272,7 +272,8 @@ class Halts(HaltState):
     """Whether this run wrote and logged `stored`. Otherwise, `stored` comes from an earlier run."""
     write_error: str = ""
     """Why the last halt could not be written to the state, for instance because its disk is full; '' if it
-    could."""
+    was written.
+    """
     _probe_at: float = 0.0
     _probe_wait: float = PROBE_EVERY
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)

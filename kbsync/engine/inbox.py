@@ -40,7 +40,7 @@ PAGE = 500
 
 
 class MalformedMessage(ValueError):
-    """A message that no command would write. kbsync ignores it."""
+    """Raised for a message that no command would write. kbsync ignores such messages."""
 
 
 @dataclass(slots=True)

@@ -912,7 +912,7 @@ class Journal:
         """Record whether a complete list, begun at `started_at`, has the document of an unsure, lost or
         deleted row.
 
-        `doubt`: a document that may belong to this web page, without proof.
+        `doubt`: a document that may be the upload's web page, without proof.
         """
         upload = tx.uploads.get(number)
         is_by_name = upload is not None and upload.remote_id is None and not self.binding.limits.marks

@@ -133,7 +133,7 @@ class Claim:
             if value is not None and (type(value) is not int or abs(value) >= 2**63):  # as SQLite stores it
                 wrong.append(name)
         wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
-        return f"a document to delete has no usable {' and no '.join(wrong)}" if wrong else ""
+        return f"no usable {' and no '.join(wrong)} in a document to delete" if wrong else ""
 
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:

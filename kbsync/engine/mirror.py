@@ -571,8 +571,8 @@ class Mirror:
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
         """Yield the running mirror, bound to its base, or None if it is halted or the target is down.
 
-        However this ends, the work is stopped and the target is closed, because an embedded base that stays
-        open would stay locked.
+        At the end, the work is stopped and the target is closed in any case, because an embedded base that
+        stays open would stay locked.
         """
         # Use this mirror's own thread: on a dead mount, this call never returns, while other mirrors
         # continue.

@@ -200,7 +200,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     if room is None:
         return ""
     if room.used_words is not None and room.total_words is not None and room.used_words >= room.total_words:
-        return f"the account has used all of its {room.total_words:,} words: a pass would stop immediately"
+        return f"the account has used all its {room.total_words:,} words: a pass would stop immediately"
     free = max(0, room.total - room.used)
     if plan.bytes_to_send <= free:
         return ""
@@ -467,9 +467,7 @@ class PrivatePass:
         lost = LOST if sending is not None and self._is_lost(sending) else ""
         note, settle_seconds = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle_seconds):
-            note = (
-                f"the file has just changed; kbsync will send it after {settle_seconds:g} s without changes"
-            )
+            note = f"the file just changed; after {settle_seconds:g} s without changes, kbsync will send it"
         planned = Planned(entry.path, desired.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path

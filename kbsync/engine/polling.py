@@ -114,7 +114,7 @@ class Poller:
         return events, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Do whatever is possible about a failure. Return the row, its status and the remedy."""
+        """Try to remedy a failure. Return the row, its status and the remedy."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):

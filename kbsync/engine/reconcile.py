@@ -188,9 +188,9 @@ pause between the two reads, and new hints have to wait.
 """
 
 CheckedPath = tuple[str, PathStat, Rules | RulesUnknown | None]
-"""A path, the result of its check, and the rules of its directory:
+"""A path, the result of its check, and the rules of its directory.
 
-None if the directory is excluded or can't be opened, or the error if its rules can't be used.
+The rules are None if the directory is excluded or can't be opened, and an error if they can't be used.
 """
 
 
@@ -301,7 +301,7 @@ class Reconciler:
         """Return when a file counts as first missed: now, or at the end of a pending tree scan.
 
         If a directory is moved, it looks as if one had disappeared and another had been created. Files missed
-        in the old one may be found in the new one, however long the scan of the new one takes.
+        in the old one may be found in the new one, no matter how long the scan of the new one takes.
         """
         if not self._trees:
             return self._clock.steady(), None
@@ -826,9 +826,7 @@ class _ScanPages:
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """Read the next few listings, or fewer if they are large. Return no listings once the scan has
-        ended.
-        """
+        """Read a few more listings, or fewer if they are large. Return none once the scan has ended."""
         batch: list[FolderListing] = []
         size = 0
         try:

@@ -194,7 +194,8 @@ async def with_images(
 
 
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
-    """Return the hits with their paths, one per file, in the same order. The first of `mirrors` was searched.
+    """Return the hits with their paths, one per file, in the same order. The first of `mirrors` is the one
+    that was searched.
 
     Documents that aren't ours are dropped, unless they have an `Origin`. Raises `UsageError` for an invalid
     pattern.
