@@ -1,5 +1,5 @@
 """Splits a text into chunks at places that depend on its content, so that an edit changes only nearby chunks.
-Pure.
+This module does no I/O.
 
 First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
 that readers see as a unit. Together, the blocks cover all characters except whitespace, and they never

@@ -1,7 +1,6 @@
-"""Finds dates in a text, however they are written, and converts each to a form that is the same for all
-notations.
+"""Finds dates in a text, in any notation, and converts each to a form that is the same for all notations.
 
-Pure.
+This module does no I/O.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Chunk:
 
     `text` is shown; `embed_text` also includes the title and the headings, for the vector. `key` is the hex
     SHA-256 of the vector's input, which is `embed_text` or a `picture`. Chunks with equal keys share a
-    vector. `line` and `page` are counted from 1.
+    vector. `line` and `page` start at 1.
     """
 
     text: str

@@ -80,7 +80,8 @@ NUMBER_BYTES = 2
 
 
 class VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted along with another document, after this one was split.
+    """Raised if vectors that a document needs were deleted along with another document, after this one was
+    split.
 
     They have to be computed outside the transaction, because a service may respond slowly and all writes
     would have to wait for it.

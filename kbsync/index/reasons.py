@@ -1,4 +1,7 @@
-"""Explains the components of a hit's score, and shows words in their written form. Pure."""
+"""Explains the components of a hit's score, and shows words in their written form.
+
+This module does no I/O.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Finds the part of a passage that best shows why the passage matches, and marks matching words in it. Pure.
+"""Finds the part of a passage that best shows why the passage matches, and marks matching words in it. This
+module does no I/O.
 
 The result is readable text.
 """

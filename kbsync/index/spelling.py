@@ -1,8 +1,8 @@
-"""Finds other spellings of a question's words. Pure.
+"""Finds other spellings of a question's words. This module does no I/O.
 
-Other spellings are British and American variants, irregular plurals and, for words that no document
-contains, similar words that were probably meant. Because a store can't list its words fast enough, this
-module generates other spellings and looks them up. The spellings aren't stored in the index or embedded.
+Other spellings are British and American variants, irregular plurals and, for words that no document contains,
+similar words that were probably meant. Because a store can't list its words fast enough, this module
+generates other spellings and looks them up. The spellings aren't stored in the index or embedded.
 """
 
 from __future__ import annotations

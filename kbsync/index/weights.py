@@ -24,13 +24,15 @@ For a chunk whose headings and text don't contain the term, 1 is added to this w
 """
 
 WHOLE_NAME = 1.0
-"""Added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget"."""
+"""An amount added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget".
+"""
 
 EXACT_NAME = 3.0
-"""Added to the score of a document whose file name is the question, so that the document ranks first.
+"""An amount added to the score of a document whose file name is the question, so that the document ranks
+first.
 
-No passage about that file gets as high a score, even if it contains the name as a code, in a heading and
-in a sentence.
+No passage about that file gets as high a score, even if it contains the name as a code, in a heading and in a
+sentence.
 """
 
 FIELDS = (1.0, 1.5, 1.0)
@@ -87,8 +89,8 @@ SAMPLED_VECTORS = 200
 """Number of vectors to sample when estimating the similarity of unrelated texts."""
 
 MIN_VECTORS = 50
-"""Minimum number of vectors for such an estimate, because the documents in a small folder are often about
-a single subject.
+"""Minimum number of vectors for estimating the similarity of unrelated texts, because the documents in a
+small folder are often about a single subject.
 """
 
 
@@ -203,9 +205,9 @@ def saturation_of(term: Term) -> float:
 
 
 FEW_DOCUMENTS = 40
-"""With fewer documents than this, the share of chunks that contain a term is also used.
+"""Number of documents below which the share of chunks with a term counts, too.
 
-With more documents, it isn't, because a single large log may have most of the chunks (ADR 9).
+With more documents, it doesn't count, because a single large log may have most of the chunks (ADR 9).
 """
 
 

@@ -108,7 +108,7 @@ TROUBLES = (
     BadDatabase(
         "newer",
         3,
-        "was created by a newer kbsync",
+        "is from a newer kbsync",
         "newer-index",
         statement("UPDATE kbsync.base SET version = version + 1"),
         statement("UPDATE kbsync.base SET version = version - 1"),

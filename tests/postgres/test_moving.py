@@ -389,7 +389,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
         (without_a_state, 2, "has no record of the documents in"),
         (with_a_newer_index, 4, "index.db was written by a newer kbsync (layout 99"),
         (with_a_damaged_index, 4, "index.db is damaged"),
-        (into_a_newer_schema, 3, "was created by a newer kbsync (layout 99"),
+        (into_a_newer_schema, 3, "is from a newer kbsync (layout 99"),
         (as_a_reader, 3, "GRANT "),
         (with_a_full_disk, 3, "is full; free some space"),
         (at_a_server_that_is_away, 4, "cannot be reached"),

@@ -84,7 +84,9 @@ the outcome.
 
 
 class KilledWorkers(Exception):
-    """Dask gave up on a task because every worker that ran it died. The message says how many died."""
+    """Raised when Dask gives up on a task because every worker that ran it died. The message says how many
+    died.
+    """
 
 
 @dataclass(frozen=True, slots=True)

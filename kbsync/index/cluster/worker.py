@@ -210,9 +210,7 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def _parser() -> Iterator[Parser]:
-    """Yield a fenced parser (ADR 8) for this thread only, using a folder that belongs to this worker
-    alone.
-    """
+    """Yield a sandboxed parser (ADR 8) for this thread only, in a folder that only this worker uses."""
     from distributed import get_worker
 
     from kbsync.index.fence.parser import Parser

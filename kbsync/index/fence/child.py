@@ -97,7 +97,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
     """Parse the first message of a process.
 
-    Return the process's memory use in bytes, and the names of the fences in force.
+    Return the process's memory use in bytes, and the names of the restrictions in force.
     """
     with _value_errors():
         message = json.loads(content)
@@ -118,7 +118,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """Return the reader for each format. Call this after the fences are up, because it loads the parsers."""
+    """Return the reader for each format. Call this in the sandbox, because it loads the parsers."""
     from kbsync.index.read.formats import DOCUMENTS, load_reader
 
     loaded = {extension: load_reader(extension) for extension in DOCUMENTS}
@@ -131,7 +131,7 @@ def readers() -> Readers:
 def recognizers() -> Readers:
     """Return the readers for scanned pages, by format.
 
-    Call this after the fences are up, because it loads the models.
+    Call this in the sandbox, because it loads the models.
     """
     from kbsync.index.read import scans
 
@@ -141,7 +141,7 @@ def recognizers() -> Readers:
 def encoders() -> Readers:
     """Return the reader that computes better vectors.
 
-    Call this after the fences are up, because it loads the model.
+    Call this in the sandbox, because it loads the model.
     """
     from kbsync.core.text import extension_of
     from kbsync.index.better import passage_reader
@@ -152,7 +152,7 @@ def encoders() -> Readers:
 def splitters() -> Readers:
     """Return the reader that splits and embeds texts.
 
-    Call this after the fences are up, because it loads the model.
+    Call this in the sandbox, because it loads the model.
     """
     from kbsync.core.text import extension_of
     from kbsync.index.text_process import splitter
@@ -164,7 +164,7 @@ _LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders, SPLIT: split
 
 
 def main(load: Callable[[], Readers] | None = None) -> None:
-    """Put up the fences, load the readers, report that the process is ready, and answer requests."""
+    """Enter the sandbox, load the readers, report that the process is ready, and answer requests."""
     parent, memory, seconds, paths, work = sys.argv[1:6]
     sys.path[:] = json.loads(paths)  # in the parent's order, so that the same kbsync comes first
     from kbsync.index.fence import sandbox

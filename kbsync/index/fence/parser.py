@@ -1,4 +1,4 @@
-"""Turns a file's bytes into text: decodes short texts itself, and reads all other files behind the fence.
+"""Turns a file's bytes into text: decodes short texts itself, and reads all other files in a sandbox.
 
 A parser reads documents in a separate process (ADR 8), which sees only its own code and has no network
 access. The process starts with the first document, gets documents over pipes, one at a time, and forks a
@@ -93,7 +93,7 @@ seconds."""
 
 
 class Ended(Exception):
-    """The process ended without an answer. `by_memory`: it had reached its memory limit."""
+    """Raised if the process ended without an answer. `by_memory`: it had reached its memory limit."""
 
     def __init__(self, detail: str, *, by_memory: bool = False) -> None:
         super().__init__(detail)
@@ -162,7 +162,7 @@ class ParserProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """Wait until the process is ready, and return the fences that it put up.
+        """Wait until the process is ready, and return its restrictions.
 
         Raises `Ended` or `TimedOut` if it can't start.
         """
@@ -339,14 +339,12 @@ class Parser:
         except Ended as ended:
             if ended.by_memory:
                 limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
-                reason = (
-                    f"reading the document takes more than {limit}; split it or save it in a simpler format"
-                )
+                reason = f"reading this file takes over {limit}; split it or save it in a simpler format"
                 raise Rejected(reason, code="memory") from ended
             if "SIGXCPU" in str(ended):
                 limit = f"{self._bounds.seconds:g} s of CPU time, the limit for one document"
                 raise Rejected(
-                    f"reading the document takes more than {limit}; split the document", code="timeout"
+                    f"reading this file takes over {limit}; split the document", code="timeout"
                 ) from ended
             reason = (
                 f"the parser crashed on this document twice ({ended}); open the document in the program that "
@@ -492,7 +490,9 @@ class PageParser(Parser):
     _work, _packages, _usual_bounds = RECOGNIZE, ("rapidocr", "onnxruntime"), PAGE_BOUNDS
 
     def read_page(self, path: str, body: Body, page: int) -> str:
-        """Return the text of a page, counted from 1. Raises the same errors as `parse`."""
+        """Return the text of the page with this number, starting from 1. Raises the same errors as
+        `parse`.
+        """
         return self._read_or_try_again(path.rpartition("/")[2], body, page).text
 
 

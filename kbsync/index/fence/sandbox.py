@@ -1,10 +1,10 @@
 """Restrictions that a parser's process sets on itself: some before it loads any parser, the others once it no
 longer needs to start processes, before it reads a document.
 
-Linux has three fences: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a
-few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. On other systems,
-only Python itself refuses such calls. Fences that aren't available (an old kernel, a container that forbids
-namespaces) are skipped, and `raise_fences` returns those in force.
+Linux has three restrictions: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows
+only a few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. On other
+systems, only Python itself refuses such calls. Restrictions that aren't available (an old kernel, a container
+that forbids namespaces) are skipped, and `raise_fences` returns those in force.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Connections:
             if not is_open:  # the extension's types would be unknown, even if the user may do everything else
                 user, home = self.database.user or "kbsync", identifier(home)
                 reason = (
-                    f"{user} isn't allowed to use the schema {home} of {self.database}, which contains the "
+                    f"{user} may not use the schema {home} of {self.database}, which contains the "
                     "vector extension"
                 )
                 grant = self.database.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")

@@ -382,8 +382,8 @@ class PostgresSnapshot:
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
         """Return the best matches by words, found in the same way as in SQLite.
 
-        The result has the first passages of the documents with the best names, all names with some of the
-        terms, the weights of the terms, and the average length of a passage. Very common words find only
+        The result has the first passages of the documents whose names match best, all names with some of
+        the terms, the weights of the terms, and the average length of a passage. Very common words find only
         passages in `near`, and add to the scores of passages that other words find. The passages in `coded`
         are scored, too.
         """
@@ -486,7 +486,7 @@ class PostgresSnapshot:
     def _by_name(self, name_scores: NameScores, question: str, scope: _Scope) -> dict[int, int]:
         """Fill `name_scores`.
 
-        Return the first passages of the documents with the best names, each with its document.
+        Return the first passages of the documents whose names match best, each with its document.
         """
         by_number = {term_of(term.stem): term for term in name_scores.idf}
         rows = self._connection.execute(

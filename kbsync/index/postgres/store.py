@@ -565,7 +565,7 @@ class PostgresStore:
                         # long.
                         database = self._connections.database
                         reason = (
-                            f"storing {printable(entry.path)} takes longer than the statement_timeout of "
+                            f"storing {printable(entry.path)} exceeds the statement_timeout of "
                             f"{database}; to raise it: {database.longer_statements}"
                         )
                         raise Rejected(reason, code="statement-timeout", may_pass=True) from error
@@ -590,14 +590,14 @@ class PostgresStore:
         if version > VERSION:
             raise Halted(
                 "newer-index",
-                f"the index in {database} was created by a newer kbsync (layout {version}, but this one "
+                f"the index in {database} is from a newer kbsync (layout {version}, but this one "
                 f"only knows {VERSION})",
                 fix="upgrade this kbsync",
             )
         if version < VERSION:
             raise Halted(
                 "older-index",
-                f"the index in {database} was created by an older kbsync (layout {version}, but this one "
+                f"the index in {database} is from an older kbsync (layout {version}, but this one "
                 f"needs {VERSION}); rename its schema, and kbsync will create a new one and reindex "
                 "everything",
                 fix=database.psql(f"ALTER SCHEMA kbsync RENAME TO kbsync_layout_{version}"),

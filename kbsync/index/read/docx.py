@@ -312,7 +312,7 @@ def _number(properties: Element | None, path: str, usual: int, largest: int = 10
 class _Style:
     """A style of paragraphs or characters.
 
-    `level` is the heading level, counted from 1. `numbering` is its list and depth.
+    `level` is the heading level, starting from 1. `numbering` is its list and depth.
     """
 
     level: int = 0

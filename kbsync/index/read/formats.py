@@ -54,7 +54,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
 }
 """The readers by extension: the module in this folder, its function and the function's version.
 
-All of them run behind the fence (ADR 8).
+All of them run in a sandbox (ADR 8).
 """
 
 DOCUMENTS = frozenset(READERS)
@@ -126,7 +126,7 @@ def reader_version(path: str) -> str:
 
 
 def needs_parser(path: str) -> bool:
-    """Return whether the file at `path` is a document that must be read behind the fence, rather than a
+    """Return whether the file at `path` is a document that must be read in a sandbox, rather than a
     plain-text file.
     """
     return extension_of(path) in DOCUMENTS

@@ -43,7 +43,7 @@ class ScanReader:
         self._texts = dict[bytes, str]()
 
     def read_page(self, raw: bytes, number: int) -> Parsed:
-        """Return the text of a page, counted from 1. Raises `Rejected`."""
+        """Return the text of the page with this number, starting from 1. Raises `Rejected`."""
         with opened(raw) as document:
             picture = _without_margins(_draw(document, number - 1))
         if not picture.size:

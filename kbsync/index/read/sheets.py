@@ -52,7 +52,7 @@ class _Details:
     """The parts of a sheet that calamine doesn't read.
 
     These are the texts outside the cells, the headers and footers of its pages, and the displayed values and
-    the links of some cells, each with its row and column, counted from 0.
+    the links of some cells, each with its row and column (starting from 0).
     """
 
     blocks: list[str] = field(default_factory=list)
@@ -240,7 +240,7 @@ def _formats(styles: Element) -> Iterator[tuple[bytes, re.Match[str]]]:
 
 
 def _formatted(sheet: bytes, formats: Mapping[bytes, re.Match[str]]) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, counted from 0, of each number in one of these formats, and how it is
+    """Yield the row and column (starting from 0) of each number in one of these formats, and how it is
     displayed.
 
     This omits numbers that are too large or have decimals that the format doesn't show.
@@ -269,7 +269,7 @@ _CELL = re.compile(rb"([A-Z]{1,3})([0-9]{1,7})")
 
 
 def _links(sheet: bytes, addresses: Mapping[str, str]) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, counted from 0, of each cell with a link, and the link's address."""
+    """Yield the row and column (starting from 0) of each cell with a link, and the link's address."""
     for link in _LINK.finditer(sheet, sheet.rfind(b"</sheetData>")) if addresses else ():
         attributes = dict(_LINKED.findall(link[1]))
         cell = _CELL.match(attributes.get(b"ref", b""))
@@ -350,7 +350,7 @@ def _without_gaps(sheet: bytes) -> bytes:
 
 @lru_cache(maxsize=1_000)
 def _column(letters: bytes) -> int:
-    """Return the number of a column, counted from 0: 26 for AA."""
+    """Return the number of a column, starting from 0: 26 for AA."""
     number = 0
     for letter in letters:
         number = number * 26 + letter - ord("A") + 1
@@ -395,7 +395,7 @@ _MAX_DISPLAYED_CELLS = 200_000
 
 
 def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
-    """Yield the cells of an ods sheet, each with its row and column, counted from 0.
+    """Yield the cells of an ods sheet, each with its row and column (starting from 0).
 
     Each cell also has the numbers of rows and columns in which it is repeated.
     """
@@ -419,7 +419,7 @@ def _comments(table: Element) -> Iterator[str]:
 
 
 def _displayed(table: Element) -> Iterator[tuple[int, int, str]]:
-    """Yield the row and column, counted from 0, of each percentage and time in an ods sheet, and its
+    """Yield the row and column (starting from 0) of each percentage and time in an ods sheet, and its
     displayed value.
     """
     for cell, row, column, row_count, column_count in _cells_of(table):

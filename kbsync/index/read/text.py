@@ -489,7 +489,7 @@ class Blocks:
 
     @property
     def _cell(self) -> str:
-        """Return the text for a table cell. In a cell, characters at the start of a line needn't be
+        """Return the text for a table cell. In a cell, characters at the start of a line don't have to be
         escaped.
         """
         return "\n".join(unescaped(line) for _, text in self._blocks for line in text.split("\n"))

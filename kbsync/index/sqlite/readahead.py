@@ -208,9 +208,7 @@ class _Layout:
         self._rows = dict[int, dict[int, int]]()
 
     def numbers(self, offset: int, size: int) -> range:
-        """Return the numbers, counted from 0, of the row's overflow pages that contain these bytes of its
-        value.
-        """
+        """Return the numbers (from 0) of the row's overflow pages that contain these bytes of its value."""
         step, start = self._usable - 4, self._header + offset - self._local
         return range(max(0, start) // step, -(-max(0, start + size) // step))
 

@@ -485,7 +485,7 @@ class Reader:
         return word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
-        """Return those of the stems that occur, each with the number of chunks or names that contain it."""
+        """Return the stems that occur, each with the number of chunks or names that contain it."""
         counts, sought = Counter[str](), json.dumps(list(stems))
         for table in _WORD_TABLES:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))

@@ -506,7 +506,7 @@ class Cosines:
         return None
 
     def _slots_above(self, least: float, positions: Iterable[int], values: Iterable[float]) -> list[int]:
-        """Return those of the slots at these positions whose value is above `least`."""
+        """Return the slots at these positions whose values are above `least`."""
         return [
             self._segments[position // SLOTS] * SLOTS + position % SLOTS
             for position, value in zip(positions, values, strict=True)
@@ -809,8 +809,9 @@ _MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
 _NEAR, _NEAR_STORED, _MAX_NEAREST = 16_384, 4_096, 600
-"""Approximate number of rows whose second half a search also multiplies (vectors in memory, vectors on disk),
-and the maximum number of nearest rows to take from them."""
+"""Approximate number of rows for which a search also multiplies the second half (for vectors in memory and
+for vectors on disk), and the maximum number of nearest rows to take from them.
+"""
 
 _BATCH = 16
 """Number of segments to multiply at once."""
