@@ -74,7 +74,7 @@ class EventHub:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self) -> OpenPage | None:
-        """Add a page. Return None if too many are open."""
+        """Add an open page. Return None if too many pages are open."""
         if len(self.clients) >= MAX_CLIENTS:
             return None
         client = OpenPage()
@@ -87,7 +87,7 @@ class EventHub:
         return client
 
     def leave(self, client: OpenPage) -> None:
-        """Remove a page. After the last one, stop polling."""
+        """Remove a closed page. Stop polling when no page is left."""
         self.clients.discard(client)
         if not self.clients and self._polling is not None:
             self._polling.cancel()

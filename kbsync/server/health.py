@@ -25,7 +25,7 @@ from kbsync.state.mirrors import Halt
 
 PATIENCE = 2.0
 FRESH = 1.0
-"""Seconds for which a result is cached, no matter how many clients ask for it."""
+"""Seconds to cache a result, no matter how many clients ask for it."""
 UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 

@@ -203,7 +203,7 @@ class PendingNotices:
 
 
 class Undelivered(Exception):
-    """A notification couldn't be delivered. `str()` says why, without arguments or URL."""
+    """Raised if a notification can't be delivered. `str()` says why, without arguments or URL."""
 
 
 async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:

@@ -155,7 +155,7 @@ class DocumentPage:
 class MirrorView:
     """Builds views of one mirror from a consistent snapshot of the state.
 
-    Each view takes constant time, however many files the mirror has.
+    Each view takes constant time, no matter how many files the mirror has.
     """
 
     def __init__(

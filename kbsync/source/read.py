@@ -176,7 +176,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """The file changed while it was being read; try again later.
+    """The outcome of a read during which the file changed, and which should be tried again later.
 
     `sample` comes from the last read during which the file didn't change.
     """
@@ -187,7 +187,7 @@ class Unstable:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFile:
-    """The file exists but can't be read. `reason` says why and what to do."""
+    """The outcome for a file that exists but can't be read. `reason` says why and what to do."""
 
     reason: str
 

@@ -130,7 +130,7 @@ SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class RootError(KbsyncError):
-    """A mirror's root is currently unusable. `halt`: the reason, as defined in the contract."""
+    """Raised if a mirror's root is currently unusable. `halt`: the reason, as defined in the contract."""
 
     halt = "folder-missing"
 

@@ -68,7 +68,9 @@ class StoredTree:
         return rows
 
     def record_digest(self, directory: str) -> None:
-        """Record the digest of the `rows` in a later transaction, so that the next scan needn't read them."""
+        """Record the digest of the `rows` in a later transaction, so that the next scan doesn't have to read
+        them.
+        """
         if self._write is not None:
             self._write(lambda tx: tx.entries.record_digest(self._mirror, directory))
 
@@ -194,11 +196,11 @@ class _Folder:
 
 
 class _Blocked(Exception):
-    """A folder can't be listed. `str()` says why."""
+    """Raised if a folder can't be listed. `str()` says why."""
 
 
 class _RacedAway(Exception):
-    """A folder has disappeared. The next check of its parent reports that."""
+    """Raised if a folder has disappeared, which the next check of its parent reports."""
 
 
 class Scan(Iterator[FolderListing]):

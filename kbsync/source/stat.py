@@ -219,7 +219,7 @@ def _check_mounts(path: str, stored: Mapping[str, str], mounted: Mapping[str, st
 
 
 class RulesUnknown(KbsyncError):
-    """An ignore file can't be used.
+    """Raised if an ignore file can't be used.
 
     Because it is unknown what the file excludes, the documents in its folder stay unchanged.
     """

@@ -252,8 +252,8 @@ def is_disk_full(path: Path) -> bool:
 
 
 def lacks_inodes(path: Path) -> bool:
-    """Return whether no more files can be created on the file system that contains `path`, however much space
-    is left.
+    """Return whether no more files can be created on the file system that contains `path`, even if there is
+    space left.
     """
     space = free_space(path)
     return space is not None and space.inodes == 0
@@ -308,7 +308,7 @@ class Table:
 
 
 class DamagedError(StateError):
-    """The file isn't a valid database, or is no longer one.
+    """Raised if the file isn't a valid database, or is no longer one.
 
     `damage` names the file and the reason, without the fix.
     """

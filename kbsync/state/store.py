@@ -78,9 +78,7 @@ class StateStore:
             if not check and schema.is_older(self._writer) and holding(path.parent) is not False:
                 # The older process uses tables and columns that an upgrade may remove.
                 self._writer.close()
-                raise LockedError(
-                    f"the kbsync that is using {path.parent} is older than this one; restart it first"
-                )
+                raise LockedError(f"an older kbsync is using {path.parent}; restart that one first")
             if check:
                 schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
@@ -101,7 +99,7 @@ class StateStore:
         return await asyncio.wrap_future(self.submit(work))
 
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
-        """Like `write`, but for callers in other threads. The future completes after the commit."""
+        """Run `work` like `write`, for callers in other threads. The future completes after the commit."""
         future: Future[T] = Future()
         with self._submit_lock:  # don't queue a job after the last commit: it would never run
             if not self._is_closed:
@@ -123,7 +121,7 @@ class StateStore:
         return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
-        """Like `read`, but for callers in other threads. The result must not be a lazy iterator."""
+        """Run `work` like `read`, for callers in other threads. The result must not be a lazy iterator."""
         with self._read_lock, self.state_errors():
             if self._is_closed:
                 raise self._closed()
