@@ -26,7 +26,7 @@ else:
     def dataclass(cls=None, /, *, frozen=False, repr=True, eq=True, slots=False, kw_only=False):
         """Turn a class into a dataclass.
 
-        This accepts only those arguments of the standard decorator that kbsync uses.
+        This accepts only the arguments of the standard decorator that kbsync uses.
         """
 
         def make(cls):

@@ -46,29 +46,29 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Something is missing that only a pass creates. The caller adds the command that runs a pass."""
+    """Raised if something is missing that only a pass creates. The caller adds the command for a pass."""
 
 
 class LockedError(KbsyncError):
-    """Another kbsync holds this state (exit code 4)."""
+    """Raised if another kbsync process holds this state (exit code 4)."""
 
 
 class StateError(KbsyncError):
-    """The state file can't be used.
+    """Raised if the state file can't be used.
 
     It is damaged or read-only, or the disk is full; the message says which.
     """
 
 
 class ForeignError(StateError):
-    """Another user owns files in the state directory (exit code 2).
+    """Raised if another user owns files in the state directory (exit code 2).
 
     The message contains the command that fixes it.
     """
 
 
 class ShortageError(StateError):
-    """This process or the whole system has run out of a resource that every file needs, such as
+    """Raised if this process or the whole system has run out of a resource that every file needs, such as
     descriptors.
     """
 
@@ -78,7 +78,7 @@ EMBED = "embed"
 
 
 class TargetError(KbsyncError):
-    """A request to a target failed. `code` is the service's own code.
+    """Raised if a request to a target fails. `code` is the service's own code.
 
     `has_removed`: the failed put deleted the document that it was meant to replace. `is_answer`: the target
     itself reported the error, so the document didn't crash it.
@@ -99,7 +99,7 @@ class TargetError(KbsyncError):
 
 
 class Unavailable(TargetError):
-    """Nothing was stored; retry later.
+    """Raised if nothing was stored and the request can be retried later.
 
     `retry_after`: how many seconds the target asks to wait. `untried`: no request was sent, so nothing is
     known about the document. `is_rate_limit`: the target asks for a lower rate of requests.
@@ -121,7 +121,7 @@ class Unavailable(TargetError):
 
 
 class Unsure(TargetError):
-    """The document may have been stored; check before sending it again."""
+    """Raised if the document may have been stored. Check before sending it again."""
 
 
 NO_RESULT = Unsure("the target returned no result for this document")
@@ -139,7 +139,7 @@ def untried(error: TargetError) -> TargetError:
 
 
 class Rejected(TargetError):
-    """The document is to blame; wait for an edit or `retry`.
+    """Raised if the document is to blame: it needs an edit or `retry`.
 
     `may_pass`: the target might accept the document later. Before anyone has to act, the document is sent
     again a limited number of times, after increasing pauses (promise 9).
@@ -151,19 +151,22 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target already has a document with this name. The same bytes can be sent under a different name."""
+    """Raised if the target already has a document with this name. The same bytes can be sent under a
+    different name.
+    """
 
 
 class Unfit(Rejected):
-    """The document alone is to blame. Even many such errors in a row say nothing about the target."""
+    """Raised if only the document is to blame. Many such errors in a row say nothing about the target."""
 
 
 class NotOffered(Rejected):
-    """The target doesn't support this call. The caller continues without it."""
+    """Raised if the target doesn't support a call. The caller continues without it."""
 
 
 class Halted(TargetError):
-    """The work stops until the user acts. `halt` is the reason in the contract (credentials, quota, …).
+    """Raised if the work must stop until the user acts. `halt` is the reason in the contract (credentials,
+    quota, …).
 
     `fix` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a kbsync
     command, the options in use are added later.

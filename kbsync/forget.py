@@ -57,7 +57,7 @@ class Holdings:
 
 
 class UnreachableBase(UsageError):
-    """No mirror in the config uses the knowledge base, so it can't be opened."""
+    """Raised if the knowledge base can't be opened, because no mirror in the config uses it."""
 
 
 def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | None:

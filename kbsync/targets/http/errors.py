@@ -108,7 +108,7 @@ def _date(text: str) -> float | None:
 
 
 class UnreadableResponseError(Exception):
-    """A response can't be read completely. `str()` says why."""
+    """Raised if a response can't be read completely. `str()` says why."""
 
 
 class TooLargeError(UnreadableResponseError):
@@ -116,15 +116,15 @@ class TooLargeError(UnreadableResponseError):
 
 
 class CompressedError(UnreadableResponseError):
-    """A response is compressed although kbsync didn't request compression."""
+    """Raised if a response is compressed although kbsync didn't request that."""
 
 
 class BodyChangedError(Exception):
-    """A file to send no longer has its measured length. `str()` says how the length differs."""
+    """Raised if a file to send no longer has its measured length. `str()` says how the length differs."""
 
 
 class BodyMissingError(BodyChangedError):
-    """A file to send can't be opened, so nothing was sent."""
+    """Raised if a file to send can't be opened. In that case, nothing was sent."""
 
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, UnreadableResponseError, BodyChangedError, OSError)

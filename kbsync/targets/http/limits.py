@@ -31,7 +31,7 @@ reasons.
 
 FIRST_PAUSE, MAX_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
-"""Number of successes for each unit of the concurrency limit after which that limit rises by one."""
+"""Number of successes, per unit of the concurrency limit, after which the limit rises by one."""
 
 MINUTE = 60.0
 

@@ -297,7 +297,7 @@ def path_below(prefix: str, path: str) -> str | None:
 
 
 FetchPage = Callable[[int, int], Awaitable[ListPage[T]]]
-"""Takes a page number, counted from 1, and a page size. Returns that page of the list."""
+"""Takes a page number, starting from 1, and a page size. Returns that page of the list."""
 
 
 def real_size(page: ListPage[T], size: int) -> int:

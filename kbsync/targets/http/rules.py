@@ -40,7 +40,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""Matches messages about an account that has run out of credit, whatever else they say."""
+"""Matches messages about an account that has run out of credit, regardless of what else they say."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"

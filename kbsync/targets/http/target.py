@@ -632,7 +632,7 @@ class ServiceTarget(Target, Generic[Row]):
         return self._read_list(self._request_page)
 
     async def _rows_among(self, ids: Iterable[str]) -> Mapping[str, Row]:
-        """Return the rows of those `ids` that are in the list.
+        """Return the rows of the `ids` that are in the list.
 
         Stop reading the list once all of them are found.
         """

@@ -100,7 +100,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         halt=f"{kind}-missing",
         fix=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
     )
-    gone = f"the {kind} service reports that the balance or quota of the account is used up"
+    gone = f"the account at the {kind} service has no balance or quota left"
     return (
         # DashScope reports too many tokens in a minute in OpenAI's words for an empty account.
         slow_down(

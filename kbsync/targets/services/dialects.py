@@ -146,7 +146,7 @@ MAX_DIMENSIONS = 16_384
 
 
 class NonsenseError(Exception):
-    """A response that can't belong to the request. `str()` says why."""
+    """Raised for a response that can't belong to the request. `str()` says why."""
 
 
 def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
