@@ -122,12 +122,14 @@ class _MirrorNotices:
     """The pending notifications about one mirror: its current halt, the last halt that was `notified`, and
     its failures.
 
-    `shown_at` (when the halt began) and `failed_at` (when a document last failed) are in epoch seconds.
+    `unreported`: the last halt that the config leaves out, because its end may still be reported. `shown_at`
+    (when the halt began) and `failed_at` (when a document last failed) are in epoch seconds.
     """
 
     shown: Halt = NO_HALT
     shown_at: float = 0.0
     notified: Halt = NO_HALT
+    unreported: Halt = NO_HALT
     halts: _Pace = field(default_factory=_Pace)
     documents: list[FailedDocument] = field(default_factory=list)
     count: int = 0
@@ -172,14 +174,20 @@ class PendingNotices:
     def due(self, now: float, on: Collection[Occasion]) -> Iterator[Notice]:
         """Yield the notifications to send at `now` (monotonic seconds) for the configured events."""
         for name, news in self._mirrors.items():
-            if news.shown.reason != news.notified.reason and now >= news.halts.not_before:
-                if news.shown.reason and "halted" in on:
+            if news.shown.reason and "halted" not in on:
+                news.unreported = news.shown
+            ended = news.notified if news.notified.reason else news.unreported
+            if now < news.halts.not_before:
+                pass
+            elif news.shown.reason:
+                if news.shown.reason != news.notified.reason and "halted" in on:
                     yield Notice("halted", name, news.shown_at, news.shown)
-                elif not news.shown.reason and "recovered" in on:
-                    # The detail and the fix would ask for something that the user has already done.
-                    yield Notice("recovered", name, news.shown_at, Halt(news.notified.reason, "", ""))
-                elif not news.shown.reason:
-                    news.notified = NO_HALT  # the next halt is news, even if its reason is the same
+            elif ended.reason and "recovered" in on:
+                # The detail and the fix would ask for something that the user has already done.
+                yield Notice("recovered", name, news.shown_at, Halt(ended.reason, "", ""))
+            else:
+                # The next halt is news, even if its reason is the same.
+                news.notified = news.unreported = NO_HALT
             if news.count and now >= news.failures.not_before and "quarantined" in on:
                 documents = tuple(news.documents)
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.fix)
@@ -200,6 +208,7 @@ class PendingNotices:
         news.halts.sent(now, well=well)
         if well:
             news.notified = notice.halt if notice.event == "halted" else NO_HALT
+            news.unreported = NO_HALT
 
 
 class Undelivered(Exception):

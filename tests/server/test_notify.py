@@ -133,6 +133,15 @@ def test_each_halt_is_notified_even_if_only_halts_are_subscribed() -> None:
     assert sent == ["quota", "quota", "folder-missing", "folder-missing"]
 
 
+def test_recovery_is_notified_even_if_only_recoveries_are_subscribed() -> None:
+    pending, sent = Pending(), list[str]()
+    for second, halt in enumerate((None, QUOTA, None, None, QUOTA, MISSING, None)):
+        pending.see(halt)
+        due = pending.deliver(second * EVERY, on=("recovered",))
+        sent += [f"{second} {notice.event} {notice.halt.reason}" for notice in due]
+    assert sent == ["2 recovered quota", "6 recovered folder-missing"]
+
+
 def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     pending = Pending()
     pending.see(QUOTA)
