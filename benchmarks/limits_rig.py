@@ -213,7 +213,7 @@ def main() -> None:
     folder, state = map(Path, sys.argv[1:])
     installation = Installation(folder_config(folder), state)
     with Signals(ENDING) as signals:
-        print(asyncio.run(probed(Daemon(installation, lambda: installation, signals))))
+        print(asyncio.run(probed(Daemon(installation, lambda current: current, signals))))
 
 
 if __name__ == "__main__":

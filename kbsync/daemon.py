@@ -60,8 +60,8 @@ RELOAD_SECONDS = 5.0
 HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD, Status.KEPT)
 """Statuses of files that have, or will have, a document."""
 
-Reload = Callable[[], Installation]
-"""Reloads the config; raises `UsageError` if it is invalid."""
+Reload = Callable[[Installation], Installation]
+"""Reloads the config of the current installation; raises `UsageError` if it is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +368,7 @@ class Daemon:
 
     async def _read(self) -> Installation:
         """Read the config. Raises `UsageError` or `OSError`."""
-        self._reading = asyncio.create_task(run_detached(self._reload))
+        self._reading = asyncio.create_task(run_detached(partial(self._reload, self._installation)))
         try:
             async with asyncio.timeout(RELOAD_SECONDS):
                 return await asyncio.shield(self._reading)

@@ -301,13 +301,22 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def reload(installation: Installation) -> Installation:
-    """Reload the config, and return the installation with it. Raises `UsageError`."""
+    """Reload the config, and return the installation with it. Raises `UsageError`.
+
+    A file that has replaced a folder of the current config is accepted: only its own mirror halts.
+    """
     path = installation.config.path
     if path is None:
         return installation
     from kbsync.config.reader import load
 
-    fresh = dataclasses.replace(installation, config=load(path, os.environ))
+    before = {mirror.folder for mirror in installation.config.mirrors}
+    config = load(path, os.environ, Needs(folders=False))
+    if any(
+        mirror.folder not in before and places.is_no_directory(mirror.folder) for mirror in config.mirrors
+    ):
+        config = load(path, os.environ)
+    fresh = dataclasses.replace(installation, config=config)
     moved = fresh.config.state_dir
     if moved is not None and moved != installation.config.state_dir:
         # The daemon refuses that: it holds the lock of the state it started with.

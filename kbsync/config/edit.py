@@ -278,9 +278,8 @@ def edit_config(
         with _held(file) as real:
             while True:
                 content = read_content(file)
-                config = load_content(
-                    file, content, environ, Needs(secrets=False, bases=False, mirrors=False)
-                )
+                needs = Needs(secrets=False, bases=False, mirrors=False, folders=False)
+                config = load_content(file, content, environ, needs)
                 bom = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
                 edited = bom + change(config, content.decode("utf-8-sig")).encode()
                 if edited == content:
@@ -301,7 +300,7 @@ def edit_config(
 
 def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Config:
     try:
-        return load_content(file, edited, environ, Needs(secrets=False, bases=False))
+        return load_content(file, edited, environ, Needs(secrets=False, bases=False, folders=False))
     except ConfigError as error:
         # Leave out the line numbers, because they refer to a text that the user doesn't see.
         raise UsageError(

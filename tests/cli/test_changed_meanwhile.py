@@ -215,7 +215,7 @@ async def test_command_that_changes_the_config_wakes_the_daemon(
         for folder in (two_mirrors.docs, two_mirrors.root / "more"):
             folder.rename(folder.with_name(f"moved {folder.name}"))
     installation = choose_installation(two_mirrors, config=two_mirrors.config)
-    watcher = daemon.Daemon(installation, lambda: reload(installation))
+    watcher = daemon.Daemon(installation, reload)
     prepare(installation)
     running = asyncio.create_task(watcher.run())
     try:

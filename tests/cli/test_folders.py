@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from kbsync.config import places
+from kbsync.config.model import Needs
 from kbsync.config.reader import load
 from kbsync.state import lock
 from tests.cli import dying
@@ -48,7 +49,8 @@ def second_folder(sandbox: Sandbox) -> Path:
 
 
 def names(sandbox: Sandbox) -> list[str]:
-    return [mirror.name for mirror in load(sandbox.config, {"HOME": str(sandbox.home)}).mirrors]
+    config = load(sandbox.config, {"HOME": str(sandbox.home)}, Needs(folders=False))
+    return [mirror.name for mirror in config.mirrors]
 
 
 def dies(sandbox: Sandbox, step: int, *words: str | Path) -> bool:
@@ -662,6 +664,21 @@ def test_folder_is_added_while_kbsync_runs_with_its_state_next_to_the_config(
     assert daemon.end() == 0
 
 
+@pytest.mark.parametrize("name", ["more", "handbook"])
+def test_folder_that_became_a_file_does_not_prevent_adding_and_removing_folders(
+    both: Sandbox, second_folder: Path, name: str
+) -> None:
+    """Neither that mirror itself nor another one."""
+    second_folder.rename(both.root / "away")
+    second_folder.write_text("a file")
+    other = both.root / "Other"
+    other.mkdir()
+    both.run("add", other).check_success()
+    assert names(both) == ["handbook", "more", "other"]
+    both.run("remove", name, "--keep").check_success()
+    assert names(both) == [remaining for remaining in ("handbook", "more", "other") if remaining != name]
+
+
 # -- a running kbsync --------------------------------------------------------------------------------------
 
 
@@ -690,6 +707,27 @@ def test_running_kbsync_applies_added_and_removed_folders(
     else:
         assert daemon.wait_for_event("config.read", mirrors=1)["removed"] == 1
         assert daemon.end() == 0
+
+
+@long
+def test_running_kbsync_reloads_a_config_with_a_folder_that_became_a_file(
+    both: Sandbox, second_folder: Path
+) -> None:
+    daemon = both.watch()
+    daemon.wait_for_event("daemon.watching")
+    second_folder.rename(both.root / "away")
+    second_folder.write_text("a file")
+    daemon.wait_for_event("mirror.halted", mirror="more")
+    other = both.root / "Other"
+    other.mkdir()
+    (other / "c.md").write_text("gamma")
+    both.run("add", other).check_success()
+    daemon.wait_for_event("document.ready", mirror="other")
+    (both.root / "file").write_text("a file")
+    both.config.write_text(both.config.read_text().replace(str(other), str(both.root / "file")))
+    daemon.process.send_signal(signal.SIGHUP)
+    assert "file is a file; choose a folder" in daemon.wait_for_event("config.refused")["reason"]
+    assert daemon.end() == 0
 
 
 @long

@@ -128,7 +128,7 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
     installation = choose_installation(zhipu, config=zhipu.config)
     installation.state_dir.mkdir(parents=True)
     configs = list[Config]()
-    daemon = Daemon(installation, lambda: reload(installation), on_config=configs.append)
+    daemon = Daemon(installation, reload, on_config=configs.append)
     monkeypatch.setattr(loop, "FIRST_RETRY", 0.05)
     running = asyncio.create_task(daemon.run())
     held.write_text(f"{zhipu.service.key}\n")

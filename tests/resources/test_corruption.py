@@ -205,7 +205,7 @@ async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
 
     monkeypatch.setattr(daemon.Daemon, "_watch_mirrors", watched)
     prepare(installation)
-    watcher = daemon.Daemon(installation, lambda: installation)
+    watcher = daemon.Daemon(installation, lambda current: current)
     running = asyncio.create_task(watcher.run())
     await until(lambda: refusing.calls > 2)
     assert len(messages) == 1

@@ -191,7 +191,7 @@ async def test_config_with_an_unresponsive_folder_is_refused_without_blocking(
     monkeypatch.setattr(daemon, "RELOAD_SECONDS", 0.2)
     world, is_responding = World(tmp_path), threading.Event()
 
-    def hangs() -> Installation:
+    def hangs(_installation: Installation) -> Installation:
         is_responding.wait()
         raise AssertionError("nobody waits for this any more")
 

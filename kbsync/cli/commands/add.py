@@ -151,7 +151,7 @@ def _add_to(
 
     # A config without mirrors gets its first one.
     choices = replace(choices, mirrors=())
-    before = choose(choices, with_secrets=False, with_bases=False, with_mirrors=False)
+    before = choose(choices, with_secrets=False, with_bases=False, with_mirrors=False, with_folders=False)
     refuse_moved_folder(before, folder)
     name = free_name(folder, before.config.mirrors) if name is None else name
     state_dir = before.state_dir

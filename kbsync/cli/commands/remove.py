@@ -53,7 +53,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
 
     if keep and delete:
         raise UsageError("--keep and --delete cannot be used together")
-    installation = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
+    every = replace(choices, mirrors=())
+    installation = choose(every, with_secrets=False, with_bases=False, with_folders=False)
     config_path = installation.config.path
     if config_path is None:
         raise UsageError(

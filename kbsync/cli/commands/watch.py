@@ -160,7 +160,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
             faulthandler.enable()
         daemon = Daemon(
             installation,
-            lambda: reload(installation),
+            reload,
             signals,
             configure_logs,
             manager,

@@ -151,7 +151,7 @@ class Mirroring:
 
         self._daemon = Daemon(
             open_mirrors.installation,
-            lambda: reload(open_mirrors.installation),
+            reload,
             on_config=open_mirrors.switch_to,
             assistants=assistant_app,
             prepare=prepare,
