@@ -265,13 +265,87 @@ class KernelReader(InotifyFD):
                 self.refusal = f"the kernel refuses to watch one of the folders: {error_words(error)}"
             raise
 
+    def _add_callback(
+        self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
+    ) -> WatchDescriptor:
+        """Watch a directory, which may already be watched.
+
+        In that case, the library's own method formats a warning that lists every watched path.
+        """
+        watch = self._get_or_create_watch(path, mask)
+        watch.callbacks[id_] = callback
+        return watch.wd
+
 
 class WatchGroup(InotifyWatchGroup):
     """The watches of one tree.
 
+    The library tracks the path of a watch through the events about moves, which fails in two cases: when such
+    an event arrives, other directories may already have its paths; and if two directories are exchanged, the
+    second event undoes the effect of the first. So the paths of a move are doubtful until `realign` has
+    looked them up.
+
     Two watches may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
     directories.
     """
+
+    def __post_init__(self) -> None:
+        """Watch the tree. Raises the same OSError as `KernelReader.add_callback`."""
+        self._doubtful_paths: set[bytes] = set()
+        super().__post_init__()
+
+    @property
+    def has_doubts(self) -> bool:
+        """Return whether directories were moved since the last `realign`."""
+        return bool(self._doubtful_paths)
+
+    def realign(self) -> list[str]:
+        """Look up which directories are at or below the doubtful paths, and watch them under these paths.
+
+        Return the directories that weren't watched, or were watched under another path, so that their events
+        may be missing.
+        """
+        with self._lock:
+            former_paths = self._active_callbacks_by_watch.copy()
+            doubtful_paths, self._doubtful_paths = self._doubtful_paths, set()
+            for path in doubtful_paths:
+                if self.is_active:
+                    self._add_all_callbacks(path)
+            paths = self._active_callbacks_by_watch.items()
+            return sorted(os.fsdecode(path) for watch, path in paths if former_paths.get(watch) != path)
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Process the event, and record the path of a moved directory as doubtful."""
+        if event.is_directory and event.is_move:
+            with self._lock:
+                path = self._build_event_source_path(event)
+                if path is not None and self.is_recursive:
+                    self._doubtful_paths.add(path)
+        super().on_event(event)
+
+    def _add_all_callbacks(self, path: bytes) -> None:
+        """Watch the directory at `path`, if there still is one, and all directories below it."""
+        # The path may lead through a symlink by now, and so to any other tree.
+        if path == self.path or (Path(os.fsdecode(path)).is_dir() and os.path.realpath(path) == path):
+            super()._add_all_callbacks(path)
+
+    def _add_callback(self, path: bytes) -> None:
+        """Watch one directory. If it is already watched under another path, correct that."""
+        try:
+            watch = self._inotify_fd.add_callback(path, self.event_mask, self._callback, self._id)
+        except OSError:
+            # Any other directory may have vanished in the meantime, and scans notice that.
+            if path == self.path:
+                raise
+            return
+        if watch < 0:  # what the library returns for a directory that can't be read
+            return
+        former_path = self._active_callbacks_by_watch.get(watch)
+        # A later move of the former path must not move this watch.
+        if former_path is not None and self._active_callbacks_by_path.get(former_path) == watch:
+            del self._active_callbacks_by_path[former_path]
+        self._active_callbacks_by_watch[watch] = path
+        self._active_callbacks_by_path[path] = watch
 
     def _remove_watch_internally(self, wd: WatchDescriptor) -> None:
         """Remove a watch.
@@ -296,6 +370,11 @@ class TreeEmitter(InotifyEmitter):
             follow_symlink=self.watch.follow_symlink,
         )
 
+    @property
+    def group(self) -> WatchGroup | None:
+        """The watches, or None unless the thread is running."""
+        return self._inotify if isinstance(self._inotify, WatchGroup) else None
+
 
 class TreeObserver(BaseObserver):
     """The threads that watch one tree.
@@ -313,6 +392,11 @@ class TreeObserver(BaseObserver):
         super().on_thread_stop()
         self.reader.stop()
         self.reader.join()
+
+    def groups(self) -> list[WatchGroup]:
+        """Return the watches of each scheduled tree."""
+        emitters = [emitter for emitter in self.emitters.copy() if isinstance(emitter, TreeEmitter)]
+        return [emitter.group for emitter in emitters if emitter.group is not None]
 
     def dead_threads(self) -> list[str]:
         """Return the names of the threads that ended unexpectedly."""

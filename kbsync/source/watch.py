@@ -13,12 +13,13 @@ import enum
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from watchdog.events import DirCreatedEvent
 
 from kbsync.core.model import RootIdentity
 from kbsync.dataclass import dataclass
@@ -217,9 +218,6 @@ class Watch:
             await asyncio.wait_for(run_detached(self._close), _STOP_SECONDS)
 
     def _open(self) -> None:
-        # Each of these warnings is unique and lists every watched path: megabytes on stderr about a harmless
-        # race.
-        warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         with self._lock:
             try:
                 self._observer = observer = self._make_observer()
@@ -258,6 +256,21 @@ class Watch:
         else:
             return None
         return WatchProblem(kind, f"{self._folder}: {words}")
+
+    async def realign(self) -> None:
+        """Correct the paths of the watches after directories have been moved.
+
+        This hints at every directory whose events may have been missing.
+        """
+        if self._observer is not None and any(group.has_doubts for group in self._observer.groups()):
+            with contextlib.suppress(TimeoutError):  # it goes on in its thread
+                await asyncio.wait_for(run_detached(self._realign), MAX_CHECK_SECONDS)
+
+    def _realign(self) -> None:
+        with self._lock:
+            for group in self._observer.groups() if self._observer else ():
+                for path in group.realign():
+                    self._tree.dispatch(DirCreatedEvent(path))
 
     @property
     def saw_unmount(self) -> bool:
@@ -490,6 +503,7 @@ class Watcher:
                 if self._watch is not None:
                     self.want_rescan(f"{self._root} is watched again")
             elif self._watch is not None:
+                await self._watch.realign()
                 await self._check_silence(self._watch)
             return []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import shutil
 import subprocess
@@ -101,6 +102,73 @@ async def test_each_change_causes_a_hint(hearing: Hearing, root: Path, deed: str
         if hint.kind is TREE:
             (root / hint.path / "later.md").write_text("later")
             await hearing.hears(Hint(f"{hint.path}/later.md", FILE))
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Exchange two folders at once, as `mv --exchange` does."""
+    at_cwd, rename_exchange = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), rename_exchange):
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def swap_with_a_new_folder(root: Path) -> None:
+    (root / "new").mkdir()
+    (root / "new").rename(root / "newer")
+    (root / "sub").rename(root / "new")
+
+
+def move_a_growing_folder(root: Path) -> None:
+    (root / "sub/kid/baby").mkdir(parents=True)
+    (root / "sub").rename(root / "bus")
+
+
+def rotate(root: Path) -> None:
+    for source, target in (("sub", "x"), ("other", "sub"), ("x", "other"), ("sub", "x"), ("other", "sub")):
+        (root / source).rename(root / target)
+
+
+MOVES: dict[str, tuple[Callable[[Path], object], list[str], list[str]]] = {
+    "two folders exchanged": (
+        lambda root: exchange(root / "sub", root / "other"),
+        ["sub", "sub/below", "other", "other/under"],
+        ["sub", "sub/below", "other", "other/under"],
+    ),
+    "new folder moved, and another to its path": (swap_with_a_new_folder, ["new", "newer"], ["newer"]),
+    "folder moved while new ones were made in it": (
+        move_a_growing_folder,
+        ["bus", "bus/under", "bus/kid/baby"],
+        ["bus/kid", "bus/kid/baby"],
+    ),
+    "folders moved in a circle": (rotate, ["sub", "sub/under", "x", "x/below"], []),
+}
+
+
+@enumerated()
+@pytest.mark.parametrize("move", MOVES)
+async def test_folders_moved_faster_than_their_events_arrive_are_watched_at_their_paths(
+    root: Path, state: Path, move: str
+) -> None:
+    act, folders, misreported = MOVES[move]
+    (root / "sub/under").mkdir(parents=True)
+    (root / "other/below").mkdir(parents=True)
+    async with listening(root, state) as hearing:
+        watch = hearing.watcher._watch
+        assert watch is not None and watch._observer is not None
+        with watch._observer.reader._lock:  # the events wait
+            act(root)
+            (root / "last.md").write_text("x")
+        await hearing.hears_of("last.md")
+        hearing.received_hints.clear()
+        assert await hearing.watcher.check() == []
+        # Changes may have been reported under other paths until now.
+        await hearing.hears_of(*misreported)
+        for folder in folders:
+            (root / folder / "later.md").write_text("later")
+        await hearing.hears(*(Hint(f"{folder}/later.md", FILE) for folder in folders))
+        hearing.received_hints.clear()
+        assert await hearing.watcher.check() == []
+        assert {hint.kind for hint in hearing.received_hints} <= {FILE}
 
 
 async def test_append_causes_a_hint_while_the_file_is_open(hearing: Hearing, root: Path) -> None:
