@@ -37,6 +37,13 @@ Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
 
+WordsWith = Callable[[str], Iterable[tuple[str, str]]]
+"""Takes a stem; yields words that have it, each in the form used in the index and as written in a document.
+Yields at least one word, and only those that are found quickly.
+"""
+
+_MAX_CHECKED_STEMS = 8  # of one unknown word; looking for the words with a stem reads a few texts
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
@@ -51,7 +58,9 @@ class Unknown:
     written: str = ""
 
 
-def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
+def find_unknown(
+    terms: Sequence[Term], occurring: Occurring, beginning: Beginning, words_with: WordsWith
+) -> list[Unknown]:
     """Return the unknown terms, each with the most similar word that occurs. If several are equally
     similar, choose the most common one.
     """
@@ -59,21 +68,59 @@ def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginni
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in finished)
     missing = [term for term in finished if term.stem not in known and term.stem not in unfinished]
-    similar = {term: _nearest(term, occurring, beginning) for term in missing[:MAX_GUESSED_WORDS]}
-    return [Unknown(term.surface, similar.get(term, "")) for term in missing]
+    return [
+        *(_with_nearest(term, occurring, beginning, words_with) for term in missing[:MAX_GUESSED_WORDS]),
+        *(Unknown(term.surface, "") for term in missing[MAX_GUESSED_WORDS:]),
+    ]
 
 
-def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
+def _with_nearest(term: Term, occurring: Occurring, beginning: Beginning, words_with: WordsWith) -> Unknown:
     is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
     if not is_word or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
-        return ""
+        return Unknown(term.surface, "")
     if variants := occurring(_stems(variants_of(term.surface))):
-        return max(variants, key=lambda stem: (variants[stem], stem))
+        stem = max(variants, key=lambda stem: (variants[stem], stem))
+        return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])
+    for stem, is_certain in _similar_stems(term, occurring, beginning)[:_MAX_CHECKED_STEMS]:
+        surface, written = _nearest(term.surface, words_with(stem))
+        # By its stem alone, "housing" would be a misspelled "hours".
+        if is_certain or _is_similar(term.stem, stem) or _is_similar(term.surface, surface):
+            return Unknown(term.surface, stem, written)
+    return Unknown(term.surface, "")
+
+
+def _nearest(word: str, others: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """Return the first word that differs from `word` by one typo or, if there is none, the most similar."""
+    nearest, least = ("", ""), len(word) + MAX_WORD_LENGTH
+    for surface, written in others:
+        slips = slips_between(word, surface[: 2 * MAX_WORD_LENGTH])
+        if slips < least:
+            nearest, least = (surface, written), slips
+        if least <= 1:
+            break
+    return nearest
+
+
+def _is_similar(word: str, other: str) -> bool:
+    """Return whether the word is long enough for the typos by which it differs from the other."""
+    slips = slips_between(word, other)
+    if slips <= 1 and len(word) >= ONE_SLIP:
+        return True
+    if slips <= 2 and len(word) >= TWO_SLIPS and word[:_RIGHT] == other[:_RIGHT]:
+        return True
+    return len(word) >= SWAPPED and other in _swaps(word)
+
+
+def _similar_stems(term: Term, occurring: Occurring, beginning: Beginning) -> list[tuple[str, bool]]:
+    """Return the stems of words that the term may be a misspelling of, the most likely one first, each with
+    whether any word with this stem is similar enough.
+    """
     # A misspelled word may be stemmed differently.
     swapped = _stems(_swaps(term.surface))
     slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()
     similar_stems = occurring((swapped | slipped) - _stems_of_stop_words())
-    if not similar_stems and len(term.surface) >= TWO_SLIPS:
+    has_one_typo = bool(similar_stems)
+    if not has_one_typo and len(term.surface) >= TWO_SLIPS:
         # There are too many spellings with two typos to look up and, in a large script, too many with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
         similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) <= 2}
@@ -82,10 +129,12 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
         stem: n for stem, n in similar_stems.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP
     }
 
-    def likelihood(stem: str) -> tuple[bool, bool, int, str]:
-        return stem[0] == term.stem[0], stem in swapped, similar_stems[stem], stem
+    def likelihood(stem: str) -> tuple[bool, bool, int, int, str]:
+        slips = slips_between(term.stem, stem)
+        return stem[0] == term.stem[0], stem in swapped, -slips, similar_stems[stem], stem
 
-    return max(similar_stems, key=likelihood, default="")
+    ordered = sorted(similar_stems, key=likelihood, reverse=True)
+    return [(stem, has_one_typo and len(stem) >= ONE_SLIP) for stem in ordered]
 
 
 def _stems(words: Iterable[str]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from kbsync.contract.searching import Query, UnknownWords
 from kbsync.index.spelling import MAX_GUESSED_WORDS, Unknown, find_unknown, slips_between
 from kbsync.index.sqlite import store
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.index.words import Term, stemmed, terms_of
+from kbsync.index.words import Term, stemmed, terms_of, word_with
 from tests.index.test_search import searching
 from tests.share import long
 
@@ -38,7 +38,11 @@ def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: boo
     def occurring(stems: Iterable[str]) -> dict[str, int]:
         return {stem: vocabulary_counts[stem] for stem in stems if stem in vocabulary_counts}
 
-    return find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning)
+    def words_with(stem: str) -> Iterable[tuple[str, str]]:
+        return [(word_with(stem),) * 2]
+
+    found = find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning, words_with)
+    return [Unknown(word.word, word.stem) for word in found]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,27 @@ def test_correction_prefers_the_same_beginning_and_then_the_commonest() -> None:
 
 def test_correction_prefers_swapped_letters_to_other_typos() -> None:
     assert unknown("stahs", vocabulary("stash", "stats")) == [Unknown("stahs", "stash")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "texts", "instead"),
+    [
+        ("housing", ["The opening hours of the office."], ""),
+        ("houseing", ["The opening hours of the office."], ""),
+        ("houzing", ["The housing is free.", *["Our opening hours."] * 2], "housing"),
+        ("wslking", ["We walk home.", "He was walking."], "walking"),
+        ("expence", ["An expensive car.", "Travel expenses are paid.", "The expenditure."], "expenses"),
+        ("boilrs", ["The boiler is hot."], "boiler"),
+        ("temprture", ["The temperatures rise."], "temperatures"),
+        ("विश्वविद्यलय", ["विश्वविद्यालय", *["विश्वविद्या"] * 3], "विश्वविद्यालय"),
+    ],
+)
+def test_correction_is_a_word_in_a_document_that_looks_similar(
+    tmp_path: Path, typed: str, texts: list[str], instead: str
+) -> None:
+    entries = [(f"{number}.md", text) for number, text in enumerate(texts)]
+    with searching(tmp_path, [*entries, ("x.md", "nothing")]) as (search, _):
+        assert search.unknown_words(Query(typed)).instead == {typed: instead}
 
 
 def test_few_words_of_a_pasted_text_are_corrected() -> None:

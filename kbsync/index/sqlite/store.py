@@ -14,7 +14,7 @@ from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -451,10 +451,7 @@ class Reader:
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
             rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
-            missing = find_unknown(rare, self._occurring, self._beginning)
-            unknown = [
-                replace(term, written=self._written(term.stem)) if term.stem else term for term in missing
-            ]
+            unknown = find_unknown(rare, self._occurring, self._beginning, self._words_with)
             self._last_unknown, self._has_phrase = (terms, unknown), {}
         return self._last_unknown[1]
 
@@ -472,17 +469,19 @@ class Reader:
             )
         return self._has_phrase[phrase]
 
-    def _written(self, stem: str) -> str:
-        """Return a word with this stem as written in a document or, if none is found quickly, any word with
-        the stem.
+    def _words_with(self, stem: str) -> Iterator[tuple[str, str]]:
+        """Yield the words with this stem in a few documents, each in the form used in the index and as
+        written. If none is found quickly, yield any word with the stem.
         """
-        word = word_with(stem)
+        word, is_found = word_with(stem), False
         for statement in (_A_TEXT_WITH, _A_NAME_WITH):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
                 for term, written in written_terms(text):
                     if term.stem == stem:
-                        return written
-        return word
+                        is_found = True
+                        yield term.surface, written
+        if not is_found:
+            yield word, word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
         """Return the stems that occur, each with the number of chunks or names that contain it."""
