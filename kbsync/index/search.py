@@ -49,6 +49,7 @@ from kbsync.index.words import (
     codes_in,
     comparable,
     exact_tokens,
+    forms_in,
     has_cjk,
     naming_text,
     readable,
@@ -341,15 +342,17 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
     """Return the codes in the question that no document contains.
 
     A code isn't returned if a document contains it after its misspelled words are corrected, if a document
-    contains the same date in a different notation, or if the question is the name of a file.
+    contains the same date or number in a different notation, or if the question is the name of a file.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
-    dates = [text[start:end] for start, end, form in whole_dates(text) if form not in absent]
+    numbers = (item for item in forms_in(text) if item[2][0].isdecimal())
+    others = (*whole_dates(text), *numbers)
+    parts = [text[start:end] for start, end, form in others if absent.isdisjoint(form.lower().split())]
     codes = tuple(
         code
         for code in exact_tokens(question)
-        if not any(comparable(code) in date for date in dates)
+        if not any(comparable(code) in part for part in parts)
         and not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
     )
     return () if codes and snapshot.has_phrase(question) else codes

@@ -29,7 +29,7 @@ from kbsync.index.characters import VOWEL_SIGNS, folded, legible, unified
 from kbsync.index.dates import date_forms, dates_in, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
 
-TOKENISER, OLDEST_TOKENISER = 5, 4
+TOKENISER, OLDEST_TOKENISER = 6, 4
 """The version of `words` for new documents, and the oldest version that kbsync still reads."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -112,6 +112,7 @@ def _joined(text: str) -> str:
 
 
 _DATED = 5  # the first version with forms of dates and of acronyms with dots
+_GROUPED_BY_SPACES = 6  # the first version with forms of such numbers, and of grouped numbers with units
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -135,6 +136,12 @@ GiB TiB kbit Mbit Gbit dB rpm fps dpi px ppm lm lx mol mph
 _UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
 """Units that are also words or initials; they belong to a number only if they follow it directly."""
 
+_GROUPED_NUMBER = (
+    rf"(?P<grouped>(?<![0-9][{_NUMBER_MARKS}]){_THOUSANDS.replace('mark', 'comma')}"
+    rf"|(?<![0-9][ {_NUMBER_MARKS}])[1-9][0-9]{{0,2}}(?: [0-9]{{3}})+(?! [0-9]))"
+    rf"(?:(?P<space>[ \u00a0\u2009\u202f]?)(?P<grouped_unit>{'|'.join(_UNITS.split())})"
+    rf"|(?P<grouped_short>{'|'.join(_UNITS_WITHOUT_SPACE.split())}))?(?![^\W_])|"
+)
 _ACRONYM = r"|(?<!\w\.)(?:[A-Z]\.){2,}[A-Z]?(?![A-Za-z0-9])"
 _PLAIN = (
     # Up to the last separator before a capital letter, a digit or a sign.
@@ -146,7 +153,7 @@ character would take three times as long.
 """
 _FORMS = (
     r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
-    r"(?>(?P<number>[0-9]++)"
+    rf"(?>{_GROUPED_NUMBER}(?P<number>[0-9]++)"
     rf"(?:(?P<gap>[ \u00a0\u2009\u202f]?)(?P<unit>{'|'.join(_UNITS.split())})(?![^\W_])"
     rf"|(?P<short>{'|'.join(_UNITS_WITHOUT_SPACE.split())})(?![^\W_]))"
     r"|[vV](?P<version>[0-9]++)(?=\.[0-9])"
@@ -166,8 +173,13 @@ def _forms() -> re.Pattern[str]:
 
 
 @functools.cache
+def _forms_5() -> re.Pattern[str]:
+    return re.compile(_forms().pattern.replace(_GROUPED_NUMBER, ""))
+
+
+@functools.cache
 def _forms_4() -> re.Pattern[str]:
-    return re.compile(_forms().pattern.replace(_ACRONYM, ""))
+    return re.compile(_forms_5().pattern.replace(_ACRONYM, ""))
 
 
 _SYMBOLS = re.compile(r"\+\+|[#.&]")
@@ -181,12 +193,21 @@ def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, st
     its letters and digits; for a version, the number without `v`; for a quantity, the same with or without a
     space; for a name with symbols, its spelling in letters, such as `csharp`.
     """
-    pattern = _forms() if version >= _DATED else _forms_4()
+    older = _forms_5 if version >= _DATED else _forms_4
+    pattern = _forms() if version >= _GROUPED_BY_SPACES else older()
     for match in pattern.finditer(text):
         if match.lastgroup == "plain":
             continue
         start, end = match.span()
-        if unit := match["unit"] or match["short"]:
+        if version >= _GROUPED_BY_SPACES and match["grouped"]:
+            number = "".join(filter(str.isdecimal, match["grouped"]))
+            yield start, match.end("grouped"), number
+            if unit := match["grouped_unit"] or match["grouped_short"]:
+                plain = unit.replace("µ", "u").replace("μ", "u")
+                yield start, end, f"{number}{plain}"
+                if not match["space"]:
+                    yield start, end, f"{number} {plain}"
+        elif unit := match["unit"] or match["short"]:
             number, plain = match["number"], unit.replace("µ", "u").replace("μ", "u")
             if match["gap"] or plain != unit:
                 yield start, end, f"{number}{plain}"

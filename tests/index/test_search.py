@@ -1075,3 +1075,35 @@ def test_words_of_past_questions_do_not_fill_the_memory(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
     assert sizes[2] - sizes[1] < 200_000
+
+
+GROUPED = ["15000", *(f"15{mark}000" for mark in ",.'\u2019 \u00a0\u2009\u202f")]
+
+
+@pytest.mark.parametrize("written", GROUPED)
+@pytest.mark.parametrize("question", GROUPED)
+def test_large_number_is_found_however_its_digits_are_grouped(
+    tmp_path: Path, written: str, question: str
+) -> None:
+    others = [("b.md", "15 km away, 12 km wide"), ("c.md", "Room 000, km 3"), ("d.md", "nothing")]
+    with searching(tmp_path, [("a.md", f"The trip was {written} km long."), *others]) as (search, _):
+        for query in (question, f"{question} km", f"{question}km"):
+            assert search.search(Query(query))[0].path == "a.md"
+            unknown = search.unknown_words(Query(query))
+            assert (unknown.codes, unknown.are_all) == ((), False)
+        assert snippet(f"{written} km long", question, 80).parts[1::2] == [" ".join(written.split())]
+
+
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        ("12 500 000 people", {"12500000"}),
+        ("15 000 km, 3 750 EUR", {"15000", "15000km", "3750"}),
+        ("in 2019 150 people; 150 2019", set()),
+        ("1 200 30; 0 100; 1.5 100; 100 200 30", set()),
+        ("15 000,50 and 15 000.", {"15000"}),
+        ("15,000km 8.500 m 3 750kg", {"15000", "15000km", "15000 km", "8500", "3750", "3750kg", "3750 kg"}),
+    ],
+)
+def test_numbers_next_to_each_other_are_not_joined(text: str, forms: set[str]) -> None:
+    assert {form for _, _, form in forms_in(text)} == forms

@@ -159,7 +159,8 @@ _SEARCHED = {
     "index.words._forms": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                            times("1'111'") + "x", times("1,111") + "é", times("111,"), _DIGITS, times("1 "),
                            times("1-") + "x", _DIGITS + "mmm", times("1 m"), "v" + _DIGITS, times("v1."),
-                           times("12345678 1") + "x", times("A."), times("A.") + "b",
+                           times("12345678 1") + "x", times("1 111"), times("111 ") + "x",
+                           times("1 111m"), times("A."), times("A.") + "b",
                            times("a."), times("+a"), times("a_"), times("-0")],
     "index.words._RESPELT": ["a" + "1" * 4_000 + "é", "1" * 4_000, "a1" * 2_000, "1." * 2_000],
     "index.words._SEPARATORS": [times("."), times("a-"), _LETTERS],
@@ -288,6 +289,7 @@ _SEARCHED = {
     "index.words.unspaced_runs": [times("文"), times("กa"), times("\u0e31")],
     "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
+_SEARCHED["index.words._forms_5"] = _SEARCHED["index.words._forms"]
 _SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._forms"]
 _MATCHED = {
     "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
