@@ -29,24 +29,23 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class Dataset:
     """A knowledge base.
 
-    `doc_form`: how Dify splits its documents, or "" before the first one. `kind`: "" for a general base, or a
-    description of the kind for a base that doesn't accept uploaded files. `retrieval`: its search settings,
-    as in a request. `fields`: the metadata fields by name, with "" for a field that kbsync can't fill, or
-    None if this version of Dify has no metadata.
+    `settings`: how Dify splits and indexes its documents, as in an upload; "" and unset before the first one.
+    `kind`: "" for a general base, or a description of the kind for a base that doesn't accept uploaded files.
+    `retrieval`: its search settings, as in a request. `fields`: the metadata fields by name, with "" for a
+    field that kbsync can't fill. `has_metadata`: whether this version of Dify has metadata.
     """
 
     card: BaseCard
-    doc_form: str
+    settings: Mapping[str, str]
     kind: str
     retrieval: Mapping[str, Any]
-    fields: dict[str, str] | None
+    fields: dict[str, str]
+    has_metadata: bool
 
 
 @reading.row_reader
 def dataset_of(payload: Fields) -> Dataset:
     """Parse a knowledge base (api/fields/dataset_fields.py)."""
-    technique = payload.text("indexing_technique")
-    card = reading.card_in(payload, "indexing_technique")
     # `DatasetRuntimeMode` in api/models/enums.py; versions before pipelines have no mode.
     mode = printable(payload.text("runtime_mode"))[:40]
     kind = "" if mode in ("", "general") else f"of the kind {mode}"
@@ -55,25 +54,23 @@ def dataset_of(payload: Fields) -> Dataset:
     if payload.text("provider") == "external":
         kind = "external to Dify"
     # Without settings of its own, a base has Dify's defaults (api/services/hit_testing_service.py).
-    method = "keyword_search" if technique == "economy" else "semantic_search"
+    settings = {key: text for key in ("doc_form", "indexing_technique") if (text := payload.text(key))}
+    method = "keyword_search" if settings.get("indexing_technique") == "economy" else "semantic_search"
     retrieval = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
     own = _without_nulls(payload.object("retrieval_model_dict"))
     retrieval |= {key: own[key] for key in _RETRIEVAL if key in own}
-    return Dataset(card, payload.text("doc_form"), kind, retrieval, _fields(payload.get("doc_metadata")))
+    # `DatasetDocMetadataResponse`
+    fields = {
+        field.text("name"): (field.id("id") or "") if field.get("type") == "string" else ""
+        for field in payload.objects("doc_metadata")
+    }
+    has_metadata = isinstance(payload.get("doc_metadata"), list)
+    card = reading.card_in(payload, "indexing_technique")
+    return Dataset(card, settings, kind, retrieval, fields, has_metadata)
 
 
 _RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
 _RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
-
-
-def _fields(value: object) -> dict[str, str] | None:
-    """Return the metadata fields by name (`DatasetDocMetadataResponse`)."""
-    if not isinstance(value, list):
-        return None
-    return {
-        field.text("name"): (field.id("id") or "") if field.get("type") == "string" else ""
-        for field in reading.objects_in(value)
-    }
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +107,6 @@ def is_deleted(response: HttpResponse) -> bool:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "the document is {} in Dify, so searches don't find it; retry it to upload it again"
 
 
 def status_of(payload: Fields) -> DocStatus:
@@ -119,14 +115,15 @@ def status_of(payload: Fields) -> DocStatus:
     A document is searchable if it is completed, enabled and not archived (api/models/dataset.py,
     `display_status`).
     """
+    hidden = "disabled" if payload.get("enabled") is False else ""
+    hidden = "archived" if payload.get("archived") is True else hidden
     match payload.get("indexing_status"):
         case "error":
             words = payload.text("error")
             return rules.failed(words, "error", is_quota=_PLAN.search(words) is not None)
-        case "completed" if payload.get("archived") is True:
-            return rules.failed(_HIDDEN.format("archived"), "archived", is_final=True)
-        case "completed" if payload.get("enabled") is False:
-            return rules.failed(_HIDDEN.format("disabled"), "disabled", is_final=True)
+        case "completed" if hidden:
+            words = f"the document is {hidden} in Dify, so searches don't find it"
+            return rules.failed(f"{words}; retry it to upload it again", hidden, is_final=True)
         # Dify reports a document without passages as completed. Lists have its word count, details its
         # segment count.
         case "completed" if 0 in (payload.count("word_count"), payload.count("segment_count")):
@@ -162,7 +159,6 @@ Refused requests count, too (api/controllers/service_api/wraps.py).
 _PLAN = re.compile(
     r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
 )
-_NOT_FOUND = frozenset({"not_found", "invalid_param"})
 _NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECASE)
 _NO_DOCUMENT = re.compile(r"\ADocument")
 _API_ACCESS = re.compile(r"api access", re.IGNORECASE)
@@ -185,8 +181,9 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
 
 
-def _limits(case: ErrorCase) -> bool:
-    return case.status in (403, 429) or rules.BUSY.search(case.matched_text) is not None
+def _is_rate_limit(case: ErrorCase) -> bool:
+    """Return whether a response means too many requests. Dify Cloud's is `forbidden` (wraps.py)."""
+    return case.status == 429 or rules.BUSY.search(case.matched_text) is not None
 
 
 _PLAN_HINT = "check the plan or the model provider's account"
@@ -197,7 +194,7 @@ _ACCESS_HINT = (
 
 RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's request limit (wraps.py): a refused metadata request must not slow them down.
-    ErrorRule(Rejected, call={"create-field", "describe"}, when=_limits, as_code=LIMITED),
+    ErrorRule(Rejected, call={"create-field", "describe"}, when=_is_rate_limit, as_code=LIMITED),
     # A successful deletion has an empty response body.
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
     # Every version of Dify has this call, so the response came from a gateway in front of it.
@@ -206,10 +203,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure, status=rules.SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.
     rules.no_quota(pattern=rules.MONEY, reported=True, hint=_PLAN_HINT),
-    # RFC 6585.
-    rules.slow_down(status={429}, reported=True, pause=_A_MINUTE),
-    # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
-    rules.slow_down(pattern=rules.BUSY, reported=True, pause=_A_MINUTE),
+    # Refused requests count toward the limit, too.
+    rules.slow_down(when=_is_rate_limit, reported=True, pause=_A_MINUTE),
     # The plan's space is used up: also `forbidden`.
     rules.no_room(reported=True),
     # Any other plan limit is `forbidden` or `invalid_param`; the message tells them apart.
@@ -219,16 +214,16 @@ RULES: tuple[ErrorRule, ...] = (
     # The key.
     rules.no_access(code={"unauthorized"}, hint=_KEY_HINT),
     # Dify checks that the base exists before it looks for anything in it.
-    rules.no_base(code=_NOT_FOUND, pattern=_NO_DATASET),
+    rules.no_base(pattern=_NO_DATASET, reported=True),
     # Document not found, Document Not Exists.
     ErrorRule(Rejected, code={"not_found"}, pattern=_NO_DOCUMENT, as_code=rules.GONE),
     # An unknown route: this URL doesn't belong to Dify.
     ErrorRule(NotOffered, code={"not_found"}, hint=rules.NO_CALL_HINT, as_code="404"),
-    # The workspace's API is switched off.
-    rules.no_access(code={"forbidden"}, pattern=_API_ACCESS, hint=_ACCESS_HINT),
     # This may be about a single document.
-    ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
-    # The request wasn't about a document.
+    ErrorRule(
+        Rejected, code={"forbidden"}, unless=_API_ACCESS, when=lambda case: case.is_of_document, may_pass=True
+    ),
+    # The request wasn't about a document, or the workspace's API is switched off.
     rules.no_access(code={"forbidden"}, hint=_ACCESS_HINT),
     # Dify is still working on the document, or the model's provider failed.
     ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),

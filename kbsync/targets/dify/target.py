@@ -13,11 +13,12 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import Any
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, BaseCard, DocStatus, Limits, Listed, Outgoing
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.shapes import Dataset
@@ -41,9 +42,7 @@ METADATA_BATCH = 100
 """Maximum number of documents in one metadata request (api/controllers/service_api/dataset/metadata.py)."""
 
 MAX_WAITING_DOCUMENTS = 1000
-"""Maximum number of documents whose metadata is waiting to be sent; beyond that, kbsync drops the oldest
-metadata.
-"""
+"""Maximum number of documents whose metadata waits to be sent; any further documents remain without it."""
 
 PATIENCE = 15.0
 """Maximum number of seconds by which metadata requests may delay a poll."""
@@ -72,23 +71,25 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
         self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
-        self._metadata: dict[str, Mapping[str, str]] = {}  # of uploaded documents, still to be sent
+        self._metadata: dict[str, Mapping[str, Any]] = {}  # of uploaded documents, still to be sent
         self._metadata_turn, self._no_metadata_until = asyncio.Lock(), -math.inf
 
     async def base(self) -> Base:
         """Check the base."""
-        dataset = await self._read_dataset()
-        return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
+        card = (await self._read_own_dataset()).card
+        return Base(card.id, card.documents, self._config.base_url)
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one base of the workspace."""
+        return (await self._read_dataset(base_id)).card
+
+    async def _read_dataset(self, base_id: str) -> Dataset:
         dataset = await self._read_base(base_id, base_path(base_id), shapes.dataset_of)
         require_id("base", dataset.card.id, base_id)
-        return dataset.card
+        return dataset
 
-    async def _read_dataset(self) -> Dataset:
-        dataset = await self._read_base(self._config.dataset_id, self._root, shapes.dataset_of)
-        require_id("base", dataset.card.id, self._config.dataset_id)
+    async def _read_own_dataset(self) -> Dataset:
+        dataset = await self._read_dataset(self._config.dataset_id)
         if dataset.kind:
             raise Halted(
                 "knowledge-base-missing",
@@ -102,32 +103,34 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send a document, along with any settings that a base without documents still lacks."""
-        dataset = self._dataset or await self._read_dataset()
-        cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
-        # Some versions require the base's indexing technique in each request.
-        return await self._send(document, {**cut, **dataset.card.settings})
-
-    async def _send(self, document: Outgoing, fields: Mapping[str, object]) -> Accepted:
+        dataset = self._dataset or await self._read_own_dataset()
         # By default Dify replaces any document with the same name, even one that kbsync didn't upload, and
         # removes its text from the index at once (api/tasks/duplicate_document_indexing_task.py).
-        data = {"duplicate": False, **fields}
+        # Some versions require the base's indexing technique in each request.
+        stored = await self._send(document, {"duplicate": False, **dataset.settings})
+        has_room = len(self._metadata) < MAX_WAITING_DOCUMENTS
+        if has_room and dataset.has_metadata and self._config.metadata == "sent":
+            with contextlib.suppress(OSError):
+                self._metadata[stored.id] = metadata_of(document, self._context.prefix)
+        return Accepted(stored.id, name=stored.name, created=stored.created)
+
+    async def _send(self, document: Outgoing, data: Mapping[str, object]) -> DocumentRow:
         path = f"{self._root}/document/create-by-file"
         try:
-            stored = await self._send_file(path, document, shapes.stored_of, fields={"data": data})
+            return await self._send_file(path, document, shapes.stored_of, fields={"data": data})
         except Rejected as error:
-            missing_setting = next(
-                (setting for setting in REQUIRED_SETTINGS if f"{setting} is required." in error.reason), ""
-            )
-            if not missing_setting or missing_setting in fields:
+            missing = {
+                name: value
+                for name, value in REQUIRED_SETTINGS.items()
+                if name not in data and f"{name} is required." in error.reason
+            }
+            if not missing:
                 raise
-            if missing_setting == "process_rule" and fields.get("doc_form") == "hierarchical_model":
+            if "process_rule" in missing and data.get("doc_form") == "hierarchical_model":
                 # With the automatic rule, such a base reports documents without a passage as completed.
                 advice = "the knowledge base has no processing rule; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
-            return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
-        if self._config.metadata == "sent":
-            self._keep_metadata(stored.id, document)
-        return Accepted(stored.id, name=stored.name, created=stored.created)
+            return await self._send(document, {**data, **missing})
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read the states, then send the queued metadata, which is possible only after the upload."""
@@ -173,48 +176,32 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     # -- metadata, which is optional: a failure never fails a document
 
-    def _keep_metadata(self, remote_id: str, document: Outgoing) -> None:
-        """Queue a document's path and tags for sending."""
-        with contextlib.suppress(OSError):
-            values = metadata_of(document, self._context.prefix)
-            # A Dify field holds one value; there are no lists.
-            self._metadata[remote_id] = {
-                name: ", ".join(value) if isinstance(value, list) else value for name, value in values.items()
-            }
-        while len(self._metadata) > MAX_WAITING_DOCUMENTS:
-            del self._metadata[next(iter(self._metadata))]
-
     async def _send_metadata(self) -> None:
         """Send the queued metadata, unless such a request failed recently. Never raises `TargetError`."""
-        if self._dataset is None or self._dataset.fields is None:
-            self._metadata.clear()
-            return
         async with self._metadata_turn:
             while self._metadata and self._steady() >= self._no_metadata_until:
-                part = dict(islice(self._metadata.items(), METADATA_BATCH))
+                batch = dict(islice(self._metadata.items(), METADATA_BATCH))
                 try:
                     async with self._client.time_limit("describe", PATIENCE):
-                        await self._describe(part, self._dataset.fields)
+                        await self._describe(batch)
                 except TargetError as error:
                     if isinstance(error, Unavailable) and error.untried:
                         return
                     self._no_metadata_until = self._steady() + PAUSE
-                    if isinstance(error, Unavailable | Unsure) or error.code == shapes.LIMITED:
+                    if not isinstance(error, Rejected) or error.code == shapes.LIMITED:
                         return
-                for remote_id in part:
+                for remote_id in batch:
                     self._metadata.pop(remote_id, None)
 
-    async def _describe(self, part: Mapping[str, Mapping[str, str]], fields: dict[str, str]) -> None:
+    async def _describe(self, batch: Mapping[str, Mapping[str, Any]]) -> None:
         """Send the metadata of some documents. If the base lacks any fields, create them."""
-        for name in dict.fromkeys(name for values in part.values() for name in values):
-            if name not in fields:
-                fields[name] = await self._create_field(name)
         operations = []
-        for remote_id, values in part.items():
+        for remote_id, values in batch.items():
             entries = [
-                {"id": fields[name], "name": name, "value": value}
+                # A Dify field holds one value; there are no lists.
+                {"id": field, "name": name, "value": ", ".join(value) if isinstance(value, list) else value}
                 for name, value in values.items()
-                if fields[name]  # someone may have created the field as a number
+                if (field := await self._field_of(name))
             ]
             if entries:  # a partial update keeps the values that users have set
                 operation = {"document_id": remote_id, "metadata_list": entries, "partial_update": True}
@@ -223,23 +210,29 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             path = f"{self._root}/documents/metadata"
             await self._client.request("describe", "POST", path, json={"operation_data": operations})
 
-    async def _create_field(self, name: str) -> str:
-        try:
-            body = {"type": "string", "name": name}
-            response = await self._client.post("create-field", f"{self._root}/metadata", json=body)
-            return require_shape("create-field", response.fields.id("id"))
-        except Rejected as error:
-            # Another mirror may have created the field a moment ago.
-            known = {} if error.code == shapes.LIMITED else ((await self._read_dataset()).fields or {})
-            if name not in known:
-                raise
-            return known[name]
+    async def _field_of(self, name: str) -> str:
+        """Return the id of a metadata field, or "" if someone created it with a different type.
+
+        If the base lacks the field, create it.
+        """
+        fields = (self._dataset or await self._read_own_dataset()).fields
+        if name not in fields:
+            try:
+                body = {"type": "string", "name": name}
+                response = await self._client.post("create-field", f"{self._root}/metadata", json=body)
+                fields[name] = require_shape("create-field", response.fields.id("id"))
+            except Rejected as error:
+                # Another mirror may have created the field a moment ago.
+                fields = {} if error.code == shapes.LIMITED else (await self._read_own_dataset()).fields
+                if name not in fields:
+                    raise
+        return fields[name]
 
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search with the base's own search settings."""
-        dataset = self._dataset or await self._read_dataset()
+        dataset = self._dataset or await self._read_own_dataset()
         text, retrieval = query.text.strip()[:MAX_QUERY_LENGTH], {**dataset.retrieval, "top_k": MAX_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
         return await self._client.read("retrieve", f"{self._root}/retrieve", shapes.matches_of, json=body)

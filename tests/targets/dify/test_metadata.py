@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kbsync.targets.dify import target
-from kbsync.targets.dify.target import MAX_WAITING_DOCUMENTS, METADATA_BATCH, PAUSE
+from kbsync.targets.dify.target import PAUSE
 from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
 from tests.services.dify import DifyWorld
@@ -140,16 +140,15 @@ async def test_version_without_metadata_is_not_asked(served_world: Any) -> None:
     assert requests["create-field"] == requests["describe"] == 0
 
 
-async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: Any) -> None:
-    sent = [f"id-{number}" for number in range(MAX_WAITING_DOCUMENTS + 5)]
-    for remote_id in sent:
-        served_world.target._keep_metadata(remote_id, served_world.document("a.md", "alpha"))
-    served_world.server.faults.add(Fault("error", "describe", effect=False))
-    await served_world.target.base()
-    waiting = served_world.target._metadata
-    assert list(waiting) == sent[5:]
-    await served_world.target.status([])
-    assert list(waiting) == sent[5 + METADATA_BATCH :]
+async def test_pending_metadata_is_bounded_and_sent_in_hundreds(
+    served_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "MAX_WAITING_DOCUMENTS", 110)
+    documents = [served_world.document(f"{number}.md", "alpha") for number in range(115)]
+    await served_world.make_ready(*documents)
+    stored = [metadata for metadata in stored_metadata(served_world) if metadata]
+    assert len(stored) == 110
+    assert served_world.server.requests.by_op["describe"] == 2
 
 
 async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> None:
