@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from kbsync.contract.searching import Passage
@@ -25,6 +24,9 @@ BUSY_PAUSE = 3.0
 
 STORED = "stored"
 """The error code of an upload whose name is already in use."""
+
+BUSY = "busy"
+"""The server's word, under HTTP 200, for a deletion that it refuses while it is working."""
 
 _KEY_REFUSED = re.compile(r"\A(?:API Key required|Invalid API Key)\Z")
 _NO_ROUTE = re.compile(r"\ANot Found\Z")
@@ -52,10 +54,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NameTaken, status={409}, pattern=_STORED, as_code=STORED),
     # A file already has this name.
     ErrorRule(NameTaken, status={409}, pattern=_LEFT_BEHIND),
-    # The server is deleting documents or scanning files, and stored nothing.
-    ErrorRule(Unavailable, status={409, 503}, reported=True, as_code="busy", pause=BUSY_PAUSE),
-    # It is busy and does nothing, but returns HTTP 200.
-    ErrorRule(Unavailable, status=rules.SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
+    # The server is deleting documents, scanning files or indexing, and did nothing; see `BUSY`.
+    ErrorRule(Unavailable, status={200, 409, 503}, reported=True, as_code=BUSY, pause=BUSY_PAUSE),
 )
 """LightRAG's rules; the common rules come after them."""
 
@@ -64,12 +64,12 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response by the server's message or, if the message is unknown, by the HTTP status."""
     body = response.fields
     detail = body.text("detail")
-    is_busy = response.is_success and body.get("status") == "busy"
+    is_busy = response.is_success and body.get("status") == BUSY
     case = case_of(
         response,
-        code="busy" if is_busy else "",
+        code=BUSY if is_busy else "",
         message=detail or body.text("message"),
-        is_error=bool(detail) and not response.is_success,
+        is_error=is_busy or (bool(detail) and not response.is_success),
         is_of_document=response.op == "upload",
     )
     return classify(case, RULES)
@@ -89,31 +89,14 @@ class Row(DocumentRow):
     """A document in the list. Its size is in characters of the text.
 
     `id`: the name, because searches return it, or the server's id if that isn't derived from the name.
-    `duplicate_of`: the server's id of a document with the same text.
+    `server_id`: begins with `dup-` for the record of an upload that was refused because its name was in use,
+    and with `error-` for an accepted upload for which the server couldn't create a document. The latter
+    occupies the name until it is deleted (`apipeline_enqueue_error_documents`). `duplicate_of`: the server's
+    id of a document with the same text.
     """
 
     server_id: str = ""
     duplicate_of: str = ""
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the row isn't a document but the record of an upload that was refused because its name was
-        in use.
-        """
-        return self.server_id.startswith("dup-")
-
-    @property
-    def is_failed_upload(self) -> bool:
-        """Whether the row is the record of an accepted upload for which the server couldn't create a
-        document.
-
-        The row occupies the name until it is deleted (`apipeline_enqueue_error_documents`).
-        """
-        return self.server_id.startswith("error-")
-
-    def as_document(self) -> Row:
-        """Return the record of a failed upload as the row of the document with its name."""
-        return replace(self, id=self.name)
 
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
         """Return the document's status, with the reason if it failed.
@@ -157,19 +140,6 @@ def _status(item: Fields) -> DocStatus:
             return rules.READY
         case word:
             return rules.INDEXING if word in UNFINISHED else rules.UNKNOWN
-
-
-def is_deleting(response: HttpResponse) -> bool:
-    """Return whether the server is deleting documents.
-
-    The server reports this at once, even while its status text is outdated.
-    """
-    return response.fields.get("destructive_busy") is True
-
-
-def all_deleted(response: HttpResponse, number: int) -> bool:
-    """Return whether the server's last message says that it deleted this many documents."""
-    return response.fields.get("latest_message") == f"Deletion completed: {number} successful, 0 failed"
 
 
 def receipt_in(body: Any) -> str | None:

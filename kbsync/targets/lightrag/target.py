@@ -10,17 +10,18 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage
 from kbsync.targets.http.rules import MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
-from kbsync.targets.lightrag.shapes import BUSY_PAUSE, FINISHED, UNFINISHED, Row, document_id
+from kbsync.targets.lightrag.shapes import BUSY, BUSY_PAUSE, FINISHED, UNFINISHED, Row, document_id
 
 _OFFICE = "docx epub odt pdf pptx rtf textpack xlsx"
 _TEXTS = "bat c conf cpp css csv go h hpp htm html ini java js json less log md mdx php properties py rb scss"
@@ -51,8 +52,8 @@ After the second one without a refusal, no deletion is waiting, because the engi
 few seconds.
 """
 
-IDLE_PAUSE, IDLE_CHECKS = 1.0, 30
-"""Seconds between checks whether the server is idle, and the maximum number of checks."""
+IDLE_PAUSES = (0.0, *[1.0] * 29)
+"""Seconds before each check whether the server is idle."""
 
 PASSAGES, MAX_PASSAGES = 4, 200
 """Number of passages to request for each wanted document, and the maximum in total.
@@ -140,40 +141,32 @@ class LightragTarget(ServiceTarget[Row]):
         """
         requested, absent = set(ids), UNKNOWN
         rows: dict[str, Row] = {}
-        others: dict[str, Row] = {}  # by the server's ids
-
-        def add(row: Row) -> None:
-            others[row.server_id] = rows[row.id] = row
-
         recent = {"sort_field": "updated_at", "sort_direction": "desc"}
         unfinished, finished = ({**recent, "status_filters": words} for words in (UNFINISHED, FINISHED))
-        for query, last_page in (
-            (recent, 1),
-            (unfinished, math.inf),
-            (finished, 1 + len(requested) // RECENT),
-        ):
+        most_pages = (recent, 1), (unfinished, math.inf), (finished, 1 + len(requested) // RECENT)
+        for query, last_page in most_pages:
             number, is_end = 0, False
             while number < last_page and not (is_end or rows.keys() >= requested):
                 number += 1
                 page = await self.page(number, RECENT, **query)
-                for row in page.rows:
-                    add(row)
+                rows |= {row.id: row for row in page.rows}
                 is_end = not page.rows or number * RECENT >= (page.total or 0)
             if is_end and query is recent:  # that was the whole list
                 break
+        server_ids = {"", *(row.server_id for row in rows.values())}
         unknown = {
             remote_id
             for remote_id in requested
-            if not (old := rows.get(remote_id)) or (old.duplicate_of and old.duplicate_of not in others)
+            if remote_id not in rows or rows[remote_id].duplicate_of not in server_ids
         }
         if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
-                async for row in self.rows():
-                    add(row)
+                rows |= {row.id: row async for row in self.rows()}
             finally:
                 self._next_whole = self._steady() + min(MAX_PAUSE, len(rows) / PAGE_SIZE)
             absent, unknown = MISSING, requested - rows.keys()
+        others = {row.server_id: row for row in rows.values()}
         return {
             remote_id: absent if remote_id in unknown else rows[remote_id].status_among(others)
             for remote_id in ids
@@ -207,22 +200,15 @@ class LightragTarget(ServiceTarget[Row]):
         self._may_upload.clear()
         try:
             if now - self._refused_since >= UPLOADS_FIRST:
-                await self._wait_until_idle()
+                await self._wait_while("busy", IDLE_PAUSES)
                 self._refused_at = self._steady()  # others may be waiting, too
             return await super()._remove_batch(ids)
         except Unavailable as error:
-            if error.code == "busy":
+            if error.code == BUSY:
                 self._refused_at = self._steady()
             raise
         finally:
             self._may_upload.set()
-
-    async def _wait_until_idle(self) -> None:
-        for _ in range(IDLE_CHECKS):
-            response = await self._client.request("deletion", "GET", "/documents/pipeline_status")
-            if response.fields.get("busy") is not True:
-                return
-            await self._sleep(IDLE_PAUSE)
 
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids. Return whether the server says that it deleted all of them."""
@@ -230,14 +216,21 @@ class LightragTarget(ServiceTarget[Row]):
         response = await self._client.request("delete", "DELETE", "/documents/delete_document", json=body)
         if response.fields.get("status") != "deletion_started":
             raise Unavailable(f"delete: the response doesn't confirm a deletion: {response.excerpt}")
-        for seconds in DELETION_PAUSES:
+        # The server reports this at once, even while its status text is outdated.
+        status = await self._wait_while("destructive_busy", DELETION_PAUSES)
+        if status.get("destructive_busy") is True:
+            raise Unavailable("delete: the server is still deleting", code=BUSY, retry_after=BUSY_PAUSE)
+        return status.get("latest_message") == f"Deletion completed: {len(server_ids)} successful, 0 failed"
+
+    async def _wait_while(self, flag: str, pauses: Iterable[float]) -> Fields:
+        """Check the server's status after each pause, until `flag` isn't set. Return the last status."""
+        status = Fields()
+        for seconds in pauses:
             await self._sleep(seconds)
-            response = await self._client.request("deletion", "GET", "/documents/pipeline_status")
-            if not shapes.is_deleting(response):
+            status = (await self._client.request("deletion", "GET", "/documents/pipeline_status")).fields
+            if status.get(flag) is not True:
                 break
-        else:
-            raise Unavailable("delete: the server is still deleting", code="busy", retry_after=BUSY_PAUSE)
-        return shapes.all_deleted(response, len(server_ids))
+        return status
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the documents, excluding refused uploads.
@@ -247,9 +240,9 @@ class LightragTarget(ServiceTarget[Row]):
         listed_ids: set[str] = set()  # documents come before these records, because the list is sorted by id
         async with aclosing(super().rows()) as rows:
             async for row in rows:
-                if row.is_failed_upload and row.name not in listed_ids:
-                    row = row.as_document()
-                if not row.is_refusal:
+                if row.server_id.startswith("error-") and row.name not in listed_ids:
+                    row = replace(row, id=row.name)
+                if not row.server_id.startswith("dup-"):
                     listed_ids.add(row.id)
                     yield row
 

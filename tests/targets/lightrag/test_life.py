@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -328,6 +329,35 @@ async def test_documents_that_survive_deletion_are_no_success(served_world: Serv
     [outcome] = (await served_world.target.delete([remote_id])).values()
     assert isinstance(outcome, Unavailable)
     assert outcome.code == "still-there"
+
+
+@pytest.mark.parametrize(
+    ("message", "is_done"),
+    [
+        ("Deletion completed: 1 successful, 0 failed", True),
+        ("Deletion completed: 0 successful, 1 failed", False),
+        ("Deletion completed: 11 successful, 0 failed", False),
+        ("Deleting document 1/1: doc-1", False),
+        (None, False),
+    ],
+)
+async def test_list_is_read_unless_the_server_says_that_it_deleted_all(
+    served_world: ServedLightrag, message: Any, is_done: bool
+) -> None:
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    body = {"busy": True, "destructive_busy": False, "latest_message": message}
+    served_world.server.faults.add(Fault("status", op="deletion", args={"status": 200, "body": body}))
+    served_world.server.requests.clear()
+    assert await served_world.target.delete([remote_id]) == {remote_id: None}
+    assert (served_world.server.requests.by_op["list"] == 0) is is_done
+
+
+async def test_record_of_a_refused_upload_is_not_a_document(served_world: ServedLightrag) -> None:
+    documents = served_world.app.documents
+    refused = documents.pop(served_world.app.put_foreign({"name": "a.md", "text": "kestrel"})["id"])
+    refused.id = f"dup-{'a' * 32}"
+    documents[refused.id] = refused
+    assert await served_world.rows() == []
 
 
 async def test_upload_under_an_existing_name_is_that_document(served_world: ServedLightrag) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,9 @@ import pytest
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Unsure
-from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import require_document
 from kbsync.targets.lightrag import shapes
 from tests.config.reading import problems, with_settings
-
-
-def answered(status: int, body: Any, op: str = "upload") -> HttpResponse:
-    return HttpResponse(op, status, {}, body, json.dumps(body), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +61,6 @@ def test_times_are_utc_unless_stated_otherwise(text: Any, seconds: float | None)
     assert listed(created_at=text).created == seconds
 
 
-def test_remembered_refusal_is_not_a_document() -> None:
-    rows = [{"id": f"{kind}-{'a' * 32}", "file_path": "a.md"} for kind in ("dup", "doc")]
-    page = shapes.page_of({"documents": rows, "pagination": {"total_count": 2}})
-    assert page is not None
-    assert [row.is_refusal for row in page.rows] == [True, False]
-    assert page.total == 2
-
-
 def test_id_is_derived_from_the_name() -> None:
     assert shapes.document_id("readme.md") == "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
 
@@ -82,26 +68,6 @@ def test_id_is_derived_from_the_name() -> None:
 def test_non_unicode_name_uses_the_id_reported_by_the_server() -> None:
     row = listed(id=f"doc-{'a' * 32}", file_path="\ud800.md")
     assert (row.id, row.name) == (row.server_id, "\ud800.md")
-
-
-def test_deletion_lasts_until_the_server_reports_none_running() -> None:
-    last = {"busy": True, "latest_message": "Deletion completed: 2 successful, 0 failed"}
-    assert shapes.is_deleting(answered(200, {**last, "destructive_busy": True}))
-    assert not shapes.is_deleting(answered(200, {**last, "destructive_busy": False}))
-
-
-@pytest.mark.parametrize(
-    ("message", "is_so"),
-    [
-        ("Deletion completed: 2 successful, 0 failed", True),
-        ("Deletion completed: 1 successful, 1 failed", False),
-        ("Deletion completed: 12 successful, 0 failed", False),
-        ("Deleting document 2/2: doc-1", False),
-        (None, False),
-    ],
-)
-def test_deletion_is_done_when_the_server_counts_all_of_it(message: Any, is_so: bool) -> None:
-    assert shapes.all_deleted(answered(200, {"latest_message": message}), 2) is is_so
 
 
 @pytest.mark.parametrize(
