@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 
+from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import StateError
 from kbsync.permissions import open_private
@@ -179,17 +180,19 @@ def state_errors(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise StateError(f"{path}: {DISK_FULL}") from error
     except apsw.CantOpenError as error:
-        raise StateError(f"{path} cannot be opened ({error}); {_fix_for_closed(path)}") from error
+        why = _find_misplaced(path) or f"{path} cannot be opened ({error}); {_fix_for_closed(path)}"
+        raise StateError(why) from error
     except apsw.BusyError as error:
         raise StateError(f"{path} is locked by another program; stop that program first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
+        why = _find_misplaced(path) or f"{path} cannot be written ({error}); check its owner and mode"
+        raise StateError(why) from error
     except apsw.NoMemError as error:
         raise StateError(
             f"{path}: out of memory; free some memory, and a running kbsync will continue automatically"
         ) from error
     except apsw.IOError as error:
-        raise StateError(f"{path}: {io_failure(error)}") from error
+        raise StateError(_find_misplaced(path) or f"{path}: {io_failure(error)}") from error
 
 
 def io_failure(error: apsw.IOError) -> str:
@@ -202,6 +205,18 @@ def io_failure(error: apsw.IOError) -> str:
     # SQLite gives no reason if the sync of a copy fails.
     reason = "" if "not an error" in str(error) else f" ({error})"
     return f"the disk failed{reason}; check the disk and the kernel log"
+
+
+def _find_misplaced(path: Path) -> str:
+    """Return which of the database's WAL files something else has replaced, and the command that renames
+    that. Return "" if there is nothing like that.
+    """
+    # SQLite reports this like a failed disk or missing permissions.
+    for file in (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")):
+        if os.path.lexists(file) and not file.is_file():
+            rename = shell_command(["mv", str(file), f"{file}.misplaced"])
+            return f"{file} is not a file; rename it with: {rename}"
+    return ""
 
 
 def _fix_for_closed(path: Path) -> str:

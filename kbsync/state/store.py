@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,15 +69,16 @@ class StateStore:
         self._submit_lock = threading.Lock()
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
-        with state_errors(path):
+        with state_errors(path), ExitStack() as undo:
             schema.refuse_no_file(path)
             # Check before the writer creates the WAL file, whose absence marks a restored state.
             was_restored = schema.is_restored(path)
             self._writer = open_writer(path)
+            # A connection that stays open would hand its problem with the files to the next one.
+            undo.callback(self._writer.close)
             schema.refuse_unfit(self._writer, path)
             if not check and schema.is_older(self._writer) and holding(path.parent) is not False:
                 # The older process uses tables and columns that an upgrade may remove.
-                self._writer.close()
                 raise LockedError(f"an older kbsync is using {path.parent}; restart that one first")
             if check:
                 schema.refuse_damaged(self._writer, path)
@@ -85,6 +86,7 @@ class StateStore:
             if was_restored:
                 schema.catch_up(self._writer)
             self._reader = open_reader(path)
+            undo.pop_all()
         self._identity = identity(path)
         self._read_lock = threading.Lock()
         self.readers: Executor = ThreadPoolExecutor(1, "kbsync-state-read")

@@ -13,6 +13,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.request
@@ -630,6 +631,27 @@ def test_state_that_cannot_be_opened_names_its_file(
             raise apsw.CantOpenError("unable to open database file")
     assert str(caught.value).startswith(f"{tmp_path}/state.db cannot be opened (")
     assert message in str(caught.value)
+
+
+@long
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_directory_in_place_of_a_file_of_the_state_is_named_with_the_command_that_renames_it(
+    sandbox: Sandbox, suffix: str, is_new: bool
+) -> None:
+    sandbox.prepare({"a.md": "an aardvark"})
+    assert sandbox.run("--once").code == 0
+    misplaced = sandbox.state / f"state.db{suffix}"
+    for file in sandbox.state.glob("state.db*") if is_new else [misplaced]:
+        file.unlink()
+    misplaced.mkdir()
+    result = sandbox.run("--once")
+    assert result.code == 4
+    command = re.search(rf'{misplaced} is not a file; rename it with: (mv [^"\n]+)', result.err)
+    assert command is not None, result.err
+    subprocess.run(shlex.split(command[1]), check=True)
+    sandbox.run("--once").check_success()
+    assert sandbox.search("aardvark") == ["a.md"]
 
 
 @long
