@@ -79,7 +79,7 @@ class StateStore:
             schema.refuse_unfit(self._writer, path)
             if not check and schema.is_older(self._writer) and holding(path.parent) is not False:
                 # The older process uses tables and columns that an upgrade may remove.
-                raise LockedError(f"an older kbsync is using {path.parent}; restart that one first")
+                raise LockedError(f"an older kbsync is using {path.parent}; restart it first")
             if check:
                 schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)

@@ -620,7 +620,7 @@ async def test_folders_are_added_and_removed_in_the_config(
     for folder, error in (
         ("notes", "not a full path"),
         (str(tmp_path / "no"), "does not exist"),
-        (str(open_mirror.world.root), "already the folder of mirror docs"),
+        (str(open_mirror.world.root), "already belongs to mirror docs"),
     ):
         refused = await open_mirror.post("/api/add", json.dumps({"folder": folder}).encode())
         assert (refused.status_code, error in refused.json()["error"]) == (409, True), refused.text
