@@ -373,7 +373,7 @@ class Daemon:
             async with asyncio.timeout(RELOAD_SECONDS):
                 return await asyncio.shield(self._reading)
         except TimeoutError as error:
-            why = f"could not be read within {RELOAD_SECONDS:g} s; a folder that it names isn't responding"
+            why = f"could not be read, because a folder that it names isn't responding ({RELOAD_SECONDS:g} s)"
             raise UsageError(why) from error
 
     async def _switch_to(self, store: StateStore, new: Installation) -> Sequence[str]:

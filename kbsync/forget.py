@@ -201,8 +201,8 @@ async def open_base(
                 yield target
                 return
     raise UnreachableBase(
-        f"no mirror in the config uses {base.location}, so kbsync can't delete its documents there; "
-        f"put {name} back into the config with that knowledge base"
+        f"no mirror in the config uses {base.location}, so kbsync can't delete its documents there; put this "
+        f"knowledge base back into the config of {name}"
     )
 
 

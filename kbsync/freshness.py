@@ -129,10 +129,7 @@ class Freshness:
         """
         if self.is_left_out:
             name = self.status.name
-            return (
-                f"the running kbsync was started with --mirror but without {name}; restart it to include "
-                f"{name}"
-            )
+            return f"the running kbsync excludes {name} (--mirror); restart it to include {name}"
         return f"kbsync isn't running; {fix}" if fix else "kbsync isn't running"
 
     @property

@@ -437,7 +437,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     """Explain why a search found a document, in one or two lines of text."""
     reasons = hit.hit.reasons
     if reasons is None:
-        return [f"score {hit.hit.score:.2f} from the service, which doesn't explain its scores"]
+        return [f"score {hit.hit.score:.2f} (the service doesn't explain its scores)"]
     names = [
         part for part in (_words_in(reasons.in_text), _words_in(reasons.in_name, "in the name: ")) if part
     ]

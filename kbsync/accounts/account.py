@@ -86,7 +86,7 @@ async def create_once(
     except Unsure as error:
         namesakes = [item for item in await list_all() if item.name == name]
         if len(namesakes) != 1:
-            reason = f"{error.reason}, but the service may have created {what}; check with: {command}"
+            reason = f"{error.reason}; the service may have created {what} anyway; check with: {command}"
             raise Unsure(reason, code=error.code) from error
         return namesakes[0]
 

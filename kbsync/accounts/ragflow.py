@@ -56,7 +56,7 @@ class RagflowBases(Bases):
         if request.model is not None:
             raise Rejected("RAGFlow doesn't accept --model; use --set embedding_model=NAME@FACTORY")
         if request.name is not None and len(request.name) > MAX_NAME_LENGTH:
-            raise Rejected(f"RAGFlow allows a name of at most {MAX_NAME_LENGTH} characters", code="name")
+            raise Rejected(f"RAGFlow limits names to {MAX_NAME_LENGTH} characters", code="name")
         texts = {"name": request.name, "description": request.description}
         fields = parse_settings(request.settings, SETTINGS, "a dataset")
         return without_none(texts) | fields

@@ -644,8 +644,8 @@ def request_reload(
         return describe_left_out([added])
     if removed is not None and removed in holder.only:
         return printable(
-            f"the running kbsync was started with --mirror {removed}, so it will refuse this config and "
-            f"keep running; restart it without --mirror {removed}"
+            f"the running kbsync (--mirror {removed}) will refuse this config and keep running; restart it "
+            f"without --mirror {removed}"
         )
     return "the running kbsync will reload the config now"
 
@@ -661,16 +661,14 @@ def find_left_out(installation: Installation, names: Sequence[str]) -> list[str]
 def describe_left_out(names: Sequence[str]) -> str:
     """Return a sentence about mirrors that the running kbsync doesn't serve."""
     listed = format_list(names)
-    return printable(
-        f"the running kbsync was started with --mirror but without {listed}; restart it to include {listed}"
-    )
+    return printable(f"the running kbsync excludes {listed} (--mirror); restart it to include {listed}")
 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync process will handle messages for these mirrors, and when."""
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return f"{describe_paused(paused)}, so the request will have to wait; to resume: {resume}"
+        return f"{describe_paused(paused)}; the request will have to wait; to resume: {resume}"
     if left_out := find_left_out(installation, names):
         return describe_left_out(left_out)
     if lock.is_held(installation.state_dir):

@@ -59,7 +59,7 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def reload_secrets(self, _names: Collection[str]) -> bool:
-        """Ignore the request, because the command has just read the keys."""
+        """Keep the current keys, because the command has just read them."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:

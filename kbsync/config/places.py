@@ -211,7 +211,7 @@ def _obstacle(path: Path) -> str:
         if os.path.isdir(part):  # noqa: PTH112
             return ""
         if os.path.islink(part):  # noqa: PTH114
-            return f"{part} is a symlink to {os.readlink(part)}, which is missing; mount its disk"  # noqa: PTH115
+            return f"{part} is a symlink to the missing {os.readlink(part)}; mount its disk"  # noqa: PTH115
         if os.path.lexists(part):
             return f"{part} is not a directory"
     return ""

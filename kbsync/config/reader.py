@@ -196,7 +196,7 @@ def read_secret(value: Value, where: PathBase) -> str:
             f"{named} cannot be read ({why}); check the path and its read permissions"
         ) from None
     if len(content) > _MAX_SECRET_BYTES:
-        raise RefusedValue(f"{named} is too large for a secret; the maximum is {_MAX_SECRET_BYTES} bytes")
+        raise RefusedValue(f"{named} is too large for a secret (maximum: {_MAX_SECRET_BYTES} bytes)")
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -489,9 +489,7 @@ def read_content(file: Path) -> bytes:
         message = f"cannot be read ({why}); check the path and its read permissions"
         raise ConfigError([Problem(file, None, "", message)]) from None
     if len(content) > _MAX_FILE_BYTES:
-        message = (
-            f"is larger than {_MAX_FILE_BYTES} bytes, which is too large for a config; choose another file"
-        )
+        message = f"is too large for a config (maximum: {_MAX_FILE_BYTES} bytes); choose another file"
         raise ConfigError([Problem(file, None, "", message)])
     return content
 

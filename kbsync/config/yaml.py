@@ -158,7 +158,7 @@ class _TreeBuilder:
         if self._count > _MAX_VALUES:
             raise UnreadableConfig(
                 line,
-                f"contains more than {_MAX_VALUES} values, including aliases, which is too many for a config",
+                f"contains too many values for a config (maximum: {_MAX_VALUES}, including aliases)",
             )
         if len(loc) > _MAX_DEPTH:
             raise UnreadableConfig(

@@ -51,7 +51,7 @@ def address_from(path: str, stream: BinaryIO) -> str:
 def read_address(path: str, content: bytes) -> str:
     """Return the address in the link file `path`, in ASCII. Raises NoLink."""
     if len(content) > MAX_BYTES:
-        raise NoLink(f"is larger than {MAX_BYTES:,} bytes, which is too large for a link file")
+        raise NoLink(f"is too large for a link file (maximum: {MAX_BYTES:,} bytes)")
     match extension_of(path):
         case "webloc":
             return checked(_from_plist(content))

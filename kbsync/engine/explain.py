@@ -532,7 +532,7 @@ class _Sentences:
             return self._describe_folder()
         if server is None:
             why = self._why_absent()
-            return f"The file is not searchable because {why}{'' if why.endswith('?') else '.'}"
+            return f"The file is not searchable: {why}{'' if why.endswith('?') else '.'}"
         if evidence.is_lost:
             repair = self._run(f"verify --repair --mirror {self.settings.name}")
             return (
@@ -568,9 +568,7 @@ class _Sentences:
         """Describe a directory by the state of the files in it, because it isn't a document itself."""
         selection, below = self.evidence.selection, self.evidence.below
         if selection is not None and selection.verdict.choice is not FileChoice.SELECTED:
-            return (
-                f"Files in this directory are not searchable because {_why(selection)}; {_undo(selection)}."
-            )
+            return f"Files in this directory are not searchable: {_why(selection)}; {_undo(selection)}."
         if problem := self.evidence.folder_problem:
             return f"This directory cannot be read: {problem}; the documents for its files are kept."
         if below is None or not self.evidence.was_scanned:
@@ -711,7 +709,7 @@ class _Sentences:
             return ""
         if age < 0:
             return "the file's modification time is in the future, so kbsync waits before mirroring it"
-        then = f"after another {remaining:.1f} s without changes, kbsync will mirror the file"
+        then = f"kbsync will mirror the file after another {remaining:.1f} s without changes"
         return f"the file changed {age:.1f} s ago; {then}"
 
     # -- evidence ------------------------------------------------------------------------------
@@ -763,7 +761,7 @@ class _Sentences:
             yield f"Could not query the knowledge base: {evidence.target_problem}."
         elif (status := evidence.status) is not None:
             words = f" ({status.reason})" if status.reason else ""
-            yield f"The knowledge base says that the document is {status.state.value}{words}."
+            yield f"The document's state in the knowledge base: {status.state.value}{words}."
         if evidence.chunks is not None:
             chunks = "chunk" if evidence.chunks == 1 else "chunks"
             yield f"The document was split into {evidence.chunks} {chunks}."

@@ -84,7 +84,7 @@ created more than `CLOCK_SLACK` seconds before an upload can't belong to it.
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
-"""The failure code of a web page if nothing proves which document belongs to it."""
+"""The failure code of a link file if no document is proven to be its web page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +205,8 @@ class Journal:
         tx.meta.set(BindingFact.TIMES, self.binding.id, agreement)
         if agreement == DIFFER:
             detail = (
-                "the service's creation times differ from this machine's clock by "
-                f"{abs(created - now):.0f} s, so kbsync does not use them as evidence"
+                "kbsync does not use the service's creation times as evidence, because they differ from this "
+                f"machine's clock by {abs(created - now):.0f} s"
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
@@ -689,7 +689,7 @@ class Journal:
                 # A gateway may have repeated an earlier response. If both files had this document, searches
                 # would miss one of them without any error (promise 10).
                 name = printable(other.path)[:100]
-                reason = f"the target answered with the document of another file, {name}"
+                reason = f"the target answered with another file's document ({name})"
                 changed = lifecycle.doubt(upload, reason, self.timing)
             case Accepted():
                 self._note_time(tx, upload, outcome.created)

@@ -372,7 +372,7 @@ class BoundMirror:
     def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
         """Start a scan unless one with this `name` is already running.
 
-        `scan`: returns the number of seconds until the whole folder is due.
+        `scan` returns how many seconds remain until the next scan of the whole folder.
         """
         if name not in self.scanning:
             self.scanning.add(name)

@@ -467,7 +467,9 @@ class PrivatePass:
         lost = LOST if sending is not None and self._is_lost(sending) else ""
         note, settle_seconds = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle_seconds):
-            note = f"the file just changed; after {settle_seconds:g} s without changes, kbsync will send it"
+            note = (
+                f"the file has just changed; kbsync will send it after {settle_seconds:g} s without changes"
+            )
         planned = Planned(entry.path, desired.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path

@@ -241,7 +241,7 @@ class _FolderCheck:
 
         for line in plan.rename:
             if self._state.read(partial(is_misnamed, line.path)) and self._is_there(line.path):
-                why = f"the knowledge base stores the file's document as {line.source}"
+                why = f"the document has the path {line.source} in the knowledge base"
                 stale.append(self._discrepancy(line.path, why))
         for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
             for line in lines:
@@ -257,7 +257,7 @@ class _FolderCheck:
                 what = "the file is newer than its document"
                 if refused.label != failure.path:
                     what = f"the file was renamed from {refused.label}"
-                why = f"{what}, and the target refused the change: {failure.note}"
+                why = f"{what}; the target refused the change: {failure.note}"
                 stale.append(Discrepancy(failure.path, refused.remote_id, why))
         return stale
 
@@ -280,7 +280,7 @@ class _FolderCheck:
         for line in [*self._plan.delete, *self._plan.held]:
             orphan = None if line.cause == RECIPE else self._state.read(partial(find_orphan, line.path))
             if orphan is not None and self._is_overdue(line, orphan[1]):
-                why = f"{CAUSES[line.cause]}, but the document is still searchable"
+                why = f"{CAUSES[line.cause]}; the document is still searchable"
                 orphaned.append(Discrepancy(line.path, orphan[0].remote_id, why))
         return orphaned
 

@@ -94,9 +94,7 @@ def date_forms(text: str) -> set[str]:
 
 
 def whole_dates(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the same as `dates_in`, except that for a day, only its own form is yielded, not the form of
-    its month.
-    """
+    """Yield the same as `dates_in`, but for a day, only its own form, not the form of its month."""
     last = (0, 0)
     for start, end, form in dates_in(text):
         if len(form) == _DAY or (start, end) != last:

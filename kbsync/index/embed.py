@@ -549,7 +549,7 @@ def _read_usage(home: Path) -> _Usage:
 
 
 def _json(path: Path, kind: type[T]) -> T:
-    """Return the content of a file, or an empty value if the file doesn't exist. Raises `UsageError`."""
+    """Return the content of a JSON file, or an empty value if the file doesn't exist. Raises `UsageError`."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -39,8 +39,7 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
     """
     return Halted(
         "embedding-dimensions",
-        f"the model {model} used to return vectors with {before} dimensions and now returns vectors with "
-        f"{now}",
+        f"vectors from the model {model} used to have {before} dimensions and now have {now}",
         fix="set embedding.dimensions in the config; all documents will then be reindexed",
     )
 

@@ -121,7 +121,7 @@ _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 
 def characters_of(run: str) -> Sequence[str]:
-    """Return the characters of a run without spaces, each with the vowel signs that follow it."""
+    """Return the characters of a run in a script without spaces, each with the vowel signs that follow it."""
     return run if max(run) < chr(VOWEL_SIGNS) else _SIGNED.findall(run)
 
 
@@ -148,8 +148,8 @@ _PLAIN = (
     r"(?P<plain>(?:(?:(?<![^\W_])|(?![a-z]))(?>[^A-Z0-9.#+]*(?:[^A-Za-z0-9.#+-]|-(?![0-9])))"
     r"|(?<![^\W_])[A-Za-z][a-z]++(?![A-Z0-9-])|\.(?![Nn])|[#+]++)++)"
 )
-"""Matches text in which no other form begins, usually several words at once. Looking for a form at each
-character would take three times as long.
+"""Matches text in which no other form of a word begins, usually several words at once. Looking for a form at
+each character would take three times as long.
 """
 _FORMS = (
     r"(?<![^\W_])(?=[A-Za-z0-9.])(?![A-Za-z][a-z]++(?![A-Z0-9-]))"
@@ -222,7 +222,7 @@ def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, st
 
 
 def _grams(run: re.Match[str]) -> str:
-    """Return the characters of a run, then its pairs of characters, with spaces before and after."""
+    """Return the characters of a run, then its pairs of adjacent characters, all separated by spaces."""
     characters = characters_of(run[0])
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "

@@ -146,7 +146,7 @@ class ServerThread:
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()
-            raise UsageError(f"http: the listener did not start within {START_SECONDS:.0f} s; try again")
+            raise UsageError(f"http: the listener took over {START_SECONDS:.0f} s to start; try again")
 
     @property
     def is_alive(self) -> bool:

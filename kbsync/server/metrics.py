@@ -115,7 +115,7 @@ class MetricFigures:
 
         freshness = HistogramMetricFamily(
             "kbsync_freshness_seconds",
-            "Time from when a file has settled until it is searchable.",
+            "Time from when a file settles until it is searchable.",
             labels=("mirror",),
         )
         for name, times in self.counted.freshness.items():

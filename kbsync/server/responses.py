@@ -21,7 +21,7 @@ async def body_of(
             async for piece in request.stream():
                 body += piece
                 if len(body) > largest:
-                    raise HTTPException(too_large, f"the request body is longer than {largest} bytes")
+                    raise HTTPException(too_large, f"the request body exceeds {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
         raise HTTPException(too_late, "the request body is incomplete") from error
     return body

@@ -176,7 +176,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """The outcome of a read during which the file changed, and which should be tried again later.
+    """The outcome of a read during which the file changed. The caller should try again later.
 
     `sample` comes from the last read during which the file didn't change.
     """

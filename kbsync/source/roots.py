@@ -168,10 +168,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     if stored.is_mount != current.is_mount:
         return "it is no longer a mount point" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != current.fs_type:
-        return (
-            f"the folder was on a file system of type {stored.fs_type} and is now on one of type "
-            f"{current.fs_type}"
-        )
+        return f"the folder's file system was {stored.fs_type} and is now {current.fs_type}"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
         return "this is a different folder with the same name"
     # The top folder has the same inode number on all disks with the same type of file system.

@@ -161,7 +161,7 @@ def fold(name: str) -> str:
 
 
 def stat_in_mounts(root: Path, mount_points: Mapping[str, Mapping[str, str]]) -> dict[str, PathStat]:
-    """Check which of the paths exist, for paths that are or used to be on a disk mounted below the root.
+    """Check which of these paths exist. Each is, or used to be, on a disk mounted below the root.
 
     `mount_points`: for each path, the former mount points at or above it (relative to the root), each with
     the identity of its disk. A result is known only if exactly these disks are mounted before and after the

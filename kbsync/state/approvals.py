@@ -21,7 +21,7 @@ waiting for approval."""
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A batch of deletions, or a question about renewals. `detail` explains it to the user."""
+    """A batch of deletions, or a question about documents to reindex. `detail` explains it to the user."""
 
     id: int
     mirror: int
@@ -182,4 +182,4 @@ _HELD = (
     "FROM recipe_change c JOIN upload u ON u.mirror = c.mirror AND u.wanted_recipe = c.recipe"
     " AND u.wanted_recipe <> '' AND u.state = 5 WHERE c.mirror = ? AND c.hold = ?"
 )
-"""The serving documents that a hold on renewals covers."""
+"""The serving documents whose reindexing a hold covers."""

@@ -114,12 +114,12 @@ def test_service_that_accepts_the_key_passes(zhipu: ZhipuSandbox) -> None:
     assert zhipu.service.violations() == []
 
 
-@proves("delete documents on {}, or get more space for the account")
+@proves("delete documents on {}, or get more space")
 @pytest.mark.parametrize(
     ("switches", "name", "fix"),
     [
         ({"key_revoked": True}, "handbook: key", "kbsync --once --mirror handbook"),
-        ({"capacity_bytes": 1}, "handbook: quota", "delete documents on {url}/api, or get more space for "),
+        ({"capacity_bytes": 1}, "handbook: quota", "delete documents on {url}/api, or get more space"),
         ({"base": "deleted"}, "handbook: knowledge base", "kbsync --once --mirror handbook"),
     ],
 )

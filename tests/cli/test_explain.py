@@ -45,7 +45,7 @@ def test_document_of_a_deleted_knowledge_base_is_explained(sandbox: Sandbox) -> 
     shutil.rmtree(sandbox.state / "kb")
     for words in ((), ("--text",)):
         result = sandbox.run("explain", "a.md", *words)
-        assert result.code == 0 and "The knowledge base says that the document is missing." in result.out
+        assert result.code == 0 and "The document's state in the knowledge base: missing." in result.out
 
 
 SCAN = "scans/an invoice.pdf"
@@ -167,7 +167,7 @@ def test_similar_path_is_suggested_for_an_unknown_one(sandbox: Sandbox) -> None:
     }
     for typed, meant in suggestions.items():
         result = sandbox.run("explain", typed)
-        says = f"The file is not searchable because it does not exist; did you mean {meant}?"
+        says = f"The file is not searchable: it does not exist; did you mean {meant}?"
         assert (result.code, result.out.splitlines()[1]) == (2, says)
     for typed in ("quarterly-report.pdf", "handbook/gone"):
         result = sandbox.run("explain", typed)
@@ -190,8 +190,8 @@ def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sand
     result = sandbox.run("explain", "link.md")
     [_, explanation] = result.out.splitlines()
     says = (
-        "No mirrored folder contains this file, but it is a hard link to guides/a b.md in mirror handbook; "
-        "run `"
+        "This file is a hard link to guides/a b.md in mirror handbook, but is not in a mirrored folder "
+        "itself; run `"
     )
     assert (result.code, explanation.startswith(says)) == (2, True), result.out
     explained = paste(sandbox, explanation.removeprefix(says).removesuffix("`."))

@@ -160,7 +160,7 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
 
 @long
 @proves(
-    "add the mirror to {} yourself; to see an example, run: {}",
+    "add the mirror to {} yourself; for an example, run: {}",
     "write that config with: {}",
 )
 def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_folder: Path) -> None:
@@ -195,7 +195,7 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
     )
     assert [words for words, says in refused.items() if says not in results[words].err] == []
     assert (sandbox.config.read_bytes(), sandbox.config.stat().st_ino) == before
-    example = after(results[str(second_folder), "--target", "zhipu"].err, "to see an example, run: ")
+    example = after(results[str(second_folder), "--target", "zhipu"].err, "for an example, run: ")
     assert paste(sandbox, f"{example} --base 4711").code == 0
     retry = after(results[("docs 2/handbook",)].err, "choose another: ")
     assert paste(sandbox, retry, NAME="team").code == 0

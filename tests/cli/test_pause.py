@@ -148,7 +148,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
     sandbox.run("pause")
     assert (
-        "handbook is paused, so the request will have to wait; to resume: kbsync resume handbook"
+        "handbook is paused; the request will have to wait; to resume: kbsync resume handbook"
         in sandbox.run("retry").out
     )
     sandbox.run("resume")
@@ -176,7 +176,7 @@ def test_rescan_is_refused_during_a_single_pass(sandbox: Sandbox) -> None:
         eventually(lambda: lock.find_holder(sandbox.state))
         result = sandbox.run("rescan")
         assert (result.code, result.out) == (4, "")
-        assert f"(pid {process.pid}) and won't rescan" in result.words
+        assert f"process {process.pid} is running a single pass" in result.words
         process.terminate()
         process.communicate()
     assert paste(sandbox, after(result.err, "once it has ended, run: ")).code == 0
@@ -305,7 +305,7 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
     third.mkdir()
     daemon = two.watch("--mirror", "handbook")
     daemon.wait_for_event("daemon.watching")
-    left_out = "the running kbsync was started with --mirror but without {0}; restart it to include {0}"
+    left_out = "the running kbsync excludes {0} (--mirror); restart it to include {0}"
     assert two.run("add", third).out.splitlines()[-1] == left_out.format("third")
     assert two.run("rescan", "other").err == f"kbsync: {left_out.format('other')}\n"
     status = two.run("status", "--check").out
@@ -329,7 +329,7 @@ def test_commands_name_the_mirrors_that_a_limited_daemon_leaves_out(two: Sandbox
         "the running kbsync will reload the config now"
     )
     assert two.run("remove", "handbook", "--keep").out.splitlines()[-1] == (
-        "the running kbsync was started with --mirror handbook, so it will refuse this config and keep "
+        "the running kbsync (--mirror handbook) will refuse this config and keep "
         "running; "
         "restart it without --mirror handbook"
     )
@@ -348,8 +348,7 @@ def test_requests_for_a_mirror_that_the_daemon_left_out_are_carried_out_later(tw
     daemon.wait_for_event("daemon.watching")
     approved = two.run("approve", "other", "--yes")
     assert approved.out.splitlines()[-1] == (
-        "approved; the running kbsync was started with --mirror but without other; restart it to include "
-        "other"
+        "approved; the running kbsync excludes other (--mirror); restart it to include other"
     )
     assert daemon.end() == 0
     assert two.run("--once").code == 0

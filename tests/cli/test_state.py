@@ -105,8 +105,6 @@ def test_state_on_an_unmounted_disk_is_not_taken_for_a_new_one(sandbox: Sandbox,
     disk.rename(sandbox.root / "unmounted")
     result = sandbox.run(*words)
     assert result.code == 2
-    assert (
-        f"{sandbox.state} is a symlink to {disk}, which is missing; mount its disk" in result.err + result.out
-    )
+    assert f"{sandbox.state} is a symlink to the missing {disk}; mount its disk" in result.err + result.out
     (sandbox.root / "unmounted").rename(disk)
     assert sandbox.once()["uploaded"] == 0

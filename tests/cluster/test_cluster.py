@@ -468,7 +468,7 @@ def test_different_dask_dependencies_cause_no_warning(cluster: DaskCluster) -> N
 @long
 def test_missing_scheduler_is_reported_in_one_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
-        with pytest.raises(Unavailable, match=r"no Dask scheduler is responding at tcp://127.0.0.1:9 \("):
+        with pytest.raises(Unavailable, match=r"the Dask scheduler at tcp://127.0.0.1:9 isn't responding \("):
             list(cluster.cut(PAGES[:3]))
         assert cluster._room.used == 0
 

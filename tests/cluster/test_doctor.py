@@ -54,7 +54,7 @@ def test_tls_uses_dasks_own_settings(sandbox: Sandbox, tmp_path: Path) -> None:
         assert sandbox.go("--once", env=tls).code == 0
         code, [check] = checked(sandbox)
         assert code == 4 and check["detail"].startswith(
-            f"no Dask scheduler is responding at {running.address} ("
+            f"the Dask scheduler at {running.address} isn't responding ("
         )
     finally:
         running.close()

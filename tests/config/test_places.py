@@ -159,7 +159,7 @@ def test_link_to_a_missing_state_directory_is_reported(tmp_path: Path, create: b
     for folder in (link, link / "below"):
         with pytest.raises(UsageError) as caught:
             check_state_dir(folder, create=create)
-        assert f"({link} is a symlink to {disk}, which is missing; mount its disk)" in str(caught.value)
+        assert f"({link} is a symlink to the missing {disk}; mount its disk)" in str(caught.value)
     disk.write_text("a file")
     with pytest.raises(UsageError, match="is not a directory"):
         check_state_dir(disk, create=create)

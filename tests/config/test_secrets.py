@@ -141,7 +141,7 @@ def test_secret_file_is_read_without_its_last_newline(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n", "is empty"),
         (b"\xff", "is not text"),
-        (b"x" * 70_000, "is too large for a secret; the maximum is 65536 bytes"),
+        (b"x" * 70_000, "is too large for a secret (maximum: 65536 bytes)"),
         (b"T0KEN", "2 notify.url_file: the value is not valid; allowed: a URL that begins with https://"),
         (b"T0\nKEN\n", "2 notify.url_file: the value contains a line break; allowed: a URL"),
         (b"\xef\xbb\xbfT0KEN", "2 notify.url_file: the value begins with a byte order mark; allowed: a URL"),

@@ -72,7 +72,7 @@ NONSENSE = {"sub/.kbsyncignore": "[[:nonsense:]]\n", "sub/a.md": "x"}
 
 
 SECRET = {"sub/.kbsyncignore": "# comment\n\nsecret*.md\n", "sub/secret1.md": "x"}
-WHY = "The file is not searchable because it is excluded by secret*.md (sub/.kbsyncignore:3)"
+WHY = "The file is not searchable: it is excluded by secret*.md (sub/.kbsyncignore:3)"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ WHY = "The file is not searchable because it is excluded by secret*.md (sub/.kbs
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
         ({"a.md": "x"}, "a.md", ["no pass has picked up the file yet", "kbsync --once --folder docs"]),
         ({"sub/a.md": "x"}, "sub", ["This is a directory whose files"]),
-        ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable because"]),
+        ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable:"]),
     ],
 )
 async def test_before_a_pass_explain_says_why_a_file_is_not_searchable_and_what_to_do(
@@ -349,10 +349,7 @@ async def test_missing_folder_is_the_reason(world: World, is_halted: bool) -> No
     )
     assert "older version" not in explanation.answer
     explanation = await explained(world, "never.md")
-    assert (
-        "not searchable because the mirror is halted" in explanation.answer
-        and "is missing" in explanation.answer
-    )
+    assert "not searchable: the mirror is halted" in explanation.answer and "is missing" in explanation.answer
     away.rename(world.root)
     assert (await explained(world, "a.md")).answer == "The file is searchable."
 

@@ -196,6 +196,6 @@ def test_role_without_index_privileges_says_so_once_and_continues(
             assert store.purge()
         put(store, entry(1, "merlin"))
         assert [record.message for record in caplog.records if "without an index" in record.message] == [
-            f"searching vectors without an index: the database {database} at {postgres.folder} "
-            f"denies {role} a permission that kbsync needs (must be owner of table vector)"
+            "searching vectors without an index: kbsync needs a permission that the database "
+            f"{database} at {postgres.folder} denies {role} (must be owner of table vector)"
         ]

@@ -566,7 +566,7 @@ async def test_hit_is_explained_on_request(open_mirror: MirrorWithListener) -> N
         plain = (await open_mirror.json("/api/search?q=txet"))["hits"]
     assert [hit["why"]["lines"] for hit in explained] == [
         ["words 0.40: txet → text · meaning 0.20"],
-        ["score 0.25 from the service, which doesn't explain its scores"],
+        ["score 0.25 (the service doesn't explain its scores)"],
         [
             "words of the translation 0.12: in the name: text · meaning 0.24",
             "the ranking model changed the score from 0.18",

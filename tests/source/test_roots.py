@@ -67,7 +67,7 @@ def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
         (RootIdentity(1, 2, "ext4", True), ""),
         (RootIdentity(9, 2, "ext4", True), ""),
         (RootIdentity(1, 3, "ext4", True), "a different folder"),
-        (RootIdentity(1, 2, "tmpfs", True), "type ext4 and is now on one of type tmpfs"),
+        (RootIdentity(1, 2, "tmpfs", True), "was ext4 and is now tmpfs"),
         (RootIdentity(1, 2, "ext4", False), "no longer a mount point"),
         (RootIdentity(1, 2, "ext4", True, "ext4 2 b"), "another disk"),
     ],

@@ -134,7 +134,7 @@ def _check_target(
     fix = f"write that config with: {choices.typed(init)}"
     if not is_new:
         example = replace(choices, config=Path("example.yaml")).typed(init)
-        fix = f"add the mirror to {config_path} yourself; to see an example, run: {example}"
+        fix = f"add the mirror to {config_path} yourself; for an example, run: {example}"
     raise UsageError(printable(f"a target of type {target} needs more settings ({keys}); {fix}"))
 
 

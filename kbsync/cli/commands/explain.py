@@ -154,8 +154,8 @@ def _describe_hard_link(installation: Installation, path: str) -> str:
             command = installation.command_line(f"explain {shell_word(path_argument(name))}")
             command += "" if len(installation.mirrors) == 1 else f" --mirror {mirror}"
             return (
-                f"No mirrored folder contains this file, but it is a hard link to {name} in mirror "
-                f"{mirror}; run `{command}`."
+                f"This file is a hard link to {name} in mirror "
+                f"{mirror}, but is not in a mirrored folder itself; run `{command}`."
             )
     return ""
 

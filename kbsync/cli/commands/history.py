@@ -65,7 +65,7 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
         return
     if len(entries) > limit and not choices.quiet:
         output.line(
-            output.dim(f"only the newest {limit:,} events are shown; for more, pass --limit {limit * 10}")
+            output.dim(f"showing only the newest {limit:,} events; for more, pass --limit {limit * 10}")
         )
     with_mirror = len(installation.mirrors) > 1
     output.lines(_line(output, entry, with_mirror=with_mirror) for entry in entries[-limit:])

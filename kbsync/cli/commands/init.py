@@ -201,13 +201,11 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
     name = folder_name(Path(os.path.realpath(folder)))
     if all(record.target == DEFAULT_TARGET for record in _records_in(trial_dir)):
         end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
-        note = f"the documents mirrored with --folder are still in {trial_dir}; to delete them: {end}"
+        note = f"{trial_dir} still has the documents mirrored with --folder; to delete them: {end}"
     else:
         # The new mirror may adopt the documents on a service, so no command here deletes them.
         end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
-        note = (
-            f"the state of the documents mirrored with --folder is still in {trial_dir}; to delete it: {end}"
-        )
+        note = f"{trial_dir} still has the state of the documents mirrored with --folder; to delete it: {end}"
     return printable(f"{why}: {note}")
 
 
@@ -574,7 +572,7 @@ def _base(
     if not _is_interactive():
         listed()
         raise UsageError(
-            f"{setting} ({about}) is missing; pass --base ID, or --create NAME for a new base, or run init "
+            f"{setting} is missing ({about}); pass --base ID, or --create NAME for a new base, or run init "
             "in a terminal"
         )
     while (cards := listed()) is not None:
@@ -590,7 +588,7 @@ def _base(
 
 def _ask_required(key: str, about: str) -> str:
     if not _is_interactive():
-        raise UsageError(f"{key} ({about}) is missing; add it, or run init in a terminal")
+        raise UsageError(f"{key} is missing ({about}); add it, or run init in a terminal")
     return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 

@@ -29,7 +29,7 @@ def command(choices: Choices, name: str | None) -> None:
     if holder is not None and not holder.keeps_running:
         # A pass compares the folder once, at its beginning.
         raise LockedError(
-            f"a single pass or another command is running (pid {holder.pid}) and won't rescan; "
+            f"process {holder.pid} is running a single pass or another command and won't rescan; "
             f"once it has ended, run: {installation.command_line('--once')}"
         )
     paused = find_paused(installation)

@@ -124,7 +124,7 @@ def _print(output: Output, installation: Installation, audit: Verification, *, q
     for name, documents in audit.detached.items():
         count = format_count(documents, "document")
         delete = installation.command_line(f"forget {name} --delete-documents")
-        detached = f"{count} of the mirror {name}, which is no longer in the config; to delete: {delete}"
+        detached = f"{count} of the mirror {name} (no longer in the config); to delete: {delete}"
         output.line(f"{output.dim('detached')}   {printable(detached)}")
     if not several:
         output.line(summary)

@@ -478,7 +478,9 @@ class DaskCluster:
             try:
                 client = await _client(self._config.address, self._connect_within)
             except Exception as error:  # Dask has a class for each: no route, no certificate, unknown scheme
-                reason = f"no Dask scheduler is responding at {self._config.address} ({_error_text(error)})"
+                reason = (
+                    f"the Dask scheduler at {self._config.address} isn't responding ({_error_text(error)})"
+                )
                 failure = Unavailable(reason, code="no-scheduler")
                 self._failed = (asyncio.get_running_loop().time() + _FAILED_FOR, failure)
                 # Raise a copy, because the traceback of the original would keep all unsent data in memory.

@@ -290,7 +290,7 @@ def outcome(
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser raises, the file is to blame
-        reason = f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}"
+        reason = f"cannot be read: the parser failed ({type(error).__name__}: {error!s:.200})"
         code = "damaged"
     return {"refused": {"reason": reason, "code": code}}, ""
 

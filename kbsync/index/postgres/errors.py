@@ -113,7 +113,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         if "for database" in words:
             rights = [f"CREATE ON DATABASE {identifier(database.name)}"]
         grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
-        reason = f"{database} denies {database.user or 'its user'} a permission that kbsync needs ({words})"
+        reason = f"kbsync needs a permission that {database} denies {database.user or 'its user'} ({words})"
         return Halted("credentials", reason, fix=database.psql(grant), code=state)
     if state in _READ_ONLY:
         reason = (

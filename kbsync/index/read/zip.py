@@ -209,7 +209,7 @@ def parse_xml(raw: bytes) -> Element:
     expanded. Old e-books refer to an external document type, which is never fetched.
     """
     if len(raw) > _MAX_XML_BYTES:
-        raise Rejected(f"a part of the document is larger than {_MAX_XML_BYTES >> 20} MiB", code="too-large")
+        raise Rejected(f"a part of the document exceeds {_MAX_XML_BYTES >> 20} MiB", code="too-large")
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
 

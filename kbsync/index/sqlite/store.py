@@ -703,7 +703,7 @@ _FINDING = 2
 """Maximum number of common terms to search for if no rarer term matches a chunk."""
 
 _MAX_COUNTS = 20_000
-"""Maximum number of counted positions to remember, which takes about 3 MB."""
+"""Maximum number of counted positions to cache, in about 3 MB of memory."""
 
 _READ_FOR_EACH = 100
 """Number of chunks with a common term that can be read in the time that one more lookup of a rarer term
@@ -847,7 +847,7 @@ class _Rescale(dict[bytes, Callable[[float], float]]):
 
 
 _MAX_SIZES = 20_000
-"""Maximum number of word counts to remember, which takes about 2 MB."""
+"""Maximum number of word counts to cache, in about 2 MB of memory."""
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:

@@ -809,8 +809,8 @@ _MIN_PART_ROWS = 32_768
 """Minimum number of rows for one thread to multiply at once."""
 
 _NEAR, _NEAR_STORED, _MAX_NEAREST = 16_384, 4_096, 600
-"""Approximate number of rows for which a search also multiplies the second half (for vectors in memory and
-for vectors on disk), and the maximum number of nearest rows to take from them.
+"""Approximate number of rows whose second half a search multiplies, too (for vectors in memory and on disk),
+and the maximum number of nearest rows among these.
 """
 
 _BATCH = 16

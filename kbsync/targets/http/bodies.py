@@ -184,7 +184,7 @@ class MeasuredFile:
         if self._remaining and not piece:
             raise BodyChangedError(f"the file is now {self._remaining} bytes shorter than before")
         if goes_on:
-            raise BodyChangedError(f"the file is now longer than the {self.size} bytes it had before")
+            raise BodyChangedError(f"the file is now longer than {self.size} bytes")
         return piece
 
 

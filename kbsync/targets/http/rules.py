@@ -239,7 +239,7 @@ class ErrorRule:
     pause: float | None = None
 
     def fits(self, case: ErrorCase) -> bool:
-        """Return whether all conditions hold for the case."""
+        """Return whether the case meets all conditions of the rule."""
         return (
             (self.call is None or case.call in self.call)
             and (self.status is None or case.status in self.status)

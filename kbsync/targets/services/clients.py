@@ -100,7 +100,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         halt=f"{kind}-missing",
         fix=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
     )
-    gone = f"the account at the {kind} service has no balance or quota left"
+    gone = f"the account has no balance or quota left ({kind} service)"
     return (
         # DashScope reports too many tokens in a minute in OpenAI's words for an empty account.
         slow_down(
@@ -411,7 +411,7 @@ class EmbeddingService:
             if self._dimensions is not None and length != self._dimensions:
                 raise Halted(
                     "embedding-dimensions",
-                    f"the embedding service returns vectors with {length} dimensions, not {self._dimensions}",
+                    f"the embedding service returns {length} dimensions per vector, not {self._dimensions}",
                     fix="correct embedding.dimensions or embedding.model in the config",
                 )
             self._dimensions = length

@@ -47,7 +47,7 @@ async def test_every_dialect_returns_vectors_in_order_and_of_the_configured_leng
 async def test_service_that_ignores_the_length_halts(server: Server) -> None:
     play(server, "own-length")
     async with embedding(server, "tei", dimensions=256) as service:
-        with pytest.raises(Halted, match="vectors with 64 dimensions, not 256") as halted:
+        with pytest.raises(Halted, match="64 dimensions per vector, not 256") as halted:
             await service.embed(items(["bees"]))
     assert halted.value.halt == "embedding-dimensions"
     assert "embedding.dimensions" in halted.value.fix

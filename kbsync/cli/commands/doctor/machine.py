@@ -95,7 +95,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     if not state_dir.exists():
         above = next(parent for parent in state_dir.parents if parent.exists())
         if os.access(above, os.W_OK | os.X_OK):
-            yield CheckResult("state", f"{state_dir} doesn't exist yet; the first pass will create it")
+            yield CheckResult("state", f"the first pass will create {state_dir}")
         else:
             fix = f"sudo install -d -m 700 -o {user()} {shell_word(str(state_dir))}"
             yield wrong("state", f"{user()} cannot create {state_dir}", fix, Code.USAGE)
@@ -449,7 +449,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         kind = places.network_file_system(mirror.folder)
         if kind is not None and mirror.observer == "auto":
             watched.remove(mirror)
-            detail = f"{mirror.folder} is on {kind}, which doesn't report changes, so kbsync polls the folder"
+            detail = f"kbsync polls {mirror.folder}, because {kind} doesn't report changes"
             yield CheckResult("inotify", detail)
     limits, needed = read_limits(), 0
     for mirror in watched:

@@ -57,7 +57,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
             return results
         side = "behind" if offset > 0 else "ahead of"
         difference = f"this machine's clock is {abs(offset):,.0f} s {side} the service's"
-        detail = f"{difference}, so the service may refuse signed keys"
+        detail = f"{difference}; signed keys may be refused"
         if abs(offset) <= CLOCK_TOLERANCE:
             return [*results, CheckResult("clock", "in sync with the service")]
         return [*results, warning("clock", detail, "sudo timedatectl set-ntp true")]
@@ -234,7 +234,7 @@ async def _check_base(
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
         parts.append((room.used_words, room.total_words))
-    fix = f"delete documents on {base.address}, or get more space for the account"
+    fix = f"delete documents on {base.address}, or get more space"
     if any(used >= total for used, total in parts):
         yield wrong("quota", f"{detail}: full", fix, Code.PERSON)
     elif any(used > NEARLY_FULL * total for used, total in parts):

@@ -109,7 +109,7 @@ def _open_source(folder: Path) -> SqliteStore:
                 f"{folder / FILE} isn't a knowledge base that this version of kbsync can read"
             ) from error
         raise UsageError(
-            f"there is no built-in knowledge base in {folder}; pass its folder with --from DIR"
+            f"no built-in knowledge base in {folder}; pass its folder with --from DIR"
         ) from error
 
 

@@ -109,7 +109,7 @@ class OpenInstallation:
                 async with asyncio.timeout(OPEN_SECONDS):
                     await asyncio.shield(opening)
             except TimeoutError as error:
-                raise Unavailable(f"the knowledge base did not open within {OPEN_SECONDS:g} s") from error
+                raise Unavailable(f"opening the knowledge base timed out ({OPEN_SECONDS:g} s)") from error
         yield entry[1]
 
     async def _open(self, mirror: MirrorConfig) -> None:
