@@ -25,7 +25,7 @@ from kbsync.targets.http.reading import DocumentRow, Fields, Match
 from kbsync.targets.http.rules import ErrorRule, case_of, classify
 
 PUT_BACK = "put-back"
-"""The only call with an empty response."""
+"""The name of the call that restores passages, the only one with an empty response."""
 
 
 def page_of(response: HttpResponse) -> tuple[list[Fields], str]:

@@ -40,7 +40,7 @@ CLOCK_STEP = 2.0
 """Maximum difference, in seconds, between two clocks that count whole seconds."""
 
 SLOW_ATTACH_AFTER = 10.0
-"""Seconds after which a lost response may be due to slow attaching."""
+"""Seconds after which a missing response to an attach request may mean that the service is slow."""
 
 CLOSE_TIMEOUT = 5.0
 """Maximum number of seconds that kbsync spends deleting our unattached files before it exits."""

@@ -47,8 +47,7 @@ MAX_PASSAGES = 50
 """Number of passages that a search requests; several may belong to one document."""
 
 USUAL_INDEXING_SECONDS, COPY_CHECK_INTERVAL = 60.0, 90.0
-"""How many seconds it usually takes to index a copy, and how many to wait between checks of a copy whose
-outcome is unknown."""
+"""Usual time to index a copy, and time between checks of a copy whose outcome is unknown, in seconds."""
 
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
