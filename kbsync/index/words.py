@@ -19,8 +19,10 @@ import functools
 import itertools
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
+from urllib.parse import unquote
 
 import apsw
 
@@ -639,6 +641,20 @@ MAX_NAME_LENGTH = 255
 """Maximum length of a file name in characters."""
 
 
+_PASTED_PATH = re.compile(r"(?:(?P<url>file://)[^/]*|[A-Za-z]:|~|\.{1,2})?(?P<path>[/\\].+)", re.DOTALL)
+
+
+def _pasted_path(question: str) -> str:
+    """Return the path, without its beginning, if the question is an absolute path, a path that begins with a
+    dot or a tilde, or the URL of a file. Return "" for other questions.
+    """
+    match = _PASTED_PATH.fullmatch(question.strip())
+    if match is None:
+        return ""
+    path = unquote(match["path"]) if match["url"] else match["path"].replace("\\", "/")
+    return path.strip("/")
+
+
 def names_sought(question: str) -> list[str]:
     """Return the words of the file names that the question may be: the whole question and, if it is a path,
     its last part.
@@ -646,6 +662,7 @@ def names_sought(question: str) -> list[str]:
     Each name is returned with and without its extension, which may follow a space. Names that are too long
     are left out.
     """
+    question = _pasted_path(question) or question
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
     tokeniser, names = Tokeniser(), [form for name in whole for form in (name, name.rpartition(".")[0])]
@@ -660,21 +677,26 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     """Return the numbers of the paths whose file name equals the question.
 
     If the question contains slashes, return the paths that end with it or, if one path equals it, only
-    that path. The question may omit the extension.
+    that path. The question may omit the extension. If the question begins outside the mirrored folder, as
+    an absolute path does, return the longest of the paths that it ends with.
     """
-    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    question_words, depth = tokeniser.words(question), question.count("/") + 1
-    equal, named = list[int](), list[int]()
+    tokeniser, pasted_path = Tokeniser(SQLITE_TOKENISER[1:]), _pasted_path(question)
+    sought = (pasted_path or question).split("/")
+    question_words, depth = tokeniser.words("/".join(sought)), len(sought)
+    equal, named = defaultdict[int, list[int]](list), list[int]()
     for number, path in paths:
         parts = path.encode("utf-8", "replace").decode().split("/")
-        for name in {"/".join(parts[-count:]) for count in (1, depth)}:
+        names = {"/".join(parts[-count:]): question_words for count in (1, depth)}
+        if pasted_path and len(parts) <= depth:
+            names = {"/".join(parts): tokeniser.words("/".join(sought[-len(parts) :]))}
+        for name, words_sought in names.items():
             folder, slash, last = name.rpartition("/")
             without = f"{folder}{slash}{last.rpartition('.')[0]}"
-            if question_words in (tokeniser.words(name), tokeniser.words(without)):
+            if words_sought in (tokeniser.words(name), tokeniser.words(without)):
                 named.append(number)
-                if slash and depth == len(parts):
-                    equal.append(number)
-    return equal or named
+                if len(parts) <= depth if pasted_path else slash and len(parts) == depth:
+                    equal[len(parts)].append(number)
+    return equal[max(equal)] if equal else named
 
 
 def whole_name_test(question: str) -> Callable[[str], bool]:

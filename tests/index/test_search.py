@@ -1077,6 +1077,33 @@ def test_words_of_past_questions_do_not_fill_the_memory(tmp_path: Path) -> None:
     assert sizes[2] - sizes[1] < 200_000
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    ["/home/me/", "file:///home/me/", "file://host/home/me/", "~/", "./", "../", "C:\\Users\\me\\", "/"],
+)
+@pytest.mark.parametrize("path", ["notes/plan.md", "old/notes/plan.md", "plan.md", "Größe/der Plan.md"])
+def test_file_whose_pasted_path_is_the_query_comes_first(tmp_path: Path, prefix: str, path: str) -> None:
+    question = f"{prefix}{path}"
+    texts = [
+        *(("a.md", f"see {question}"), ("b.md", f"# {question}\n\n{question} home me notes")),
+        *((f"{number}/notes/other.md", "home me notes plan") for number in range(3)),
+        *(
+            (name, "some words")
+            for name in ("notes/plan.md", "old/notes/plan.md", "plan.md", "Größe/der Plan.md")
+        ),
+    ]
+    pasted = [
+        question,
+        question.replace(" ", "%20").replace("ö", "%C3%B6") if prefix.startswith("file") else question,
+    ]
+    if prefix.startswith("C:"):
+        pasted = [question.replace("/", "\\")]
+    with searching(tmp_path, texts) as (search, _):
+        for text in pasted:
+            assert search.search(Query(text))[0].path == path
+            assert search.unknown_words(Query(text)).codes == ()
+
+
 GROUPED = ["15000", *(f"15{mark}000" for mark in ",.'\u2019 \u00a0\u2009\u202f")]
 
 

@@ -325,6 +325,7 @@ _MATCHED = {
     "index.read.text._CUE_TIME": [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"],
 }  # fmt: skip
 _MATCHED_WHOLE = {
+    "index.words._PASTED_PATH": ["file://" + _LETTERS, times("/"), times("\\"), _LETTERS],
     "core.names._TAGGED": [times("~"), times("~aaaaaaaa"), times("~aaaaaaaa-1.") + "/", times("~aaaaaaaa.a")],
     "core.names._PLAIN": [times("~"), times("~-1"), _LETTERS],
     "core.names._SHORTENED": [times("~"), times("~~aaaaaaaaaaaa") + "!"],
