@@ -10,15 +10,18 @@ from collections.abc import AsyncGenerator
 
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, Fields, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, require_id, require_shape
 from kbsync.targets.http.rules import GONE, unless_gone
 from kbsync.targets.openai.shapes import page_of
 
 
-async def read(client: Client, op: str, path: str, method: str = "GET") -> Fields | None:
-    """Return an object, or None if it doesn't exist."""
-    response = await unless_gone(client.request(op, method, path))
-    return None if response is None else response.fields
+async def read(client: Client, op: str, path: str) -> Fields | None:
+    """Return the object at `path`, which ends with its id, or None if it doesn't exist."""
+    response = await unless_gone(client.request(op, "GET", path))
+    if response is None:
+        return None
+    require_id(op, response.fields.id("id"), path.rpartition("/")[2])
+    return response.fields
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
@@ -26,8 +29,8 @@ async def remove(client: Client, op: str, path: str) -> bool:
 
     Return whether it existed. Raises `Unavailable` if the response doesn't confirm the deletion.
     """
-    response = await read(client, op, path, "DELETE")
-    require_shape(op, response is None or response.get("deleted") is True or None)
+    response = await unless_gone(client.request(op, "DELETE", path))
+    require_shape(op, response is None or response.fields.get("deleted") is True or None)
     return response is not None
 
 

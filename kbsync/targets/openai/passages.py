@@ -8,6 +8,7 @@ inserted them last.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,17 +49,17 @@ class SharedPassages:
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
         stay = [row for file_id, row in rows.items() if file_id not in leaving and status_of(row) == READY]
         stay.sort(key=is_marked, reverse=True)
-        by_length: dict[int | None, list[str]] = {}
+        by_length: dict[int | None, list[str]] = defaultdict(list)
         for row in stay:
-            by_length.setdefault(row.count("usage_bytes"), []).append(row["id"])
-        listed_rows = [rows[file_id] for file_id in ids if file_id in rows]
-        alike = {row["id"]: by_length.get(row.count("usage_bytes"), []) for row in listed_rows}
+            by_length[row.count("usage_bytes")].append(row["id"])
+        alike = {file_id: by_length[rows[file_id].count("usage_bytes")] for file_id in ids if file_id in rows}
         self._detached = leaving - rows.keys()
         if self._detached:
             listed = api.rows(self._client, "files", "/files", limit=str(FILES_PAGE))
             stored = {row["id"]: row async for row in listed}
-            for file in [stored[file_id] for file_id in self._detached if file_id in stored]:
-                alike[file["id"]] = [
+            for file_id in self._detached & stored.keys():
+                file = stored[file_id]
+                alike[file_id] = [
                     row["id"] for row in stay if self._names.is_alike(file, stored.get(row["id"], file))
                 ]
         return {file_id: several for file_id, several in alike.items() if several}

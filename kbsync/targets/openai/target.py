@@ -15,7 +15,7 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_id, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_shape
 from kbsync.targets.http.rules import GONE, INDEXING, READY
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
@@ -98,11 +98,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
             with suppress(TargetError):  # a server that doesn't list its readers may read all formats
-                providers = (await self._client.request("readers", "GET", "/providers")).fields.objects(
-                    "data"
-                )
-                readers = [row for row in providers if row.get("api") == "file_processors"]
-                if readers and all(row.get("provider_type") == PDF_AND_TEXT for row in readers):
+                providers = (await self._client.request("readers", "GET", "/providers")).fields
+                readers = [row for row in providers.objects("data") if row.get("api") == "file_processors"]
+                if {row.text("provider_type") for row in readers} == {PDF_AND_TEXT}:
                     self.takes = replace(self.takes, extensions=EXTENSIONS - OFFICE)
         self._vector_model = (metadata.text("embedding_model") or "unknown") if is_ogx else ""
         return Base(store["id"], store.object("file_counts").count("total"), self._config.base_url)
@@ -111,26 +109,24 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         """Return a vector store. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         if (store := await api.read(self._client, "base", f"/vector_stores/{store_id}")) is None:
             raise self.no_base(store_id)
-        require_id("base", store.id("id"), store_id)
         return store
 
     # -- put
     async def upload(self, document: Outgoing) -> Accepted:
         """Store the file and attach it."""
-        key, remote_id = (document.upload_id, document.digest), ""
+        key = document.upload_id, document.digest
         attributes = shapes.path_attributes(self._prefix + document.path)
         attributes["kbsync"] = f"{document.digest} {document.upload_id} {document.recipe}"
+        # Attaching has its own rate limit: if the file had to wait for it, don't upload the file again.
+        if key not in self._uploaded:
+            self._uploaded[key] = await self._upload(document), self._steady()
+        remote_id, _ = self._uploaded[key]
         try:
-            # Attaching has its own rate limit: if the file had to wait for it, don't upload the file again.
-            if key not in self._uploaded:
-                self._uploaded[key] = await self._upload(document), self._steady()
-            remote_id, _ = self._uploaded[key]
             async with self._attach_slots:
                 row = await self._attach(remote_id, {"file_id": remote_id, **attributes})
-        except Rejected:
+        except Rejected:  # the file didn't become a document
             self._uploaded.pop(key, None)
-            if remote_id:  # the file didn't become a document
-                await api.remove(self._client, "delete-file", f"/files/{remote_id}")
+            await api.remove(self._client, "delete-file", f"/files/{remote_id}")
             raise
         self._uploaded.pop(key, None)
         return Accepted(remote_id, ready=row is not None and status_of(row) == READY)
@@ -203,10 +199,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     async def _read_file(self, remote_id: str) -> Fields | None:
         """Return one file of the store, or None if the store doesn't have it."""
-        row = await api.read(self._client, "status", f"{self._files}/{remote_id}")
-        if row is not None:
-            require_id("status", row.id("id"), remote_id)
-        return row
+        return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
