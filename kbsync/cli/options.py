@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kbsync import __version__
+from kbsync import version_and_revision
 from kbsync.core.text import path_argument, printable, shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
@@ -197,7 +197,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
     ),
     _global_option("--log-level", type=click.Choice(LEVELS), help="Log this level and above."),
     _global_option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
-    click.version_option(__version__, cls=FoldedOptions, message="kbsync %(version)s"),
+    click.version_option(version_and_revision(), cls=FoldedOptions, message="kbsync %(version)s"),
 )
 
 

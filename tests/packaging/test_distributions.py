@@ -101,6 +101,13 @@ def test_build_records_its_commit(unpacked: Path) -> None:
     assert output.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
 
 
+@pytest.mark.parametrize("words", [["--version"], ["-q", "--version"], ["status", "--version"]])
+def test_version_always_includes_the_commit(unpacked: Path, words: list[str]) -> None:
+    code = f"import sys, kbsync.__main__ as program; sys.exit(program.main({words!r}))"
+    version = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
+    assert run_from(unpacked, code, unpacked) == f"kbsync {version}"
+
+
 def test_build_without_git_is_given_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert hatch_build.revision(tmp_path) == ""
     monkeypatch.setenv("KBSYNC_REVISION", "5c343f7")
