@@ -288,6 +288,6 @@ def test_unkept_lightrag_promises_are_documented() -> None:
 
 
 def test_lightrag_formats_match_what_is_sent_and_accepted() -> None:
-    section = LIGHTRAG.read_text().partition("with these extensions:")[2].partition(". The server")[0]
+    section = LIGHTRAG.read_text().partition("with these extensions:")[2].partition(". LightRAG")[0]
     assert set(section.replace(",", " ").replace(" and ", " ").split()) == LIGHTRAG_EXTENSIONS
     assert {f".{lightrag_extension}" for lightrag_extension in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())
