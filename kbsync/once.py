@@ -161,7 +161,7 @@ class OnceEnd:
 
 
 ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
-"""Shows the mirrors' progress while passes run; it is canceled when they end."""
+"""A coroutine that shows the mirrors' progress; it is canceled when the passes end."""
 
 
 async def once(

@@ -426,4 +426,4 @@ class Waiting:
     """Maximum time between polls (promise 2)."""
 
     reembed_grace: float = 0.0
-    """For how long after a reindex request a reported failure may still be the previous one (promise 9)."""
+    """How long after a reindex request a reported failure may still be the previous one (promise 9)."""

@@ -365,8 +365,9 @@ _MIDDLES = tuple({middle for first, last, middle in _PLAIN_PARTS.values() if not
 
 
 _REVISION = "2"
-"""Change this whenever a new version of this module decides differently for the same rules, so that kbsync
-re-evaluates stored decisions."""
+"""The version of the way in which this module applies rules. Change it whenever the same rules lead to a
+different decision, so that kbsync re-evaluates stored decisions.
+"""
 
 DEFAULT = "default"
 """The location to report for the lines of `DEFAULTS`."""

@@ -283,7 +283,7 @@ class BoundMirror:
         self._tasks = set[asyncio.Task[None]]()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the mirror's parts until `stop` is set."""
+        """Run `work` in a task until it ends or `stop` cancels it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

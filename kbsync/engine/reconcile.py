@@ -121,7 +121,7 @@ class Wait:
 
 
 FileDecision = FileSeen | Wait | None
-"""None if the file is missing, which the next check must confirm."""
+"""The decision about a file: None if it is missing, which the next check must confirm."""
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:

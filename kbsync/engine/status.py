@@ -563,7 +563,9 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
 def _shown_halt(
     tx: Tx, record: MirrorRecord, command_line: CommandLine, at_work: bool, unwritten: Halt | None
 ) -> Halt | None:
-    """Return the mirror's halt or, without one, the deletions and renewals that are waiting for approval."""
+    """Return the mirror's halt or, without one, the deletions or documents to reindex that are waiting for
+    approval.
+    """
     if (halt := record.halt or unwritten) is not None:
         return with_retry_command(halt, record.name, command_line, at_work=at_work)
     details = []

@@ -35,7 +35,9 @@ Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 """Returns the stems that occur in the index, each with the number of passages or names that contain it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
-"""Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
+"""Takes a prefix and a range of lengths; returns the matching stems, each with the number of passages or
+names that contain it.
+"""
 
 WordsWith = Callable[[str], Iterable[tuple[str, str]]]
 """Takes a stem; yields words that have it, each in the form used in the index and as written in a document.

@@ -158,7 +158,7 @@ class WordScores:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield the best chunks of each document, but not more of them than a hit shows."""
+    """Yield the best chunks of each document, at most as many as a hit shows."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1

@@ -110,11 +110,11 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """The number of documents with a term in their text, of documents with it in their name, and of chunks
-    with it.
+    """How often a term occurs: the numbers of documents with it in their text, of documents with it in their
+    name, and of chunks with it.
 
-    The idf depends on the number of documents, not chunks. Otherwise, a large document would make a word
-    seem common even if few other documents contain it.
+    The idf depends on the number of documents, not chunks. Otherwise, a large document would make a word seem
+    common even if few other documents contain it.
     """
 
     texts: int = 0

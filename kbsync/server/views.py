@@ -143,8 +143,8 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """The documents that a client requested: a page of those after the path `after` and, if `state` is given,
-    in that state.
+    """A page of documents that a client requested: those after the path `after` and, if `state` is given, in
+    that state.
     """
 
     limit: int = 100

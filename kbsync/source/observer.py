@@ -171,8 +171,9 @@ EVENTS: list[type[FileSystemEvent]] = [
     DirDeletedEvent,
     DirMovedEvent,
 ]
-"""Without this filter, the kernel also queues an event for every open, including our own reads (promise
-4)."""
+"""The kinds of events to watch for. Without this filter, the kernel also queues an event for every open,
+including our own reads (promise 4).
+"""
 
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
 """In the state directory, the closing of a file is the only event to report, because kbsync writes to the

@@ -114,8 +114,8 @@ UNKNOWN = "unknown"
 point."""
 
 _FIXES = {
-    errno.EACCES: "give the user that runs kbsync read access",
-    errno.EPERM: "give the user that runs kbsync read access",
+    errno.EACCES: "give the user who runs kbsync read access",
+    errno.EPERM: "give the user who runs kbsync read access",
     errno.EIO: "check the disk and the kernel log",
     errno.ESTALE: "mount its file system again",
     errno.ENOTCONN: "mount its file system again",
@@ -170,7 +170,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     if stored.fs_type != current.fs_type:
         return f"the folder's file system was {stored.fs_type} and is now {current.fs_type}"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
-        return "this is a different folder with the same name"
+        return "a different folder with the same name is there now"
     # The top folder has the same inode number on all disks with the same type of file system.
     if stored.mount and not is_same_mount(stored.mount, current.mount):
         return "another disk is mounted there"

@@ -78,7 +78,7 @@ def test_verify_names_a_folder_that_it_could_not_read(ordinary: Sandbox) -> None
     (ordinary.docs / "shut").chmod(0o755)
     assert (printed.code, verified.code) == (1, 1)
     assert printed.out.splitlines() == [
-        "unchecked  shut/  cannot be listed: permission denied; give the user that runs kbsync read access",
+        "unchecked  shut/  cannot be listed: permission denied; give the user who runs kbsync read access",
         "handbook: 1 unchecked",
     ]
     [mirror] = verified.json["mirrors"]

@@ -49,7 +49,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
 
 @pytest.fixture
 def users_file(tmp_path: Path) -> Path:
-    """A file of the user that runs kbsync."""
+    """A file of the user who runs kbsync."""
     file = tmp_path / "own.txt"
     file.write_text("a letter of the user's")
     file.chmod(0o600)

@@ -298,7 +298,7 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Don't start storing another document, and cancel the creation of an index."""
+        """Stop after the current document, and cancel the creation of an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):

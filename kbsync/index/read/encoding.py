@@ -445,8 +445,8 @@ def _has_only_common(text: str) -> bool:
 
 _UNWRITTEN = ("Cc", "Cn", "Co")  # Unicode's categories: control, unassigned, private use
 _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
-"""Private-use characters are allowed here. If a byte is missing, the byte pairs after it are shifted, and
-some of the new pairs are such characters.
+"""The same without private-use characters, for damaged text. If a byte is missing, the byte pairs after it
+are shifted, and some of the new pairs are such characters.
 """
 
 

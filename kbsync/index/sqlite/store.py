@@ -1142,7 +1142,7 @@ class SqliteStore:
             return self._writer.scrub()
 
     def stop(self) -> None:
-        """Don't start another step."""
+        """Stop after the current step."""
         if self._writer is not None:
             self._writer.stop()
 

@@ -300,7 +300,7 @@ class Writer:
                 self._release()
 
     def stop(self) -> None:
-        """Don't start another step. Data that is stored but not yet searchable is removed later."""
+        """Stop after the current step. Data that is stored but not yet searchable is removed later."""
         self._is_closing = True
 
     def close(self) -> None:
