@@ -96,8 +96,15 @@ class Deletions:
         missed_by = self.clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
 
-        def record(checked: Iterable[tuple[str, PathStat]], missed: Mapping[str, float], tx: Tx) -> None:
+        def record(
+            checked: Iterable[tuple[str, PathStat]],
+            first_checks: Mapping[str, float],
+            missed: Mapping[str, float],
+            tx: Tx,
+        ) -> None:
             for path, stat in checked:
+                if tx.entries.missed_at(self._mirror, path) != first_checks[path]:
+                    continue  # a scan has found the file in the meantime
                 if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
                     self.journal.record_gone_file(tx, path)
                     tx.removals.missed_since(self._mirror, path, missed[path])
@@ -113,7 +120,8 @@ class Deletions:
             # A moved file can be recognized by its inode once the changing files elsewhere have been read.
             # Limit the wait as for any changing file, because such a file may keep changing.
             now, changing_inodes = self.clock.steady(), self.changing_inodes()
-            missed = {path: self._may_have_moved.pop(path, missed_at) for path, _, missed_at in rows}
+            first_checks = {path: missed_at for path, _, missed_at in rows}
+            missed = {path: self._may_have_moved.pop(path, at) for path, at in first_checks.items()}
             recent = now - settings.settle - settings.settle_longest
             may_have_moved = {
                 path: missed[path]
@@ -132,7 +140,7 @@ class Deletions:
             if checked is None:
                 self._may_have_moved |= missed
                 break
-            await self.store.write(partial(record, checked, missed))
+            await self.store.write(partial(record, checked, first_checks, missed))
             back += [path for path, stat in checked if stat.kind not in (None, FileKind.FOLDER)]
         return back
 

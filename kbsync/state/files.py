@@ -437,6 +437,17 @@ class Entries:
         rows = self._db.execute(sql, (mirror, deadline, limit))
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
+    def missed_at(self, mirror: int, path: str) -> float | None:
+        """Return when a check first missed this file, or None if the file isn't waiting for its second
+        check.
+        """
+        folder, name = split(path)
+        row = self._db.execute(
+            "SELECT missed_at FROM entry WHERE folder = ? AND name = ? AND presence = 1",
+            (self._folders.id(mirror, folder), bind(name)),
+        ).fetchone()
+        return None if row is None else row[0]
+
     def is_missed_by_scan(self, mirror: int) -> bool:
         """Return whether a running scan has missed a file that it may still find elsewhere."""
         sql = f"SELECT 1 {_MISSED} AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL LIMIT 1"

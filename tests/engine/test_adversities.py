@@ -15,6 +15,7 @@ import pytest
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.model import NO_STAMP, Presence, Purpose, Status, UploadState
 from kbsync.engine import reconcile
+from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import Halts
 from kbsync.engine.loop import MirrorLoop
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
@@ -275,6 +276,8 @@ class Still:
 
     def scan_ended(self, *_args: Any) -> None: ...
 
+    def note_mounts(self, _points: Any) -> None: ...
+
 
 @pytest.fixture
 def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -501,6 +504,36 @@ async def test_file_whose_stat_failed_in_a_scan_is_checked_again(
             "f0.md": Status.READY,
             "photo.raw": Status.SKIPPED,
         }
+
+
+async def test_outdated_second_check_does_not_undo_a_newer_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing files return, and a scan records them, before the check that missed them again is recorded."""
+    world = World(tmp_path)
+    await world.mirrored(10)
+    texts = world.on_disk()
+    world.delete_many(10)
+    async with world.start_mirror() as bound:
+        stat_paths = Deletions._stat_paths
+
+        async def late(deletions: Deletions, paths: Iterable[str]) -> Any:
+            checked = await stat_paths(deletions, paths)
+            if checked and not world.on_disk():
+                for path, text in texts.items():
+                    world.write(path, text)
+                await world.clock.sleep(5.0)
+                await bound.reconciler.scan()
+            return checked
+
+        monkeypatch.setattr(Deletions, "_stat_paths", late)
+        await bound.compare()
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.2)
+    assert world.on_disk() == texts
+    assert world.statuses() == {"ready": 10}
+    assert world.puts() == 10
 
 
 @pytest.mark.parametrize("is_excluded", [False, True])
