@@ -224,6 +224,8 @@ class Reconciler:
         self._page_seconds = page_seconds
         self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
         self._tree_scan: int | None = None  # the number of the running one
+        self._running: set[int] = set()
+        self._overlapped: set[int] = set()  # running scans during which another one has run
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
@@ -253,12 +255,17 @@ class Reconciler:
         pages = _ScanPages(listings, lambda: self._stopping)
         number = number or next(self._numbers)
         self._scanning.add(number)
+        self._running.add(number)
+        if len(self._running) > 1:
+            self._overlapped |= self._running
         try:
             while batch := await asyncio.to_thread(pages.next):
                 for listing in batch:
                     await self._record_listing(listing, deep, number)
         finally:
             pages.close()
+            self._running.remove(number)
+            self._overlapped.discard(number)
             self._scanning.remove(number)
             self._outdated.discard(number)
             # Start the second checks of files missed by finished scans: this one and any whose end could not
@@ -283,19 +290,24 @@ class Reconciler:
             number = self._trees[path] = next(self._numbers)
             self._scanning.add(number)  # from now on the scan may find missed files elsewhere
 
-    async def scan_trees(self) -> None:
-        """Scan the trees that hints referred to, one after the other."""
+    async def scan_trees(self) -> Collection[str]:
+        """Scan the trees that hints referred to, one after the other.
+
+        Return where something was mounted in them, relative to the root.
+        """
+        mount_points: set[str] = set()
         while self._trees and not self._stopping:
             path, number = next(iter(self._trees.items()))
             self._tree_scan = number
             try:
-                await self.scan(path, number=number)
+                mount_points |= (await self.scan(path, number=number)).mount_points
             finally:
                 self._tree_scan = None
                 # A failed tree is scanned with the whole folder; a tree requested in the meantime is scanned
                 # again.
                 if self._trees.get(path) == number:
                     del self._trees[path]
+        return mount_points
 
     def _missed_now(self) -> tuple[float | None, int | None]:
         """Return when a file counts as first missed: now, or at the end of a pending tree scan.
@@ -313,6 +325,9 @@ class Reconciler:
         mirror, folder = self._mirror, listing.path
         if not await self._has_current_rules(folder, listing.version):
             return  # a scan of the ignore file's directory has applied the new rules, or will apply them
+        if number in self._overlapped and (listing.problem or listing.changed_mount == folder):
+            # Another scan may have listed the folder later and recorded that first.
+            self._request_scan(folder)
         if listing.problem:
             problem = listing.problem
             event = await self._store.write(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +23,7 @@ from kbsync.engine.loop import MirrorLoop
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import Hint, HintKind, HintSet
+from kbsync.source.scan import FolderListing, _Folder
 from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
@@ -534,6 +537,41 @@ async def test_outdated_second_check_does_not_undo_a_newer_scan(
     assert world.on_disk() == texts
     assert world.statuses() == {"ready": 10}
     assert world.puts() == 10
+
+
+async def test_outdated_problem_of_a_folder_does_not_outlast_a_newer_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan can't list a folder, and another scan lists it, before the first one's problem is recorded."""
+    world = World(tmp_path)
+    world.write("sub/a.md", "words")
+    read, failures = _Folder.read, list[str]()
+
+    def fail_once(folder: _Folder) -> None:
+        if folder.path == "sub" and not failures:
+            failures.append(folder.path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        read(folder)
+
+    monkeypatch.setattr(_Folder, "read", fail_once)
+    async with world.start_mirror() as bound:
+        reconciler = bound.reconciler
+        record_listing = reconciler._record_listing
+
+        async def late(listing: FolderListing, *scan: Any) -> None:
+            if listing.problem:
+                await reconciler.take_hints([Hint("sub", HintKind.TREE)])
+                await reconciler.scan_trees()
+            await record_listing(listing, *scan)
+
+        reconciler._record_listing = late  # type: ignore[method-assign]
+        await bound.compare()
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.2)
+        assert world.read_state(lambda tx: tx.folders.problems(bound.mirror.id)) == []
+    assert failures == ["sub"]
+    assert world.searchable_texts() == world.on_disk()
 
 
 @pytest.mark.parametrize("is_excluded", [False, True])
