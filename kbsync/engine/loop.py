@@ -212,6 +212,7 @@ class MirrorLoop:
         )
         try:
             report = await watcher.start(self._directories)
+            bound.report_mounts = watcher.note_mounts
             bound.start(keep_running(self.mirror.clock, bound.audits.keep, "audits", mirror=settings.name))
             self._log_mode("watch.started", report)
             self.started.set()

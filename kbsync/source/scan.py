@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Self
@@ -122,7 +122,8 @@ class FolderListing:
 class ScanSummary:
     """The counts of a scan so far. `changes`: how many folders and entries differ from their stored rows.
 
-    `mount_points`: the scanned folders, relative to the root, where something was mounted.
+    `mount_points`: where something was mounted in the scanned folders, or anywhere at the end of the scan,
+    relative to the root.
     """
 
     directories: int = 0
@@ -263,6 +264,9 @@ class Scan(Iterator[FolderListing]):
                     )
                 if listing:
                     yield listing
+        # A folder that was mounted after the start was listed like an ordinary one.
+        with suppress(OSError):
+            self.summary.mount_points |= mounts_below(self._root)
 
     def _first(self) -> list[_Folder]:
         """Return the folder to start from, or nothing if it has disappeared or the rules exclude it.

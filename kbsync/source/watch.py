@@ -414,7 +414,7 @@ class Watcher:
         self._directories = 0
         self._folder = ""
         self._mounts: frozenset[Mount] = frozenset()
-        self._scanned_mount_points: Collection[str] = ()
+        self._scanned_mount_points: set[str] = set()
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
@@ -515,7 +515,7 @@ class Watcher:
         """Record the start of a full scan, which satisfies all rescan requests so far."""
         self.rescan_reason = ""
         self.hints.overflowed = False
-        self._scanned_mount_points = ()
+        self._scanned_mount_points.clear()
         if self._watch is not None:
             self._watch.scan_started()
 
@@ -528,12 +528,19 @@ class Watcher:
         at all. `mount_points`: where it found something mounted, relative to the root.
         """
         self._directories = directories
-        self._scanned_mount_points = mount_points
+        self.note_mounts(mount_points)
         self._scan_seconds = seconds
         if self._watch is not None:
             self._watch.scan_ended()
             if changes and self._watch.is_silent and self._silent_since is None:
                 self._silent_since = self._machine.clock()
+
+    def note_mounts(self, mount_points: Iterable[str]) -> None:
+        """Record where any scan found something mounted, relative to the root.
+
+        If a disk is no longer mounted there at the next check, that requests a rescan.
+        """
+        self._scanned_mount_points.update(mount_points)
 
     def _receive(self, hints: tuple[Hint, ...]) -> None:
         for hint in hints:

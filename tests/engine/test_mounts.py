@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.source.hints import Hint, HintKind
 from kbsync.source.wake import wake
+from kbsync.source.watch import Machine, Watcher
 from kbsync.state.read_only import Tx
 from tests.cli.test_mounts import can_mount, mounted
 from tests.crash.harness import Guillotine
@@ -281,6 +284,26 @@ async def test_daemon_follows_mounts_inside_the_folder_without_a_rescan(tmp_path
         await until(lambda: daemon.tally() == {"ready": 10})
         assert daemon.puts() == 10
         assert daemon.base.effects_of("delete") == []
+
+
+@long
+async def test_files_hidden_by_a_mount_that_ends_between_two_checks_return(tmp_path: Path) -> None:
+    """Only the scan of a subtree finds the mount, because the watcher checks the mounts once a second."""
+    daemon, watchers = WatchingWorld(tmp_path), list[Watcher]()
+    write_notes(daemon)
+    daemon.settings = replace(daemon.settings, rescan=3600.0)
+
+    def make_watcher(*args: Any, **options: Any) -> Watcher:
+        watchers.append(Watcher(*args, **options, machine=Machine(mounts=lambda: ())))
+        return watchers[-1]
+
+    async with daemon.run_daemon(make_watcher):
+        with mounted(daemon.root / "d1", "1m"):
+            watchers[-1].hints.add(Hint("d1", HintKind.TREE))
+            daemon.run.wake.set()
+            await until(lambda: daemon.tally() == {"held": 3, "ready": 7})
+        await until(lambda: daemon.tally() == {"ready": 10})
+        assert daemon.puts() == 10
 
 
 @long

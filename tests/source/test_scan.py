@@ -421,6 +421,18 @@ def test_former_mount_point_is_unknown(
     assert "disk" not in tree.read_paths[-2:]
 
 
+def test_mount_made_during_a_scan_is_reported_at_its_end(
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan took the mounted folder for an ordinary one."""
+    store_listings(root, tree, "disk/a.md")
+    tables = iter([frozenset[str](), frozenset({"disk"})])
+    monkeypatch.setattr(scanner, "mounts_below", lambda root: next(tables))
+    scan = Scan(root, tree, RULES)
+    assert list(scan) == []
+    assert scan.summary.mount_points == {"disk"}
+
+
 def test_new_mount_is_reported(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     store_listings(root, tree, "disk/a.md")
     pretend_mounted(monkeypatch, root, "disk")
