@@ -19,7 +19,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, end_tasks, keep_running, log_bug
+from kbsync.engine.clock import SystemClock, end_tasks, keep_running, log_bug, wait_for_any
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
@@ -200,31 +200,34 @@ class Daemon:
                 await self._watch_mirrors(store)
 
     async def _watch_mirrors(self, store: StateStore) -> None:
-        await self._note_refusal(store, "")
-        self._start_missing(store, self._installation.mirrors)
-        started = [watched.loop.started for watched in self._mirrors.values()]
-        ready_task = asyncio.create_task(self._reports.ready_after(started))
-        counting = asyncio.create_task(self._log_watching(store))
-        while not self._stop.is_set() and not self._state_lost.is_set():
-            requests = (self._reloads.has_requests, self._removals.has_requests)
-            events = (self._stop, self._hangup, self._state_lost, self._woken, *requests)
-            waiting = [asyncio.create_task(event.wait()) for event in events]
-            await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
-            for task in waiting:
-                task.cancel()
-            self._woken.clear()
-            # Someone may have deleted or replaced the state, so that writes to the old file would be lost.
-            if not store.is_there and not self._state_lost.is_set():
-                detail = f"{store.path} was removed or replaced; restarting with the file that is there now"
-                log.error("state.lost", detail=detail)
-                self._state_lost.set()
-            if not self._stop.is_set():
-                await self._reload_requested(store)
-                self._begin_removals(store)
-        await self._cancel_removals(list(self._removing), "kbsync ended")
-        ready_task.cancel()
-        counting.cancel()
-        await self._end(list(self._mirrors))
+        """Run the mirrors until stopped, or until the state is lost.
+
+        However this ends, no mirror outlives it, because the state is closed next.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(lambda: self._end(list(self._mirrors)))
+            await self._note_refusal(store, "")
+            self._start_missing(store, self._installation.mirrors)
+            started = [watched.loop.started for watched in self._mirrors.values()]
+            for work in (self._reports.ready_after(started), self._log_watching(store)):
+                stack.push_async_callback(end_tasks, [asyncio.create_task(work)])
+            stack.push_async_callback(lambda: self._cancel_removals(list(self._removing), "kbsync ended"))
+            while not self._stop.is_set() and not self._state_lost.is_set():
+                requests = (self._reloads.has_requests, self._removals.has_requests)
+                events = (self._stop, self._hangup, self._state_lost, self._woken, *requests)
+                await wait_for_any(SystemClock(), CHECK_STATE_EVERY, *events)
+                self._woken.clear()
+                # Someone may have deleted or replaced the state, so that writes to the old file would be
+                # lost.
+                if not store.is_there and not self._state_lost.is_set():
+                    detail = (
+                        f"{store.path} was removed or replaced; restarting with the file that is there now"
+                    )
+                    log.error("state.lost", detail=detail)
+                    self._state_lost.set()
+                if not self._stop.is_set():
+                    await self._reload_requested(store)
+                    self._begin_removals(store)
 
     async def _log_watching(self, store: StateStore) -> None:
         """Log the watched folders once all of them have been compared, because documents are counted only

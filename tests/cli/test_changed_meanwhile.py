@@ -17,6 +17,7 @@ from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
 from kbsync.cli.context import post, prepare, read_state, reload
 from kbsync.engine.mirror import Mirror
 from kbsync.errors import StateError, UsageError
+from kbsync.installation import Installation
 from kbsync.once import once
 from kbsync.state import lock
 from kbsync.state.store import StateStore
@@ -229,6 +230,39 @@ async def test_command_that_changes_the_config_wakes_the_daemon(
         watcher.stop()
         await running
     assert removed.out.splitlines()[-1] == "the running kbsync will reload the config now"
+
+
+@long
+@pytest.mark.parametrize("end", ["canceled", "failed"])
+async def test_daemon_that_ends_early_ends_its_mirrors_before_it_closes_the_state(
+    two_mirrors: Sandbox, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    is_closed, close = list[bool](), StateStore.close
+
+    def close_recorded(store: StateStore) -> None:
+        is_closed.extend(watched.task.done() for watched in started)
+        close(store)
+
+    def fail(_installation: Installation) -> Installation:
+        raise StateError("the disk failed")
+
+    installation = choose_installation(two_mirrors, config=two_mirrors.config)
+    watcher = daemon.Daemon(installation, fail)
+    prepare(installation)
+    running = asyncio.create_task(watcher.run())
+    async with asyncio.timeout(SETTLED):
+        while len(watcher._mirrors) < 2 or not watcher._mirrors["handbook"].loop.compared.is_set():
+            await asyncio.sleep(0.01)
+    started = list(watcher._mirrors.values())
+    monkeypatch.setattr(StateStore, "close", close_recorded)
+    if end == "canceled":
+        running.cancel()
+    else:
+        watcher.read_config()
+    with pytest.raises((asyncio.CancelledError, StateError)):
+        await running
+    assert is_closed == [True, True]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @long
