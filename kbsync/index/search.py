@@ -278,6 +278,8 @@ class Search:
         terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
+            if unknown and snapshot.has_phrase(text):  # a file's path, whose folders aren't indexed
+                unknown = []
             codes = _unknown_codes(snapshot, text, unknown)
             has_code = len(codes) < len(exact_tokens(text))
             are_all = bool(terms) and len(unknown) == len(terms) and not has_code
@@ -352,7 +354,8 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
     codes = tuple(
         code
         for code in exact_tokens(question)
-        if not any(comparable(code) in part for part in parts)
+        if (len(words := stemmed(code)) > 1 or words[0].surface in absent)
+        and not any(comparable(code) in part for part in parts)
         and not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
     )
     return () if codes and snapshot.has_phrase(question) else codes

@@ -660,8 +660,9 @@ def names_sought(question: str) -> list[str]:
     its last part.
 
     Each name is returned with and without its extension, which may follow a space. Names that are too long
-    are left out.
+    are left out. If the question is a date, its form is returned, too.
     """
+    dates = _date_named(question)
     question = _pasted_path(question) or question
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
@@ -670,11 +671,19 @@ def names_sought(question: str) -> list[str]:
     if extension.lower() in EXTENSIONS:
         names += [before][: len(whole)]
     plain = (words_and_forms(name)[0] for name in names)
-    return list(filter(None, dict.fromkeys(" ".join(tokeniser.tokens(name)) for name in plain)))
+    return list(filter(None, dict.fromkeys([*(" ".join(tokeniser.tokens(name)) for name in plain), *dates])))
+
+
+def _date_named(name: str) -> set[str]:
+    """Return the forms of the date if `name` is nothing but a date, in any notation."""
+    text = comparable(name).strip()
+    if _COMPACT_DATE.fullmatch(text):
+        return {text}
+    return {form for start, end, form in whole_dates(text) if (start, end) == (0, len(text))}
 
 
 def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
-    """Return the numbers of the paths whose file name equals the question.
+    """Return the numbers of the paths whose file name equals the question, or is the same date.
 
     If the question contains slashes, return the paths that end with it or, if one path equals it, only
     that path. The question may omit the extension. If the question begins outside the mirrored folder, as
@@ -683,7 +692,7 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     tokeniser, pasted_path = Tokeniser(SQLITE_TOKENISER[1:]), _pasted_path(question)
     sought = (pasted_path or question).split("/")
     question_words, depth = tokeniser.words("/".join(sought)), len(sought)
-    equal, named = defaultdict[int, list[int]](list), list[int]()
+    equal, named, dates = defaultdict[int, list[int]](list), list[int](), _date_named(question)
     for number, path in paths:
         parts = path.encode("utf-8", "replace").decode().split("/")
         names = {"/".join(parts[-count:]): question_words for count in (1, depth)}
@@ -692,7 +701,8 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
         for name, words_sought in names.items():
             folder, slash, last = name.rpartition("/")
             without = f"{folder}{slash}{last.rpartition('.')[0]}"
-            if words_sought in (tokeniser.words(name), tokeniser.words(without)):
+            is_date = bool(dates) and not dates.isdisjoint(_date_named(last.rpartition(".")[0] or last))
+            if is_date or words_sought in (tokeniser.words(name), tokeniser.words(without)):
                 named.append(number)
                 if len(parts) <= depth if pasted_path else slash and len(parts) == depth:
                     equal[len(parts)].append(number)
@@ -703,16 +713,19 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
     """Return a function that checks whether a path's file name, without its extension, is part of the
     question.
 
-    The name must have several words.
+    The name must have several words, or be a date, which the question may have in a different notation.
     """
-    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    question_tokens = tokeniser.tokens(comparable(question))
+    tokeniser, plain = Tokeniser(SQLITE_TOKENISER[1:]), comparable(question)
+    question_tokens = tokeniser.tokens(plain)
+    dates = {*(form for _, _, form in whole_dates(plain)), *_COMPACT_DATE.findall(plain)}
 
     def has_name(path: str) -> bool:
         stem = path.rpartition("/")[2].rpartition(".")[0].encode("utf-8", "replace").decode()
         name = tokeniser.tokens(comparable(stem))
         ends = range(len(name), len(question_tokens) + 1)
-        return len(name) > 1 and any(question_tokens[end - len(name) : end] == name for end in ends)
+        if len(name) > 1 and any(question_tokens[end - len(name) : end] == name for end in ends):
+            return True
+        return bool(dates) and not dates.isdisjoint(_date_named(stem))
 
     return has_name
 

@@ -1104,6 +1104,31 @@ def test_file_whose_pasted_path_is_the_query_comes_first(tmp_path: Path, prefix:
             assert search.unknown_words(Query(text)).codes == ()
 
 
+@pytest.mark.parametrize("name", ["2026-03-14.md", "14.03.2026.docx", "20260314.txt", "14. März 2026.md"])
+@pytest.mark.parametrize(
+    "question", ["2026-03-14", "14 March 2026", "March 14, 2026", "14.3.2026", "2026年3月14日", "20260314"]
+)
+def test_file_named_by_the_date_in_a_query_comes_first(tmp_path: Path, name: str, question: str) -> None:
+    every_date = "2026-03-14, 14 March 2026, 14.3.2026, 2026年3月14日, 20260314: Rain fell."
+    texts = [("meeting.md", every_date), ("2026-03-15.md", every_date), (f"journal/{name}", "Snow.")]
+    texts += [(f"{number}.md", "other") for number in range(5)]
+    with searching(tmp_path, texts) as (search, _):
+        assert search.search(Query(question))[0].path == f"journal/{name}"
+        if name != "20260314.txt":  # a single word
+            assert search.search(Query(f"the snow of {question}"))[0].path == f"journal/{name}"
+
+
+@pytest.mark.parametrize("question", ["March 2026", "2026-03", "März 2026", "2026年3月"])
+def test_file_named_by_a_month_comes_first(tmp_path: Path, question: str) -> None:
+    texts = [
+        ("a.md", "March 2026, 2026-03, März 2026"),
+        ("March 2026.md", "Snow."),
+        ("2026-03-01.md", "Ice."),
+    ]
+    with searching(tmp_path, texts) as (search, _):
+        assert search.search(Query(question))[0].path == "March 2026.md"
+
+
 GROUPED = ["15000", *(f"15{mark}000" for mark in ",.'\u2019 \u00a0\u2009\u202f")]
 
 

@@ -278,6 +278,19 @@ def test_code_of_a_document_is_known_in_each_of_its_spellings(tmp_path: Path, qu
         assert (unknown.codes, unknown.are_all) == ((), False)
 
 
+@pytest.mark.parametrize("question", ["08001234567", "call 08001234567", "number 08001234567 of an invoice"])
+def test_number_of_a_document_is_known_without_its_spaces(tmp_path: Path, question: str) -> None:
+    with searching(tmp_path, [("codes/a.md", CODES), ("b.md", "Nothing.")]) as (search, _):
+        assert search.unknown_words(Query(question)).codes == ()
+
+
+@pytest.mark.parametrize("question", ["projects/plan.md", "/home/me/projects/plan.md", "projects/plan"])
+def test_folder_in_the_path_of_a_file_is_not_reported(tmp_path: Path, question: str) -> None:
+    with searching(tmp_path, [("projects/plan.md", "Some words."), ("b.md", "Projekte")]) as (search, _):
+        assert search.unknown_words(Query(question)) == UnknownWords({}, False)
+        assert search.unknown_words(Query(f"{question} now")).instead
+
+
 def test_code_with_a_typo_is_reported_only_if_no_document_has_it_corrected(tmp_path: Path) -> None:
     with searching(tmp_path, [("a.md", "Ticket kestrel-2026-17."), ("b.md", "Nothing.")]) as (search, _):
         assert search.unknown_words(Query("kestrle-2026-17")) == UnknownWords({"kestrle": "kestrel"}, False)
