@@ -33,7 +33,7 @@ class Output:
 
     @property
     def can_move_cursor(self) -> bool:
-        """Whether stdout is a terminal whose cursor can be moved, with or without colors."""
+        """Whether stdout is a terminal on which the cursor can be moved, even if it shows no colors."""
         return self.is_terminal and can_move_cursor()
 
     @property

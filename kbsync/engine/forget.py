@@ -222,7 +222,7 @@ async def _find_open_uploads(
 def _listing_of(
     record: MirrorRecord, binding: BindingRecord, target: Target, rows: Sequence[Upload]
 ) -> Binding:
-    """Return what is needed to read the list for a mirror that may no longer be in the config."""
+    """Return a binding for reading the list of a mirror that may no longer be in the config."""
     style = "tagged" if all(is_address(row.name) or is_tagged(row) for row in rows) else "plain"
     settings = MirrorSettings(
         record.name, Path(record.folder), record.target, prefix=binding.prefix, names=style

@@ -206,7 +206,7 @@ class Journal:
         if agreement == DIFFER:
             detail = (
                 "kbsync does not use the service's creation times as evidence, because they differ from this "
-                f"machine's clock by {abs(created - now):.0f} s"
+                f"machine's clock ({abs(created - now):.0f} s)"
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 

@@ -123,7 +123,7 @@ def foreseen_obstacle(
     if choice == "polling":
         return Obstacle("`observer: polling` is set", is_permanent=True)
     if choice == "auto" and shared:
-        return Obstacle(f"{shared}, which does not report every change", is_permanent=True)
+        return Obstacle(f"{shared}; such a file system does not report every change", is_permanent=True)
     if limits.watches is not None and directories >= limits.watches:
         return too_few_watches(limits.watches, directories)
     return None

@@ -47,7 +47,7 @@ class FolderRow:
 
     @property
     def needs_mount(self) -> bool:
-        """Return whether the directory's files are unknown while nothing is mounted there."""
+        """Return whether the state of the directory's files is unknown while its disk isn't mounted."""
         return self.is_mount and not self.may_be_unmounted
 
 

@@ -100,7 +100,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         halt=f"{kind}-missing",
         fix=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
     )
-    gone = f"the account has no balance or quota left ({kind} service)"
+    gone = f"no balance or quota left ({kind} service)"
     return (
         # DashScope reports too many tokens in a minute in OpenAI's words for an empty account.
         slow_down(
