@@ -327,7 +327,7 @@ class WatchGroup(InotifyWatchGroup):
     def _add_all_callbacks(self, path: bytes) -> None:
         """Watch the directory at `path`, if there still is one, and all directories below it."""
         # The path may lead through a symlink by now, and so to any other tree.
-        if path == self.path or (Path(os.fsdecode(path)).is_dir() and os.path.realpath(path) == path):
+        if path == self.path or os.path.realpath(path) == path:
             super()._add_all_callbacks(path)
 
     def _add_callback(self, path: bytes) -> None:
@@ -367,7 +367,7 @@ class TreeEmitter(InotifyEmitter):
             self._inotify_fd,
             os.fsencode(self.watch.path),
             is_recursive=self.watch.is_recursive,
-            event_mask=self.get_event_mask_from_filter(),
+            event_mask=Mask(self.get_event_mask_from_filter() | InotifyConstants.IN_ONLYDIR),
             follow_symlink=self.watch.follow_symlink,
         )
 
