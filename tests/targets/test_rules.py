@@ -424,6 +424,7 @@ DIFY_ROWS = [
         for op in ("create-field", "describe")
         for status, message in ((403, "request rate limit of your subscription"), (429, "why"), (400, "busy"))
     ),
+    *(Row("dify", op, 403, PAGE, Rejected, may_pass=True) for op in ("create-field", "describe")),
     Row("dify", "delete", 204, "", None),
     Row("dify", "delete", 200, 204, None),
     Row("dify", "upload", 204, "", Unsure),

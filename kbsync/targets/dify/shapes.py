@@ -149,6 +149,7 @@ def _match(record: Fields) -> tuple[object, Passage]:
 
 # -- errors ------------------------------------------------------------------------------------------------
 
+_METADATA = frozenset({"create-field", "describe"})
 LIMITED = "rate-limited"
 _A_MINUTE = 60.0
 """Length of Dify's rate limit window in seconds.
@@ -194,7 +195,9 @@ _ACCESS_HINT = (
 
 RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's request limit (wraps.py): a refused metadata request must not slow them down.
-    ErrorRule(Rejected, call={"create-field", "describe"}, when=_is_rate_limit, as_code=LIMITED),
+    ErrorRule(Rejected, call=_METADATA, when=_is_rate_limit, as_code=LIMITED),
+    # The plan or a firewall may allow uploads but no metadata.
+    ErrorRule(Rejected, call=_METADATA, status={403}, as_code=LIMITED),
     # A successful deletion has an empty response body.
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
     # Every version of Dify has this call, so the response came from a gateway in front of it.
