@@ -286,6 +286,8 @@ class WatchGroup(InotifyWatchGroup):
     second event undoes the effect of the first. So the paths of a move are doubtful until `realign` has
     looked them up.
 
+    A directory that kbsync may not read can't be watched until its permissions change.
+
     Two watches may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
     directories.
     """
@@ -293,36 +295,60 @@ class WatchGroup(InotifyWatchGroup):
     def __post_init__(self) -> None:
         """Watch the tree. Raises the same OSError as `KernelReader.add_callback`."""
         self._doubtful_paths: set[bytes] = set()
+        self._unreadable_paths: set[bytes] = set()
+        self._readable_paths: set[bytes] = set()
+        self.retry_unreadable = False
+        """Whether `realign` also tries to watch directories that were unreadable, because a change outside
+        the tree may have made them readable.
+        """
         super().__post_init__()
 
     @property
     def has_doubts(self) -> bool:
-        """Return whether directories were moved since the last `realign`."""
-        return bool(self._doubtful_paths)
+        """Return whether `realign` has anything to do."""
+        return bool(self._doubtful_paths or (self.retry_unreadable and self._unreadable_paths))
 
     def realign(self) -> list[str]:
         """Look up which directories are at or below the doubtful paths, and watch them under these paths.
 
-        Return the directories that weren't watched, or were watched under another path, so that their events
-        may be missing.
+        Return the directories that weren't watched, were watched under another path, or were unreadable, so
+        that their events may be missing.
         """
         with self._lock:
             former_paths = self._active_callbacks_by_watch.copy()
             doubtful_paths, self._doubtful_paths = self._doubtful_paths, set()
+            readable_paths, self._readable_paths = self._readable_paths, set()
+            if self.retry_unreadable:
+                self.retry_unreadable = False
+                doubtful_paths |= self._unreadable_paths
+                self._unreadable_paths.clear()
             for path in doubtful_paths:
                 if self.is_active:
                     self._add_all_callbacks(path)
-            paths = self._active_callbacks_by_watch.items()
-            return sorted(os.fsdecode(path) for watch, path in paths if former_paths.get(watch) != path)
+            watched = self._active_callbacks_by_watch.items()
+            corrected_paths = {path for watch, path in watched if former_paths.get(watch) != path}
+            return sorted(map(os.fsdecode, corrected_paths | readable_paths))
 
     def on_event(self, event: InotifyEvent) -> None:
-        """Process the event, and record the path of a moved directory as doubtful."""
-        if event.is_directory and event.is_move:
+        """Process the event, and record the path of a moved or newly readable directory as doubtful."""
+        if self.is_recursive and event.is_directory and (event.is_move or event.is_attrib):
             with self._lock:
                 path = self._build_event_source_path(event)
-                if path is not None and self.is_recursive:
-                    self._doubtful_paths.add(path)
+                if path is not None:
+                    self._doubt(path, is_move=event.is_move)
         super().on_event(event)
+
+    def _doubt(self, path: bytes, *, is_move: bool) -> None:
+        if is_move:
+            self._doubtful_paths.add(path)
+        elif not os.access(path, os.R_OK | os.X_OK):
+            self._unreadable_paths.add(path)
+        elif became_readable := {
+            former for former in self._unreadable_paths if former == path or former.startswith(path + b"/")
+        }:
+            self._unreadable_paths -= became_readable
+            self._doubtful_paths.add(path)
+            self._readable_paths.add(path)
 
     def _add_all_callbacks(self, path: bytes) -> None:
         """Watch the directory at `path`, if there still is one, and all directories below it."""
@@ -340,6 +366,7 @@ class WatchGroup(InotifyWatchGroup):
                 raise
             return
         if watch < 0:  # what the library returns for a directory that can't be read
+            self._unreadable_paths.add(path)
             return
         former_path = self._active_callbacks_by_watch.get(watch)
         # A later move of the former path must not move this watch.

@@ -258,7 +258,7 @@ class Watch:
         return WatchProblem(kind, f"{self._folder}: {words}")
 
     async def realign(self) -> None:
-        """Correct the paths of the watches after directories have been moved.
+        """Correct the watches after directories have been moved or have become readable.
 
         This hints at every directory whose events may have been missing.
         """
@@ -288,6 +288,8 @@ class Watch:
 
     def scan_ended(self) -> None:
         """Record that the last full scan has finished."""
+        for group in self._observer.groups() if self._observer else ():
+            group.retry_unreadable = True
         self._was_silent = self._last_scan_began == self._scan_began
         self._last_scan_began = self._scan_began
 

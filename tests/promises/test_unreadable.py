@@ -80,3 +80,31 @@ def test_running_daemon_uploads_a_file_as_soon_as_it_becomes_readable(desk: Zhip
     daemon.wait_for_event("document.ready", path="f0.md")
     assert desk.service.request_count("upload") == uploads + 1
     assert daemon.end() == 0
+
+
+@long
+@pytest.mark.parametrize(("mode", "is_shut_at_start"), [(0, True), (0o444, True), (0, False)])
+def test_running_daemon_watches_a_folder_as_soon_as_it_becomes_readable(
+    desk: ZhipuSandbox, mode: int, *, is_shut_at_start: bool
+) -> None:
+    shut = desk.docs / "shut"
+    desk.write("shut/below/deep.md", "deep text")
+    if is_shut_at_start:
+        shut.chmod(mode)
+    daemon = desk.watch()
+    for n in range(8):
+        daemon.wait_for_event("document.ready", path=f"f{n}.md")
+    replaced = {} if is_shut_at_start else {"replaced": True}
+    if not is_shut_at_start:
+        daemon.wait_for_event("document.ready", path="shut/below/deep.md")
+        desk.write("shut/g0.md", "a text that kbsync can't read in time")
+        shut.chmod(mode)
+        desk.write("f0.md", "changed after it")
+        daemon.wait_for_event("document.ready", path="f0.md", replaced=True)
+    shut.chmod(0o700)
+    daemon.wait_for_event("document.ready", path="shut/g0.md", **replaced)
+    daemon.wait_for_event("document.ready", path="shut/below/deep.md")
+    desk.write("shut/below/deep.md", "changed")
+    daemon.wait_for_event("document.ready", path="shut/below/deep.md", replaced=True)
+    assert daemon.lines("mirror.failed") == []
+    assert daemon.end() == 0

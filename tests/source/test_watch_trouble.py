@@ -365,6 +365,24 @@ async def test_unwatchable_directories_cause_polling(
     assert watcher.report.mode is Mode.NATIVE
 
 
+async def test_scan_makes_the_watcher_retry_an_unreadable_directory(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = InotifyFD.add_callback
+
+    def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
+        return WatchDescriptor(-1) if path.endswith(b"/sub") else add(self, path, *args)
+
+    monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
+    async with listening(root, state) as hearing:
+        monkeypatch.undo()
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1)
+        assert await hearing.watcher.check() == []
+        await hearing.hears(Hint("sub", HintKind.TREE))
+        await still_hears(hearing, root, "sub/a.md")
+
+
 class Scans:
     """Whole scans that end at once, and checks; time passes only here."""
 
