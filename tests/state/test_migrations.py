@@ -137,7 +137,7 @@ def test_two_processes_may_create_or_upgrade_the_state_at_once(path: Path, is_ne
 
 
 def test_message_for_an_older_kbsync_does_not_upgrade_its_state(path: Path) -> None:
-    with lock.held(path.parent), pytest.raises(LockedError, match="restart that one first"):
+    with lock.held(path.parent), pytest.raises(LockedError, match="restart it first"):
         StateStore(path, check=False)
     assert stored_version(path) == OWN
     StateStore(path, check=False).close()
