@@ -10,20 +10,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 _MONTHS = (
-    "january jan januar janvier enero gennaio janeiro januari",
-    "february feb februar fevrier fev febrero febbraio fevereiro februari",
-    "march mar marz maerz mars marzo marco maart",
-    "april apr avril avr abril aprile",
-    "may mai mayo maggio maio mei",
-    "june jun juni juin junio giugno junho",
-    "july jul juli juillet julio luglio julho",
-    "august aug aout agosto augustus",
-    "september sept sep septembre septiembre settembre setembro",
-    "october oct oktober okt octobre octubre ottobre outubro",
-    "november nov novembre noviembre novembro",
-    "december dec dezember dez decembre diciembre dic dicembre dezembro",
+    "january jan januar janvier enero gennaio janeiro januari январь января янв січень січня",
+    "february feb februar fevrier fev febrero febbraio fevereiro februari февраль февраля фев лютий лютого",
+    "march mar marz maerz mars marzo marco maart март марта мар березень березня",
+    "april apr avril avr abril aprile апрель апреля апр квітень квітня",
+    "may mai mayo maggio maio mei май мая травень травня",
+    "june jun juni juin junio giugno junho июнь июня июн червень червня",
+    "july jul juli juillet julio luglio julho июль июля июл липень липня",
+    "august aug aout agosto augustus август августа авг серпень серпня",
+    "september sept sep septembre septiembre settembre setembro сентябрь сентября сен сент вересень вересня",
+    "october oct oktober okt octobre octubre ottobre outubro октябрь октября окт жовтень жовтня",
+    "november nov novembre noviembre novembro ноябрь ноября ноя листопад листопада",
+    "december dec dezember dez decembre diciembre dic dicembre dezembro декабрь декабря дек грудень грудня",
 )
-"""The names of each month in English, German, French, Spanish, Italian, Portuguese and Dutch."""
+"""The names of each month in English, German, French, Spanish, Italian, Portuguese, Dutch, Russian and
+Ukrainian.
+"""
 
 _ACCENTS = str.maketrans("äéûç", "aeuc")
 
@@ -53,12 +55,12 @@ def _after_year() -> re.Pattern[str]:
 
 
 @functools.cache
-def _before_year() -> re.Pattern[str]:
+def _before_year(has_cyrillic: bool = True) -> re.Pattern[str]:
     """Return a pattern that matches the part of a date before its year, in reversed text.
 
     The text is reversed so that the pattern has to be tried at only one position.
     """
-    name = "[A-Za-zäéûç]{3,10}"
+    name = "[A-Za-zäéûçЀ-ӿ]{3,10}" if has_cyrillic else "[A-Za-zäéûç]{3,10}"
     day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
     return re.compile(
         r" ?(?P<mark>[-/.])(?P<second>[0-9]{1,2}) ?(?P=mark)(?P<first>[0-9]{1,2})(?![0-9])(?![.,][0-9])"
@@ -83,13 +85,14 @@ def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
         yield from ((start, end, form) for date in dates for form in _forms(year, *date))
 
 
-def date_forms(text: str) -> set[str]:
-    """Return the forms of the dates in `text`."""
+def date_forms(text: str, has_cyrillic_months: bool = True) -> set[str]:
+    """Return the forms of the dates in `text`. Older versions of `words` have no `has_cyrillic_months`."""
     if not _DIGITS_OF_YEAR.search(text):  # a search calls this for each of many sentences
         return set()
     # A log has the same date many times.
     iso_dates = {(year, (int(month), int(day))) for year, month, day in set(_ISO.findall(text))}
-    others = {(year, date) for _, _, year, dates in _other_dates(text) for date in dates}
+    other_dates = _other_dates(text, has_cyrillic_months)
+    others = {(year, date) for _, _, year, dates in other_dates for date in dates}
     return {form for year, date in (*iso_dates, *others) for form in _forms(year, *date)}
 
 
@@ -106,7 +109,9 @@ _Date = tuple[int, int | None]
 """A month and, if it is known, a day."""
 
 
-def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
+def _other_dates(
+    text: str, has_cyrillic_months: bool = True
+) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
     """Yield (start, end, year, dates) for each year with a date that isn't written like 2026-03-14.
 
     If a date is ambiguous, all of its readings are included, even those that don't exist in the calendar.
@@ -118,7 +123,7 @@ def _other_dates(text: str) -> Iterator[tuple[int, int, str, Sequence[_Date]]]:
             # 2026.3 is a version, and 2001-02 two years.
             if day or after["m"] or (after["mark"] != "." and month != (int(match[0]) + 1) % 100):
                 yield start, after.end(), match[0], [(month, int(day) if day else None)]
-        elif before := _before_year().match(text[max(0, start - _FARTHER) : start][::-1]):
+        elif before := _before_year(has_cyrillic_months).match(text[max(0, start - _FARTHER) : start][::-1]):
             length, dates = _dates_before(before)
             yield start - length, end, match[0], dates
 

@@ -348,8 +348,8 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
-    numbers = (item for item in forms_in(text) if item[2][0].isdecimal())
-    others = (*whole_dates(text), *numbers)
+    forms = (item for item in forms_in(text) if " " not in item[2] or item[2][0].isdecimal())
+    others = (*whole_dates(text), *forms)
     parts = [text[start:end] for start, end, form in others if absent.isdisjoint(form.lower().split())]
     codes = tuple(
         code

@@ -86,7 +86,8 @@ def words(text: str, version: int = TOKENISER) -> str:
 def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
     """Return the result of `words`, and the other forms of the words as a separate text."""
     text = _joined(text)
-    dates = sorted(date_forms(text)) if version >= _DATED else ()
+    has_cyrillic_months = version >= _GROUPED_BY_SPACES
+    dates = sorted(date_forms(text, has_cyrillic_months)) if version >= _DATED else ()
     forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
     return text if text.isascii() else unspaced_runs().sub(_grams, text), forms
 
@@ -114,7 +115,7 @@ def _joined(text: str) -> str:
 
 
 _DATED = 5  # the first version with forms of dates and of acronyms with dots
-_GROUPED_BY_SPACES = 6  # the first version with forms of such numbers, and of grouped numbers with units
+_GROUPED_BY_SPACES = 6  # the first version with forms of such numbers and of dates in Russian
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -139,6 +140,7 @@ _UNITS_WITHOUT_SPACE = "in m s t h g l A C F K N B V J em pt"
 """Units that are also words or initials; they belong to a number only if they follow it directly."""
 
 _GROUPED_NUMBER = (
+    r"(?P<iban>[A-Z]{2}[0-9]{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?(?![^\W_]))|"
     rf"(?P<grouped>(?<![0-9][{_NUMBER_MARKS}]){_THOUSANDS.replace('mark', 'comma')}"
     rf"|(?<![0-9][ {_NUMBER_MARKS}])[1-9][0-9]{{0,2}}(?: [0-9]{{3}})+(?! [0-9]))"
     rf"(?:(?P<space>[ \u00a0\u2009\u202f]?)(?P<grouped_unit>{'|'.join(_UNITS.split())})"

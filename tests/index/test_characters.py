@@ -121,7 +121,9 @@ def test_single_letter_of_a_script_without_spaces_is_searched_only_alone() -> No
 
 
 def test_older_versions_keep_their_words() -> None:
-    text = "V.P.N. on 14 March 2026 for E-4471 and 15 000 km or 8,999km"
+    text = (
+        "V.P.N. on 14 March 2026 for E-4471 and 15 000 km or 8,999km 2 мая 2025 DE89 3704 0044 0532 0130 00"
+    )
     assert [words(text, version) for version in (4, 5)] == [
         f"{text} E4471 000km 999 km",
         f"{text} VPN E4471 000km 999 km 202603 20260314",
@@ -209,6 +211,13 @@ def test_table_converts_traditional_characters_in_one_step() -> None:
         ("8999 files", "8,999"),
         ("8 999 files", "8,999"),
         ("8 999km", "8999 km"),
+        ("IBAN: DE89 3704 0044 0532 0130 00.", "DE89370400440532013000"),
+        ("IBAN: DE89370400440532013000.", "DE89 3704 0044 0532 0130 00"),
+        ("GB29 NWBK 6016 1331 9268 19", "gb29nwbk60161331926819"),
+        ("Протокол от 14 марта 2026 г.", "2026-03-14"),
+        ("Log of 2026-03-14", "14 марта 2026"),
+        ("Звіт за 2 червня 2026 року", "2.6.2026"),
+        ("Итоги: Август 2026", "2026-08"),
         ("1.234.567 Einwohner", "1234567"),
         ("version v2.10.3 is out", "2.10.3"),
         ("version 2.10.3 is out", "v2.10.3"),
@@ -230,6 +239,8 @@ def test_query_matches_other_scripts_and_forms(tmp_path: Path, text: str, questi
     with searching(tmp_path, [("a.txt", text), ("b.txt", "nothing of it")]) as (search, _):
         best, *others = search.search(Query(question))
         assert best.path == "a.txt" and all(other.score < best.score / 2 for other in others)
+        unknown = search.unknown_words(Query(question))
+        assert (unknown.codes, unknown.are_all) == ((), False)
 
 
 @pytest.mark.parametrize(
