@@ -34,7 +34,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import DEFAULT, HIDDEN, IGNORE_FILE, Rules
-from kbsync.core.text import format_duration, path_argument
+from kbsync.core.text import format_count, format_duration, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
@@ -724,9 +724,8 @@ class _Sentences:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
             side = "ago" if age >= 0 else "in the future, according to the modification time"
-            yield (
-                f"The file has {stat.stamp.size:,} bytes and was changed {format_duration(abs(age))} {side}."
-            )
+            size = format_count(stat.stamp.size, "byte")
+            yield f"The file has {size} and was changed {format_duration(abs(age))} {side}."
         if evidence.folder_problem:
             yield f"At the last scan, {evidence.folder_problem}."
         if (selection := evidence.selection) is not None and selection.problem:

@@ -41,6 +41,8 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(sandbox: Sandbox)
     assert failed["path"] == "broken.pdf" and failed["reason"] and failed["mirror"] == "handbook"
     newest = sandbox.run("history", "--limit", "2").out.splitlines()
     assert newest[0] == "showing only the newest 2 events; for more, pass --limit 20" and len(newest) == 3
+    newest = sandbox.run("history", "--limit", "1").out.splitlines()
+    assert newest[0] == "showing only the newest event; for more, pass --limit 10" and len(newest) == 2
     assert len(sandbox.run("history", "--limit", "9" * 20).out.splitlines()) == len(history["events"])
     assert sandbox.run("history", "--since", "2100-01-01").out == "nothing happened\n"
     refused = {

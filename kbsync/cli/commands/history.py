@@ -64,9 +64,8 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
         output.json(history_json(entries, limit))
         return
     if len(entries) > limit and not choices.quiet:
-        output.line(
-            output.dim(f"showing only the newest {limit:,} events; for more, pass --limit {limit * 10}")
-        )
+        newest = "event" if limit == 1 else f"{limit:,} events"
+        output.line(output.dim(f"showing only the newest {newest}; for more, pass --limit {limit * 10}"))
     with_mirror = len(installation.mirrors) > 1
     output.lines(_line(output, entry, with_mirror=with_mirror) for entry in entries[-limit:])
     if not entries and not choices.quiet:
