@@ -19,22 +19,34 @@ def system_reason(error: Exception) -> str:
 
 OUT_OF_MEMORY = "kbsync is out of memory; free some memory, or raise its limit"
 
+OUT_OF_THREADS = "kbsync can't start a thread; raise its limit on processes (ulimit -u, TasksMax=) or memory"
+
+_NO_THREAD = "can't start new thread"
+"""Python's error message, whether memory or the limit of processes is the cause."""
+
 _NO_MEMORY = re.compile(
-    "failed to map segment|cannot allocate memory|can't start new thread|out of memory", re.IGNORECASE
+    f"failed to map segment|cannot allocate memory|{_NO_THREAD}|out of memory", re.IGNORECASE
 )
 """The error messages of the dynamic linker (for a library), Python (for a thread) and SQLite."""
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether a lack of memory caused this error. In that case, the error isn't a bug."""
+    """Return whether a lack of memory or threads caused this error. In that case, the error isn't a bug."""
+    return memory_message(error) is not None
+
+
+def memory_message(error: BaseException) -> str | None:
+    """Return what to do about the lack of memory or threads that caused this error, or None if the cause
+    is something else.
+    """
     cause: BaseException | None = error
     while cause is not None:
         is_refusal = isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM
         # kbsync's own errors quote services, which may lack memory themselves.
         if is_refusal or (not isinstance(cause, KbsyncError) and _NO_MEMORY.search(str(cause))):
-            return True
+            return OUT_OF_THREADS if _NO_THREAD in str(cause) else OUT_OF_MEMORY
         cause = cause.__cause__ or cause.__context__
-    return False
+    return None
 
 
 class KbsyncError(Exception):

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import (
-    OUT_OF_MEMORY,
     ForeignError,
     Halted,
     KbsyncError,
@@ -20,6 +19,7 @@ from kbsync.errors import (
     TargetError,
     UsageError,
     lacks_memory,
+    memory_message,
 )
 
 
@@ -113,7 +113,8 @@ def sentence_of(error: Exception) -> str:
         return "the working directory was deleted; change to another one"
     if not isinstance(error, OSError) or not error.strerror:
         # `str()` of a MemoryError is empty.
-        return OUT_OF_MEMORY if lacks_memory(error) and not isinstance(error, KbsyncError) else str(error)
+        shortage = None if isinstance(error, KbsyncError) else memory_message(error)
+        return shortage or str(error)
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import fix_for
 

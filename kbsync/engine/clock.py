@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol, TypeVar
 
-from kbsync.errors import OUT_OF_MEMORY, lacks_memory
+from kbsync.errors import lacks_memory, memory_message
 
 T = TypeVar("T")
 
@@ -103,9 +103,7 @@ FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 
 def bug_in_words(error: Exception) -> str:
     """Describe a bug in kbsync, or a lack of memory, in one line. For a bug, the log has the traceback."""
-    if lacks_memory(error):
-        return OUT_OF_MEMORY
-    return f"internal error in kbsync (see its log): {type(error).__name__}"
+    return memory_message(error) or f"internal error in kbsync (see its log): {type(error).__name__}"
 
 
 def log_bug(event: str, error: Exception, **log_fields: Any) -> str:

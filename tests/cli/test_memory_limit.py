@@ -45,7 +45,6 @@ def test_pass_out_of_memory_ends_at_once_and_the_next_one_continues(sandbox: San
         MemoryError(),
         apsw.NoMemError("out of memory"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
-        RuntimeError("can't start new thread"),
         ImportError("libscipy_openblas64.so: failed to map segment from shared object"),
     ],
 )
@@ -57,8 +56,13 @@ def test_lack_of_memory_is_no_bug_of_kbsync(error: Exception) -> None:
         assert bug_in_words(consequence) == OUT_OF_MEMORY
 
 
+def test_lack_of_threads_names_the_limit_of_processes() -> None:
+    message = bug_in_words(RuntimeError("can't start new thread"))
+    assert "ulimit -u" in message and "TasksMax=" in message and "out of memory" not in message
+
+
 @pytest.mark.parametrize("words", [["doctor"], ["--once"]])
-def test_command_without_memory_for_a_thread_ends_without_a_traceback(
+def test_command_without_another_thread_ends_without_a_traceback(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     sandbox.prepare({"a.md": "text"})
@@ -69,7 +73,7 @@ def test_command_without_memory_for_a_thread_ends_without_a_traceback(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     result = sandbox.run(*words)
     assert result.code == Code.PASSING, result.err
-    assert OUT_OF_MEMORY in result.err and "Traceback" not in result.err
+    assert "ulimit -u" in result.err and "Traceback" not in result.err
 
 
 def test_a_service_that_lacks_memory_does_not_hide_a_bug() -> None:
