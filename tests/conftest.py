@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 
@@ -29,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # children inherit no handler
         signal.signal(signal.SIGHUP, lambda *_: None)
     os.umask(0o022)  # tests create files that other users can read, unless they say otherwise
+    # How long an example takes depends on the machine.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     share.choose_seed()
     embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")

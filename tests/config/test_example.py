@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kbsync.config.model import blocks, folder_config, known_keys
@@ -53,7 +53,6 @@ def test_example_config_shows_the_actual_defaults(tmp_path: Path) -> None:
 @long
 @given(BASENAMES)
 @example('My "Docs" \\ #1: ${HOME} é 手册 😀')
-@settings(deadline=None)
 def test_any_writable_folder_name_round_trips(basename: str) -> None:
     folder = Path("/srv", basename) if basename not in (".", "..") else Path("/srv")
     with TemporaryDirectory() as directory:

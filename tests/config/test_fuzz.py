@@ -78,13 +78,13 @@ def check(folder: Path, content: bytes) -> None:
 
 @long
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(encoded))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_parse_or_are_refused(folder: Path, content: bytes) -> None:
     check(folder, content)
 
 
 @long
 @given(value=VALUES | NEAR_MISSES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_structure_parses_or_is_refused(folder: Path, value: Any) -> None:
     check(folder, yaml.safe_dump(value, allow_unicode=True).encode(errors="surrogatepass"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.config.kinds import parse_duration, write_duration
@@ -69,7 +69,6 @@ def test_folder_mirror_name_is_its_basename_in_plain_letters(folder: str, name: 
 @given(
     st.text(st.characters(exclude_characters="/\0"), min_size=1).filter(lambda name: name not in (".", ".."))
 )
-@settings(deadline=None)
 def test_every_folder_gets_a_valid_name(basename: str) -> None:
     name = folder_name(Path("/srv", basename))
     assert 0 < len(name) <= MAX_NAME_LENGTH

@@ -87,7 +87,7 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
 
 
 @long
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(paths=st.lists(PATHS, min_size=1, max_size=12, unique=True), top=FILES, nested=FILES)
 def test_ignore_files_match_git(repository: Path, paths: list[str], top: str, nested: str) -> None:
     present = create_files(repository, paths)
@@ -124,7 +124,7 @@ def test_long_lines_and_ranges_spanning_a_slash_match_git(
 
 
 @long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
 def test_included_files_are_in_entered_folders(include: list[str], path: str) -> None:
     rules = Rules(tuple(include), (), Limits())

@@ -90,7 +90,7 @@ costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
 
 
 @long
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(costs, st.integers(1, 8), st.sets(st.sampled_from(list(Lane)), min_size=2))
 def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, waiting: set[Lane]) -> None:
     run = Slots(slots, cost.__getitem__)

@@ -756,7 +756,7 @@ def is_answered(searcher: Search, text: str) -> None:
 
 @long
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_empty_query_is_an_error(searcher: Search, text: str) -> None:
     is_answered(searcher, text)
 

@@ -43,7 +43,6 @@ def is_harmless(output: str, *, terminal: bool = False) -> bool:
 
 @long
 @given(text=TEXT)
-@settings(deadline=None)
 def test_sanitizing_any_text_is_harmless_and_idempotent(text: str) -> None:
     result = printable(text)
     assert "\n" not in result and is_harmless(result.replace("FORGED", ""))
@@ -71,7 +70,7 @@ FIELDS = TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_siz
 @long
 @enumerated()
 @given(fields=st.dictionaries(TEXT, FIELDS, max_size=4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_any_field_makes_one_harmless_log_line(style: str, fields: dict[str, Any]) -> None:
     with logged(style) as written:

@@ -35,7 +35,7 @@ def test_vector_with_a_too_large_number_is_rejected_without_a_warning() -> None:
 
 
 @long
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=JSON, count=st.integers(0, 3))
 def test_any_response_is_parsed_as_vectors_or_rejected(body: Any, count: int) -> None:
     try:
@@ -48,7 +48,7 @@ def test_any_response_is_parsed_as_vectors_or_rejected(body: Any, count: int) ->
 
 
 @long
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=JSON, count=st.integers(0, 3))
 def test_any_response_is_parsed_as_a_ranking_or_rejected(body: Any, count: int) -> None:
     try:
