@@ -149,6 +149,7 @@ THERE = (
     Suggestion("--once", "create one: ", "kb create NAME", MADE, "NAME=guides", without_base),
     Suggestion("kb retry", "of handbook: ", "retry --mirror {}", "a.md", before=with_a_failure),
     Suggestion("ask alpha", NEW, "kb app create NAME --mirror {}", argument="NAME=one"),
+    Suggestion("ask alpha", "from search results: ", "ask {} --mirror {} --model {}", "alpha"),
     Suggestion("kb app list", NEW, "kb app create NAME", argument="NAME=one"),
     Suggestion("kb app create one", "ask it with: ", "ask QUESTION --app {}", argument="QUESTION=alpha"),
     Suggestion(

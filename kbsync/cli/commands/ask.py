@@ -230,7 +230,7 @@ class Asker:
                 )
                 return Reply(self._mirror.name, question)
             ids = selected
-        answerer = self._requested or await self._choose_answerer()
+        answerer = self._requested or await self._choose_answerer(question)
         try:
             text, sources = await self._answer(question, answerer, turns, ids, output)
         except NotOffered:
@@ -251,7 +251,7 @@ class Asker:
             cited = await with_images(cited, [self._searched])
         return Reply(self._mirror.name, question, text, answerer, sources, cited)
 
-    async def _choose_answerer(self) -> Answerer:
+    async def _choose_answerer(self, question: str) -> Answerer:
         """Return the only application that answers from the mirror's base, or a model if the service has no
         applications."""
         # The last part is the service's id of the base, which the applications use, too.
@@ -273,10 +273,12 @@ class Asker:
                 hint = f"{hint}, or choose another application with --app: {_format_applications(every)}"
             raise UsageError(f"no application answers from {base_id}; {hint}")
         if not fitting:
-            create = self._installation.command_line(f"kb app create NAME --mirror {self._mirror.name}")
+            command_line, mirror = self._installation.command_line, self._mirror.name
+            create = command_line(f"kb app create NAME --mirror {mirror}")
+            ask = command_line(f"ask {shlex.quote(question)} --mirror {mirror} --model {model or 'NAME'}")
             raise UsageError(
                 f"no application answers from {base_id}; create one with: {create}\nor have a model answer "
-                f"from search results: --model {model or 'NAME'}"
+                f"from search results: {ask}"
             )
         if len(fitting) > 1:
             listed = _format_applications(fitting)
