@@ -206,14 +206,16 @@ def _obstacle(path: Path) -> str:
 
     Return '' if nothing does.
     """
-    # `os.path`, because `pathlib` raises an error below a directory that this user can't enter.
     for part in (path, *path.parents):
-        if os.path.isdir(part):  # noqa: PTH112
-            return ""
-        if os.path.islink(part):  # noqa: PTH114
-            return f"{part} is a symlink to the missing {os.readlink(part)}; mount its disk"  # noqa: PTH115
-        if os.path.lexists(part):
-            return f"{part} is not a directory"
+        try:
+            # Only one check, because another process may be creating the directory.
+            is_directory = stat.S_ISDIR(part.stat().st_mode)
+        except OSError:
+            # `os.path`, because `pathlib` raises an error below a directory that this user can't enter.
+            if os.path.islink(part):  # noqa: PTH114
+                return f"{part} is a symlink to the missing {os.readlink(part)}; mount its disk"  # noqa: PTH115
+        else:
+            return "" if is_directory else f"{part} is not a directory"
     return ""
 
 

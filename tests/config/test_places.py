@@ -265,3 +265,18 @@ def test_note_of_a_folder_that_cannot_be_replaced_leaves_no_other_file(tmp_path:
     with pytest.raises(OSError, match="directory"):
         note_folder(tmp_path, tmp_path / "docs")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_state_directory_that_another_process_is_creating_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It appears between two checks of the path."""
+    path, is_link = tmp_path / "kbsync", os.path.islink
+
+    def create(part: Path) -> bool:
+        path.mkdir(exist_ok=True)
+        return is_link(part)
+
+    monkeypatch.setattr(os.path, "islink", create)
+    check_state_dir(path, create=False)
+    assert path.is_dir()
