@@ -1118,6 +1118,15 @@ def test_file_named_by_the_date_in_a_query_comes_first(tmp_path: Path, name: str
             assert search.search(Query(f"the snow of {question}"))[0].path == f"journal/{name}"
 
 
+@pytest.mark.parametrize("question", ["12 May 2026", "12.5.2026", "2026-05-12"])
+def test_text_with_a_date_comes_before_texts_with_parts_of_it(tmp_path: Path, question: str) -> None:
+    other = "Some other sentence about bicycles and rain. " * 20
+    texts = [(f"{number} May 12, 5.md", "12 plums, 12 May, 5, May 2026") for number in range(DEPTH + 50)]
+    texts.append(("notes.md", f"{other}On 12.05.2026, the roof was repaired. {other}"))
+    with searching(tmp_path, texts) as (search, _):
+        assert search.search(Query(question))[0].path == "notes.md"
+
+
 @pytest.mark.parametrize("question", ["March 2026", "2026-03", "März 2026", "2026年3月"])
 def test_file_named_by_a_month_comes_first(tmp_path: Path, question: str) -> None:
     texts = [

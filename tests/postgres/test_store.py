@@ -154,6 +154,17 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 
 
 @long
+def test_finds_a_date_in_another_notation_among_its_parts(tmp_path: Path, postgres: Server) -> None:
+    other = "Some other sentence about bicycles and rain. " * 20
+    parts = "12 plums, 12 May, 5, May 2026"
+    texts = {f"{number} May 12, 5.md": parts for number in range(weights.DEPTH + 50)}
+    texts["notes.md"] = f"{other}On 12.05.2026, the roof was repaired. {other}"
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base in bases:
+            assert Search(base, ENCODER).search(Query("12 May 2026"))[0].path == "notes.md"
+
+
+@long
 def test_repeated_word_in_quotes_is_not_found_where_it_occurs_once(tmp_path: Path, postgres: Server) -> None:
     texts = {"once.md": "A trip to Bora.", "twice.md": "A trip to Bora Bora."}
     with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:

@@ -15,6 +15,7 @@ from kbsync.contract.searching import Origin, Query
 from kbsync.core.selection import one_pattern, plain_part
 from kbsync.dataclass import dataclass
 from kbsync.errors import UnmadeError, UsageError
+from kbsync.index.dates import whole_dates
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
@@ -35,6 +36,7 @@ from kbsync.index.weights import (
 from kbsync.index.words import (
     Term,
     Tokeniser,
+    code_test,
     codes_in,
     find_named,
     names_sought,
@@ -314,14 +316,15 @@ class PostgresSnapshot:
         codes = codes_in(readable(question))
         documents = dict[int, int]()
         for code in codes:
-            has_phrase = phrase_test(code)
-            for terms in _terms_of_spellings(code):
+            has_phrase, dates = phrase_test(code), [form for _, _, form in whole_dates(code)]
+            for terms in [*_terms_of_spellings(code), *((term_of(form),) for form in dates)]:
                 values = {**scope.values, "terms": list(terms), "most": MAX_CODE_CANDIDATES}
                 rows = self._connection.execute(_CODED.replace("@scope", scope.condition), values)
+                has_code = code_test(code) if dates else has_phrase
                 documents.update(
                     (passage, document)
                     for passage, document, headings, text in rows
-                    if has_phrase(text) or has_phrase("\n".join(headings))
+                    if has_code(text) or has_code("\n".join(headings))
                 )
         best, counts = dict[int, int](), Counter[int]()
         for passage, document in sorted(documents.items()):

@@ -25,6 +25,7 @@ from kbsync.contract.searching import Query, selector
 from kbsync.core.selection import plain_part
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
+from kbsync.index.dates import whole_dates
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
@@ -566,9 +567,13 @@ class Reader:
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
 
     def _find_codes(self, question: str) -> list[int]:
-        """Return chunks that contain the words of a code in the question in direct succession."""
+        """Return chunks that contain the words of a code in the question in direct succession, or the same
+        date.
+        """
         chunks = dict[int, None]()
         for code in codes_in(readable(question)):
+            for _, _, form in whole_dates(code):
+                chunks |= dict.fromkeys(self._sample(f'"{form}"'))
             if not (spellings := phrase_spellings(code)):
                 continue
             every_word = _every(" ".join(spellings[0].parts).split())
