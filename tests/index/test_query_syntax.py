@@ -165,6 +165,10 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
         ("列车 -中国", {"zh/北京.md"}),
         ("days leave path:notes/ type:txt -meeting", {"notes/annual report.txt"}),
         ('"leave days"', set()),
+        ('"leave.md"', {"hr/leave.md"}),
+        ('"hr/leave.md"', {"hr/leave.md"}),
+        ('"/home/me/hr/leave.md" days', {"hr/leave.md"}),
+        ('leave -"hr/leave.md" -draft', {"notes/annual report.txt", "notes/report.txt"}),
     ],
 )
 def test_hits_contain_the_phrases_and_no_excluded_words(

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.selection import path_matcher, plain_part
 from kbsync.errors import Halted, Rejected, UnmadeError, UsageError
@@ -151,6 +152,19 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
             assert (ours[0].path, ours[0].passages[0].text) == (its[0].path, its[0].passages[0].text), query
             if query.phrases:
                 assert [hit.path for hit in ours] == [hit.path for hit in its] == ["costs.md"], query
+
+
+@long
+def test_file_name_or_path_in_quotes_finds_the_file(tmp_path: Path, postgres: Server) -> None:
+    texts = {"notes/plan.md": "Paint the fence.", "a.md": "See notes/plan.md.", "plan/b.md": "A fence."}
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base in bases:
+            for name in ("plan.md", "notes/plan.md", "/home/me/notes/plan.md", "C:\\me\\notes\\plan.md"):
+                query = parse_query(Query(f'"{name}"'))
+                assert Search(base, ENCODER).search(query)[0].path == "notes/plan.md"
+                without = parse_query(Query(f'fence notes -"{name}"'))
+                others = [hit.path for hit in Search(base, ENCODER).search(without)]
+                assert "plan/b.md" in others and "notes/plan.md" not in others
 
 
 @long

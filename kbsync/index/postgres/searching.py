@@ -273,9 +273,12 @@ class PostgresSnapshot:
     def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
         """Return the passages that contain a phrase, each with its content id.
 
-        Also return the ids of contents whose names contain it.
+        Also return the ids of contents whose names contain it or whose paths it is.
         """
+        documents = list(self._named(phrase, _Scope("", "", {}, 0)))
         passages, named = dict[int, int](), set[int]()
+        for (content,) in self._connection.execute(_CONTENTS_OF, (documents,)) if documents else ():
+            named.add(content)
         for passage, content in self._occurrences(phrase, MAX_PHRASE_CANDIDATES):
             if passage is None:
                 named.add(content)
@@ -643,6 +646,8 @@ SELECT passage, d.id, p.headings, p.text FROM (
   SELECT passage FROM words WHERE terms @> %(terms)s::integer[] @scope LIMIT %(most)s
 ) AS having_all JOIN passage p ON p.id = passage JOIN document d USING (content)
 """
+
+_CONTENTS_OF = "SELECT content FROM document WHERE id = ANY(%s::bigint[])"
 
 _NAMES_WITH = """
 SELECT content, title, tags, path FROM document WHERE terms @> %(terms)s::integer[] LIMIT %(most)s

@@ -550,7 +550,9 @@ class Reader:
         return _Scope(documents, phrased, whole)
 
     def _find_phrase(self, phrase: str) -> tuple[list[int], set[int]]:
-        """Return the chunks that contain a phrase, in order, and the documents whose names contain it."""
+        """Return the chunks that contain a phrase, in order, and the documents whose names contain it or
+        whose paths it is.
+        """
         if not (spellings := phrase_spellings(phrase)):
             return [], set()
         in_text, in_name = _phrase_expressions(spellings)
@@ -564,7 +566,8 @@ class Reader:
                 for chunk, headings, text in rows
                 if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
             ]
-        return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
+        named = {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
+        return chunks, named | self._named(phrase, None)
 
     def _find_codes(self, question: str) -> list[int]:
         """Return chunks that contain the words of a code in the question in direct succession, or the same
