@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -289,7 +289,7 @@ class WatchGroup(InotifyWatchGroup):
     A directory that kbsync may not read can't be watched until its permissions change.
 
     Two watches may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
-    directories.
+    directories until `realign` ends the watch on the former.
     """
 
     def __post_init__(self) -> None:
@@ -325,9 +325,26 @@ class WatchGroup(InotifyWatchGroup):
             for path in doubtful_paths:
                 if self.is_active:
                     self._add_all_callbacks(path)
+            self._remove_strays(doubtful_paths)
             watched = self._active_callbacks_by_watch.items()
             corrected_paths = {path for watch, path in watched if former_paths.get(watch) != path}
             return sorted(map(os.fsdecode, corrected_paths | readable_paths))
+
+    def _remove_strays(self, paths: Iterable[bytes]) -> None:
+        """End the watches on directories that are no longer at or below these paths.
+
+        If such a directory is still in the tree, the event about its new path has yet to arrive, and kbsync
+        then watches it again.
+        """
+        prefixes = tuple(path + b"/" for path in paths)
+
+        def is_stray(watch: WatchDescriptor, path: bytes) -> bool:
+            if self._active_callbacks_by_path.get(path) != watch:
+                return True
+            return (path + b"/").startswith(prefixes) and not os.path.lexists(path)
+
+        watched = self._active_callbacks_by_watch.items()
+        self._remove_callbacks([watch for watch, path in watched if is_stray(watch, path)])
 
     def on_event(self, event: InotifyEvent) -> None:
         """Process the event, and record the path of a moved or newly readable directory as doubtful."""

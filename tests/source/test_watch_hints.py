@@ -171,6 +171,30 @@ async def test_folders_moved_faster_than_their_events_arrive_are_watched_at_thei
         assert {hint.kind for hint in hearing.received_hints} <= {FILE}
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_folder_is_watched_only_while_it_is_in_the_tree(
+    hearing: Hearing, root: Path, *, is_replaced: bool
+) -> None:
+    away = root.parent / "away"
+    (root / "sub/below").mkdir()
+    (root / "sub").rename(away)
+    await hearing.hears(Hint("sub", GONE))
+    if is_replaced:
+        (root / "sub").mkdir()
+        await hearing.hears(Hint("sub", TREE))
+    assert await hearing.watcher.check() == []
+    hearing.received_hints.clear()
+    (away / "deep.md").write_text("changed elsewhere")
+    (away / "below/new.md").write_text("new elsewhere")
+    (root / "old.md").write_text("changed after them")
+    await hearing.hears(Hint("old.md", FILE))
+    assert {hint.path for hint in hearing.received_hints} == {"old.md"}
+    away.rename(root / "back")
+    await hearing.hears(Hint("back", TREE))
+    (root / "back/below/new.md").write_text("changed again")
+    await hearing.hears(Hint("back/below/new.md", FILE))
+
+
 async def test_append_causes_a_hint_while_the_file_is_open(hearing: Hearing, root: Path) -> None:
     with (root / "old.md").open("a") as file:
         file.write("more")
