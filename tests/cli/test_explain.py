@@ -85,9 +85,9 @@ def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanne
     assert "nothing has failed" in scanned.run("retry", "--folder", "docs").out
 
 
-def test_size_of_one_byte_is_singular(mirrored: Sandbox) -> None:
-    mirrored.write("one.bin", b"1")
-    assert "The file has 1 byte and was changed" in mirrored.run("explain", "one.bin", "--folder", "docs").out
+def test_size_of_one_byte_is_singular(sandbox: Sandbox) -> None:
+    sandbox.write("one.bin", b"1")
+    assert "The file has 1 byte and was changed" in sandbox.run("explain", "one.bin", "--folder", "docs").out
 
 
 @long
