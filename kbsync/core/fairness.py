@@ -62,7 +62,8 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
         lane, late = Lane.LARGE, 0.0 if fresh else BACKLOG_PENALTY
     else:
         lane, late = Lane.FRESH if fresh else Lane.BACKLOG, 0.0
-    return lane * _WIDTH + now + late + min(HUGE_PENALTY, size / 1e6)
+    # A clock may be before 1970, and a negative time would reach into another lane.
+    return lane * _WIDTH + max(0.0, now) + late + min(HUGE_PENALTY, size / 1e6)
 
 
 def rank_again(before: float) -> float:

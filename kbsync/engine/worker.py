@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -267,7 +268,7 @@ class Worker:
         binding = self._journal.binding
         return tx.uploads.replaced(binding.mirror, binding.id, self._clock.wall(), limit)
 
-    async def _read_next(self, listing: float = 0.0, poll: float = 0.0) -> float | None:
+    async def _read_next(self, listing: float = -math.inf, poll: float = -math.inf) -> float | None:
         binding = self._journal.binding
         return await self._store.read(
             lambda tx: tx.uploads.next_due(binding.mirror, binding.id, listing, poll)

@@ -212,7 +212,7 @@ class Uploads(Table):
         )
 
     def next_due(
-        self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
+        self, mirror: int, binding: int, earliest_list: float = -math.inf, earliest_poll: float = -math.inf
     ) -> float | None:
         """Return when the next row is due, in wall seconds, or None if nothing is waiting.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from kbsync.core.lifecycle import MAX_PAUSES
 from kbsync.core.model import FINAL, LOOKED_FOR, TO_BE_DONE, UploadState
 from kbsync.state.read_only import Tx
 from tests.engine.world import World, save_unchecked
+from tests.memory.behaviour import Behaviour
 from tests.memory.variants import RenamingMemory
 
 YEARS = 4 * 365 * 86400.0
@@ -83,3 +86,15 @@ async def test_deep_scan_in_the_future_does_not_prevent_the_next(world: World) -
     await world.once()
     record = world.read_state(lambda tx: tx.mirrors.get(world.run.id))
     assert record.last_deep <= world.clock.wall() and record.last_pass <= world.clock.wall()
+
+
+async def test_everything_is_mirrored_with_a_clock_before_1970(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.clock.epoch = -1e6
+    world.base.behaviour = Behaviour(indexing_seconds=100.0)
+    await world.mirrored(3)
+    assert world.statuses() == {"ready": 3}
+    world.write("f1.md", "changed")
+    os.utime(world.root / "f1.md", (-2e6, -2e6))
+    world.delete("f2.md")
+    await world.ends_equal()
