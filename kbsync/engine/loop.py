@@ -80,6 +80,8 @@ FIRST_RETRY, MAX_RETRY_PAUSE = 2.0, 60.0
 MAX_RELOAD_WAIT = 10.0
 """Maximum number of seconds that a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
+HINT_PAUSE = 0.1
+"""Seconds until the next hints are taken, because a program may write a file hundreds of times a second."""
 ALL = "all"
 """Key for the scan of the whole folder."""
 
@@ -273,8 +275,11 @@ class MirrorLoop:
             return not self.stop.is_set()
 
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        for hint in await bound.turn(hints, reload_if_halted):
+        remaining = await bound.turn(hints, reload_if_halted)
+        for hint in remaining:
             watcher.hints.add(hint)
+        if 0 < len(hints) < HINTS_AT_ONCE and not remaining:
+            await wait_for_any(clock, HINT_PAUSE, self.stop)
         if hints or self.stop.is_set():
             return 0.0
         return max(0.0, min(await bound.next_due(), self._next_check, bound.next_scan) - clock.steady())

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,10 +25,11 @@ from kbsync.core.model import Stamp
 from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.inbox import Inbox, InboxResult
-from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
+from kbsync.engine.loop import HINT_PAUSE, MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, StateError
+from kbsync.source.hints import Hint
 from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake
 from kbsync.source.watch import TRY_AGAIN, Machine, Mode, Watcher
@@ -221,6 +222,28 @@ async def test_document_of_a_file_is_deleted_once_a_folder_has_its_name(
             folder.mkdir()
         (hasty.root / "f1.md" / "inside.md").write_text("inside")
         await until(hasty.mirrors_disk)
+
+
+async def test_file_that_is_written_continuously_is_checked_only_a_few_times_a_second(
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = itertools.count()
+    take_hints = reconcile.Reconciler.take_hints
+
+    async def count_and_take(self: reconcile.Reconciler, hints: Sequence[Hint]) -> list[Hint]:
+        next(checks)
+        return await take_hints(self, hints)
+
+    monkeypatch.setattr(reconcile.Reconciler, "take_hints", count_and_take)
+    async with daemon.run_daemon():
+        before, began = next(checks), time.monotonic()
+        for _ in range(300):
+            with (daemon.root / "movie.bin").open("ab") as movie:
+                movie.write(b"frame")
+            await asyncio.sleep(0.005)
+        daemon.write("last.md", "last")
+        await until(daemon.mirrors_disk)
+        assert next(checks) - before <= (time.monotonic() - began) / HINT_PAUSE + 3
 
 
 async def test_edit_through_one_hard_link_updates_the_documents_of_all(daemon: WatchingWorld) -> None:
