@@ -598,8 +598,9 @@ class Watcher:
         await self._close()
         now = self._machine.clock()
         if problem.kind is ProblemKind.WATCH_LIMIT:
-            # Another observer would reach the same limit. Until it is raised, only scans see everything.
-            self._poll(too_few_watches(self._machine.limits().watches, self._directories))
+            # Another observer would reach the same limit. Until it is raised, only scans see everything. The
+            # last scan counted too few directories, because some are new.
+            self._poll(too_few_watches(self._machine.limits().watches, directories=0))
         else:
             self._failures = self._failures + 1 if now - self._last_failure < FAILURE_COUNTS else 1
             self._last_failure = now

@@ -351,12 +351,15 @@ async def test_unwatchable_directories_cause_polling(
         return add(self, path, *args)
 
     watcher = timed.watcher
+    watcher.scan_started()
+    watcher.scan_ended(directories=2, seconds=0.1)
     assert await watcher.check() == []
     monkeypatch.setattr(InotifyFD, "add_callback", add_few)
     (root / "sub" / "new").mkdir()
     await eventually(lambda: reader_of(timed).reached_watch_limit)
     assert await kinds(watcher) == [ProblemKind.WATCH_LIMIT]
     assert watcher.report.mode is Mode.POLLING
+    assert "this folder needs more" in watcher.report.why
     assert "max_user_watches=" in watcher.report.fix
     assert watcher.rescan_wanted
     monkeypatch.undo()
