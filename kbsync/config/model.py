@@ -135,6 +135,14 @@ class PrepareConfig:
         return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 
+MIRROR_NAME = Text(
+    "unique name of this mirror; lower-case letters, digits and `-`",
+    NAME_PATTERN,
+    "lower-case letters, digits and -, beginning with a letter or digit",
+    MAX_NAME_LENGTH,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorConfig:
     """One folder and its knowledge base.
@@ -142,15 +150,7 @@ class MirrorConfig:
     If `include` is None, every format that the target accepts is included.
     """
 
-    name: Annotated[
-        str,
-        Text(
-            "unique name of this mirror; lower-case letters, digits and `-`",
-            NAME_PATTERN,
-            "lower-case letters, digits and -, beginning with a letter or digit",
-            MAX_NAME_LENGTH,
-        ),
-    ]
+    name: Annotated[str, MIRROR_NAME]
     folder: Annotated[
         Path, Location("the folder to mirror; relative to the config's directory, `~` is your home")
     ]

@@ -181,7 +181,8 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_f
             str(second_folder),
             "--name",
             "No name",
-        ): "mirrors[1].name: 'No name' is not valid; allowed: lower-case",
+        ): "kbsync: --name: 'No name' is not valid; allowed: lower-case",
+        (str(second_folder), "--name", ""): "kbsync: --name: '' is not valid; allowed: lower-case",
         (str(second_folder), "--target", "lokal"): "did you mean local?",
         (
             str(second_folder),

@@ -29,7 +29,8 @@ from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_op
 from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, config_settings
-from kbsync.config.model import folder_name, free_name
+from kbsync.config.kinds import RefusedValue
+from kbsync.config.model import MIRROR_NAME, folder_name, free_name
 from kbsync.core.text import path_argument, printable
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.overlaps import describe_overlaps, refuse_moved_folder
@@ -65,6 +66,11 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     from kbsync.targets.registry import DEFAULT_TARGET
 
     choices.refuse_folder("add")
+    if name is not None:
+        try:
+            MIRROR_NAME.read(name)
+        except RefusedValue as error:
+            raise UsageError(f"--name: {error}") from None
     if fault := folder_fault(str(directory)):
         raise UsageError(fault)
     # Not resolved: a symlink may lead elsewhere later.
