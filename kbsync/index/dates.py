@@ -27,6 +27,9 @@ _MONTHS = (
 Ukrainian.
 """
 
+_CYRILLIC = "Ѐ-ӿ"
+"""The range of letters in Russian and Ukrainian names."""
+
 _ACCENTS = str.maketrans("äéûç", "aeuc")
 
 _DIGITS_OF_YEAR = re.compile("(?:19|20)[0-9]{2}")
@@ -55,12 +58,12 @@ def _after_year() -> re.Pattern[str]:
 
 
 @functools.cache
-def _before_year(has_cyrillic: bool = True) -> re.Pattern[str]:
+def _before_year() -> re.Pattern[str]:
     """Return a pattern that matches the part of a date before its year, in reversed text.
 
     The text is reversed so that the pattern has to be tried at only one position.
     """
-    name = "[A-Za-zäéûçЀ-ӿ]{3,10}" if has_cyrillic else "[A-Za-zäéûç]{3,10}"
+    name = f"[A-Za-zäéûç{_CYRILLIC}]{{3,10}}"
     day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
     return re.compile(
         r" ?(?P<mark>[-/.])(?P<second>[0-9]{1,2}) ?(?P=mark)(?P<first>[0-9]{1,2})(?![0-9])(?![.,][0-9])"
@@ -69,6 +72,12 @@ def _before_year(has_cyrillic: bool = True) -> re.Pattern[str]:
         rf"(?:(?: fo| ed)?[ \n-]\.?{day.format('before')})?"
         rf"|[ \n-],?{day.format('after')}[ \n-]\.?(?P<named>{name})(?![^\W_])"
     )
+
+
+@functools.cache
+def _before_year_latin() -> re.Pattern[str]:
+    """Return the same pattern for older versions of `words`, which have no dates with Cyrillic months."""
+    return re.compile(_before_year().pattern.replace(_CYRILLIC, ""))
 
 
 def dates_in(text: str) -> Iterator[tuple[int, int, str]]:
@@ -116,6 +125,7 @@ def _other_dates(
 
     If a date is ambiguous, all of its readings are included, even those that don't exist in the calendar.
     """
+    before_year = _before_year() if has_cyrillic_months else _before_year_latin()
     for match in _YEAR.finditer(text):
         start, end = match.span()
         if after := _after_year().match(text, end):
@@ -123,7 +133,7 @@ def _other_dates(
             # 2026.3 is a version, and 2001-02 two years.
             if day or after["m"] or (after["mark"] != "." and month != (int(match[0]) + 1) % 100):
                 yield start, after.end(), match[0], [(month, int(day) if day else None)]
-        elif before := _before_year(has_cyrillic_months).match(text[max(0, start - _FARTHER) : start][::-1]):
+        elif before := before_year.match(text[max(0, start - _FARTHER) : start][::-1]):
             length, dates = _dates_before(before)
             yield start - length, end, match[0], dates
 

@@ -99,7 +99,7 @@ def _expressions(value: Any, label: str) -> Iterator[tuple[str, re.Pattern[Any]]
 def _is_compiled_late(value: Any) -> bool:
     """Return whether it is a function that returns an expression, compiled on first use."""
     annotations = getattr(value, "__annotations__", {})
-    return hasattr(value, "cache_info") and annotations.get("return") == "re.Pattern[str]"
+    return hasattr(value, "cache_info") and annotations == {"return": "re.Pattern[str]"}
 
 
 COMPILED = {

@@ -290,6 +290,7 @@ _SEARCHED = {
     "index.words.unspaced_runs": [times("文"), times("กa"), times("\u0e31")],
     "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
+_SEARCHED["index.dates._before_year_latin"] = _SEARCHED["index.dates._before_year"]
 _SEARCHED["index.words._forms_5"] = _SEARCHED["index.words._forms"]
 _SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._forms"]
 _MATCHED = {
