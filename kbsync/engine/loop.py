@@ -279,7 +279,7 @@ class MirrorLoop:
         for hint in remaining:
             watcher.hints.add(hint)
         if 0 < len(hints) < HINTS_AT_ONCE and not remaining:
-            await wait_for_any(clock, HINT_PAUSE, self.stop)
+            await wait_for_any(clock, min(HINT_PAUSE, await bound.next_due() - clock.steady()), self.stop)
         if hints or self.stop.is_set():
             return 0.0
         return max(0.0, min(await bound.next_due(), self._next_check, bound.next_scan) - clock.steady())
