@@ -240,8 +240,8 @@ class Target(ABC):
     """Whether `put` with `replaces` updates the document in place."""
 
     stores_texts_once: bool = False
-    """Whether the target stores each text only once: if the bytes are the same, `put` deletes `replaces`
-    first. The target never has two documents with the same bytes.
+    """Whether the target stores each text only once. If so, it never has two documents with the same bytes,
+    and `put` deletes `replaces` first if the bytes are the same.
     """
 
     @property

@@ -41,8 +41,8 @@ POLL_SHARE = 0.25
 documents less often."""
 
 CONFIRMED_AFTER = 86400.0
-"""Seconds that kbsync waits after a deletion before it lists the base to confirm the deletion, unless it
-lists the base earlier for another reason.
+"""Seconds to wait after a deletion before listing the base to confirm it, unless the base is listed earlier
+for another reason.
 """
 
 UNDELETABLE_PAUSE = 7 * 86400.0

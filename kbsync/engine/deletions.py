@@ -380,7 +380,7 @@ class Deletions:
 async def find_returned(
     store: StateStore, journal: Journal, rows: Sequence[Upload], identity: RootIdentity | None
 ) -> Mapping[int, bool]:
-    """Return the rows whose missing file is back (True) or may be back (False), by id.
+    """Return the ids of the rows whose missing file is back (True) or may be back (False).
 
     Days may pass between the decision and the deletion, while the target is down or kbsync isn't running.
     `identity`: the root's identity. If another folder is now at the root's path, no file counts as missing

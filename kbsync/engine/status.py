@@ -68,7 +68,7 @@ TARGET_DOWN = "target-down"
 FOLDER_MISSING = "folder-missing"
 """The folder is missing, unreadable, or a mount point with nothing mounted."""
 CREDENTIALS = "credentials"
-"""The target refuses the key or the account."""
+"""The target rejected the key or the account."""
 BAD_CONFIG = "config"
 """Something that the config refers to is unusable now, although it was valid (or wasn't checked) when the
 config was read."""

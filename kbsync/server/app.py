@@ -671,7 +671,8 @@ def _path_in(params: Mapping[str, str], name: str) -> str:
     try:
         return path_at(params.get(name, ""))
     except ValueError as error:
-        raise HTTPException(400, f"{name} must be a path in base64url, such as a page's `next`") from error
+        problem = f"{name} must be a base64url-encoded path, such as a page's `next`"
+        raise HTTPException(400, problem) from error
 
 
 def _moment(text: str) -> float:

@@ -57,7 +57,7 @@ class HintSet:
     def add(self, hint: Hint) -> None:
         """Add `hint` unless it is already known or covered.
 
-        If there are too many, drop all and set `overflowed`.
+        If there are too many hints, drop them all and set `overflowed`.
         """
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):

@@ -292,7 +292,7 @@ _UPSERT = (
 )
 
 NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
-"""Statuses of files that a user may want to list; few files have them."""
+"""Statuses whose files are worth listing, because few files have them."""
 
 _PRESENCES = {int(presence): presence for presence in Presence}
 _STATUSES = {int(status): status for status in Status}

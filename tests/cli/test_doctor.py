@@ -177,7 +177,7 @@ def test_embedding_service_and_ranking_model_are_probed_once(sandbox: Sandbox, m
     wrong = "sk-of-nobody-at-all"
     result = check(wrong)
     assert (result.code, [results(result)[name]["result"] for name in probes]) == (3, ["wrong", "warning"])
-    assert "refuses the key" in results(result)[probes[0]]["detail"]
+    assert "rejected the key" in results(result)[probes[0]]["detail"]
     assert (
         results(result)[probes[0]]["cure"] == "set a valid embedding.api_key (or api_key_file) in the config"
     )

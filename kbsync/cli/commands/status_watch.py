@@ -1,4 +1,4 @@
-"""`kbsync status --watch`: shows the table on a full screen or, without a terminal, prints a line for each
+"""`kbsync status --watch`: shows the table full-screen or, without a terminal, prints a line for each
 change.
 """
 

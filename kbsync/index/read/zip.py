@@ -70,7 +70,7 @@ class Archive:
             if "EncryptedPackage".encode("utf-16-le") in raw:
                 raise encrypted()
             raise damaged(
-                "the file is in an old Office format (doc, xls or ppt) but has the extension of a new one"
+                "the file is in an old Office format (doc, xls or ppt) but has the extension of a new format"
             )
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))

@@ -1,4 +1,4 @@
-"""The config block of `type: dify`, and how to open that target.
+"""The config block for `type: dify`, and how to open that target.
 
 Sources are paths in https://github.com/langgenius/dify, at the commits in docs/targets/dify.md.
 """

@@ -93,8 +93,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         if dataset.kind:
             raise Halted(
                 "knowledge-base-missing",
-                f"knowledge base {dataset.card.id} is {dataset.kind}, so it accepts no uploaded files; set "
-                "dataset_id to a general knowledge base",
+                f"knowledge base {dataset.card.id} is {dataset.kind}, so it doesn't accept file uploads; "
+                "set dataset_id to the id of a general knowledge base",
             )
         self._dataset = dataset
         return dataset

@@ -1,4 +1,4 @@
-"""The config block of `type: gptbots`, and how to open that target."""
+"""The config block for `type: gptbots`, and how to open that target."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ from kbsync.targets.http.rules import by_status
 
 MAX_ATTEMPTS = 3
 FIRST_PAUSE, MAX_PAUSE = 0.4, 2.0
-"""Maximum seconds between tries of an idempotent call. The pause is random and at least half as long."""
+"""Maximum seconds between attempts at an idempotent call. The pause is random and at least half this long."""
 
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 """Maximum size of a response in bytes."""

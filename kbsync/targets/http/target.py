@@ -177,7 +177,9 @@ class ServiceTarget(Target, Generic[Row]):
     """Whether the service may refuse a document because of the base. If so, kbsync checks the base first."""
 
     certain_calls: ClassVar[Container[str]] = ()
-    """Calls that every version of the service has. If one seems to be missing, a gateway responded."""
+    """Calls that every version of the service has. If one seems to be missing, the response came from a
+    gateway.
+    """
 
     most_ids: ClassVar[int] = 0
     """Maximum number of documents that one request can delete; 0: each needs its own request."""

@@ -1,4 +1,4 @@
-"""The config block of `type: lightrag`, and how to open that target."""
+"""The config block for `type: lightrag`, and how to open that target."""
 
 from __future__ import annotations
 

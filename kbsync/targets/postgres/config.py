@@ -1,4 +1,4 @@
-"""The config block of `type: postgres`, a knowledge base in a PostgreSQL database, and how to open it."""
+"""The config block for `type: postgres`, a knowledge base in a PostgreSQL database, and how to open it."""
 
 from __future__ import annotations
 

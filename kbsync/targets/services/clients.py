@@ -92,7 +92,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         Halted,
         halt="credentials",
         fix=f"set a valid {kind}.api_key (or api_key_file) in the config",
-        says=f"the {kind} service refuses the key",
+        says=f"the {kind} service rejected the key",
     )
     missing = partial(
         ErrorRule,
@@ -200,7 +200,7 @@ def refuses_everything(error: Rejected) -> TargetError:
     """
     if error.code == FORBIDDEN:
         fix = "in the config, set an embedding.api_key that has access to the model"
-        return Halted("credentials", f"the embedding service refuses the key: {error.reason}", fix=fix)
+        return Halted("credentials", f"the embedding service rejected the key: {error.reason}", fix=fix)
     if error.code in ("403", SERVER_FAILED):  # 403: the web page of a gateway or firewall
         return Unavailable(error.reason, code=error.code)
     return Halted(
