@@ -12,7 +12,6 @@ from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.settings import OfferedSetting, any_text, boolean, parse_settings, settings_as_text
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unsure
-from kbsync.targets.gptbots.api import list_bases
 from kbsync.targets.gptbots.target import GptbotsTarget
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
@@ -47,7 +46,7 @@ class GptbotsBases(Bases):
 
     async def list_all(self) -> Sequence[BaseCard]:
         """Return every base of the bot."""
-        return await list_bases(self._client)
+        return await self.target.cards()
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request.

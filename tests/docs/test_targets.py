@@ -17,8 +17,7 @@ from kbsync.config.kinds import Whole
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import MAX_NAME_BYTES, Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots import api, config, target
-from kbsync.targets.gptbots.api import MAX_FILES
+from kbsync.targets.gptbots import config, target, uploads
 from kbsync.targets.gptbots.config import CUTTING, KINDS, RANKING_MODELS, GptbotsTargetConfig
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY
 from kbsync.targets.gptbots.shapes import classify_response as classify_gptbots
@@ -167,15 +166,15 @@ async def test_documented_limits_are_enforced() -> None:
         ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
         ["`chunk_token`", f"{most['chunk_token']:,}"],
         ["`header_row`", f"{most['header_row']}"],
-        ["new documents in a request", f"{MAX_FILES}"],
+        ["new documents in a request", f"{uploads.MAX_FILES}"],
         ["changed texts in a request", f"{limits.batch}"],
-        ["bytes of documents in a request", f"{api.MAX_REQUEST_BYTES // 10**6} MB"],
+        ["bytes of documents in a request", f"{uploads.MAX_REQUEST_BYTES // 10**6} MB"],
         ["ids in a status request or a deletion", f"{target.MAX_IDS}"],
         ["rows of a page of the list", f"{PAGE_SIZE}"],
         ["passages that a search finds", f"{target.MAX_PASSAGES}"],
         ["a document's name", f"{MAX_NAME_BYTES} bytes"],
     ]
-    assert limits.batch == api.MAX_CHANGED_TEXTS
+    assert limits.batch == uploads.MAX_CHANGED_TEXTS
 
 
 def test_documented_ranking_models_match_the_stand_in() -> None:

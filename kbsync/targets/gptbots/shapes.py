@@ -33,29 +33,17 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class MarkedRow(DocumentRow):
     """A row of the list.
 
-    `updated`: its `update_time`. `was`: see `Marker`. Both are in whole seconds, or None if unknown.
+    `updated`: its `update_time` in whole seconds, or None if unknown. `is_through`: whether the version in
+    the marker is stored. That is the case if the marker came with a new document, or if the document has
+    changed since the marker was written.
     """
 
     updated: int | None = None
-    was: int | None = None
-
-    @property
-    def is_through(self) -> bool:
-        """Whether the version in the marker is stored.
-
-        True if the marker came with a new document, or if the document has changed since the marker was
-        written.
-        """
-        return self.was is None or (self.updated is not None and self.updated != self.was)
+    is_through: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """The part of a response to an add or update request that concerns one file. Missing fields are ""."""
-
-    id: str
-    name: str
-    is_stored: bool = True
+_LISTS = ("list", "data", "data.list")
+"""Where a response's list is if the response isn't the list itself, depending on the version."""
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
@@ -63,7 +51,7 @@ def bases_of(body: Any) -> ListPage[BaseCard] | None:
 
     Depending on the version, they are in `knowledge_base`, `data` or `data.list`.
     """
-    return reading.page_in(_first_list(body, "knowledge_base", "data", "list"), None, _base)
+    return reading.page_in(reading.list_at(body, "knowledge_base", *_LISTS), None, _base)
 
 
 @reading.row_reader
@@ -78,9 +66,8 @@ def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
     """
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = reading.object_of(body).count("total") or None
-    return reading.page_in(
-        _first_list(body, "list", "data"), total, reading.row_reader(partial(_row, base, prefix))
-    )
+    read = reading.row_reader(partial(_row, base, prefix))
+    return reading.page_in(reading.list_at(body, *_LISTS), total, read)
 
 
 def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
@@ -103,40 +90,15 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
         path, marker = parsed.path if parsed else None, Marker("")
     else:
         path = reading.path_below(prefix, marker.path)
+    is_through = marker.was is None or updated not in (None, marker.was)
     about = path, marker.digest, marker.upload_id, marker.recipe
-    name = marker.path or name
-    return MarkedRow(remote_id, name, None, created, rules.UNKNOWN, *about, updated=updated, was=marker.was)
-
-
-def results_of(body: Any) -> tuple[FileResult, ...] | None:
-    """Return the outcomes for the files of a request, or None if the response doesn't contain any."""
-    fields = reading.object_of(body)
-    failed = fields.get("failed")
-    if not (isinstance(fields.get("doc"), list) or failed):
-        return None
-    stored = [_result(item, is_stored=True) for item in fields.objects("doc")]
-    failures = [_result(item, is_stored=False) for item in failed] if isinstance(failed, list) else []
-    return (*stored, *(failure for failure in failures if failure.id or failure.name))
-
-
-_IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
-
-
-def _result(item: object, *, is_stored: bool) -> FileResult:
-    """Parse the outcome for a file.
-
-    For failed files, the response to an add request contains names, and the response to an update request
-    contains ids. Some versions return objects with either of the two.
-    """
-    fields = reading.object_of(item)
-    doc_id = next(filter(None, map(fields.id, _IDS)), "" if fields else reading.id_of(item) or "")
-    name = next(filter(None, map(fields.text, _NAMES)), "")
-    return FileResult(doc_id or "", name, is_stored)
+    row = remote_id, marker.path or name, None, created, rules.UNKNOWN, *about
+    return MarkedRow(*row, updated=updated, is_through=is_through)
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
     """Return `data_status` by id, in uppercase. A missing status is ""."""
-    rows = _first_list(body, "data", "list", "doc")
+    rows = reading.list_at(body, *_LISTS, "doc")
     if rows is None:
         return None
     return {
@@ -150,26 +112,11 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     """Return the passages that a search found, each with its document's id, or None if the shape is
     unexpected.
     """
-    return reading.matches_in(_first_list(body, "list", "data"), _match)
+    return reading.matches_in(reading.list_at(body, *_LISTS), _match)
 
 
 def _match(row: Fields) -> tuple[object, Passage]:
     return row.get("data_id"), Passage(row.text("content"), score=row.number("score") or 0.0)
-
-
-def _first_list(body: Any, *keys: str) -> list[Any] | None:
-    """Return the list itself, or the first list under one of `keys`, here or one level deeper."""
-    if isinstance(body, list):
-        return body
-    if not isinstance(body, dict):
-        return None
-    for key in keys:
-        rows = body.get(key)
-        if isinstance(rows, list):
-            return rows
-        if isinstance(rows, dict) and isinstance(rows.get("list"), list):
-            return list(rows["list"])
-    return None
 
 
 _FRAGMENT = re.compile(

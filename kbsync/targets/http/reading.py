@@ -264,6 +264,12 @@ def value_at(body: Any, path: str) -> Any:
     return body
 
 
+def list_at(body: Any, *paths: str) -> list[Any] | None:
+    """Return the body if it is a list, otherwise the first list at one of the `paths` (see `value_at`)."""
+    values = [body, *(value_at(body, path) for path in paths)]
+    return next((value for value in values if isinstance(value, list)), None)
+
+
 def card_in(row: Fields, setting: str) -> BaseCard:
     """Parse a knowledge base whose fields have the usual names. `setting`: the setting to show with it."""
     settings = {setting: row.text(setting)} if row.text(setting) else {}

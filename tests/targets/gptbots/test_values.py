@@ -14,18 +14,15 @@ from hypothesis import strategies as st
 from kbsync.contract.target import Accepted
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.gptbots import shapes
-from kbsync.targets.gptbots.api import UploadItem, batches_of, stream_of
-from kbsync.targets.gptbots.config import cutting_of, describe_recipe, kind_of, kind_of_recipe, recipe_of
+from kbsync.targets.gptbots.config import cutting_of, describe_recipe, kind_of, recipe_of
 from kbsync.targets.gptbots.shapes import (
-    FileResult,
     Marker,
     bases_of,
     classify_response,
     page_of,
-    results_of,
     states_of,
 )
-from kbsync.targets.gptbots.target import outcomes_of
+from kbsync.targets.gptbots.uploads import UploadItem, batches_of, outcomes_of, results_of, stream_of
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import seconds_of
 from tests.targets.bodies import outgoing
@@ -68,7 +65,6 @@ def test_damaged_marker_leaves_the_path_and_a_foreign_address_has_none() -> None
 )
 def test_recipes(path: str, settings: dict[str, Any], recipe: str, description: str) -> None:
     assert recipe_of(path, settings) == recipe
-    assert kind_of_recipe(recipe) == kind_of(path, settings)
     assert describe_recipe(recipe) == description
     fields = cutting_of(path, settings)
     assert ("chunk_token" in fields) is not ("splitter" in fields)
@@ -83,12 +79,6 @@ def test_only_questions_and_answers_have_a_purpose() -> None:
 def item(name: str, position: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
     document = outgoing(name, text, upload_id=position + 1, recipe=recipe_of(name, {}))
     return UploadItem(position, document, kind_of(name, {}), name, f"{BASE}/{name}", doc_id)
-
-
-def results(**body: Any) -> tuple[FileResult, ...]:
-    read = results_of(body)
-    assert read is not None
-    return read
 
 
 STORED = {"doc_id": "7", "doc_name": "a.md"}
@@ -109,7 +99,7 @@ STORED = {"doc_id": "7", "doc_name": "a.md"}
     ],
 )
 def test_response_counts_only_for_the_documents_it_mentions(body: Any, expected: type) -> None:
-    outcomes = outcomes_of(results(**body), [item("a.md"), item("b.md", 1)])
+    outcomes = outcomes_of(results_of(body, is_update=False), [item("a.md"), item("b.md", 1)])
     assert isinstance(outcomes[0], expected)
     assert isinstance(outcomes[1], Unsure)
 
@@ -129,7 +119,10 @@ def test_whole_names_match_first_and_no_id_matches_twice(
 ) -> None:
     names = ("notes.md", "notes.md.txt", "notes.txt")
     rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in ids_by_name.items()]
-    outcomes = outcomes_of(results(doc=rows), [item(name, position) for position, name in enumerate(names)])
+    outcomes = outcomes_of(
+        results_of({"doc": rows}, is_update=False),
+        [item(name, position) for position, name in enumerate(names)],
+    )
     for position, expected_id in enumerate(expected):
         is_right = (
             outcomes[position] == Accepted(expected_id)
@@ -141,30 +134,26 @@ def test_whole_names_match_first_and_no_id_matches_twice(
 
 def test_updates_are_matched_by_id() -> None:
     batch = [item("a.md", 0, "7"), item("b.md", 1, "8")]
-    outcomes = outcomes_of(results(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), batch)
+    body = {"doc": [{"doc_id": "8", "doc_name": "other"}], "failed": ["7"]}
+    outcomes = outcomes_of(results_of(body, is_update=True), batch)
     assert isinstance(outcomes[0], Rejected)
     assert outcomes[1] == Accepted("8", replaced=True)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"data": []}, "text", {"failed": None}, {"doc": None}])
-def test_non_receipt_response_is_ignored(body: Any) -> None:
-    assert results_of(body) is None
+def test_response_without_receipts_proves_nothing(body: Any) -> None:
+    outcomes = outcomes_of(results_of(body, is_update=False), [item("a.md")])
+    assert isinstance(outcomes[0], Unsure)
 
 
 def ten(_: UploadItem) -> int:
     return 10
 
 
-def test_batches_are_limited_by_number_bytes_kind_and_name() -> None:
-    big = b"x" * 7_000_000
+def test_batches_are_limited_by_number_kind_and_name() -> None:
     items = [item(f"{n}.md", n) for n in range(12)] + [item("1.md", 12), item("t.csv", 13)]
     sizes = sorted(len(batch) for batch in batches_of(items, ten))
     assert sizes == [1, 3, 10]
-    assert [len(batch) for batch in batches_of([item(f"{n}.md", n, "", big) for n in range(2)], ten)] == [
-        1,
-        1,
-    ]
-    assert len(list(batches_of([item("a.md", 0, "7"), item("b.md", 1, "7")], ten))) == 2
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 64])
