@@ -307,8 +307,9 @@ async def _find(
 ) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords], list[Note]]:
     """Run the searches.
 
-    Return the hits, why mirrors couldn't be searched, the mirrors that responded, the words that each target
-    lacks ([] if one of them doesn't support that), and the parts of the query that services don't support.
+    Return the hits, the errors of mirrors that couldn't be searched, the mirrors that responded, the query
+    words missing from each target ([] if any target can't report them), and the parts of the query that
+    services don't support.
     """
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)

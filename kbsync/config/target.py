@@ -182,7 +182,7 @@ class VectorizationConfig:
         float, Duration("time from an upload to the first poll", least=0.01, most=3600.0)
     ] = 1.0
     poll_longest: Annotated[
-        float, Duration("maximum time between polls, which become less frequent", least=0.01, most=3600.0)
+        float, Duration("maximum time between polls, as polling slows down", least=0.01, most=3600.0)
     ] = 15.0
     give_up: Annotated[
         float,

@@ -135,7 +135,7 @@ class MirrorPlan:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that the contract defines.
 
-        It has `halt` only if nothing could be planned, and `keep` only if that isn't None.
+        It has `halt` only if nothing could be planned, and `keep` only if `keep` isn't None.
         """
         plan: dict[str, Any] = {
             "name": self.name,

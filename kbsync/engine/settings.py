@@ -56,7 +56,7 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """Return the knowledge base in a `location`, without the prefix: the target's type, then its keys.
+    """Return the parts of a `location` that identify the knowledge base: the target's type, then its keys.
 
     Return [] for ''.
     """

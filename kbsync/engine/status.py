@@ -328,7 +328,7 @@ def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
 
 
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:
-    """Return whether searches find the file's current bytes under the path that it had before a rename."""
+    """Return whether searches still find the file's current content under its path before a rename."""
     return server.digest == entry.digest and server.label != entry.path
 
 

@@ -228,7 +228,7 @@ def _without_closing(title: str, mark: str) -> str:
 
 
 class _MarkupReader:
-    """Reads a marked-up text line by line, and gathers the lines in the open block."""
+    """Reads marked-up text line by line, and collects the lines of the block that is currently open."""
 
     def __init__(self, text: str, flavour: Flavour) -> None:
         self._text = text

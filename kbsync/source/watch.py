@@ -538,9 +538,9 @@ class Watcher:
                 self._silent_since = self._machine.clock()
 
     def note_mounts(self, mount_points: Iterable[str]) -> None:
-        """Record where any scan found something mounted, relative to the root.
+        """Record the mount points that scans have found, relative to the root.
 
-        If a disk is no longer mounted there at the next check, that requests a rescan.
+        If nothing is mounted at one of them at the next check, the watcher requests a rescan.
         """
         self._scanned_mount_points.update(mount_points)
 

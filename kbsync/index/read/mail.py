@@ -1,9 +1,9 @@
-"""Reads e-mails, mailboxes and saved web pages: their texts and attachments, and the headers that people
+"""Reads e-mails, mailboxes and saved web pages: their text and attachments, and the headers that people
 search for.
 
 Each attachment is read by the reader for its format, below a heading with the attachment's name.
-Attachments have limits of their own. Once these are reached, only the names of further attachments are
-read, but the message keeps its text.
+Attachments have their own limits. Once these are reached, only the names of further attachments are read; the
+message's own text is kept.
 """
 
 from __future__ import annotations

@@ -554,7 +554,7 @@ def linked(text: str, address: str) -> str:
 
 
 def is_absolute(address: str) -> bool:
-    """Return whether an address leads out of the site and isn't too long to show."""
+    """Return whether a URL points outside the site and is short enough to show."""
     return address.startswith(("http://", "https://", "mailto:")) and len(address) < _MAX_ADDRESS_LENGTH
 
 

@@ -822,7 +822,7 @@ _FACTORS_OF = "SELECT factors FROM planar_segment WHERE id = ?"
 
 
 def _grown(rows: NDArray[Any], capacity: int) -> NDArray[Any]:
-    """Return a copy of the rows, followed by zeros."""
+    """Return a copy of the rows, padded with rows of zeros."""
     import numpy as np
 
     grown = np.zeros((capacity, *rows.shape[1:]), rows.dtype)

@@ -600,7 +600,7 @@ class Writer:
     def _clear_step(self, obsolete: list[int], version: int) -> None:
         """Remove up to `STEP` chunks of the ownerless runs in `obsolete`.
 
-        Runs without remaining chunks are removed from `obsolete`.
+        Once a run has no chunks left, drop it from `obsolete`.
         """
         query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
         runs = {

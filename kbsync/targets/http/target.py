@@ -1,8 +1,8 @@
 """The base class of every target that a service hosts.
 
 It creates the client from the config and implements the contract. It decides which documents not to send, and
-what the refusal of one document means for the others. It accepts only complete lists, believes that a
-document is gone only if its base still exists, and removes our key from every reason.
+what the refusal of one document means for the others. It accepts only complete lists, treats a
+document as gone only if its base still exists, and redacts the API key from every error message.
 """
 
 from __future__ import annotations

@@ -109,7 +109,10 @@ async def test_unaccepted_upload_blames_the_document_only_while_the_base_exists(
     ("behaviour", "words"),
     [
         ({"external": True}, "external to Dify"),
-        ({"runtime": "rag_pipeline"}, "a knowledge pipeline.* set dataset_id to the id of a general knowledge base"),
+        (
+            {"runtime": "rag_pipeline"},
+            "a knowledge pipeline.* set dataset_id to the id of a general knowledge base",
+        ),
         ({"runtime": "agent"}, "of the kind agent"),
     ],
 )
