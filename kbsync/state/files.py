@@ -362,6 +362,9 @@ class Entries:
     def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
         """Record the result of checking the disk."""
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
+        if presence is Presence.UNKNOWN:  # this changes `rows`, but the trigger doesn't notice
+            sql = "UPDATE folder SET files_digest = NULL WHERE id = ? AND files_digest IS NOT NULL"
+            self._db.execute(sql, (self._folders.id(mirror, split(path)[0]),))
 
     def doubt(self, mirror: int, path: str) -> None:
         """Make the next scan check this file, regardless of its stamp."""
@@ -583,11 +586,13 @@ class Entries:
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
         """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite
         returns them.
+
+        If a check couldn't tell whether the file exists, its size is -1, so that the next scan checks it.
         """
         # Skip deleted files: if a file comes back, even unchanged when its disk is mounted again, that is a
         # change.
         return self._db.execute(
-            "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
+            "SELECT name, iif(presence = 3, -1, size), mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
             (mirror, bind(folder)),
         )

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import UploadState
+from kbsync.core.model import Presence, UploadState
 from kbsync.engine import audit
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Rejected, Unavailable
+from kbsync.source.hints import Hint, HintKind
 from tests.engine.auditing import held_by_another_mirror, paths, verified
+from tests.engine.machine import Obstacles
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
@@ -331,4 +333,29 @@ async def test_ids_of_a_deleted_base_do_not_match_the_next_one(world: World) -> 
     world.post_request("repair", **request)
     await world.once()
     assert (world.puts(), world.requests("delete")) == (puts, deletes)
+    assert world.searchable_texts() == world.on_disk()
+
+
+async def test_file_that_could_not_be_checked_once_is_resent_when_its_document_is_lost(world: World) -> None:
+    world.write("d/a.md", "text of a")
+    await world.mirrored(3)
+    obstacles = Obstacles()
+    obstacles.blocked_paths.add(str(world.root / "d"))
+    with obstacles.standing():
+        async with world.start_mirror() as bound:
+            await bound.reconciler.take_hints([Hint("d/a.md", HintKind.FILE)])
+    await world.once()
+    world.base.remove(world.row_of("d/a.md").remote_id)
+    assert paths(await verified(world)) == {"missing": ["d/a.md"]}
+    await repair(world)
+    assert world.searchable_texts() == world.on_disk()
+    assert world.statuses() == {"ready": 4}
+
+
+async def test_file_that_could_not_be_checked_once_is_deleted_once_it_is_missing(world: World) -> None:
+    world.write("d/a.md", "text of a")
+    await world.mirrored(6)
+    world.change(lambda tx: tx.entries.set_presence(world.run.id, "d/a.md", Presence.UNKNOWN))
+    world.delete("d/a.md")
+    await world.once()
     assert world.searchable_texts() == world.on_disk()
