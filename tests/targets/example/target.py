@@ -34,8 +34,7 @@ RULES = (
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Return the error for a service code; responses without one are classified by words and HTTP status."""
-    body = response.body if isinstance(response.body, dict) else {}
-    code = body.get("error", "")
+    code = response.fields.text("error")
     case = case_of(response, code=code, message=code.replace("_", " "), is_error=bool(code))
     return classify(case, RULES)
 
