@@ -30,7 +30,7 @@ def test_example_config_shows_every_key() -> None:
         for key in known_keys(block)
         if not re.search(rf"\b{key}:", text)
     ]
-    assert missing == []
+    assert missing == [], f"{EXAMPLE.name} lacks these keys"
 
 
 def test_example_config_names_the_checked_in_schema() -> None:
