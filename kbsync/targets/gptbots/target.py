@@ -77,7 +77,7 @@ def next_page(remote_id: str, pages: Mapping[int, Sequence[str]], last: int) -> 
     """
     time = remote_id[:_TIME_LENGTH]
     times = {number: [row_id[:_TIME_LENGTH] for row_id in ids] for number, ids in sorted(pages.items())}
-    in_order = [one for page_times in times.values() for one in page_times]
+    in_order = [row_time for page_times in times.values() for row_time in page_times]
     is_rising = in_order == sorted(in_order)
     if not is_rising and in_order != sorted(in_order, reverse=True):
         return None
