@@ -498,6 +498,7 @@ class Watcher:
                 # A watch covers neither a disk mounted later nor the folder below an unmounted one.
                 await self._close()
                 await self._open()
+                self._scanned_mount_points.clear()  # the rescan may have to wait for a running scan
                 self.want_rescan(f"{self._root}: a disk was mounted or unmounted in this folder")
                 return []
             if self._try_at is not None and self._machine.clock() >= self._try_at:

@@ -291,6 +291,26 @@ async def test_disk_mounted_only_while_a_scan_found_it_requests_another_scan(roo
         assert not watcher.rescan_wanted
 
 
+async def test_disk_that_is_gone_during_a_long_scan_restarts_the_watch_only_once(
+    root: Path, state: Path
+) -> None:
+    """The requested scan can't start before the running one ends."""
+    async with listening(root, state, machine=machine()) as hearing:
+        watcher = hearing.watcher
+        watcher.scan_started()
+        watcher.note_mounts({"sub"})
+        assert await watcher.check() == []
+        assert watcher.rescan_wanted
+        watch = watcher._watch
+        assert await watcher.check() == []
+        assert watcher._watch is watch
+        watcher.scan_ended(2, 0.1, changes=1, mount_points={"sub"})
+        watcher.scan_started()
+        watcher.scan_ended(2, 0.1, changes=1)
+        assert await watcher.check() == []
+        assert (watcher._watch is watch) and not watcher.rescan_wanted
+
+
 async def test_unmount_of_a_watched_disk_restarts_the_watch(hearing: Hearing) -> None:
     """Another disk may have been mounted at once, with the same number and device."""
     reader_of(hearing).handle_event(InotifyEvent(WatchDescriptor(1), InotifyConstants.IN_UNMOUNT, 0, b""))
