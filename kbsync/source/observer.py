@@ -348,12 +348,13 @@ class WatchGroup(InotifyWatchGroup):
 
     def on_event(self, event: InotifyEvent) -> None:
         """Process the event, and record the path of a moved or newly readable directory as doubtful."""
+        # The library may undo a correction that is made before it has processed the event.
+        super().on_event(event)
         if self.is_recursive and event.is_directory and (event.is_move or event.is_attrib):
             with self._lock:
                 path = self._build_event_source_path(event)
                 if path is not None:
                     self._doubt(path, is_move=event.is_move)
-        super().on_event(event)
 
     def _doubt(self, path: bytes, *, is_move: bool) -> None:
         if is_move:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from watchdog import events as ev
+from watchdog.observers.inotify import InotifyWatchGroup
+from watchdog.observers.inotify_c import InotifyEvent
 
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.observer import hints_of
+from kbsync.source.observer import WatchGroup, hints_of
 from tests.share import enumerated
 from tests.source.watching import Hearing, eventually, inotify_fds, listening
 
@@ -169,6 +171,33 @@ async def test_folders_moved_faster_than_their_events_arrive_are_watched_at_thei
         hearing.received_hints.clear()
         assert await hearing.watcher.check() == []
         assert {hint.kind for hint in hearing.received_hints} <= {FILE}
+
+
+async def test_folders_are_watched_although_their_move_is_processed_during_the_correction(
+    hearing: Hearing, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_event, corrections = InotifyWatchGroup.on_event, list[list[str]]()
+
+    def correct_first(group: WatchGroup, event: InotifyEvent) -> None:
+        if event.is_directory and event.is_moved_to:
+            corrections.append(group.realign())
+        on_event(group, event)
+
+    monkeypatch.setattr(InotifyWatchGroup, "on_event", correct_first)
+    watch = hearing.watcher._watch
+    assert watch is not None and watch._observer is not None
+    with watch._observer.reader._lock:  # the events wait
+        (root / "sub").rename(root / "moved")
+        (root / "sub").mkdir()
+    await hearing.hears(Hint("moved", TREE), Hint("sub", TREE))
+    assert corrections
+    (root / "other").mkdir()
+    (root / "other").rename(root / "another")
+    await hearing.hears(Hint("another", TREE))
+    assert await hearing.watcher.check() == []
+    for folder in ("moved", "sub"):
+        (root / folder / "later.md").write_text("later")
+    await hearing.hears(Hint("moved/later.md", FILE), Hint("sub/later.md", FILE))
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
