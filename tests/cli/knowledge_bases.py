@@ -44,6 +44,8 @@ def documents_in(folder: Path) -> Documents:
     if not (folder / "index.db").exists():
         return []
     with apsw.Connection(str(folder / "index.db"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        if not connection.table_exists(None, "document"):  # kbsync was killed before it created the tables
+            return []
         return sorted(connection.execute("SELECT path, digest FROM document"))
 
 

@@ -200,7 +200,7 @@ def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sand
     )
     assert (result.code, explanation.startswith(says)) == (2, True), result.out
     explained = paste(sandbox, explanation.removeprefix(says).removesuffix("`."))
-    assert (explained.code, "the document is ready" in explained.out) == (0, True), explained.out
+    assert (explained.code, "in the knowledge base: ready." in explained.out) == (0, True), explained.out
     sandbox.write("skipped.bin", b"\0\1")
     sandbox.once()
     os.link(sandbox.docs / "skipped.bin", sandbox.root / "link.bin")

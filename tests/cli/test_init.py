@@ -354,8 +354,8 @@ def test_vault_is_recognized_with_its_own_search_exclusions(sandbox: Sandbox, co
     lines = sandbox.run(command, "docs").out.splitlines()
     words = " an Obsidian vault: searches find aliases, tags, properties and links"
     assert {f"  vault/ is{words}", f"  other/ is{words}"} <= set(lines)
-    [advice] = [line for line in lines if "to leave out" in line]
-    assert advice.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
+    [advice] = [line for line in lines if "to exclude" in line]
+    assert advice.startswith("  to exclude Templates, old stuff, as Obsidian's search does: printf ")
     assert paste(sandbox, advice.partition("does: ")[2]).code == 0
     assert sandbox.once()["uploaded"] == 3
     assert sorted(sandbox.search("text")) == ["d.md", "other/c.md", "vault/note.md"]

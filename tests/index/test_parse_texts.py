@@ -58,7 +58,7 @@ def test_long_text_is_parsed_in_the_sandbox_with_the_same_result(tmp_path, monke
 def test_text_using_too_much_memory_is_refused_and_the_next_is_read(tmp_path):
     parser = Parser(tmp_path / "spool", Bounds(60, 384 * MIB))
     try:
-        with pytest.raises(Rejected, match="more than 384 MiB of memory, the limit") as refusal:
+        with pytest.raises(Rejected, match="over 384 MiB of memory, the limit") as refusal:
             parser.parse("a.json", BytesBody(rb'"\u5907"' * (20 * MIB // 8)))
         assert refusal.value.code == "memory"
         assert parser.parse("a.txt", BytesBody(b"words " * (3 * MIB // 6))).text.startswith("words")
