@@ -507,8 +507,12 @@ class TreeEvents(FileSystemEventHandler):
         self._post = post
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Post the hints for `event`, and store any exception in `fault` for the watcher."""
+        """Count `event`, and post its hints."""
         self.event_count += 1
+        self.post_hints(event)
+
+    def post_hints(self, event: FileSystemEvent) -> None:
+        """Post the hints for `event`, and store any exception in `fault` for the watcher."""
         try:
             if hints := hints_of(event, self._root, self._ignores, self._is_unreadable):
                 self._post(hints)

@@ -270,7 +270,7 @@ class Watch:
         with self._lock:
             for group in self._observer.groups() if self._observer else ():
                 for path in group.realign():
-                    self._tree.dispatch(DirCreatedEvent(path))
+                    self._tree.post_hints(DirCreatedEvent(path))  # the kernel may not have reported it
 
     @property
     def saw_unmount(self) -> bool:

@@ -340,6 +340,26 @@ async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root
         assert hearing.watcher.report.mode is Mode.NATIVE
 
 
+async def test_directory_that_became_readable_is_no_event_of_a_bind_mount(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = InotifyFD.add_callback
+
+    def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
+        return WatchDescriptor(-1) if path.endswith(b"/sub") else add(self, path, *args)
+
+    monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
+    disk, bind = Mount(1, "/", "ext4", device="8:1"), Mount(2, str(root), "ext4", "/volumes/docs", "8:1")
+    async with listening(root, state, machine=machine(mounts=lambda: [disk, bind])) as hearing:
+        monkeypatch.undo()
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1)
+        assert await hearing.watcher.check() == []
+        await hearing.hears(Hint("sub", HintKind.TREE))
+        assert await hearing.watcher.check() == []
+        assert hearing.watcher.report.mode is Mode.POLLING
+
+
 async def test_polling_interval_adapts_to_the_cost_of_a_scan(root: Path, state: Path) -> None:
     async with listening(root, state, observer="polling") as hearing:
         watcher = hearing.watcher
