@@ -419,7 +419,8 @@ class TreeEmitter(InotifyEmitter):
     @property
     def group(self) -> WatchGroup | None:
         """The watches, or None unless the thread is running."""
-        return self._inotify if isinstance(self._inotify, WatchGroup) else None
+        watches = self._inotify  # the thread may be ending
+        return watches if isinstance(watches, WatchGroup) else None
 
 
 class TreeObserver(BaseObserver):
@@ -441,8 +442,8 @@ class TreeObserver(BaseObserver):
 
     def groups(self) -> list[WatchGroup]:
         """Return the watches of each scheduled tree."""
-        emitters = [emitter for emitter in self.emitters.copy() if isinstance(emitter, TreeEmitter)]
-        return [emitter.group for emitter in emitters if emitter.group is not None]
+        groups = [emitter.group for emitter in self.emitters.copy() if isinstance(emitter, TreeEmitter)]
+        return [group for group in groups if group is not None]
 
     def dead_threads(self) -> list[str]:
         """Return the names of the threads that ended unexpectedly."""

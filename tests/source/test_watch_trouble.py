@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import shutil
 import threading
@@ -17,7 +18,7 @@ from kbsync.core.model import RootIdentity
 from kbsync.file_systems import Mount
 from kbsync.source import wake, watch
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.observer import KernelReader, ProblemKind, TreeObserver
+from kbsync.source.observer import KernelReader, ProblemKind, TreeEmitter, TreeObserver
 from kbsync.source.roots import UNKNOWN, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
@@ -424,6 +425,26 @@ async def test_scan_makes_the_watcher_retry_an_unreadable_directory(
         assert await hearing.watcher.check() == []
         await hearing.hears(Hint("sub", HintKind.TREE))
         await still_hears(hearing, root, "sub/a.md")
+
+
+async def test_check_does_not_fail_while_a_watching_thread_is_ending(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = itertools.count()
+
+    class Ending:
+        """The attribute that another thread may set to None between two reads."""
+
+        def __get__(self, emitter: TreeEmitter, _type: object = None) -> object:
+            return None if next(reads) % 4 == 3 else emitter.__dict__["_inotify"]
+
+        def __set__(self, emitter: TreeEmitter, watches: object) -> None:
+            emitter.__dict__["_inotify"] = watches
+
+    monkeypatch.setattr(TreeEmitter, "_inotify", Ending(), raising=False)
+    for _ in range(8):
+        assert await hearing.watcher.check() == []
+    monkeypatch.undo()
 
 
 class Scans:
