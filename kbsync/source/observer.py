@@ -318,11 +318,11 @@ class WatchGroup(InotifyWatchGroup):
             former_paths = self._active_callbacks_by_watch.copy()
             doubtful_paths, self._doubtful_paths = self._doubtful_paths, set()
             readable_paths, self._readable_paths = self._readable_paths, set()
+            retried_paths: set[bytes] = set()
             if self.retry_unreadable:
                 self.retry_unreadable = False
-                doubtful_paths |= self._unreadable_paths
-                self._unreadable_paths.clear()
-            for path in doubtful_paths:
+                retried_paths, self._unreadable_paths = self._unreadable_paths, set()
+            for path in doubtful_paths | retried_paths:
                 if self.is_active:
                     self._add_all_callbacks(path)
             self._remove_strays(doubtful_paths)
