@@ -42,7 +42,7 @@ from watchdog.observers.inotify_c import (
 )
 
 from kbsync.dataclass import dataclass
-from kbsync.source.hints import Hint, HintKind
+from kbsync.source.hints import Hint, HintKind, ancestors
 from kbsync.source.roots import error_words
 from kbsync.source.wake import WAKE
 
@@ -312,7 +312,7 @@ class WatchGroup(InotifyWatchGroup):
         """Look up which directories are at or below the doubtful paths, and watch them under these paths.
 
         Return the directories that weren't watched, were watched under another path, or were unreadable, so
-        that their events may be missing.
+        that their events may be missing. Leave out directories below others.
         """
         with self._lock:
             former_paths = self._active_callbacks_by_watch.copy()
@@ -328,7 +328,8 @@ class WatchGroup(InotifyWatchGroup):
             self._remove_strays(doubtful_paths)
             watched = self._active_callbacks_by_watch.items()
             corrected_paths = {path for watch, path in watched if former_paths.get(watch) != path}
-            return sorted(map(os.fsdecode, corrected_paths | readable_paths))
+            paths = set(map(os.fsdecode, (corrected_paths | readable_paths) - {self.path}))
+            return sorted(path for path in paths if paths.isdisjoint(ancestors(path)))
 
     def _remove_strays(self, paths: Iterable[bytes]) -> None:
         """End the watches on directories that are no longer at or below these paths.

@@ -447,6 +447,28 @@ async def test_check_does_not_fail_while_a_watching_thread_is_ending(
     monkeypatch.undo()
 
 
+async def test_tree_that_became_readable_is_scanned_once(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(9):
+        (root / f"sub/{n}/below").mkdir(parents=True)
+    add = InotifyFD.add_callback
+
+    def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
+        return WatchDescriptor(-1) if b"/sub" in path else add(self, path, *args)
+
+    monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
+    async with listening(root, state) as hearing:
+        monkeypatch.undo()
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1)
+        assert await hearing.watcher.check() == []
+        await still_hears(hearing, root, "sub/3/below/a.md")
+        assert [hint for hint in hearing.received_hints if hint.kind is not HintKind.FILE] == [
+            Hint("sub", HintKind.TREE)
+        ]
+
+
 class Scans:
     """Whole scans that end at once, and checks; time passes only here."""
 
