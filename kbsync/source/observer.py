@@ -286,7 +286,8 @@ class WatchGroup(InotifyWatchGroup):
     second event undoes the effect of the first. So the paths of a move are doubtful until `realign` has
     looked them up.
 
-    A directory that kbsync may not read can't be watched until its permissions change.
+    A directory that kbsync may not read can't be watched until its permissions change, and the files in one
+    that it may not enter can't be read.
 
     Two watches may have the same path: after `mv b /elsewhere; mv a b`, the kernel still watches both
     directories until `realign` ends the watch on the former.
@@ -325,6 +326,7 @@ class WatchGroup(InotifyWatchGroup):
             for path in doubtful_paths | retried_paths:
                 if self.is_active:
                     self._add_all_callbacks(path)
+            readable_paths |= retried_paths - self._unreadable_paths
             self._remove_strays(doubtful_paths)
             watched = self._active_callbacks_by_watch.items()
             corrected_paths = {path for watch, path in watched if former_paths.get(watch) != path}
@@ -384,8 +386,11 @@ class WatchGroup(InotifyWatchGroup):
             if path == self.path:
                 raise
             return
-        if watch < 0:  # what the library returns for a directory that can't be read
+        # The library returns -1 for a directory that can't be read. The kernel watches one that can't be
+        # entered.
+        if watch < 0 or not os.path.lexists(path + b"/."):
             self._unreadable_paths.add(path)
+        if watch < 0:
             return
         former_path = self._active_callbacks_by_watch.get(watch)
         # A later move of the former path must not move this watch.

@@ -108,3 +108,15 @@ def test_running_daemon_watches_a_folder_as_soon_as_it_becomes_readable(
     daemon.wait_for_event("document.ready", path="shut/below/deep.md", replaced=True)
     assert daemon.lines("mirror.failed") == []
     assert daemon.end() == 0
+
+
+@long
+def test_running_daemon_reads_files_as_soon_as_their_folder_can_be_entered(desk: ZhipuSandbox) -> None:
+    shut = desk.docs / "shut"
+    shut.chmod(0o444)
+    daemon = desk.watch()
+    for n in range(8):
+        daemon.wait_for_event("document.ready", path=f"f{n}.md")
+    shut.chmod(0o700)
+    daemon.wait_for_event("document.ready", path="shut/g0.md")
+    assert daemon.end() == 0

@@ -447,6 +447,24 @@ async def test_check_does_not_fail_while_a_watching_thread_is_ending(
     monkeypatch.undo()
 
 
+async def test_scan_makes_the_watcher_recheck_a_directory_that_could_not_be_entered(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lexists, entry = os.path.lexists, os.fsencode(root / "sub") + b"/."
+    monkeypatch.setattr(os.path, "lexists", lambda path: path != entry and lexists(path))
+    async with listening(root, state) as hearing:
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1)
+        assert await hearing.watcher.check() == []
+        await still_hears(hearing, root, "sub/a.md")
+        assert {hint.kind for hint in hearing.received_hints} == {HintKind.FILE}
+        monkeypatch.undo()
+        hearing.watcher.scan_started()
+        hearing.watcher.scan_ended(directories=2, seconds=0.1)
+        assert await hearing.watcher.check() == []
+        await hearing.hears(Hint("sub", HintKind.TREE))
+
+
 async def test_tree_that_became_readable_is_scanned_once(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
