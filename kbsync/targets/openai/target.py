@@ -6,7 +6,6 @@ A document is an uploaded file that is attached to the store. The file's id iden
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
@@ -82,7 +81,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._attaching: dict[str, float] = {}
         # The model of the vectors on OGX, where files with equal text share passages; "" at other servers.
         self._vector_model: str | None = None
-        self._cleaned_at = -math.inf
+        self._cleaned_at: float | None = None
         self._started_at = self._wall()
         # Each file that is being attached holds one slot, and a batch of deletions on OGX holds all of them:
         # otherwise the batch could miss a file that is being attached.
@@ -241,15 +240,17 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 listed_ids.add(row["id"])
                 yield shapes.row_of(row, self._prefix)
         await self._check_list(len(listed_ids))
-        if not self._context.read_only and self._steady() - self._cleaned_at > CLEAN_EVERY:
-            self._cleaned_at = self._steady()
+        now, last = self._steady(), self._cleaned_at
+        if not self._context.read_only and (last is None or now - last > CLEAN_EVERY):
+            self._cleaned_at = now
             with suppress(TargetError):  # only a cleanup, which runs again later
                 await self._delete_orphans(listed_ids)
 
     async def _delete_orphans(self, attached: set[str]) -> None:
         """Delete files that we uploaded but never attached, because kbsync was killed after the upload."""
+        offset = self._client.skew.offset or 0.0
         # Nobody attaches a file uploaded before this process began: the process that uploaded it has ended.
-        min_age = min(CLEAN_AFTER, self._wall() - self._started_at + CLOCK_STEP)
+        before = offset + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)
         newest = api.rows(
             self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
         )
@@ -259,7 +260,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             async for row in newest
             if row["id"] not in in_use
             and self._names.is_ours(row)
-            and self._age_of(row.count("created_at") or math.inf) > min_age
+            and 0 < (row.count("created_at") or 0) < before
         ]
         # A file may have been attached since the list was read.
         await self.delete([file_id for file_id in orphans if await self._read_file(file_id) is None])
