@@ -15,11 +15,11 @@ Remove = Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]]
 
 
 @dataclass(slots=True, eq=False)
-class _Batch:
-    """Ids that are deleted together. `outcomes` is empty until the response arrives."""
+class _Deletion:
+    """A waiting call to `delete`. `outcomes` is empty until the response arrives."""
 
-    ids: dict[str, None] = field(default_factory=dict)
-    outcomes: Mapping[str, DeleteOutcome] = field(default_factory=dict)
+    ids: Sequence[str]
+    outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)
 
 
 class DeletionQueue:
@@ -27,21 +27,26 @@ class DeletionQueue:
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
-        self._next = _Batch()
+        self._waiting: list[_Deletion] = []
 
     async def delete(self, ids: Sequence[str], remove: Remove) -> Mapping[str, DeleteOutcome]:
         """Delete documents. Return the outcome of each.
 
-        The first call of a batch passes the ids of all its calls to `remove`. If that call is canceled, the
-        second one does.
+        The first waiting call passes the ids of all waiting calls to `remove`.
         """
-        batch = self._next
-        batch.ids |= dict.fromkeys(ids)
-        async with self._turn:
-            if batch.ids and not batch.outcomes:
-                self._next = _Batch()
-                try:
-                    batch.outcomes = await remove(tuple(batch.ids))
-                except TargetError as error:
-                    batch.outcomes = dict.fromkeys(batch.ids, error)
-        return {remote_id: batch.outcomes[remote_id] for remote_id in ids}
+        deletion = _Deletion(ids)
+        self._waiting.append(deletion)
+        try:
+            async with self._turn:
+                if ids and not deletion.outcomes:
+                    calls = [call for call in self._waiting if not call.outcomes]
+                    batch = tuple(dict.fromkeys(remote_id for call in calls for remote_id in call.ids))
+                    try:
+                        outcomes = await remove(batch)
+                    except TargetError as error:
+                        outcomes = dict.fromkeys(batch, error)
+                    for call in calls:
+                        call.outcomes |= {remote_id: outcomes[remote_id] for remote_id in call.ids}
+            return deletion.outcomes
+        finally:
+            self._waiting.remove(deletion)
