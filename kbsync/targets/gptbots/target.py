@@ -322,7 +322,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             for doc_id in ids
             if doc_id not in words or (words[doc_id] in _FINAL and doc_id not in self._trusted)
         ]
-        rows = await self._find_rows(unclear)
+        rows = await self._find_rows(unclear, fresh=True)
         self._drop_rows(ids)
         states = {doc_id: self._status_of(doc_id, words.get(doc_id), rows.get(doc_id)) for doc_id in ids}
         for doc_id, status in states.items():
@@ -376,12 +376,15 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 self._page_numbers[row.id] = number
         return page
 
-    async def _find_rows(self, ids: Collection[str]) -> dict[str, MarkedRow]:
+    async def _find_rows(self, ids: Collection[str], *, fresh: bool = False) -> dict[str, MarkedRow]:
         """Return the current rows of `ids`: on the page that had them before, or else by the order of ids.
 
-        The list has no filter, and is read as a whole only if an id can't be found otherwise.
+        The list has no filter, and is read as a whole only if an id can't be found otherwise. `fresh`: don't
+        use rows that an earlier lookup has read, because they may be older than the last update.
         """
         async with self._turn:  # after the wait, the rows of the last lookup may be usable
+            if fresh:
+                self._drop_rows(ids)
             if self._steady() >= self._rows_until:
                 self._rows, self._rows_until = {}, self._steady() + PAGE_LIFETIME
             rows, pages = self._rows, dict[int, Sequence[str]]()

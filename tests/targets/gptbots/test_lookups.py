@@ -10,6 +10,7 @@ import pytest
 from kbsync.contract.target import DocState
 from kbsync.errors import Unavailable
 from kbsync.targets.gptbots.target import GptbotsTarget
+from kbsync.targets.http.client import Client
 from kbsync_standin.faults import Fault
 from tests.remote.world import sha_of_folder
 from tests.services.gptbots import GptbotsWorld, ServedGptbots
@@ -75,6 +76,25 @@ async def test_observation_of_one_version_does_not_apply_to_the_next(
     assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
     await served_world.until(DocState.READY, remote_id)
     assert await served_world.find("merlin") == {remote_id}
+
+
+async def test_row_read_during_an_update_does_not_complete_it(
+    served_world: ServedGptbots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, send = served_world.target, Client.request_once
+    first, second = await served_world.make_ready(
+        served_world.document("a.md", "kestrel one"), served_world.document("b.md", "kestrel two")
+    )
+    await served_world.pass_time(100)
+
+    async def send_after_a_poll(*args: Any, **kwargs: Any) -> Any:
+        await served_world.pass_time(2)
+        await target.status([first])  # reads the page with both documents
+        return await send(*args, **kwargs)
+
+    monkeypatch.setattr(Client, "request_once", send_after_a_poll)
+    await served_world.put(served_world.document("b.md", "merlin", replaces=second))
+    assert (await target.status([second]))[second].state is DocState.INDEXING
 
 
 def plant_many(world: GptbotsWorld, n: int) -> None:
