@@ -162,7 +162,8 @@ class LightragTarget(ServiceTarget[Row]):
         if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
-                rows |= {row.id: row async for row in self.rows()}
+                async for row in self.rows():  # the pause also counts the rows that were read before an error
+                    rows[row.id] = row
             finally:
                 self._next_whole = self._steady() + min(MAX_PAUSE, len(rows) / PAGE_SIZE)
             absent, unknown = MISSING, requested - rows.keys()
