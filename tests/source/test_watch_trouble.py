@@ -341,15 +341,20 @@ async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root
         assert hearing.watcher.report.mode is Mode.NATIVE
 
 
-async def test_directory_that_became_readable_is_no_event_of_a_bind_mount(
-    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def make_sub_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library fail to watch `sub`, as it does for a directory that can't be read."""
     add = InotifyFD.add_callback
 
     def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
         return WatchDescriptor(-1) if path.endswith(b"/sub") else add(self, path, *args)
 
     monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
+
+
+async def test_directory_that_became_readable_is_no_event_of_a_bind_mount(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sub_unreadable(monkeypatch)
     disk, bind = Mount(1, "/", "ext4", device="8:1"), Mount(2, str(root), "ext4", "/volumes/docs", "8:1")
     async with listening(root, state, machine=machine(mounts=lambda: [disk, bind])) as hearing:
         monkeypatch.undo()
@@ -412,12 +417,7 @@ async def test_unwatchable_directories_cause_polling(
 async def test_scan_makes_the_watcher_retry_an_unreadable_directory(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = InotifyFD.add_callback
-
-    def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
-        return WatchDescriptor(-1) if path.endswith(b"/sub") else add(self, path, *args)
-
-    monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
+    make_sub_unreadable(monkeypatch)
     async with listening(root, state) as hearing:
         monkeypatch.undo()
         hearing.watcher.scan_started()

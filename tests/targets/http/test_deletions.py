@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from kbsync.contract.target import DeleteOutcome
@@ -9,39 +9,44 @@ from kbsync.targets.http.deletions import DeletionQueue
 from tests.clocks import let_tasks_run
 
 
-async def test_cancelling_the_first_deletion_does_not_stop_the_others() -> None:
-    deletions, batches, may_end = DeletionQueue(), list[Sequence[str]](), asyncio.Event()
+class Service:
+    """Deletes one batch at a time, and responds once `may_end` is set."""
 
-    async def remove(ids: Sequence[str]) -> dict[str, DeleteOutcome]:
-        batches.append(ids)
-        await may_end.wait()
+    def __init__(self) -> None:
+        self.batches: list[Sequence[str]] = []
+        self.may_end = asyncio.Event()
+        self._deletions = DeletionQueue()
+
+    async def delete(self, remote_id: str) -> Mapping[str, DeleteOutcome]:
+        return await self._deletions.delete([remote_id], self._remove)
+
+    async def _remove(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
+        self.batches.append(ids)
+        await self.may_end.wait()
         return dict.fromkeys(ids)
 
-    first, second = (asyncio.ensure_future(deletions.delete([remote_id], remove)) for remote_id in "ab")
+
+async def test_cancelling_the_first_deletion_does_not_stop_the_others() -> None:
+    service = Service()
+    first, second = (asyncio.ensure_future(service.delete(remote_id)) for remote_id in "ab")
     await let_tasks_run()
     first.cancel()
     with suppress(asyncio.CancelledError):
         await first
-    may_end.set()
+    service.may_end.set()
     assert await second == {"b": None}
-    assert batches == [("a",), ("b",)]
+    assert service.batches == [("a",), ("b",)]
 
 
 async def test_cancelled_deletion_is_not_sent_with_a_later_one() -> None:
     """By then, the id may belong to a document that was uploaded again."""
-    deletions, batches, may_end = DeletionQueue(), list[Sequence[str]](), asyncio.Event()
-
-    async def remove(ids: Sequence[str]) -> dict[str, DeleteOutcome]:
-        batches.append(ids)
-        await may_end.wait()
-        return dict.fromkeys(ids)
-
-    first, second = (asyncio.ensure_future(deletions.delete([remote_id], remove)) for remote_id in "ab")
+    service = Service()
+    first, second = (asyncio.ensure_future(service.delete(remote_id)) for remote_id in "ab")
     await let_tasks_run()
     second.cancel()
     with suppress(asyncio.CancelledError):
         await second
-    may_end.set()
+    service.may_end.set()
     await first
-    await deletions.delete(["c"], remove)
-    assert batches == [("a",), ("c",)]
+    await service.delete("c")
+    assert service.batches == [("a",), ("c",)]
