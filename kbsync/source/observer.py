@@ -353,23 +353,22 @@ class WatchGroup(InotifyWatchGroup):
         """Process the event, and record the path of a moved or newly readable directory as doubtful."""
         # The library may undo a correction that is made before it has processed the event.
         super().on_event(event)
-        if self.is_recursive and event.is_directory and (event.is_move or event.is_attrib):
-            with self._lock:
-                path = self._build_event_source_path(event)
-                if path is not None:
-                    self._doubt(path, is_move=event.is_move)
-
-    def _doubt(self, path: bytes, *, is_move: bool) -> None:
-        if is_move:
-            self._doubtful_paths.add(path)
-        elif not os.access(path, os.R_OK | os.X_OK):
-            self._unreadable_paths.add(path)
-        elif became_readable := {
-            former for former in self._unreadable_paths if former == path or former.startswith(path + b"/")
-        }:
-            self._unreadable_paths -= became_readable
-            self._doubtful_paths.add(path)
-            self._readable_paths.add(path)
+        if not (self.is_recursive and event.is_directory and (event.is_move or event.is_attrib)):
+            return
+        with self._lock:
+            path = self._build_event_source_path(event)
+            if path is None:
+                return
+            if event.is_move:
+                self._doubtful_paths.add(path)
+            elif not os.access(path, os.R_OK | os.X_OK):
+                self._unreadable_paths.add(path)
+            elif became_readable := {
+                former for former in self._unreadable_paths if (former + b"/").startswith(path + b"/")
+            }:
+                self._unreadable_paths -= became_readable
+                self._doubtful_paths.add(path)
+                self._readable_paths.add(path)
 
     def _add_all_callbacks(self, path: bytes) -> None:
         """Watch the directory at `path`, if there still is one, and all directories below it."""
