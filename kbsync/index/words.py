@@ -706,7 +706,8 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
             is_date = bool(dates) and not dates.isdisjoint(_date_named(last.rpartition(".")[0] or last))
             if is_date or words_sought in (tokeniser.words(name), tokeniser.words(without)):
                 named.append(number)
-                if len(parts) <= depth if pasted_path else slash and len(parts) == depth:
+                is_whole_path = len(parts) <= depth if pasted_path else slash and len(parts) == depth
+                if is_whole_path:
                     equal[len(parts)].append(number)
     return equal[max(equal)] if equal else named
 
