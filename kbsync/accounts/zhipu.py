@@ -38,9 +38,9 @@ from kbsync.errors import NotOffered, Rejected, Unsure
 from kbsync.targets.http.bodies import parse_json, without_none
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import Fields, ListPage, id_of, object_of, objects_in, row_reader
+from kbsync.targets.http.reading import Fields, ListPage, id_of, objects_in, row_reader, value_at
 from kbsync.targets.zhipu.errors import NotFound, is_gone
-from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
+from kbsync.targets.zhipu.shapes import data_of, number_of, path_part, rows_of
 from kbsync.targets.zhipu.target import ZhipuTarget, base_path
 
 MODELS = (
@@ -122,7 +122,7 @@ async def _create(client: Client, op: str, path: str, body: Mapping[str, object]
 
     According to the manual, the response is an object; in its examples, the response is just an id.
     """
-    content = data_of((await client.post(op, path, json=body)).body)
+    content = value_at((await client.post(op, path, json=body)).body, "data")
     return Fields(body, id=content.get("id") if isinstance(content, dict) else content)
 
 
@@ -139,12 +139,12 @@ async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
         if not is_gone(error):
             raise
     try:
-        fields = data_of((await client.request(read_op, "GET", path)).body)
+        content = value_at((await client.request(read_op, "GET", path)).body, "data")
     except Rejected as error:
         if is_gone(error):
             return
         raise
-    if fields:
+    if content:
         raise Unsure("the service says that the resource is missing, but still has it", code="still-there")
 
 
@@ -175,12 +175,7 @@ class ZhipuBases(Bases):
             response = await self._client.request("models", "GET", "/embedding")
         except (NotFound, NotOffered):
             return MODELS
-        models = tuple(
-            EmbeddingModel(model_id, item.text("name"), item.text("description"))
-            for item in objects_in(listed_in(response.body))
-            if (model_id := item.id("id")) is not None
-        )
-        return models or MODELS
+        return rows_of(response.body, _model).rows or MODELS
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
         """Return one page of the list."""
@@ -229,6 +224,11 @@ class ZhipuBases(Bases):
     async def capacity(self) -> Capacity | None:
         """Return the account's capacity."""
         return await self.target.capacity()
+
+
+@row_reader
+def _model(item: Fields) -> EmbeddingModel:
+    return EmbeddingModel(item["id"], item.text("name"), item.text("description"))
 
 
 @row_reader
@@ -320,7 +320,7 @@ class ZhipuApplications(Applications):
     async def _read(self, application_id: str) -> Fields:
         """Return all fields of an application. Raises `Rejected` if the application doesn't exist."""
         response = await self._client.request("application", "GET", _application_path(application_id))
-        content = object_of(data_of(response.body))
+        content = data_of(response.body)
         if not content:
             raise Rejected(f"there is no application {application_id}", code="404")
         return content
@@ -410,7 +410,7 @@ class ZhipuCallbacks:
     async def get(self) -> Callback | None:
         """Return the callback URL, or None if the response contains none or says that none is set."""
         response = await _if_set(self._client.request("callback", "GET", self._PATH))
-        content = object_of(data_of(response.body)) if response is not None else Fields()
+        content = data_of(response.body) if response is not None else Fields()
         url = content.text("url").strip()
         if not url:
             return None

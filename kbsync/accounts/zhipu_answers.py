@@ -111,7 +111,7 @@ class ZhipuAnswers:
             response = await self._client.request("slice-info", "GET", path)
         except TargetError:
             return Sources(None, request_id, usage)
-        is_old = object_of(data_of(response.body)).flag("has_old_document")
+        is_old = data_of(response.body).flag("has_old_document")
         return Sources(sources_of(response.body), request_id, usage, is_old)
 
 
@@ -137,7 +137,7 @@ def _whole(body: Any) -> Piece:
 
     The manual puts the token usage in `token`, but its example puts it next to the text.
     """
-    content = object_of(data_of(body))
+    content = data_of(body)
     if not isinstance(content.get("content"), str):
         raise Unavailable("the answer has no text; ask again", code="no-content")
     usage = content.get("usage") or content.object("token").get("usage")
@@ -148,7 +148,7 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     """Return the documents in the response to `GET /v2/{request_id}/slice_info`, in order, or None if it
     lists none.
     """
-    content = object_of(data_of(body))
+    content = data_of(body)
     listed = content.get("document_slices")
     if not isinstance(listed, list):
         return None

@@ -196,6 +196,7 @@ def is_gone(error: TargetError) -> bool:
 
 
 UPLOADS = frozenset({"upload", "upload-url"})
+FAILED_INFOS = "failedInfos"
 RECEIPT, INDEXED = "receipt", "indexed"
 """Values of `call`: where the service's message about a failure was found.
 
@@ -315,8 +316,6 @@ RULES: tuple[ErrorRule, ...] = (
     _name_taken(
         call={"upload", RECEIPT}, when=_agrees, says="the service already has a document with this name"
     ),
-    # A refusal without a reason doesn't blame the document (promise 9).
-    ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
     # A wrong parameter, according to the manual.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
@@ -364,6 +363,19 @@ def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     named = f"code {case.code}" if case.code else "".join(case.codes)
     inside = ": ".join(part for part in (named, case.message) if part)
     return f"{sentence} ({inside})" if inside else sentence
+
+
+def receipt_error(text: str, *names: str) -> TargetError:
+    """Return the error for a file that the response to an upload lists as failed, with the free text `text`.
+
+    The words, without the `names` of the document, show whether the account or the document is to blame.
+    """
+    message = rules.quote_message(text)
+    rule = refusal(RECEIPT, message, without_names(text, *names))
+    reason = f"{rule.says or 'the service refused the document'} ({message or 'no reason given'})"
+    error = rule.error(ErrorCase(RECEIPT, code=FAILED_INFOS, message=message), reason)
+    assert error is not None
+    return error
 
 
 def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:

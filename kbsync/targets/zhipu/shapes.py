@@ -17,21 +17,19 @@ from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus
 from kbsync.core.links import is_address
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
-from kbsync.errors import Rejected, TargetError, Unsure
+from kbsync.errors import Unsure
 from kbsync.targets.http import reading
 from kbsync.targets.http.bodies import parse_json
-from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T
-from kbsync.targets.http.rules import ErrorCase, quote_message
+from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, T, list_at, value_at
+from kbsync.targets.http.rules import quote_message
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
-from kbsync.targets.zhipu.errors import INDEXED, RECEIPT, NoRoom, refusal, without_names
+from kbsync.targets.zhipu.errors import FAILED_INFOS, INDEXED, NoRoom, receipt_error, refusal, without_names
 
 MAX_QUERY_LENGTH = 1000
 """Maximum length of a query in characters."""
 
 MAX_PASSAGES = 20
 """The service's maximum for `top_k`, which is requested if the engine will filter the passages."""
-
-FAILED_INFOS = "failedInfos"
 
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: a document's time must be between them
@@ -68,24 +66,9 @@ def path_part(value: str) -> str:
     return quote(value, safe="")
 
 
-def data_of(body: Any) -> Any:
-    """Return the envelope's `data`, or None."""
-    return reading.object_of(body).get("data")
-
-
-def listed_in(body: Any) -> Any:
-    """Return the list in the envelope, which is either under `list` or directly there."""
-    content = data_of(body)
-    return content.get("list") if isinstance(content, dict) else content
-
-
-@dataclass(frozen=True, slots=True)
-class FailInfo:
-    """The content of `failInfo`, or of one of the `failedInfos`. `code` is "" if missing."""
-
-    text: str
-    code: str = ""
-    name: str = ""
+def data_of(body: Any) -> Fields:
+    """Return the object in the envelope; if there is none, return an empty one."""
+    return reading.object_of(value_at(body, "data"))
 
 
 _FULL = "the account has no space left to make documents searchable"
@@ -99,11 +82,15 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document, from an entry in a list or from a response of its own."""
+    """A document, from an entry in a list or from a response of its own.
+
+    `fail_text` and `fail_code`: the content of `failInfo`; "" if missing.
+    """
 
     url: str = ""
     parse_image: bool | None = None
-    failure: FailInfo = FailInfo("")
+    fail_text: str = ""
+    fail_code: str = ""
 
     def failed(self, *, has_room: bool) -> DocStatus:
         """Return the status of a document that the service failed to index.
@@ -111,15 +98,14 @@ class ZhipuDocument(DocumentRow):
         `has_room`: whether the account has space left. If so, a message about space or length concerns only
         the document.
         """
-        failure = self.failure
-        words = quote_message(failure.text)
-        reason = words or _MEANINGS.get(failure.code, "the service gives no reason")
-        text = without_names(failure.text, self.name)
+        words = quote_message(self.fail_text)
+        reason = words or _MEANINGS.get(self.fail_code, "the service gives no reason")
         # 10001 was observed with "document damaged", so a message takes precedence
-        rule = refusal(INDEXED, words, text, "" if words else failure.code)
+        code = "" if words else self.fail_code
+        rule = refusal(INDEXED, words, without_names(self.fail_text, self.name), code)
         if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
-            return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
-        return DocStatus(DocState.FAILED, reason, failure.code)
+            return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", self.fail_code, "quota")
+        return DocStatus(DocState.FAILED, reason, self.fail_code)
 
 
 def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
@@ -130,57 +116,32 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     single success, it is accepted regardless of its name. If the response lists the document both as stored
     and as failed, or not at all, the outcome is `Unsure`.
     """
-    content = reading.object_of(data_of(body))
-    stored = {
-        remote_id: info.text(key)
-        for info in content.objects("successInfos")
-        if (remote_id := info.id("documentId")) is not None
-    }
-    failed = [
-        FailInfo(info.text("failReason"), name=info.text(key)) for info in content.objects(FAILED_INFOS)
-    ]
-    candidates = (
-        list(stored) if len(stored) == 1 else [remote_id for remote_id in stored if stored[remote_id] == name]
-    )
-    if len(candidates) == 1:
-        stored_name = stored[candidates[0]]
-        is_of_others = stored_name == name and all(info.name not in ("", name) for info in failed)
-        if not failed or is_of_others:
-            return Accepted(candidates[0], name=stored_name)
+    content = data_of(body)
+    names = {info.id("documentId"): info.text(key) for info in content.objects("successInfos")}
+    stored = {remote_id: stored_name for remote_id, stored_name in names.items() if remote_id is not None}
+    failed = {info.text(key): info.text("failReason") for info in content.objects(FAILED_INFOS)}
+    own = {remote_id: stored_name for remote_id, stored_name in stored.items() if stored_name == name}
+    # A single success counts under any name, unless a failure may be about the same document.
+    blamed = failed.keys() & {"", name} if own else failed.keys()
+    own = own or stored
+    if len(own) == 1 and not blamed:
+        [(remote_id, stored_name)] = own.items()
+        return Accepted(remote_id, name=stored_name)
     if stored:
         raise Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
     if failed:
-        info = next((failure for failure in failed if failure.name == name), failed[0])
-        raise receipt_error(info, name)
+        failed_name = name if name in failed else next(iter(failed))
+        raise receipt_error(failed[failed_name], name, failed_name)
     raise Unsure(f"the service's response lists {name} as neither stored nor failed", code="no-receipt")
 
 
-def receipt_error(failure: FailInfo, name: str) -> TargetError:
-    """Return the error for one file in the response.
-
-    `failReason` is free text. Its words, without the document's name, show whether the account or the
-    document is to blame.
-    """
-    message = quote_message(failure.text)
-    rule = refusal(RECEIPT, message, without_names(failure.text, name, failure.name))
-    sentence = rule.says or "the service refused the document"
-    reason = f"{sentence} ({message or 'no reason given'})"
-    case = ErrorCase(RECEIPT, code=FAILED_INFOS, message=message)
-    return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
-
-
-ZhipuPage = ListPage[ZhipuDocument]
-
-
 def rows_of(body: Any, read: Callable[[object], T | None]) -> ListPage[T]:
-    """Return a page of a list, with rows parsed by `read` (see `row_reader`)."""
-    total = reading.object_of(data_of(body)).get("total")
-    return reading.page_in(listed_in(body), total, read) or ListPage(
-        (), reading.count_of(total), is_null=True
-    )
+    """Return a page of the list in `data.list` or `data`, with rows parsed by `read` (see `row_reader`)."""
+    listed, total = list_at(body, "data.list", "data"), value_at(body, "data.total")
+    return reading.page_in(listed, total, read) or ListPage((), reading.count_of(total), is_null=True)
 
 
-def page_of(body: Any) -> ZhipuPage:
+def page_of(body: Any) -> ListPage[ZhipuDocument]:
     """Return a page of `GET /document`."""
     return rows_of(body, _document)
 
@@ -189,7 +150,7 @@ def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
     """Return the document of `GET /document/{id}`, under the requested id if it has none. Return None if
     there is no data.
     """
-    content = reading.object_of(data_of(body))
+    content = data_of(body)
     return _document(Fields(content, id=content.id("id") or remote_id)) if content else None
 
 
@@ -202,12 +163,9 @@ def _document(item: Fields) -> ZhipuDocument:
     """
     name, url = item.text("name"), item.text("url")
     parse_image, failure = item.flag("parse_image"), item.object("failInfo")
-    slicing = {
-        "knowledge_type": item.integer("knowledge_type"),
-        "custom_separator": _separators(item.get("custom_separator")),
-        "sentence_size": item.integer("sentence_size"),
-        "parse_image": parse_image,
-    }
+    slicing = {key: item.integer(key) for key in ("knowledge_type", "sentence_size")}
+    separators = _separators(item.get("custom_separator"))
+    recipe = recipe_of({**slicing, "custom_separator": separators, "parse_image": parse_image})
     # Parse strictly: a string "1" or an unknown number must not count as ready (promise 10).
     stat = item.get("embedding_stat")
     state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
@@ -217,15 +175,15 @@ def _document(item: Fields) -> ZhipuDocument:
         item.count("length"),
         None,
         DocStatus(state),
-        recipe=recipe_of(slicing),
+        recipe=recipe,
         addresses=tuple(text for text in (name, url) if is_address(text)),
         url=url,
         parse_image=parse_image,
-        failure=FailInfo(failure.text("embedding_msg"), failure.id("embedding_code") or ""),
+        fail_text=failure.text("embedding_msg"),
+        fail_code=failure.id("embedding_code") or "",
     )
-    if state is not DocState.FAILED:
-        return document
-    return replace(document, status=document.failed(has_room=False))
+    is_failed = state is DocState.FAILED
+    return replace(document, status=document.failed(has_room=False)) if is_failed else document
 
 
 def _separators(value: object) -> list[str] | None:
@@ -242,7 +200,7 @@ def capacity_of(body: Any) -> Capacity | None:
     """Return the account's space from `GET /knowledge/capacity`, or None if it is missing or its total is
     0.
     """
-    content = reading.object_of(data_of(body))
+    content = data_of(body)
     used, total = content.object("used"), content.object("total")
     used_bytes, all_bytes = used.count("length"), total.count("length")
     used_words, all_words = used.count("word_num"), total.count("word_num")
@@ -261,7 +219,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
     # A passage without its document's id is useless, because the engine finds the file by the id.
     rows = [
         (doc_id, text, item.number("score"))
-        for item in reading.objects_in(data_of(body))
+        for item in reading.objects_in(value_at(body, "data"))
         if (text := item.text("text")) and (doc_id := item.object("metadata").id("doc_id")) is not None
     ]
     is_scored = all(score is not None for *_, score in rows)
@@ -276,8 +234,7 @@ def images_in(listed: object) -> Images:
     return {
         placeholder: url
         for item in reading.objects_in(listed)
-        if (placeholder := item.text("text"))
-        and (url := item.text("cos_url")).startswith(("https://", "http://"))
+        if (placeholder := item.text("text")) and is_address(url := item.text("cos_url"))
     }
 
 
@@ -288,13 +245,10 @@ def lacks_images(hit: Hit) -> bool:
 
 def with_images(hit: Hit, images: Images) -> Hit:
     """Return the hit with the images mentioned in its passages. `images` maps placeholders to URLs."""
-    if not images:
-        return hit
     passages = []
     for passage in hit.passages:
-        named = dict.fromkeys(
-            _PLACEHOLDER.findall(passage.text)
-        )  # each picture once, in the order of the text
+        # Each picture once, in the order of the text.
+        named = dict.fromkeys(_PLACEHOLDER.findall(passage.text))
         mentioned = tuple(Image(name, images[name]) for name in named if name in images)
         passages.append(replace(passage, images=passage.images or mentioned))
     return replace(hit, passages=tuple(passages))

@@ -34,7 +34,7 @@ from kbsync.core.links import is_link
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart, without_none
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, object_of, require_id
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, require_id
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.config import (
@@ -167,9 +167,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def read_base(self, base_id: str) -> Fields:
         """Return a base of the account. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
-        content = await self._read_base(
-            base_id, base_path(base_id), lambda body: object_of(shapes.data_of(body))
-        )
+        content = await self._read_base(base_id, base_path(base_id), shapes.data_of)
         if not content:
             raise self.no_base(base_id, "the service's response has no data")
         require_id("base", content.id("id") or base_id, base_id)
@@ -414,7 +412,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                         response = await self._client.request("images", "POST", path)
             except TimeoutError as error:
                 raise Unavailable("the pictures did not arrive in time") from error
-            return shapes.images_in(object_of(shapes.data_of(response.body)).get("images"))
+            return shapes.images_in(shapes.data_of(response.body).get("images"))
 
         pictures = await self._call_each(ids, images)
         urls_by_document = {

@@ -12,11 +12,12 @@ import pytest
 from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, find_on_pages
-from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
+from kbsync.targets.zhipu.shapes import ZhipuDocument
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import BASE, ScriptedService, failed, ok, row, snowflake, target
 
 READY = DocStatus(DocState.READY)
+ZhipuPage = ListPage[ZhipuDocument]
 
 
 def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
