@@ -136,7 +136,7 @@ def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuSandb
     code, out, err = converse(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
     assert err.count("kbsync: ") == 1
-    assert "didn't accept the API key" in err
+    assert "rejected the API key" in err
 
 
 # -- terminals -----------------------------------------------------------------------------------------

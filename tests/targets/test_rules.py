@@ -39,6 +39,7 @@ from kbsync.targets.ragflow.shapes import classify_response as classify_ragflow
 from kbsync.targets.services.clients import ServiceClassifier
 from kbsync.targets.services.clients import rules_for as service_rules
 from kbsync.targets.zhipu import errors as zhipu
+from kbsync.targets.zhipu.config import EXTENSIONS as ZHIPU_ENDINGS
 
 SERVICES: dict[str, tuple[Callable[[HttpResponse], TargetError | None], Sequence[ErrorRule]]] = {
     "common": (by_status, COMMON),
@@ -155,6 +156,7 @@ ZHIPU_ROWS = [
     Row("zhipu", "detail", 200, flat(404), zhipu.NotFound),
     Row("zhipu", "upload", 200, flat(1220), Halted, KEY),
     Row("zhipu", "reembed", 200, flat(1220), NotOffered),
+    Row("zhipu", "upload", 200, flat(1222), NotOffered),
     Row("zhipu", "upload", 200, flat(500, "系统繁忙，请稍后再试"), Unsure),
     Row("zhipu", "upload", 503, flat(99999, "系统繁忙"), Unsure),
     Row("zhipu", "delete", 200, flat(400, "文档不存在"), zhipu.NotFound),
@@ -737,4 +739,4 @@ def test_reason_contains_no_signature(service: str) -> None:
 
 
 def test_sent_file_names_are_recognized_in_messages() -> None:
-    assert {*gptbots.EXTENSIONS, *OPENAI_ENDINGS, *zhipu.EXTENSIONS} - {"c", "go", "sh"} <= ENDINGS | {"xls"}
+    assert {*gptbots.EXTENSIONS, *OPENAI_ENDINGS, *ZHIPU_ENDINGS} - {"c", "go", "sh"} <= ENDINGS | {"xls"}

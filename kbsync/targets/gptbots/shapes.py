@@ -22,7 +22,6 @@ from kbsync.core.names import Naming
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, Match
@@ -169,7 +168,6 @@ def read_marker(base: str, url: str) -> Marker | None:
 TOO_MANY = "40332"
 
 _BOT_GONE, _WRONG_KEY, INVALID = "20059", "40127", "40000"
-_FILE = rules.file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
@@ -198,7 +196,6 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         codes={code} - {""},
         code=code if number_in(code) is not None else "",  # the documentation has only numbers
         message=message,
-        matched_text=rules.without_files(message, _FILE),
         is_error=bool(code),
         is_of_document=response.op in _OF_DOCUMENTS,
     )

@@ -90,7 +90,8 @@ _ENDINGS = (
     "yml zip"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-"""Matches file extensions, but not other text after a dot, as in `Insufficient balance.Please pay`."""
+"""The extensions that file names in messages may have, but not other text after a dot, as in `余额0.00元` or
+`Insufficient balance.Please pay`."""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")
 
@@ -100,23 +101,19 @@ _OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
 _APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
 
 
-def file_names(endings: Collection[str]) -> re.Pattern[str]:
-    """Return a pattern for text that looks like a file name with one of these `endings`, quoted or not."""
-    end = rf"\.(?:{'|'.join(sorted(endings))})(?![a-z0-9])"
-    return re.compile(
-        rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{end}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{end}", re.IGNORECASE
-    )
+_END = rf"\.(?:{'|'.join(sorted(ENDINGS))})(?![a-z0-9])"
+_FILES = re.compile(
+    rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{_END}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{_END}", re.IGNORECASE
+)
+"""Matches text that looks like a file name, quoted or not."""
 
 
-_FILES = file_names(ENDINGS)
-
-
-def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
+def without_files(text: str) -> str:
     """Return `text` without the names of documents, which may contain any words.
 
     For example, `余额.xlsx` doesn't mean that the account is empty.
     """
-    return files.sub(" ", text)
+    return _FILES.sub(" ", text)
 
 
 def strip_signatures(text: str) -> str:

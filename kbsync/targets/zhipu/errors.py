@@ -15,14 +15,14 @@ from collections.abc import Callable
 from functools import partial
 
 from kbsync.contract.target import TargetContext
-from kbsync.core.text import extension_of
+from kbsync.core.text import extension_of, format_duration
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import rules
 from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 from kbsync.targets.services import bigmodel
-from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 
 KEY_ADVICE = "set a valid api_key (or api_key_file) in the config"
 ACCOUNT_ADVICE = "check the account and its permissions in the service's console"
@@ -53,61 +53,50 @@ _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "resl
 """Calls for which a 403 may concern only one document, not the key."""
 
 
-SENTENCES: dict[str, str] = {
-    "400": "the request is invalid",
-    "401": "the service rejected the API key",
-    "403": "access is forbidden",
-    "404": "the service has no such document or knowledge base",
-    "405": "the service doesn't support this call",
-    "408": "the request timed out",
-    "413": "the file is too large for the service",
-    "429": "too many requests",
-    "434": "this account has no access to the knowledge API",
-    "435": "the file is over the service's limit of 100 MB",
-    "500": "the service had an internal error",
-    "501": "the service doesn't support this call",
-    "502": "the service's gateway received no response",
-    "503": "the service is unavailable",
-    "504": "the service's gateway timed out",
-    "1000": "the service rejected the API key",
-    "1001": "the request has no API key",
-    "1002": "the API key is invalid",
-    "1003": "the API key or its token has expired",
-    "1004": "the service didn't accept the API key",
-    "1100": "the account has neither read nor write access",
-    "1110": "the account is inactive",
-    "1111": "the account doesn't exist",
-    "1112": "the account is locked",
-    "1113": "the account is out of credit",
-    "1120": "the account is temporarily unavailable",
-    "1121": "the account is locked for violating the service's rules",
-    "1200": "the call failed at the service",
-    "1210": "a parameter is wrong",
-    "1211": "the service has no such model",
-    "1212": "the model doesn't support this call",
-    "1213": "a parameter is missing",
-    "1214": "a parameter is invalid",
-    "1215": "two parameters contradict each other",
-    "1220": "this account has no access to this API",
-    "1221": "the service has withdrawn this call",
-    "1222": "the service has no such call",
-    "1230": "the service's workflow failed",
-    "1231": "a request with this id is already in progress",
-    "1234": "the service's network failed",
-    "1261": "the text is too long for the service",
-    "1300": "the service's policy blocks this content",
-    "1301": "the service considers this content unsafe",
-    "1302": "too many concurrent requests from this account",
-    "1303": "this account is sending requests too often",
-    "1304": "the daily quota is used up",
-    "1305": "the service is limiting the request rate",
-    "1308": "the quota for this period is used up",
-    "1309": "the account's plan has expired",
-    "1310": "the weekly quota is used up",
-    "1311": "the account's plan doesn't cover this request",
-    "1312": "the model is overloaded",
-    "1313": "the service's fair use policy limits this account",
+_CODES = {
+    "the request is invalid": "400",
+    "the service rejected the API key": "401 1000 1002 1004",
+    "access is forbidden": "403",
+    "the service has no such document or knowledge base": "404",
+    "the service doesn't support this call": "405 501 1221 1222",
+    "the request timed out": "408",
+    "the file is too large for the service": "413",
+    "too many requests": "429 1303 1305",
+    "this account has no access to the knowledge API": "434",
+    "the file is over the service's limit of 100 MB": "435",
+    "the service had an internal error": "500 1200 1230",
+    "the service's gateway received no response": "502 504",
+    "the service is unavailable": "503",
+    "the request has no API key": "1001",
+    "the API key or its token has expired": "1003",
+    "the account has neither read nor write access": "1100",
+    "the account is inactive": "1110",
+    "the account doesn't exist": "1111",
+    "the account is locked": "1112",
+    "the account is out of credit": "1113",
+    "the account is temporarily unavailable": "1120",
+    "the account is locked for violating the service's rules": "1121",
+    "a parameter is wrong": "1210 1214",
+    "the service has no such model": "1211",
+    "the model doesn't support this call": "1212",
+    "a parameter is missing": "1213",
+    "two parameters contradict each other": "1215",
+    "this account has no access to this API": "1220",
+    "a request with this id is already in progress": "1231",
+    "the service's network failed": "1234",
+    "the text is too long for the service": "1261",
+    "the service's policy blocks this content": "1300",
+    "the service considers this content unsafe": "1301",
+    "too many concurrent requests from this account": "1302",
+    "the daily quota is used up": "1304",
+    "the quota for this period is used up": "1308",
+    "the account's plan has expired": "1309",
+    "the weekly quota is used up": "1310",
+    "the account's plan doesn't cover this request": "1311",
+    "the model is overloaded": "1312",
+    "the service's fair use policy limits this account": "1313",
 }
+SENTENCES = {code: sentence for sentence, codes in _CODES.items() for code in codes.split()}
 """The message for each known code. It precedes the service's own message."""
 
 _THING = (
@@ -149,12 +138,6 @@ _PATTERNS = (rules.MONEY, rules.BUSY, NOT_FOUND, _NAME_TAKEN, _NOT_FULL, SURELY_
 _VOCABULARY = re.compile("|".join(one.pattern for one in _PATTERNS), re.IGNORECASE)
 """All the words that the rules look for."""
 
-_FILE = rules.file_names(EXTENSIONS)
-"""Matches text that looks like a file name with an accepted extension.
-
-Other text after a dot doesn't match, such as `00元` in `余额0.00元` or `Please` in `余额不足.Please pay`.
-"""
-
 
 def without_names(text: str, *names: str) -> str:
     """Return `text` without `names` and without anything that looks like a file name.
@@ -168,16 +151,11 @@ def without_names(text: str, *names: str) -> str:
         # Don't remove a name that is one of the service's own words, such as 余额.
         if _VOCABULARY.search(stem) and not _VOCABULARY.fullmatch(stem):
             text = text.replace(stem, " ")
-    return _FILE.sub(" ", text)
+    return rules.without_files(text)
 
 
 class NoRoom(Halted):
     """The service reports a lack of space, but may mean only this document. Check the capacity first."""
-
-    @property
-    def reason_alone(self) -> str:
-        """The reason without the advice."""
-        return self.reason.partition(f"; {SPACE_ADVICE}")[0]
 
 
 class NotFound(Rejected):
@@ -206,8 +184,8 @@ index.
 
 _OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234", "api_error"})
 _OF_THE_REQUEST = bigmodel.BAD_REQUEST | {"413", "435"}
-_FORBIDDEN = frozenset({"403", "permission_error"})
-_NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
+_FORBIDDEN, _NO_ACCESS = frozenset({"403", "permission_error"}), frozenset({"1220"})
+_NO_CALL = frozenset({"405", "501", "1221", "1222"})
 # A missing permission doesn't blame the key for calls that concern one document, or that aren't required.
 _NEEDS_NO_RIGHTS = (_OF_ONE_DOCUMENT | OPTIONAL | {RECEIPT, INDEXED}) - UPLOADS
 
@@ -223,7 +201,6 @@ def _agrees(case: ErrorCase) -> bool:
 _no_money = partial(rules.no_quota, says=_AT_ITS_LIMIT, hint=MONEY_ADVICE)
 _no_room = partial(ErrorRule, NoRoom, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE)
 _no_rights = partial(rules.no_access, hint=ACCOUNT_ADVICE)
-_is_forbidden = partial(ErrorRule, Rejected, when=lambda case: case.is_of_document, may_pass=True)
 # The manual doesn't document equal names; this message would mean them.
 _name_taken = partial(ErrorRule, NameTaken, pattern=_NAME_TAKEN, unless=NOT_FOUND)
 
@@ -266,16 +243,14 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: the request is wrong.
     ErrorRule(Rejected, code=_OF_THE_REQUEST),
     # For a call about one document, this doesn't blame the key.
-    _is_forbidden(code=_FORBIDDEN),
+    ErrorRule(Rejected, code=_FORBIDDEN, when=lambda case: case.is_of_document, may_pass=True),
     # kbsync can do without the call.
-    ErrorRule(NotOffered, code=_FORBIDDEN, call=OPTIONAL),
-    # A required call is forbidden.
-    _no_rights(code=_FORBIDDEN),
+    ErrorRule(NotOffered, code=_FORBIDDEN | _NO_ACCESS, call=OPTIONAL),
+    # The account may not use a required call.
+    _no_rights(code=_FORBIDDEN | _NO_ACCESS),
     # No such document or base.
     ErrorRule(NotFound, code={"404", "not_found_error"}),
-    # The account may not use a required call.
-    _no_rights(code={"1220"}, when=lambda case: case.call not in OPTIONAL),
-    # The call doesn't exist, or the account may not use it.
+    # The call doesn't exist.
     ErrorRule(NotOffered, code=_NO_CALL),
     # -- vague, unknown and missing codes: the message is more precise
     # Despite such a response, the document may have been stored.
@@ -388,18 +363,6 @@ def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
     return rules.first_rule(case, RULES) or RULES[-1]
 
 
-def skew_sentence(offset: float) -> str:
-    """Return the end of the message about a refused token.
-
-    If the clocks differ, the text mentions that, because tokens contain times. Otherwise, it is empty.
-    """
-    if abs(offset) <= ALARMING_OFFSET:
-        return ""
-    minutes = round(abs(offset) / 60)
-    span = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-    return f"; this machine's clock is {span} {'behind' if offset > 0 else 'ahead of'} the service's"
-
-
 class ZhipuClassifier:
     """Classifies responses, and phrases errors for users.
 
@@ -434,8 +397,12 @@ class ZhipuClassifier:
         reason = rules.strip_signatures(error.reason)
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
-        if isinstance(error, Halted) and error.halt == "credentials" and self._config.auth == "jwt":
-            reason += skew_sentence(self._skew.offset or 0.0)
+        is_refused = isinstance(error, Halted) and error.halt == "credentials"
+        offset = self._skew.offset or 0.0
+        # A token contains times.
+        if is_refused and self._config.auth == "jwt" and abs(offset) > ALARMING_OFFSET:
+            side = "behind" if offset > 0 else "ahead of"
+            reason += f"; this machine's clock is {format_duration(abs(offset))} {side} the service's"
         error.reason = reason
         error.args = (reason,)
         return error

@@ -92,7 +92,7 @@ class AccountSpace:
         If the account has space (see `has_room`), the document is to blame.
         """
         if await self.has_room(size):
-            return Rejected(error.reason_alone, code=error.code)
+            return Rejected(error.reason.partition(f"; {SPACE_ADVICE}")[0], code=error.code)
         return Halted(error.halt, error.reason, code=error.code)
 
     async def _refresh(self) -> None:

@@ -123,7 +123,7 @@ async def test_requests_refused_together_for_an_expired_token_are_all_sent_again
 @pytest.mark.parametrize(
     ("skew", "sentence"),
     [
-        (7_200, "this machine's clock is 2 h 0 min behind the service's"),
+        (7_200, "this machine's clock is 2 h behind the service's"),
         (240, "this machine's clock is 4 min behind the service's"),
         (-3_600, "this machine's clock is 60 min ahead of the service's"),
     ],
