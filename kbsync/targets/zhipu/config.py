@@ -84,13 +84,10 @@ class Separators(ValueKind):
 
     def read(self, value: object) -> list[str]:
         """Parse the list of texts."""
-        if (
-            not isinstance(value, list)
-            or not value
-            or not all(isinstance(item, str) and item for item in value)
-        ):
+        items = value if isinstance(value, list) else []
+        if not items or not all(isinstance(item, str) and item for item in items):
             raise invalid_value(value, 'a list of strings, such as ["\\n\\n"]')
-        return value
+        return items
 
 
 class Flag(ValueKind):
@@ -174,19 +171,14 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """Yield conflicts within the block at `loc`."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
-        if (
-            self.auth == "jwt"
-            and not self.api_key.absent
-            and not _ID_AND_SECRET.fullmatch(self.api_key.reveal())
-        ):
-            message = (
-                "jwt needs an api_key of the form id.secret, because it signs with the secret; set auth: key"
-            )
-            yield Conflict((*loc, "auth"), message, ((*loc, "api_key"),))
-        if self.search.recall_ratio is not None and self.search.recall_method != "mixed":
-            message = f"doesn't apply to recall_method {self.search.recall_method}; remove it"
-            method = (*loc, "search", "recall_method")
-            yield Conflict((*loc, "search", "recall_ratio"), message, (method,))
+        signs = self.auth == "jwt" and not self.api_key.absent
+        if signs and not _ID_AND_SECRET.fullmatch(self.api_key.reveal()):
+            message = "needs an api_key of the form id.secret, because it signs with the secret"
+            yield Conflict((*loc, "auth"), f"jwt {message}; set auth: key", ((*loc, "api_key"),))
+        search, search_loc = self.search, (*loc, "search")
+        if search.recall_ratio is not None and search.recall_method != "mixed":
+            message = f"doesn't apply to recall_method {search.recall_method}; remove it"
+            yield Conflict((*search_loc, "recall_ratio"), message, ((*search_loc, "recall_method"),))
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -195,19 +187,15 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
                 what = f"applies to knowledge_type {CUSTOM} only"
-                yield (key, f"{what}; also set knowledge_type, or remove this key")
+                yield key, f"{what}; also set knowledge_type, or remove this key"
         extension = extension_of(match)
         if extension in LINKS and "word_num_limit" in settings:
-            yield (
-                "word_num_limit",
-                f"does not apply to web pages; remove it from the rules for {extension} files",
-            )
+            what = "does not apply to web pages"
+            yield "word_num_limit", f"{what}; remove it from the rules for {extension} files"
         legal = [method for method, extensions in SLICES.items() if extension in extensions]
         if legal and number is not None and number not in legal:
-            yield (
-                "knowledge_type",
-                f"{number} does not accept {extension} files; allowed for these files: {_listed(legal)}",
-            )
+            what = f"{number} does not accept {extension} files"
+            yield "knowledge_type", f"{what}; allowed for these files: {_listed(legal)}"
 
 
 def _listed(numbers: Iterable[int]) -> str:
