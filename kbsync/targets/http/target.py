@@ -193,6 +193,9 @@ class ServiceTarget(Target, Generic[Row]):
     shortest_query: ClassVar[int] = 1
     """Minimum length of a query in characters; each non-ASCII character counts as two."""
 
+    file_field: ClassVar[str] = "file"
+    """The name of the field with the file in an upload's form."""
+
     calls_base: ClassVar[str] = "knowledge base"
     """The service's name for a knowledge base."""
 
@@ -502,7 +505,7 @@ class ServiceTarget(Target, Generic[Row]):
 
         `name`: the name of the file, if it isn't the document's. Raises `Unsure` if `parse` returns None.
         """
-        file = FilePart("file", name or document.name, document.body, content_type)
+        file = FilePart(self.file_field, name or document.name, document.body, content_type)
         response = await self._client.post_form("upload", path, fields=fields or {}, file=file)
         return require_document("upload", parse(response.body))
 

@@ -9,30 +9,18 @@ the rules: `without_names` removes them first.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
 from functools import partial
 
-from kbsync.contract.target import TargetContext
-from kbsync.core.text import extension_of, format_duration
+from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import rules
-from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 from kbsync.targets.services import bigmodel
-from kbsync.targets.zhipu.config import ZhipuTargetConfig
 
 KEY_ADVICE = "set a valid api_key (or api_key_file) in the config"
 ACCOUNT_ADVICE = "check the account and its permissions in the service's console"
-EXPIRED = "1003"
-
-ALARMING_OFFSET = 60.0
-"""Clock difference, in seconds, above which the message about a refused token mentions the clock."""
-
-_MIN_SECRET_LENGTH = 6
-
 MONEY_ADVICE = "top up the account or renew its plan in the service's console"
 SPACE_ADVICE = "delete documents or get more space in the service's console"
 
@@ -361,48 +349,3 @@ def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
     codes = frozenset({code} - {""})
     case = ErrorCase(call, codes=codes, code=code, message=text, matched_text=words, is_error=True)
     return rules.first_rule(case, RULES) or RULES[-1]
-
-
-class ZhipuClassifier:
-    """Classifies responses, and phrases errors for users.
-
-    Each request has a new token. An expired one is therefore an error to retry, until the service refuses a
-    token that was signed later. Errors never contain the key or a signature, even if the service echoes them.
-    """
-
-    def __init__(
-        self, config: ZhipuTargetConfig, context: TargetContext, skew: ClockSkew, wall: Callable[[], float]
-    ) -> None:
-        self._config, self._skew, self._wall = config, skew, wall
-        self._expired_at = math.inf  # when it first reported an expired token and has accepted none since
-        gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
-        # Every word of the header's value is secret except the scheme at its beginning.
-        scheme, _, rest = gateway.strip().partition(" ")
-        words = re.split(r"""[\s,;:="']+""", rest or scheme)
-        called, key = context.callback_url.rpartition("/")[2], config.api_key.reveal()
-        parts = {key, *key.split("."), called, gateway, *words}
-        # Replace the longest first: replacing a part first would leave the rest of the whole.
-        self._secrets = sorted((part for part in parts if len(part) >= _MIN_SECRET_LENGTH), key=len)[::-1]
-
-    def __call__(self, response: HttpResponse) -> TargetError | None:
-        """Return the error in a response, or None on success."""
-        error = classify_response(response)
-        if error is None:
-            if response.sent_at > self._expired_at:
-                self._expired_at = math.inf
-            return None
-        if error.code == EXPIRED and self._config.auth == "jwt" and response.sent_at <= self._expired_at:
-            self._expired_at = min(self._expired_at, self._wall())
-            error = Unavailable(f"{error.reason}; the next request uses a new token", code=EXPIRED)
-        reason = rules.strip_signatures(error.reason)
-        for secret in self._secrets:
-            reason = reason.replace(secret, "***")
-        is_refused = isinstance(error, Halted) and error.halt == "credentials"
-        offset = self._skew.offset or 0.0
-        # A token contains times.
-        if is_refused and self._config.auth == "jwt" and abs(offset) > ALARMING_OFFSET:
-            side = "behind" if offset > 0 else "ahead of"
-            reason += f"; this machine's clock is {format_duration(abs(offset))} {side} the service's"
-        error.reason = reason
-        error.args = (reason,)
-        return error

@@ -13,8 +13,11 @@ import base64
 import hashlib
 import hmac
 import json
+import math
+import re
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -30,24 +33,18 @@ from kbsync.contract.target import (
     Outgoing,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import is_link
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
-from kbsync.targets.http.bodies import FilePart, without_none
+from kbsync.core.links import is_address, is_link
+from kbsync.core.text import format_duration
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, require_id
+from kbsync.targets.http.rules import strip_signatures
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
-from kbsync.targets.zhipu import shapes
-from kbsync.targets.zhipu.config import (
-    EXTENSIONS,
-    ZhipuSearchConfig,
-    ZhipuTargetConfig,
-    describe_recipe,
-    recipe_of,
-    reslicing_of,
-    slicing_of,
-)
-from kbsync.targets.zhipu.errors import NoRoom, NotFound, ZhipuClassifier, is_gone
-from kbsync.targets.zhipu.shapes import Images, ZhipuDocument, read_receipt
+from kbsync.targets.zhipu import config, errors, shapes
+from kbsync.targets.zhipu.config import ZhipuSearchConfig, ZhipuTargetConfig
+from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
+from kbsync.targets.zhipu.shapes import ZhipuDocument
 from kbsync.targets.zhipu.space import AccountSpace
 
 ROOT = "/llm-application/open"
@@ -63,6 +60,13 @@ CAPACITY_TIMEOUT = 5.0
 """Maximum seconds to wait for the account's capacity, including retries; after that, uploads continue without
 it.
 """
+
+EXPIRED = "1003"
+
+ALARMING_OFFSET = 60.0
+"""Clock difference, in seconds, above which the message about a refused token mentions the clock."""
+
+MIN_SECRET_LENGTH = 6
 
 OVERLOADED = frozenset({"1305", "1312"})
 """Error codes indicating that the ranking model is overloaded."""
@@ -99,26 +103,30 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     """One knowledge base."""
 
     _config: ZhipuTargetConfig
-    classify_response: ZhipuClassifier
 
     root = ROOT
     reranks = True
-    describe = staticmethod(describe_recipe)
+    file_field = "files"
+    describe = staticmethod(config.describe_recipe)
     is_gone = staticmethod(is_gone)
 
     def prepare(self) -> None:
         """Set the target's limits, its classifier, and the account's shared state."""
-        config, context = self._config, self._context
-        self.takes = Limits(
-            extensions=EXTENSIONS, list_lag=1.0, ahead=config.concurrency // 2 + 1, links=LINKS, paid=True
-        )
-        self.classify_response = ZhipuClassifier(config, context, self._client.skew, self._wall)
+        url, key = self._context.callback_url, self._key
+        authorization = gateway.reveal() if (gateway := self._config.callback_authorization) else ""
+        ahead = self._config.concurrency // 2 + 1
+        self.takes = Limits(config.EXTENSIONS, list_lag=1.0, ahead=ahead, links=LINKS, paid=True)
         self._space = AccountSpace(self._known_capacity, self._steady)
-        self._callback: dict[str, Any] = {}
-        if context.callback_url:
-            self._callback["callback_url"] = context.callback_url
-            if authorization := config.callback_authorization:
-                self._callback["callback_header"] = {"Authorization": authorization.reveal()}
+        self._callback: dict[str, Any] = {"callback_url": url} if url else {}
+        if url and authorization:
+            self._callback["callback_header"] = {"Authorization": authorization}
+        # Every word of the header's value is secret except the scheme at its beginning.
+        scheme, _, rest = authorization.strip().partition(" ")
+        words = re.split(r"""[\s,;:="']+""", rest or scheme)
+        parts = {key, *key.split("."), url.rpartition("/")[2], authorization, *words}
+        # Replace the longest first: replacing a part first would leave the rest of the whole.
+        self._secrets = sorted((part for part in parts if len(part) >= MIN_SECRET_LENGTH), key=len)[::-1]
+        self._expired_at = math.inf  # when it first reported an expired token and has accepted none since
 
     def headers(self) -> Mapping[str, str]:
         """Return the header with the key, or with a new token signed with it."""
@@ -127,9 +135,36 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         key_id, _, secret = self._key.partition(".")
         return {"Authorization": f"Bearer {sign_token(key_id, secret, self._wall())}"}
 
+    def classify_response(self, response: HttpResponse) -> TargetError | None:
+        """Return the error in a response, or None on success.
+
+        Each request has a new token. An expired one is therefore an error to retry, until the service refuses
+        a token that was signed later. Errors never contain the key or a signature, even if the service echoes
+        them.
+        """
+        error, signs = errors.classify_response(response), self._config.auth == "jwt"
+        if error is None:
+            if response.sent_at > self._expired_at:
+                self._expired_at = math.inf
+            return None
+        if signs and error.code == EXPIRED and response.sent_at <= self._expired_at:
+            self._expired_at = min(self._expired_at, self._wall())
+            error = Unavailable(f"{error.reason}; the next request uses a new token", code=EXPIRED)
+        reason = strip_signatures(error.reason)
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        offset = self.clock_offset or 0.0
+        is_refused = isinstance(error, Halted) and error.halt == "credentials"
+        if signs and is_refused and abs(offset) > ALARMING_OFFSET:  # a token contains times
+            side = "behind" if offset > 0 else "ahead of"
+            reason += f"; this machine's clock is {format_duration(abs(offset))} {side} the service's"
+        error.reason = reason
+        error.args = (reason,)
+        return error
+
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return the recipe for splitting `path`; for example, `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
-        return recipe_of(slicing_of(path, settings)) or ""
+        return config.recipe_of(config.slicing_of(path, settings)) or ""
 
     @property
     def bytes_left(self) -> int | None:
@@ -201,26 +236,22 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return replace(stored, created=self._created(stored.remote_id))
 
     async def _upload_file(self, document: Outgoing) -> Accepted:
+        path = f"/document/upload_document/{self._config.knowledge_id}"
+        fields = {"req_id": f"kbsync-{document.upload_id}", **self._callback}
+        fields |= config.slicing_of(document.name, document.settings)
+        parse = partial(shapes.read_receipt, name=document.name)
         await self._space.take(document.name, document.size)
         try:
-            fields = {"req_id": f"kbsync-{document.upload_id}", **self._callback}
-            fields |= slicing_of(document.name, document.settings)
-            # Without retries. After an unclear response the outcome is unsure, and the engine looks for the
-            # document by its name (promise 3).
-            response = await self._client.post_form(
-                "upload",
-                f"/document/upload_document/{shapes.path_part(self._config.knowledge_id)}",
-                fields=fields,
-                file=FilePart("files", document.name, document.body, None),
-            )
-            return read_receipt(response.body, document.name)
+            # After an unclear response, the engine looks for the document by its name (promise 3).
+            return await self._send_file(path, document, parse, fields=fields, content_type=None)
         finally:
             self._space.ended(document.size)
 
     async def _upload_page(self, document: Outgoing) -> Accepted:
         """Send the URL in a link file, for the service to fetch. Raises `Unfit` for a file without a URL."""
         address, missing = address_in(document), self._client.missing
-        page = {"url": address, **slicing_of(document.path, document.settings), **self._callback}
+        slicing = config.slicing_of(document.path, document.settings)
+        page = {"url": address, **slicing, **self._callback}
         body = {"knowledge_id": self._config.knowledge_id, "upload_detail": [page]}
         try:
             with missing.remembered("upload-url"):
@@ -231,7 +262,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
-            stored = read_receipt(response.body, address, key="url")
+            stored = shapes.read_receipt(response.body, address, key="url")
         except Rejected as error:  # a page that the service can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
         # The document doesn't have a name that we chose, so it can't be found by its name.
@@ -243,17 +274,16 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """
         outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
         # A document that a DELETE reports as missing may still exist (promise 10).
-        unconfirmed = [doc_id for doc_id, error in outcomes.items() if error is not None and is_gone(error)]
-        # Without the service's code, the 404 may be a gateway's that lacks the calls for single documents.
-        by_gateway = [doc_id for doc_id in unconfirmed if isinstance(outcomes[doc_id], NotOffered)]
-        for doc_id, detail in (await self._read_details(unconfirmed)).items():
+        refusals = {doc_id: error for doc_id, error in outcomes.items() if error and is_gone(error)}
+        for doc_id, detail in (await self._read_details(refusals)).items():
             outcomes[doc_id] = _STILL_THERE if isinstance(detail, ZhipuDocument) else detail
+        # Without the service's code, the 404 may be a gateway's that lacks the calls for single documents.
+        by_gateway = [doc_id for doc_id, error in refusals.items() if isinstance(error, NotOffered)]
         gone = [doc_id for doc_id in by_gateway if outcomes[doc_id] is None]
         try:
-            listed_ids = (await self._rows_among(gone)).keys() if gone else ()
+            return outcomes | dict.fromkeys(await self._rows_among(gone) if gone else (), _STILL_THERE)
         except TargetError as error:
             return outcomes | dict.fromkeys(gone, error)
-        return outcomes | dict.fromkeys(listed_ids, _STILL_THERE)
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" doesn't prove anything by itself."""
@@ -264,23 +294,21 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         self._client.missing.check("reembed")
         path = f"/document/embedding/{shapes.path_part(remote_id)}"
         # Indexing costs money: send it without retries, and raise `Unsure` for a lost response.
-        await self._request_again(
-            "reembed", remote_id, self._client.post("reembed", path, json=self._callback)
-        )
+        sending = self._client.post("reembed", path, json=self._callback)
+        await self._request_again("reembed", remote_id, sending)
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Ask the service to split a document again."""
         self._client.missing.check("reslice")
-        slicing, document = slicing_of(path, settings), await self._document(remote_id)
+        slicing, document = config.slicing_of(path, settings), await self._document(remote_id)
         if document is None:
             raise _not_found()
         if bool(document.parse_image) != ("parse_image" in slicing):
             raise NotOffered("splitting a document again can't change whether its images are read")
-        body = {**reslicing_of(slicing), **self._callback}
+        body = {**config.reslicing_of(slicing), **self._callback}
         call = f"/document/{shapes.path_part(remote_id)}"
-        await self._request_again(
-            "reslice", remote_id, self._client.request("reslice", "PUT", call, json=body)
-        )
+        sending = self._client.request("reslice", "PUT", call, json=body)
+        await self._request_again("reslice", remote_id, sending)
 
     async def _request_again(self, op: str, remote_id: str, asking: Awaitable[HttpResponse]) -> None:
         try:
@@ -299,11 +327,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return the SHA-256 of the stored file, read through a new signed URL, or None if that fails."""
         try:
             # Request the document again each time: its signed URL is valid only for a few hours.
-            document = await self._read_detail(remote_id)
-            is_there = document.url.startswith(("http://", "https://"))
-            if not is_there:
-                return None
-            return await self._client.digest_at(document.url, limit=self._config.max_bytes)
+            url = (await self._read_detail(remote_id)).url
+            limit = self._config.max_bytes
+            return await self._client.digest_at(url, limit=limit) if is_address(url) else None
         except Rejected:
             return None
 
@@ -376,16 +402,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         missing = self._client.missing
         missing.check("retrieve")
         body = {
+            **asdict(search),  # the settings have the service's names
+            **({"rerank_status": 1} if is_ranked else {"rerank_model": None}),
             "query": shapes.shortened(text),
             "knowledge_ids": [self._config.knowledge_id],
             "document_ids": list(among) or None,  # never send an empty list
             "top_k": top_k,
-            "top_n": search.top_n,
-            "recall_method": search.recall_method,
-            "recall_ratio": search.recall_ratio,
-            "fractional_threshold": search.fractional_threshold,
-            "rerank_status": 1 if is_ranked else None,
-            "rerank_model": search.rerank_model if is_ranked else None,
         }
         try:
             asking = self._client.request("retrieve", "POST", "/knowledge/retrieve", json=without_none(body))
@@ -402,23 +424,18 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if shapes.lacks_images(hit)))[:MAX_DOCUMENTS]
-        deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
+        images: dict[str, shapes.Images] = {}
 
-        async def images(remote_id: str) -> Images:
+        async def read_images(remote_id: str) -> None:
             path = f"/document/slice/image_list/{shapes.path_part(remote_id)}"
-            try:
-                async with asyncio.timeout_at(deadline):
-                    with self._client.missing.remembered("images"):
-                        response = await self._client.request("images", "POST", path)
-            except TimeoutError as error:
-                raise Unavailable("the pictures did not arrive in time") from error
-            return shapes.images_in(shapes.data_of(response.body).get("images"))
+            with self._client.missing.remembered("images"):
+                response = await self._client.request("images", "POST", path)
+            images[remote_id] = shapes.images_in(shapes.data_of(response.body).get("images"))
 
-        pictures = await self._call_each(ids, images)
-        urls_by_document = {
-            remote_id: urls for remote_id, urls in pictures.items() if not isinstance(urls, TargetError)
-        }
-        return [shapes.with_images(hit, urls_by_document.get(hit.remote_id, {})) for hit in hits]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PICTURES_WITHIN):
+                await self._call_each(ids, read_images)
+        return [shapes.with_images(hit, images.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
         """Return the time when a document was created, by our clock.
