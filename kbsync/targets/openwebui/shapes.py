@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import BaseCard, DocState, Listed
+from kbsync.contract.target import BaseCard, DocStatus, Listed
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
@@ -115,7 +115,7 @@ class StoredFile:
     def _own_line(self) -> str:
         return f", {self.id[:8]})\n"
 
-    def listed(self, prefix: str, state: DocState) -> Listed:
+    def listed(self, prefix: str, status: DocStatus) -> Listed:
         """Return the file as a row of the list.
 
         If the file has another mirror's prefix, the row has no path.
@@ -123,7 +123,7 @@ class StoredFile:
         full_path = self.path
         upload_id, recipe, _ = self.mark or (None, None, "")
         about = reading.path_below(prefix, full_path), self.digest, upload_id, recipe
-        return Listed(self.id, full_path, self.size, self.created or None, state, *about)
+        return Listed(self.id, full_path, self.size, self.created or None, status.state, *about)
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:

@@ -14,21 +14,13 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import (
-    Accepted,
-    BaseCard,
-    DeleteOutcome,
-    DocState,
-    DocStatus,
-    Limits,
-    Listed,
-    Outgoing,
-)
+from kbsync.contract.target import Accepted, BaseCard, DeleteOutcome, DocStatus, Limits, Listed, Outgoing
 from kbsync.core.text import extension_of, format_duration
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading
@@ -205,7 +197,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             is_ready = row is not None and row.is_searchable and not is_twin
             return READY if is_ready else await self._finish(remote_id, row is not None, is_twin)
         except (Rejected, Unavailable) as error:
-            return DocStatus(DocState.UNKNOWN, error.reason, error.code)
+            return replace(UNKNOWN, reason=error.reason, code=error.code)
 
     async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
         """Return the base's files, most recently changed first.
@@ -280,7 +272,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             f"repeat it in {format_duration(remaining)}"
         )
         # Check it occasionally, because it may still succeed.
-        return DocStatus(DocState.INDEXING, reason, pause=min(remaining, COPY_CHECK_INTERVAL))
+        return replace(INDEXING, reason=reason, pause=min(remaining, COPY_CHECK_INTERVAL))
 
     def _is_recent(self, file: StoredFile) -> bool:
         """Return whether the file's text was stored, or its indexing began, less than half of `give_up`
@@ -394,9 +386,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         async with aclosing(self._read_list(oldest_first)) as rows:
             async for row in rows:
                 pending.pop(row.id, None)
-                yield row.listed(prefix, DocState.READY if row.is_searchable else DocState.INDEXING)
+                yield row.listed(prefix, READY if row.is_searchable else INDEXING)
         for row in pending.values():
-            yield row.listed(prefix, DocState.INDEXING)
+            yield row.listed(prefix, INDEXING)
 
     async def _check_list(self, shown: int, claimed: int = 0) -> None:
         """Check the list against its own count or, if the list is empty, against the base's files."""

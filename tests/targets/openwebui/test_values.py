@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.target import DocState
 from kbsync.errors import Unavailable, Unsure
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import require_shape
+from kbsync.targets.http.rules import READY
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.share import long
@@ -73,8 +73,8 @@ def test_path_comes_from_the_mark_until_somebody_moves_or_renames_the_file(
 def test_row_under_another_prefix_has_no_path_of_ours() -> None:
     file = shapes.file_of(row("handbook/a.md", "handbook"))
     assert file is not None
-    assert file.listed("handbook/", DocState.READY).path == "a.md"
-    other = file.listed("manuals/", DocState.READY)
+    assert file.listed("handbook/", READY).path == "a.md"
+    other = file.listed("manuals/", READY)
     assert (other.path, other.name, other.upload_id, other.digest) == (None, "handbook/a.md", 7, DIGEST)
 
 
