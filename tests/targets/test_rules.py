@@ -733,9 +733,10 @@ def test_service_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
 def test_reason_contains_no_signature(service: str) -> None:
     body = {"error": {"code": "400", "message": SIGNED}, "code": 400, "message": SIGNED, "detail": SIGNED}
     classify, _ = SERVICES[service]
-    error = classify(HttpResponse("upload", 400, {}, body, "", 0.0, "kb.example"))
-    assert error is not None
-    assert "q-signature" not in error.reason
+    for response_body, text in ((body, ""), (None, " ".join(SIGNED[:300].split()))):
+        error = classify(HttpResponse("upload", 400, {}, response_body, text, 0.0, "kb.example"))
+        assert error is not None
+        assert "q-signature" not in error.reason
 
 
 def test_sent_file_names_are_recognized_in_messages() -> None:

@@ -184,7 +184,7 @@ def case_of(
 
     By default, `matched_text` is `message` without names.
     """
-    excerpt = response.excerpt
+    excerpt = strip_signatures(response.excerpt)
     if response.status in REDIRECT:
         # Omit the query, which may be secret and doesn't belong in a base_url, and any username and
         # password.

@@ -39,7 +39,6 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, require_id
-from kbsync.targets.http.rules import strip_signatures
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import config, errors, shapes
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, ZhipuTargetConfig
@@ -150,16 +149,13 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if signs and error.code == EXPIRED and response.sent_at <= self._expired_at:
             self._expired_at = min(self._expired_at, self._wall())
             error = Unavailable(f"{error.reason}; the next request uses a new token", code=EXPIRED)
-        reason = strip_signatures(error.reason)
         for secret in self._secrets:
-            reason = reason.replace(secret, "***")
+            error.reason = error.reason.replace(secret, "***")
         offset = self.clock_offset or 0.0
         is_refused = isinstance(error, Halted) and error.halt == "credentials"
         if signs and is_refused and abs(offset) > ALARMING_OFFSET:  # a token contains times
             side = "behind" if offset > 0 else "ahead of"
-            reason += f"; this machine's clock is {format_duration(abs(offset))} {side} the service's"
-        error.reason = reason
-        error.args = (reason,)
+            error.reason += f"; this machine's clock is {format_duration(abs(offset))} {side} the service's"
         return error
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
