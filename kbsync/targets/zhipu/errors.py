@@ -102,10 +102,10 @@ _NAME_TAKEN = re.compile(
     r"已存在|已经存在|重名|同名|重复|duplicate|already (?:exists?|used|taken)|\bexist(?:s|ed|ing)?\b",
     re.IGNORECASE,
 )
-_ONE_THING = re.compile(
+_NOT_FULL = re.compile(
     r"损坏|加密|解析|格式|类型|大小|过大|单个文件|单文件|内容为空|名称|文件名|长度|页数|参数|范围|"
     r"corrupt|damaged|encrypt|pars(?:e|ing)|format|too (?:large|big|long)|\bsize\b|unsupported|\bname\b|"
-    r"length|\bpages?\b|parameter|range",
+    rf"length|\bpages?\b|parameter|range|{rules.PERMISSION.pattern}",
     re.IGNORECASE,
 )
 SURELY_FULL = re.compile(
@@ -119,8 +119,6 @@ _FULL = re.compile(
 WRONG_TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
 )
-
-_NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{rules.PERMISSION.pattern}", re.IGNORECASE)
 
 _PATTERNS = (rules.MONEY, rules.BUSY, NOT_FOUND, _NAME_TAKEN, _NOT_FULL, SURELY_FULL, _FULL, WRONG_TYPE)
 _VOCABULARY = re.compile("|".join(one.pattern for one in _PATTERNS), re.IGNORECASE)

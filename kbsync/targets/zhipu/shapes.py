@@ -55,9 +55,7 @@ def created_of(remote_id: str) -> float | None:
     response times. The service doesn't document this, so kbsync uses these times for confirmation and
     sorting, never as the only evidence against a document.
     """
-    if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
-        return None
-    seconds = ((int(remote_id) >> 22) + _EPOCH_MS) / 1000.0
+    seconds = (((number_in(remote_id) or 0) >> 22) + _EPOCH_MS) / 1000.0
     return seconds if _EARLIEST <= seconds < _LATEST else None
 
 

@@ -51,14 +51,12 @@ class AccountSpace:
                 is_due = _lacks_words(self._known) or size > self._remaining + self._in_flight
             if is_due:  # others may have stored or deleted documents
                 await self._refresh()
-            if self._known is not None and _lacks_words(self._known):
-                reason = (
-                    f"the account has used all of its {self._known.total_words:,} words, but {name} needs "
-                    "more"
-                )
-                raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
-            if self._known is not None and size > self._remaining:
-                remaining, total = format_size(self._remaining), format_size(self._known.total)
+            known = self._known
+            if known is not None and _lacks_words(known):
+                reason = f"the account has used all of its {known.total_words:,} words"
+                raise Halted("quota", f"{reason}, but {name} needs more; {SPACE_ADVICE}")
+            if known is not None and size > self._remaining:
+                remaining, total = format_size(self._remaining), format_size(known.total)
                 reason = f"the account has {remaining} left of {total}, but {name} needs {format_size(size)}"
                 if size <= self._remaining + self._in_flight:
                     reason = f"{reason}; this document is waiting for the uploads in progress"
@@ -82,9 +80,8 @@ class AccountSpace:
         """
         async with self._turn:
             await self._refresh()
-        if self._known is None or _lacks_words(self._known):
-            return False
-        return self._remaining >= max(1, size)
+        is_open = self._known is not None and not _lacks_words(self._known)
+        return is_open and self._remaining >= max(1, size)
 
     async def blame(self, error: NoRoom, size: int = 1) -> TargetError:
         """Return the error for a reported lack of space.
@@ -108,6 +105,6 @@ class AccountSpace:
             self._remaining = max(0, self._known.total - self._known.used - self._in_flight)
 
 
-def _lacks_words(room: Capacity | None) -> bool:
+def _lacks_words(room: Capacity) -> bool:
     """Return whether the account's word quota is used up, even if bytes are left."""
-    return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
+    return room.used_words is not None and room.used_words >= (room.total_words or 0)
