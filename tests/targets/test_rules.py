@@ -154,6 +154,7 @@ ZHIPU_ROWS = [
     Row("zhipu", "capacity", 200, flat(403), NotOffered),
     Row("zhipu", "base", 200, flat(403), Halted, KEY),
     Row("zhipu", "detail", 200, flat(404), zhipu.NotFound),
+    Row("zhipu", "capacity", 404, flat(404), NotOffered, code="404"),
     Row("zhipu", "upload", 200, flat(1220), Halted, KEY),
     Row("zhipu", "reembed", 200, flat(1220), NotOffered),
     Row("zhipu", "upload", 200, flat(1222), NotOffered),

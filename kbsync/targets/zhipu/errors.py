@@ -171,6 +171,7 @@ index.
 _OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234", "api_error"})
 _OF_THE_REQUEST = bigmodel.BAD_REQUEST | {"413", "435"}
 _FORBIDDEN, _NO_ACCESS = frozenset({"403", "permission_error"}), frozenset({"1220"})
+_NOT_FOUND = frozenset({"404", "not_found_error"})
 _NO_CALL = frozenset({"405", "501", "1221", "1222"})
 # A missing permission doesn't blame the key for calls that concern one document, or that aren't required.
 _NEEDS_NO_RIGHTS = (_OF_ONE_DOCUMENT | OPTIONAL | {RECEIPT, INDEXED}) - UPLOADS
@@ -234,8 +235,10 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NotOffered, code=_FORBIDDEN | _NO_ACCESS, call=OPTIONAL),
     # The account may not use a required call.
     _no_rights(code=_FORBIDDEN | _NO_ACCESS),
+    # The path contains no id, so only the call can be missing.
+    ErrorRule(NotOffered, code=_NOT_FOUND, call={"capacity"}),
     # No such document or base.
-    ErrorRule(NotFound, code={"404", "not_found_error"}),
+    ErrorRule(NotFound, code=_NOT_FOUND),
     # The call doesn't exist.
     ErrorRule(NotOffered, code=_NO_CALL),
     # -- vague, unknown and missing codes: the message is more precise

@@ -115,7 +115,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         authorization = gateway.reveal() if (gateway := self._config.callback_authorization) else ""
         ahead = self._config.concurrency // 2 + 1
         self.takes = Limits(config.EXTENSIONS, list_lag=1.0, ahead=ahead, links=LINKS, paid=True)
-        self._space = AccountSpace(self._known_capacity, self._steady)
+        self._space = AccountSpace(self.capacity, self._steady)
         self._callback: dict[str, Any] = {"callback_url": url} if url else {}
         if url and authorization:
             self._callback["callback_header"] = {"Authorization": authorization}
@@ -173,20 +173,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         Raises `Unavailable` after `CAPACITY_TIMEOUT` seconds, because uploads, plans and users wait for the
         result but can do without it.
         """
-        async with self._client.time_limit("capacity", CAPACITY_TIMEOUT):
-            response = await self._client.request("capacity", "GET", "/knowledge/capacity")
-        return shapes.capacity_of(response.body)
-
-    async def _known_capacity(self) -> Capacity | None:
-        """Return the account's space.
-
-        After a refusal, raise `NotOffered` for an hour without sending a request.
-        """
         with self._client.missing.remembered("capacity"):
-            try:
-                return await self.capacity()
-            except Rejected as error:
-                raise NotOffered(error.reason, code=error.code) from error
+            async with self._client.time_limit("capacity", CAPACITY_TIMEOUT):
+                response = await self._client.request("capacity", "GET", "/knowledge/capacity")
+        return shapes.capacity_of(response.body)
 
     async def base(self) -> Base:
         """Check the base."""
