@@ -168,8 +168,8 @@ class HaltState:
         self.not_before = now + STATE_PAUSE
         return is_news
 
-    def record_job_end(self) -> None:
-        """Record that a job has ended and its outcome is stored."""
+    def record_recovery(self) -> None:
+        """Record that a job has ended and its outcome is stored, or that no work is left."""
         self.state_error, self.jobs = "", 0
 
     # -- the target's responses -----------------------------------------------------------------------

@@ -353,7 +353,7 @@ class Worker:
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + MAX_REST):
-            self._halts.jobs = 0  # the cause of the failure is gone
+            self._halts.record_recovery()  # no work is left that could fail
         if due is None:
             return MAX_REST
         # a busy row may be due, but its task wakes the worker; a row held back may always be due
@@ -396,7 +396,7 @@ class Worker:
                 await work(rows)
             except TargetError as error:
                 await self._note_errors([error], 1)
-            self._halts.record_job_end()
+            self._halts.record_recovery()
             return True
         except StateError as error:
             self._state_failed(error)

@@ -131,6 +131,27 @@ async def test_halt_is_shown_while_the_state_cannot_store_it(world: World) -> No
     assert world.searchable_texts() == world.on_disk()
 
 
+async def test_idle_daemon_writes_nothing_after_the_state_was_briefly_unreadable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug, commits = Bug(0, StateError("locked by another program")), list[str]()
+    bug.put_into(monkeypatch, Uploads, "find_due")
+    world.on_commit = commits.append
+    with capture_logs() as lines:
+        async with watched(world):
+            await until(world, lambda: len(world.searchable_texts()) == 3, 300)
+            for _ in range(2):
+                bug.remaining = 1
+                world.run.bound.worker.wake()  # type: ignore[union-attr]
+                await until(world, lambda: not bug.remaining, 300)
+                await world.clock.sleep(60)
+                commits.clear()
+                await world.clock.sleep(60)
+                assert commits == []
+    # The second failure is news again.
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["state.failed"] * 2
+
+
 async def test_job_that_always_fails_delays_no_other_document(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
