@@ -177,15 +177,14 @@ class PendingNotices:
             if news.shown.reason and "halted" not in on:
                 news.unreported = news.shown
             ended = news.notified if news.notified.reason else news.unreported
-            if now < news.halts.not_before:
-                pass
-            elif news.shown.reason:
+            is_due = now >= news.halts.not_before
+            if is_due and news.shown.reason:
                 if news.shown.reason != news.notified.reason and "halted" in on:
                     yield Notice("halted", name, news.shown_at, news.shown)
-            elif ended.reason and "recovered" in on:
+            elif is_due and ended.reason and "recovered" in on:
                 # The detail and the fix would ask for something that the user has already done.
                 yield Notice("recovered", name, news.shown_at, Halt(ended.reason, "", ""))
-            else:
+            elif is_due:
                 # The next halt is news, even if its reason is the same.
                 news.notified = news.unreported = NO_HALT
             if news.count and now >= news.failures.not_before and "quarantined" in on:
