@@ -214,7 +214,6 @@ class MirrorLoop:
         )
         try:
             report = await watcher.start(self._directories)
-            bound.report_mounts = watcher.note_mounts
             bound.start(keep_running(self.mirror.clock, bound.audits.keep, "audits", mirror=settings.name))
             self._log_mode("watch.started", report)
             self.started.set()
@@ -286,6 +285,8 @@ class MirrorLoop:
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
         settings, halts = self.mirror.settings, self.mirror.halts
+        watcher.note_mounts(bound.mount_points)
+        bound.mount_points.clear()
         for problem in await watcher.check():
             log.warning("watch.troubled", mirror=settings.name, reason=problem.text)
             await self.mirror.trusted_identity()

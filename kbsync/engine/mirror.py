@@ -279,8 +279,9 @@ class BoundMirror:
         self._scan_error: Exception | None = None
         self._is_compared = self._is_deep = False
         self._may_hold_all = True
-        self.report_mounts: Callable[[Collection[str]], None] = lambda _points: None
-        """Receives where the scans of trees found something mounted, relative to the root."""
+        self.mount_points = set[str]()
+        """The mount points that scans of trees have found, relative to the root, for the watcher's next
+        check."""
         self.working = asyncio.create_task(self.worker.run())
         self._tasks = set[asyncio.Task[None]]()
 
@@ -428,7 +429,7 @@ class BoundMirror:
             await self._do_due_work(may_carry_out)
 
         async def scan_trees() -> float:
-            self.report_mounts(await self.reconciler.scan_trees())
+            self.mount_points |= await self.reconciler.scan_trees()
             self.awaited.extend(self.mirror.clock.steady())
             return math.inf
 

@@ -290,7 +290,7 @@ class Reconciler:
             number = self._trees[path] = next(self._numbers)
             self._scanning.add(number)  # from now on the scan may find missed files elsewhere
 
-    async def scan_trees(self) -> Collection[str]:
+    async def scan_trees(self) -> set[str]:
         """Scan the trees that hints referred to, one after the other.
 
         Return where something was mounted in them, relative to the root.
