@@ -74,13 +74,7 @@ async def copy(
     # meantime.
     await store.write(lambda tx: mark_undecided(tx, binding.mirror))
     for origin in origins:
-        after = 0
-
-        def serving(tx: Tx, origin: int = origin) -> list[Upload]:
-            return tx.uploads.in_states(binding.mirror, origin, SERVING, after, PAGE)  # noqa: B023
-
-        while rows := await store.read(serving):
-            after = rows[-1].id
+        async for rows in uploads_in(replace(binding, id=origin), store.read, SERVING, PAGE):
             sending = await store.write(partial(_announce, journal, rows, copied))
             await _send(store, journal, sending, read, send, copied)
 

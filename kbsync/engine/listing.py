@@ -370,13 +370,13 @@ async def _batches(target: Target, on_answer: Callable[[], None]) -> AsyncIterat
 
 
 async def uploads_in(
-    binding: Binding, read: SnapshotReader, states: Collection[UploadState]
+    binding: Binding, read: SnapshotReader, states: Collection[UploadState], size: int = PAGE
 ) -> AsyncIterator[list[Upload]]:
-    """Yield all uploads of this mirror that are in these states, in batches."""
+    """Yield all uploads of this mirror that are in these states, in batches of at most `size`."""
     after = 0
 
     def batch(tx: Tx) -> list[Upload]:
-        return tx.uploads.in_states(binding.mirror, binding.id, states, after, PAGE)
+        return tx.uploads.in_states(binding.mirror, binding.id, states, after, size)
 
     while rows := await read(batch):
         after = rows[-1].id
