@@ -27,6 +27,7 @@ from kbsync.engine.halts import Work
 from kbsync.engine.mirror import PATIENCE, BoundMirror, Mirror
 from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
 from kbsync.errors import StateError, TargetError, lacks_memory
+from kbsync.source.hints import ancestors
 from kbsync.source.wake import WakeFile
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
@@ -352,9 +353,4 @@ def _ignores(rules: Rules, path: str) -> bool:
 
     This is fast and doesn't read the disk.
     """
-    folder = path.rpartition("/")[0]
-    while folder:
-        if rules.enters(folder).choice is not FileChoice.SELECTED:
-            return True
-        folder = folder.rpartition("/")[0]
-    return False
+    return any(rules.enters(folder).choice is not FileChoice.SELECTED for folder in ancestors(path))
