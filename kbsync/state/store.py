@@ -156,12 +156,8 @@ class StateStore:
         """Return whether the path still refers to the open file."""
         return identity(self.path) == self._identity
 
-    async def aclose(self) -> None:
-        """Finish pending writes, then close."""
-        await asyncio.to_thread(self.close)
-
     def close(self) -> None:
-        """Like `aclose`, but for callers in other threads. Safe to call more than once.
+        """Finish pending writes, then close. Safe to call more than once.
 
         The holder of the lock erases deleted data from the WAL.
         """

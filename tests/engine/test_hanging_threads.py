@@ -99,7 +99,7 @@ async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path
 
     first = asyncio.create_task(store.write(slowly))
     await asyncio.to_thread(entered.wait, 10)
-    closing = asyncio.create_task(store.aclose())
+    closing = asyncio.create_task(asyncio.to_thread(store.close))
     late = [asyncio.create_task(store.write(lambda tx: "done")) for _ in range(20)]
     await asyncio.sleep(0.05)
     late += [asyncio.create_task(store.write(lambda tx: "done")) for _ in range(20)]
