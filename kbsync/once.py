@@ -232,7 +232,6 @@ def make_mirror(
         identities_of(installation.config),
         installation.command_line,
         installation.rename_base,
-        at_work=is_listening,
     )
     log_event = partial(log_finished, config.name)
     return Mirror(settings_of(config), store, open_target, SystemClock(), context, log_event)

@@ -280,9 +280,9 @@ class Halts(HaltState):
 
     async def show(self, halt: Halt | None) -> None:
         """Record in the state and in the log that the mirror needs a user's help, or no longer needs it."""
-        name, context = self.mirror.settings.name, self.mirror.context
+        name, command_line = self.mirror.settings.name, self.mirror.context.command_line
         if halt is not None:
-            halt = with_retry_command(halt, name, context.command_line, at_work=context.at_work)
+            halt = with_retry_command(halt, name, command_line, at_work=not self.mirror.is_pass)
         async with self._writing:
             if halt == self.stored and (self.is_current or halt is None):
                 if self.write_error:

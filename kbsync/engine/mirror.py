@@ -220,14 +220,13 @@ class RunContext:
     """A mirror's environment: its spool folder, the mirrors in the config, and how to write commands.
 
     `rename_base(old, new)` moves files that are kept on disk under the old name of a renamed mirror. It is
-    called again after an interrupted start. `at_work`: whether the process keeps running, like a daemon.
+    called again after an interrupted start.
     """
 
     spool_dir: Path
     configured: Sequence[MirrorIdentity]
     command_line: Callable[[str], str] = lambda command: f"kbsync {command}"
     rename_base: Callable[[str, str], None] = lambda _old, _new: None
-    at_work: bool = True
 
 
 COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "document.deleted": "deleted"}

@@ -556,8 +556,8 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
     record, halt = tx.mirrors.named(mirror.settings.name), mirror.halts.shown
     if record is None or halt is not None:
         return halt
-    context, unwritten = mirror.context, disk_halt(mirror.store.path)
-    return _shown_halt(tx, record, context.command_line, context.at_work, unwritten)
+    command_line, unwritten = mirror.context.command_line, disk_halt(mirror.store.path)
+    return _shown_halt(tx, record, command_line, not mirror.is_pass, unwritten)
 
 
 def _shown_halt(
