@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -550,13 +551,13 @@ class Reconciler:
             return {path: tx.entries.paths_with_ino(self._mirror, ino) for path, ino in files}
 
         spellings = self._store.read_now(read_spellings) if files else {}
-        by_inode: dict[int, list[str]] = {}
-        for path, ino in files:
-            by_inode.setdefault(ino, []).append(path)
+        # Both spellings of a rename are checked together, and in FUSE they may have different inodes.
+        folded_paths = Counter(map(fold, {path for path, _ in files}))
         return folders + [
             path
-            for path, ino in files
-            if any(is_respelled(spelling, path) for spelling in (*spellings[path], *by_inode[ino]))
+            for path, _ in files
+            if folded_paths[fold(path)] > 1
+            or any(is_respelled(spelling, path) for spelling in spellings[path])
         ]
 
     def _rules(self, folder: str) -> Rules | RulesUnknown | None:

@@ -127,10 +127,10 @@ def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
     """Return the names that a folder lists only in a different spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
-    unlisted = set(names)
+    listed = set[str]()
     with os.scandir(fd) as entries:
         for entry in entries:
-            unlisted.discard(entry.name)
+            listed.add(entry.name)
             if (spelling := fold(entry.name)) in folded:
                 spellings.setdefault(spelling, []).append(entry.name)
 
@@ -142,10 +142,29 @@ def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
             return False
         with contextlib.suppress(FileNotFoundError):
             inode = _inode(fd, name)
-            return any(_inode(fd, listed_name) == inode for listed_name in listed_names)
+            if any(_inode(fd, listed_name) == inode for listed_name in listed_names):
+                return True
+            # In FUSE, each spelling may have its own inode number, as on exFAT or in sshfs to a Mac.
+            if name.lower() in map(str.lower, listed_names):
+                return _ignores_case(fd, (name, *listed), listed | set(names))
         return False
 
-    return {name for name in unlisted if is_alias(name)}
+    return {name for name in set(names) - listed if is_alias(name)}
+
+
+def _ignores_case(fd: int, existing_names: Iterable[str], used: Collection[str]) -> bool:
+    """Return whether a folder has one of these names in a spelling that isn't `used` by anyone.
+
+    Such a spelling has one letter in the other case. Raises FileNotFoundError if the folder doesn't have the
+    first such spelling.
+    """
+    for name in existing_names:
+        for number, letter in enumerate(name):
+            spelling = name[:number] + letter.swapcase() + name[number + 1 :]
+            if letter.isascii() and spelling != name and spelling not in used:
+                _inode(fd, spelling)
+                return True
+    return False
 
 
 def _inode(fd: int, name: str) -> tuple[int, int]:

@@ -6,11 +6,13 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import pytest
 
-from kbsync.core.model import UploadState
+from kbsync.core.model import Presence, UploadState
 from kbsync.source.hints import Hint, HintKind
 from tests.engine.auditing import audited, verified
 from tests.engine.world import World
@@ -28,6 +30,16 @@ def fold(name: str) -> str:
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Open an entry by any spelling of its name; list a folder with the names as they were created."""
+    fold_names(monkeypatch)
+
+
+@pytest.fixture
+def folding_in_fuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like `folding`, but each spelling has its own inode number, as exfat-fuse, rclone and sshfs show it."""
+    fold_names(monkeypatch, number_spellings=True)
+
+
+def fold_names(monkeypatch: pytest.MonkeyPatch, *, number_spellings: bool = False) -> None:
     real_open, real_stat = os.open, os.stat
 
     def entry(name: Any, folder: int | None) -> Any:
@@ -39,7 +51,11 @@ def folding(monkeypatch: pytest.MonkeyPatch) -> None:
         return real_open(entry(path, dir_fd), flags, mode, dir_fd=dir_fd)
 
     def stat_folded(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Any:
-        return real_stat(entry(path, dir_fd), dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        status = real_stat(entry(path, dir_fd), dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        if number_spellings and entry(path, dir_fd) != path:
+            fields = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+            return SimpleNamespace(**fields | {"st_ino": crc32(path.encode())})
+        return status
 
     monkeypatch.setattr(os, "open", open_folded)
     monkeypatch.setattr(os, "stat", stat_folded)
@@ -96,6 +112,29 @@ async def test_file_renamed_in_case_and_changed_leaves_no_old_version(tmp_path: 
     await passed(world)
     assert world.searchable_texts() == world.on_disk()
     assert (await verified(world)).ok
+
+
+@pytest.mark.parametrize(("old", "new"), [("report.md", "Report.md"), ("Docs", "docs"), ("x", "X")])
+@pytest.mark.usefixtures("folding_in_fuse")
+async def test_case_rename_is_noticed_if_each_spelling_has_its_own_inode(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS, "x/c.md")
+    os.rename(world.root / old, world.root / new)
+    await passed(world)
+    assert world.searchable_texts() == world.on_disk()
+
+
+@pytest.mark.usefixtures("folding_in_fuse")
+async def test_events_of_a_case_rename_are_enough_if_each_spelling_has_its_own_inode(tmp_path: Path) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    os.rename(world.root / "report.md", world.root / "Report.md")
+    hints = [Hint("report.md", HintKind.FILE), Hint("Report.md", HintKind.FILE)]
+    async with world.start_mirror() as bound:
+        await bound.reconciler.take_hints(hints)
+        assert world.store is not None
+        entry = world.store.read_now(lambda tx: tx.entries.get(1, "report.md"))
+    assert entry is None or entry.presence is not Presence.PRESENT
 
 
 @pytest.mark.parametrize(
