@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import resource
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
@@ -323,28 +324,34 @@ class WatchGroup(InotifyWatchGroup):
             if self.retry_unreadable:
                 self.retry_unreadable = False
                 retried_paths, self._unreadable_paths = self._unreadable_paths, set()
-            for path in doubtful_paths | retried_paths:
+            vacated_paths = doubtful_paths - _listed_paths(doubtful_paths)
+            for path in (doubtful_paths | retried_paths) - vacated_paths:
                 if self.is_active:
                     self._add_all_callbacks(path)
             readable_paths |= retried_paths - self._unreadable_paths
-            self._remove_strays(doubtful_paths)
+            self._remove_strays(doubtful_paths, vacated_paths)
             watched = self._active_callbacks_by_watch.items()
             corrected_paths = {path for watch, path in watched if former_paths.get(watch) != path}
             paths = set(map(os.fsdecode, (corrected_paths | readable_paths) - {self.path}))
             return sorted(path for path in paths if paths.isdisjoint(ancestors(path)))
 
-    def _remove_strays(self, paths: Iterable[bytes]) -> None:
+    def _remove_strays(self, paths: Iterable[bytes], vacated_paths: Iterable[bytes]) -> None:
         """End the watches on directories that are no longer at or below these paths.
 
-        If such a directory is still in the tree, the event about its new path has yet to arrive, and kbsync
-        then watches it again.
+        No directory is at or below the `vacated_paths`, even if a different spelling leads to one. If such a
+        directory is still in the tree, the event about its new path has yet to arrive, and kbsync then
+        watches it again.
         """
         prefixes = tuple(path + b"/" for path in paths)
+        vacated_prefixes = tuple(path + b"/" for path in vacated_paths)
 
         def is_stray(watch: WatchDescriptor, path: bytes) -> bool:
             if self._active_callbacks_by_path.get(path) != watch:
                 return True
-            return (path + b"/").startswith(prefixes) and not os.path.lexists(path)
+            below = path + b"/"
+            return below.startswith(vacated_prefixes) or (
+                below.startswith(prefixes) and not os.path.lexists(path)
+            )
 
         watched = self._active_callbacks_by_watch.items()
         self._remove_callbacks([watch for watch, path in watched if is_stray(watch, path)])
@@ -406,6 +413,23 @@ class WatchGroup(InotifyWatchGroup):
         path = self._active_callbacks_by_watch.pop(wd, b"")
         if self._active_callbacks_by_path.get(path) == wd:
             del self._active_callbacks_by_path[path]
+
+
+def _listed_paths(paths: Iterable[bytes]) -> set[bytes]:
+    """Return the paths that exist in exactly this spelling, or whose parent can't be listed.
+
+    After `mv Docs docs`, some file systems still find the directory by its former name.
+    """
+    listed_paths: set[bytes] = set()
+    names_in: defaultdict[bytes, set[bytes]] = defaultdict(set)
+    for path in paths:
+        parent, _, name = path.rpartition(b"/")
+        names_in[parent].add(name)
+    for parent, names in names_in.items():
+        with contextlib.suppress(OSError):
+            names &= set(os.listdir(parent or b"/"))
+        listed_paths |= {parent + b"/" + name for name in names}
+    return listed_paths
 
 
 class TreeEmitter(InotifyEmitter):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from watchdog import events as ev
 from watchdog.observers.inotify import InotifyWatchGroup
-from watchdog.observers.inotify_c import InotifyEvent
+from watchdog.observers.inotify_c import InotifyEvent, InotifyFD
 
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import WatchGroup, hints_of
@@ -222,6 +222,32 @@ async def test_folder_is_watched_only_while_it_is_in_the_tree(
     await hearing.hears(Hint("back", TREE))
     (root / "back/below/new.md").write_text("changed again")
     await hearing.hears(Hint("back/below/new.md", FILE))
+
+
+async def test_folders_renamed_in_case_are_watched_under_their_new_names(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_or_create_watch, lexists = InotifyFD._get_or_create_watch, os.path.lexists
+
+    def respell(path: bytes) -> bytes:  # as a file system that ignores case
+        return path if lexists(path) else path.replace(b"/sub", b"/SUB")
+
+    monkeypatch.setattr(os.path, "lexists", lambda path: lexists(respell(path)))
+    monkeypatch.setattr(
+        InotifyFD, "_get_or_create_watch", lambda fd, path, mask: get_or_create_watch(fd, respell(path), mask)
+    )
+    for number in range(20):
+        (root / f"sub{number}").mkdir()
+    async with listening(root, state) as hearing:
+        for number in range(20):
+            (root / f"sub{number}").rename(root / f"SUB{number}")
+        await hearing.hears(*(Hint(f"SUB{number}", TREE) for number in range(20)))
+        hearing.received_hints.clear()
+        assert await hearing.watcher.check() == []
+        for number in range(20):
+            (root / f"SUB{number}/later.md").write_text("later")
+        await hearing.hears_of(*(f"SUB{number}/later.md" for number in range(20)))
+        assert not [hint for hint in hearing.received_hints if hint.path.startswith("sub")]
 
 
 async def test_append_causes_a_hint_while_the_file_is_open(hearing: Hearing, root: Path) -> None:
