@@ -34,6 +34,7 @@ from kbsync.engine.status import (
 from kbsync.freshness import Freshness, ReadFreshness, freshness_reader
 from kbsync.installation import Installation
 from kbsync.state import lock
+from kbsync.state.mirrors import MirrorFact
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class MirrorReport(Freshness):
 
     `may_succeed`: whether retrying a failed document may help. `unfinished`: why its pass couldn't finish.
     `busy`: files that were still being written. `rate`: how many documents per second recently became
-    searchable.
+    searchable. `polling`: why the running kbsync polls the folder, or "" if it watches the folder.
     """
 
     failed: tuple[Reason, ...] = ()
@@ -74,6 +75,7 @@ class MirrorReport(Freshness):
     unfinished: str = ""
     busy: tuple[str, ...] = ()
     rate: float = 0.0
+    polling: str = ""
 
     def _ends(self, *, by_itself: bool) -> bool:
         """Return whether a user paused the mirror. `by_itself`: whether to look for a pause until a given
@@ -125,6 +127,9 @@ def mirror_reports(
 ) -> list[MirrorReport]:
     """Return a report on each requested mirror. `ends`: how the passes ended, by mirror name."""
 
+    holder = lock.find_holder(installation.state_dir)
+    may_watch = holder is not None and holder.keeps_running
+
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
         [fresh] = read_freshness(tx)
@@ -139,12 +144,16 @@ def mirror_reports(
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
         failed = list(items.in_state(Status.FAILED, MAX_ROWS_READ))
         held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, MAX_HELD))
+        # A mirror that is paused or halted may not be watched, and `status` says why it isn't.
+        is_idle = fresh.status.halt is not None or fresh.status.pause is not None
+        is_watched = may_watch and fresh.is_worked_on and not is_idle
         return replace(
             report,
             failed=tuple((item.path, item.reason) for item in failed),
             held=held,
             may_succeed=len(failed) == MAX_ROWS_READ or any(item.may_succeed for item in failed),
             rate=rate,
+            polling=tx.meta.get(MirrorFact.POLLING, record.id) if is_watched else "",
         )
 
     reports = []

@@ -29,7 +29,8 @@ from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DO
 from kbsync.errors import StateError, TargetError, lacks_memory
 from kbsync.source.hints import ancestors
 from kbsync.source.wake import WakeFile
-from kbsync.source.watch import Mode, Watcher, WatchReport
+from kbsync.source.watch import Mode, Watcher
+from kbsync.state.mirrors import MirrorFact
 
 
 class ReloadScope(Enum):
@@ -110,6 +111,8 @@ class MirrorLoop:
     _directories: int = 0
     _must_restart: bool = False
     _mode: Mode | None = None
+    _polling: str | None = None
+    """The stored `MirrorFact.POLLING`, or None if it may come from an earlier process."""
     _wake_file: WakeFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -214,9 +217,10 @@ class MirrorLoop:
             rescan=settings.rescan,
         )
         try:
-            report = await watcher.start(self._directories)
+            await watcher.start(self._directories)
             bound.start(keep_running(self.mirror.clock, bound.audits.keep, "audits", mirror=settings.name))
-            self._log_mode("watch.started", report)
+            self._log_mode("watch.started", watcher)
+            await self._store_mode(watcher)
             self.started.set()
             self._next_check, self._must_restart, self._was_woken = 0.0, False, True
             halts = self.mirror.halts
@@ -237,9 +241,21 @@ class MirrorLoop:
         bound.request_turn()
         self.on_wake()
 
-    def _log_mode(self, event: str, report: WatchReport) -> None:
-        self._mode, name = report.mode, self.mirror.settings.name
+    def _log_mode(self, event: str, watcher: Watcher) -> None:
+        report, name = watcher.report, self.mirror.settings.name
+        self._mode = report.mode
         log.info(event, mirror=name, mode=str(report.mode), why=report.why, cure=report.fix)
+
+    async def _store_mode(self, watcher: Watcher) -> None:
+        """Store for `status` why the folder is polled and how often, or that it is watched."""
+        report, mirror, polling = watcher.report, self.mirror.id, ""
+        if report.mode is Mode.POLLING:
+            fix = f"; fix: {report.fix}" if report.fix else ""
+            polling = f"{report.why} (every {watcher.rescan_every:g} s){fix}"
+        if polling != self._polling:
+            with contextlib.suppress(StateError):  # the next scan tries again
+                await self.mirror.store.write(lambda tx: tx.meta.set(MirrorFact.POLLING, mirror, polling))
+                self._polling = polling
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
         """Check the root and the watch, start a scan if one is due, and do all work that is due.
@@ -292,7 +308,8 @@ class MirrorLoop:
             log.warning("watch.troubled", mirror=settings.name, reason=problem.text)
             await self.mirror.trusted_identity()
         if watcher.report.mode is not self._mode:
-            self._log_mode("watch.changed", watcher.report)
+            self._log_mode("watch.changed", watcher)
+            await self._store_mode(watcher)
         # Each component of a path without symlinks was just checked. A symlink may lead to a dead mount.
         is_checked = settings.given in (None, settings.root) and watcher.is_local
         resolved = settings.resolved() if is_checked else await asyncio.to_thread(settings.resolved)
@@ -332,6 +349,7 @@ class MirrorLoop:
             seconds = self.mirror.clock.steady() - started
             watcher.scan_ended(summary.directories, seconds, summary.changes, summary.mount_points)
             await bound.compared()
+            await self._store_mode(watcher)  # a longer scan means longer pauses
             self.compared.set()
         return watcher.rescan_every
 

@@ -109,7 +109,11 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchReport:
-    """How a folder is watched. `why` is a sentence and `fix` a command. Both are empty in native mode."""
+    """How a folder is watched.
+
+    `why` is a sentence that describes what prevents events, and `fix` is a command. Both are empty in native
+    mode.
+    """
 
     mode: Mode
     why: str = ""
@@ -388,7 +392,7 @@ class Watcher:
         returns True, the hint is dropped. New permissions cause a hint only for a file that `is_unreadable`.
         """
         self.hints = HintSet()
-        self.report = WatchReport(Mode.POLLING, f"{root} is not watched yet.")
+        self.report = WatchReport(Mode.POLLING, f"{root} is not watched yet")
         self._root = root
         self._state_dir = os.path.realpath(state_dir)
         self._on_hint = on_hint
@@ -655,8 +659,7 @@ class Watcher:
 
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
         self._try_at = None if obstacle.is_permanent else self._machine.clock() + pause
-        why = f"{self._root} is scanned every {self._polling_pause():g} s: {obstacle.why}."
-        self.report = WatchReport(Mode.POLLING, why, obstacle.fix)
+        self.report = WatchReport(Mode.POLLING, f"{self._root} is polled: {obstacle.why}", obstacle.fix)
 
     async def _close(self) -> None:
         watch, self._watch, self._silent_since = self._watch, None, None

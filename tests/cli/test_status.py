@@ -35,7 +35,7 @@ from kbsync.state.read_only import Tx
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import Sandbox, eventually
 from tests.cli.terminal import FIRST_SCREEN, SECOND_SCREEN, Begin
 from tests.share import long
 
@@ -235,6 +235,28 @@ def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(sandbox: Sa
     assert sandbox.run("status", "--json").json["running"] is None
     assert re.fullmatch(r"not running; last pass \d\.\d s ago", runs(sandbox))
     assert sandbox.run("status", "-q").out == ""
+
+
+@long
+def test_status_says_while_a_folder_is_polled_why_and_how_often(sandbox: Sandbox) -> None:
+    sandbox.prepare({"a.md": "alpha"}, "observer: polling")
+    polled = f"handbook: {sandbox.docs} is polled: `observer: polling` is set (every 10 s)"
+
+    def is_shown() -> bool:
+        return polled in sandbox.run("status").out.splitlines()
+
+    daemon = sandbox.watch(until="watch.started")
+    eventually(is_shown)
+    sandbox.run("pause").check_success()
+    assert not is_shown(), "a paused mirror reads no folder"
+    sandbox.run("resume").check_success()
+    daemon.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    assert not is_shown()
+    sandbox.configure("observer: native")
+    daemon = sandbox.watch(until="watch.started")
+    eventually(lambda: not is_shown())
+    assert "is polled" not in sandbox.run("status").out
 
 
 @long

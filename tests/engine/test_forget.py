@@ -200,8 +200,8 @@ async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
 
 
 KINDS = (
-    *("audit", "audit-request", "base", "note", "pause", "resumed", "scans", "terms"),
-    *("settings", "lag", "revision", "times", "writer"),
+    *("audit", "audit-request", "base", "note", "pause", "polling", "resumed", "scans"),
+    *("settings", "terms", "lag", "revision", "times", "writer"),
 )
 FACTS = [f"{kind}:1" for kind in KINDS]
 

@@ -51,7 +51,7 @@ def print_status(
         if size := sum(state_bytes(installation) for installation, _ in reports_of):
             where = "" if several else f" in {reports_of[0][0].state_dir}"
             lines.append(output.dim(printable(f"state: {format_size(size)}{where}")))
-        lines += filter(None, map(speed, reports))
+        lines += remarks(output, reports)
         for report in reports:
             if report.status.better is not None:
                 count, passages = report.status.better
@@ -101,6 +101,14 @@ def speed(report: MirrorReport) -> str:
         # During the first pass, the number of documents is unknown.
         words.append(f"about {format_duration(report.waiting / report.rate)} left")
     return f"{report.status.name}: {', '.join(words)}" if words else ""
+
+
+def remarks(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
+    """Yield the speed of each working mirror, and why a folder is polled."""
+    yield from filter(None, map(speed, reports))
+    for report in reports:
+        if report.polling:
+            yield output.dim(printable(f"{report.status.name}: {report.polling}"))
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
-from kbsync.cli.commands.status_display import problems, speed, table_lines
+from kbsync.cli.commands.status_display import problems, remarks, table_lines
 from kbsync.cli.output import Output, and_more, cells
 from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
@@ -86,10 +86,10 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """Return a screen: whether kbsync is running, the table, the speed of each mirror, and the problems."""
-    speeds = list(filter(None, map(speed, reports)))
+    """Return a screen: whether kbsync is running, the table, the remarks below it, and the problems."""
+    remarks_below = list(remarks(output, reports))
     running = running_line(installation, reports)
-    table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]
+    table = [running, *table_lines(output, reports), *([""] if remarks_below else []), *remarks_below]
     wrong = [f"{output.red('! ')}{line}" for line in problems(installation, reports)]
     return Frame(table, wrong, installation.command_line("status"))
 
