@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kbsync import file_systems
 from kbsync.cli import folder_contents
 from kbsync.cli.commands.doctor import service
 from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
@@ -205,6 +206,31 @@ def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytes
     assert "2 of " in results(result)["inotify"]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("observer", "mount", "why"),
+    [
+        ("auto", "fuse.unknown", "net is fuse.unknown; such a file system does not report every change"),
+        ("native", "fuse.unknown", ""),
+        ("polling", "", "`observer: polling` is set"),
+    ],
+)
+def test_folders_to_poll_are_those_that_the_daemon_polls(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, observer: str, mount: str, why: str
+) -> None:
+    sandbox.prepare({"a.md": "alpha"}, f"observer: {observer}")
+    if mount:
+        (mountinfo := sandbox.root / "mountinfo").write_text(
+            f"{file_systems.MOUNTINFO.read_text()}9999 1 0:99 / {sandbox.docs}/net rw - {mount} x rw\n"
+        )
+        monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
+    lines = [
+        check["detail"]
+        for check in sandbox.run("doctor", "--json").json["checks"]
+        if check["name"] == "inotify" and check["detail"].startswith("kbsync polls")
+    ]
+    assert [line.endswith(why) for line in lines] == [True] * bool(why)
+
+
 def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None:
     handed = sandbox.add_folder("credentials", {"zhipu": KEY})
     result = sandbox.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
@@ -292,6 +318,25 @@ def test_dsn_password_readable_by_others_is_reported(sandbox: Sandbox, dsn: str,
     result = sandbox.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
     report = [check for check in result.json["checks"] if "may contain a secret" in check["detail"]]
     assert bool(report) is is_secret
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_secret"),
+    [
+        ("callback_authorization: Bearer a-secret-for-the-gateway", True),
+        ('callback_authorization: "${GATEWAY}"', False),
+        ("chat_model: glm-4-flash", False),
+    ],
+)
+def test_secret_readable_by_others_is_reported_for_every_kind_of_secret(
+    sandbox: Sandbox, setting: str, is_secret: bool
+) -> None:
+    target = 'type: zhipu, knowledge_id: "1", api_key: "${KEY}", base_url: http://127.0.0.1:1/api'
+    config = sandbox.configure(f"target: {{{target}, {setting}}}")
+    config.chmod(0o644)
+    result = sandbox.run("doctor", "--json", env={"KEY": KEY, "GATEWAY": "Bearer x"})
+    report = [check for check in result.json["checks"] if "may contain a secret" in check["detail"]]
+    assert bool(report) is is_secret, result.out
 
 
 def test_config_is_read_as_kbsync_reads_it(sandbox: Sandbox) -> None:

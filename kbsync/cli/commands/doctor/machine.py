@@ -19,7 +19,8 @@ from kbsync.cli.context import list_damaged, open_state, read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, scan_mirror
 from kbsync.config import places
-from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.model import Config, MirrorConfig, blocks, secret_keys
+from kbsync.config.yaml import Value, read_yaml
 from kbsync.core.model import Formats, Status
 from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
@@ -39,49 +40,40 @@ def config(installation: Installation) -> Iterator[CheckResult]:
         yield CheckResult("config", f"none; --folder {installation.config.mirrors[0].folder}")
         return
     yield CheckResult("config", str(path))
-    for file in (path, *_secret_files(path)):
+    settings = list(_texts_in(read_yaml(path.read_text("utf-8-sig")).value))
+    secrets = {key for _, block in blocks() for key in secret_keys(block)}
+    files = [value for key, value in settings if key.removesuffix("_file") in secrets - {key}]
+    with_secrets = [path.parent / os.path.expanduser(file) for file in files]  # noqa: PTH111 (as configs are read)
+    if any(key in secrets and _is_secret(key, value) for key, value in settings):
+        with_secrets.insert(0, path)
+    for file in with_secrets:
         try:
             is_open = bool(file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
         except OSError:
             continue
-        if is_open and _may_hold_secrets(file):
+        if is_open:
             fix = f"chmod o-rwx {shell_word(str(file))}"
             yield warning("config", f"any user can read {file}, which may contain a secret", fix)
 
 
-def _may_hold_secrets(file: Path) -> bool:
-    """Return whether the file may contain a key.
+def _texts_in(value: Value, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield all texts in a config, each with its key."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts_in(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, str):
+        yield key, value
 
-    Any file specified by a setting may contain a key. A config may contain one if it sets a key directly.
-    """
-    if file.suffix not in (".yaml", ".yml"):
-        return True
-    text = file.read_text("utf-8", "replace")
+
+def _is_secret(key: str, value: str) -> bool:
+    """Return whether the value of a secret's key is in the config itself. A `dsn` may have no password."""
+    if key != "dsn":
+        return not value.startswith("${")
     # Written as `password=…`, or in a URL as `//user:…@host`.
-    if re.search(r"(?m)^[^#\n]*\bdsn\s*:.*(?:\bpassword\s*=|://[^\s/@:]*:)\s*(?!\$\{)[^\s@]", text):
-        return True
-    keys = re.findall(r"(?m)^[^#\n]*\b(?:api_key|token|proxy|url)\s*:\s*(\S+)", text)
-    return any(not key.strip("\"'").startswith("${") for key in keys)
-
-
-def _secret_files(config_file: Path) -> Iterator[Path]:
-    """Yield the files specified in settings whose names end in `_file`, except certificates, which aren't
-    secret.
-    """
-    from kbsync.config.yaml import read_yaml
-
-    def walk(value: object) -> Iterator[Path]:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if str(key).endswith("_file") and key != "ca_file" and isinstance(item, str):
-                    yield config_file.parent / os.path.expanduser(item)  # noqa: PTH111 (as configs are read)
-                else:
-                    yield from walk(item)
-        elif isinstance(value, list):
-            for item in value:
-                yield from walk(item)
-
-    yield from walk(read_yaml(config_file.read_text("utf-8-sig")).value)
+    return re.search(r"(?:\bpassword\s*=|://[^\s/@:]*:)\s*(?!\$\{)[^\s@]", value) is not None
 
 
 def state(installation: Installation) -> Iterator[CheckResult]:
@@ -442,18 +434,21 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     """Check that the kernel's inotify limits suffice for all folders together."""
-    from kbsync.source.observer import limit_fix, read_limits, roomy
+    from kbsync.source.observer import foreseen_obstacle, limit_fix, read_limits, roomy
+    from kbsync.source.watch import Machine, survey
 
-    watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
-    for mirror in list(watched):
-        kind = places.network_file_system(mirror.folder)
-        if kind is not None and mirror.observer == "auto":
-            watched.remove(mirror)
-            detail = f"kbsync polls {mirror.folder}, because {kind} doesn't report changes"
-            yield CheckResult("inotify", detail)
-    limits, needed = read_limits(), 0
-    for mirror in watched:
-        needed += scan_mirror(mirror, Formats()).folders
+    limits, needed, watched_count = read_limits(), 0, 0
+    for mirror in mirrors:
+        try:
+            shared = survey(mirror.folder, Machine()).shared
+        except (OSError, KbsyncError):
+            continue  # the folder's own check reports it
+        obstacle = foreseen_obstacle(mirror.observer, shared, 0, limits)
+        if obstacle is not None and obstacle.is_permanent:
+            yield CheckResult("inotify", f"kbsync polls {mirror.folder}: {obstacle.why}")
+        else:
+            watched_count += 1
+            needed += scan_mirror(mirror, Formats()).folders
     if limits.watches is None:
         yield warning("inotify", "the inotify limits cannot be read; kbsync may have to poll some folders")
     elif needed * 1.2 >= limits.watches:
@@ -463,7 +458,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         yield warning("inotify", detail, limit_fix("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
-    if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
+    if limits.instances is not None and limits.instances < max(16, 2 * watched_count):
         detail = f"only {limits.instances} inotify instances are allowed per user"
         yield warning("inotify", detail, limit_fix("max_user_instances", max(1024, 2 * limits.instances)))
 
