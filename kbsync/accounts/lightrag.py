@@ -11,6 +11,7 @@ from kbsync.accounts.answering import incomplete_answer, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
+from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import object_of, text_of
 from kbsync.targets.lightrag.target import LightragTarget
 
@@ -58,8 +59,12 @@ class LightragAnswers:
         }
         hits: Sequence[Hit] = ()
         is_answered = has_end = is_over = False
+        stream = self._whole(body)
+        if question.streamed:
+            body["include_progress"] = True
+            stream = self._client.stream("ask", "/query/stream", json=body)
         with self._client.redacting():
-            async with aclosing(self._answer_lines(body, question.streamed)) as lines:
+            async with aclosing(json_lines(stream)) as lines:
                 async for line in lines:
                     hits = references(line) or hits
                     # kbsync requests progress reports. A server that sends them also sends a last line, with
@@ -74,15 +79,9 @@ class LightragAnswers:
             raise incomplete_answer()
         yield Sources(tuple(hits), is_numbered=True)
 
-    async def _answer_lines(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
-        """Yield the lines of a streamed answer, or the whole answer as one line."""
-        if not streamed:
-            yield (await self._client.post("ask", "/query", json=body)).body
-            return
-        stream = self._client.stream("ask", "/query/stream", json={**body, "include_progress": True})
-        async with aclosing(json_lines(stream)) as lines:
-            async for line in lines:
-                yield line
+    async def _whole(self, body: Mapping[str, Any]) -> AsyncGenerator[bytes | HttpResponse, None]:
+        """Yield the whole answer."""
+        yield await self._client.post("ask", "/query", json=body)
 
 
 def references(line: Any) -> tuple[Hit, ...]:
