@@ -128,8 +128,7 @@ class Freshness:
         `fix`: what to do if kbsync isn't running at all.
         """
         if self.is_left_out:
-            name = self.status.name
-            return f"the running kbsync excludes {name} (--mirror); restart it to include {name}"
+            return lock.describe_left_out([self.status.name])
         return f"kbsync isn't running; {fix}" if fix else "kbsync isn't running"
 
     @property

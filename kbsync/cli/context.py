@@ -441,7 +441,7 @@ def unmade(installation: Installation) -> Iterator[None]:
 def _pass(installation: Installation, under_way: str) -> str:
     names = [mirror.name for mirror in installation.mirrors]
     if (left_out := find_left_out(installation, names)) == names:
-        return describe_left_out(left_out)
+        return lock.describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
         return f"{under_way}; check progress: {installation.command_line('status')}"
     return f"run: {installation.command_line('--once')}"
@@ -641,7 +641,7 @@ def request_reload(
     if holder is None or not holder.keeps_running:
         return otherwise
     if added is not None and not holder.serves(added):
-        return describe_left_out([added])
+        return lock.describe_left_out([added])
     if removed is not None and removed in holder.only:
         return printable(
             f"the running kbsync (--mirror {removed}) will refuse this config and keep running; restart it "
@@ -658,10 +658,13 @@ def find_left_out(installation: Installation, names: Sequence[str]) -> list[str]
     return [] if holder is None else [name for name in names if not holder.serves(name)]
 
 
-def describe_left_out(names: Sequence[str]) -> str:
-    """Return a sentence about mirrors that the running kbsync doesn't serve."""
-    listed = format_list(names)
-    return printable(f"the running kbsync excludes {listed} (--mirror); restart it to include {listed}")
+def describe_next(installation: Installation, names: Sequence[str], *, running: str, otherwise: str) -> str:
+    """Return which kbsync process will work on these mirrors: `running` describes one that serves them, and
+    `otherwise` what happens if none is running.
+    """
+    if left_out := find_left_out(installation, names):
+        return lock.describe_left_out(left_out)
+    return running if lock.is_held(installation.state_dir) else otherwise
 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
@@ -669,9 +672,6 @@ def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     if paused := find_paused(installation):
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
         return f"{describe_paused(paused)}; the request will have to wait; to resume: {resume}"
-    if left_out := find_left_out(installation, names):
-        return describe_left_out(left_out)
-    if lock.is_held(installation.state_dir):
-        return "the running kbsync will handle the request right away"
-    once = installation.command_line("--once")
-    return printable(f"the next pass will handle the request; to run a pass now: {once}")
+    once = f"the next pass will handle the request; to run a pass now: {installation.command_line('--once')}"
+    running = "the running kbsync will handle the request right away"
+    return describe_next(installation, names, running=running, otherwise=once)

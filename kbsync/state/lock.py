@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from kbsync.core.text import printable, shell_word
+from kbsync.core.text import format_list, printable, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import ForeignError, LockedError
 from kbsync.permissions import naming, open_private
@@ -51,6 +51,12 @@ class Holder:
     def serves(self, mirror: str) -> bool:
         """Return whether the process runs this mirror, which is in its config."""
         return not self.only or mirror in self.only
+
+
+def describe_left_out(mirrors: Sequence[str]) -> str:
+    """Return a sentence about mirrors that the running kbsync doesn't serve."""
+    names = printable(format_list(mirrors))
+    return f"the running kbsync excludes {names} (--mirror); restart it to include {names}"
 
 
 @contextmanager

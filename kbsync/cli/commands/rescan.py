@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kbsync.cli.context import choose, describe_left_out, describe_paused, find_left_out, find_paused, post
+from kbsync.cli.context import choose, describe_paused, find_left_out, find_paused, post
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import format_list, printable
@@ -37,7 +37,7 @@ def command(choices: Choices, name: str | None) -> None:
     left_out = find_left_out(installation, unpaused)
     names = [name for name in unpaused if name not in left_out]
     if left_out and not names:
-        raise UsageError(describe_left_out(left_out))
+        raise UsageError(lock.describe_left_out(left_out))
     if not names:
         resume = installation.command_line("resume" if name is None else f"resume {name}")
         raise UsageError(f"{describe_paused(paused)}; to resume (this also rescans): {resume}")
@@ -46,4 +46,4 @@ def command(choices: Choices, name: str | None) -> None:
         except_paused = f"; {describe_paused(paused)}" if paused else ""
         Output().line(printable(f"the running kbsync will rescan {format_list(names)} now{except_paused}"))
         if left_out:
-            Output().line(describe_left_out(left_out))
+            Output().line(lock.describe_left_out(left_out))

@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import (
-    change_state,
-    choose,
-    describe_left_out,
-    find_left_out,
-    find_paused,
-    find_records,
-)
+from kbsync.cli.context import change_state, choose, describe_next, find_paused, find_records
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.core.text import format_list, printable
-from kbsync.state import lock
 
 if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
@@ -51,11 +43,8 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
         Output().json({"resumed": resumed})
     elif not choices.quiet and resumed:
         Output().line(printable(f"resumed {format_list(resumed)}"))
-        if left_out := find_left_out(installation, resumed):
-            Output().line(describe_left_out(left_out))
-        elif lock.is_held(installation.state_dir):
-            Output().line("the running kbsync will continue now")
-        else:
-            Output().line(f"to mirror now: {installation.command_line('--once')}")
+        once = f"to mirror now: {installation.command_line('--once')}"
+        running = "the running kbsync will continue now"
+        Output().line(describe_next(installation, resumed, running=running, otherwise=once))
     elif not choices.quiet:
         Output().line("nothing is paused")
