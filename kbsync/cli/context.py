@@ -576,13 +576,13 @@ def unless_running(installation: Installation, instead: str) -> Iterator[None]:
     try:
         yield
     except LockedError as error:
-        holder = lock.find_holder(installation.state_dir)
-        if holder is None or not holder.keeps_running:
+        daemon = lock.find_daemon(installation.state_dir)
+        if daemon is None:
             raise
         from kbsync.engine.status import clock_time
 
-        since = clock_time(holder.since)
-        raise LockedError(f"already running (pid {holder.pid}) since {since}; {instead}") from error
+        since = clock_time(daemon.since)
+        raise LockedError(f"already running (pid {daemon.pid}) since {since}; {instead}") from error
 
 
 def find_paused(installation: Installation) -> list[str]:
@@ -634,15 +634,15 @@ def request_reload(
             else:
                 # It is about to create the state, and reads the config after that.
                 wake(installation.state_dir)
-        holder = lock.find_holder(installation.state_dir)
+        daemon = lock.find_daemon(installation.state_dir)
     except (KbsyncError, OSError) as error:
         # The config has already been changed.
         return f"can't ask the running kbsync to reload the config ({error}); restart it"
-    if holder is None or not holder.keeps_running:
+    if daemon is None:
         return otherwise
-    if added is not None and not holder.serves(added):
+    if added is not None and not daemon.serves(added):
         return lock.describe_left_out([added])
-    if removed is not None and removed in holder.only:
+    if removed is not None and removed in daemon.only:
         return printable(
             f"the running kbsync (--mirror {removed}) will refuse this config and keep running; restart it "
             f"without --mirror {removed}"

@@ -127,8 +127,7 @@ def mirror_reports(
 ) -> list[MirrorReport]:
     """Return a report on each requested mirror. `ends`: how the passes ended, by mirror name."""
 
-    holder = lock.find_holder(installation.state_dir)
-    may_watch = holder is not None and holder.keeps_running
+    has_daemon = lock.find_daemon(installation.state_dir) is not None
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
@@ -146,7 +145,7 @@ def mirror_reports(
         held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, MAX_HELD))
         # A mirror that is paused or halted may not be watched, and `status` says why it isn't.
         is_idle = fresh.status.halt is not None or fresh.status.pause is not None
-        is_watched = may_watch and fresh.is_worked_on and not is_idle
+        is_watched = has_daemon and fresh.is_worked_on and not is_idle
         return replace(
             report,
             failed=tuple((item.path, item.reason) for item in failed),

@@ -475,13 +475,11 @@ def describe_pause(pause: Pause) -> str:
     return f"{'quiet hours' if pause.is_quiet else 'paused'} since {clock_time(pause.since)}{until}"
 
 
-def running_json(holder: Holder | None) -> dict[str, Any] | None:
+def running_json(daemon: Holder | None) -> dict[str, Any] | None:
     """Return `running` as the JSON contract defines it: the daemon that holds the state, or None if there is
     none.
     """
-    if holder is None or not holder.keeps_running:
-        return None
-    return {"pid": holder.pid, "since": iso(holder.since)}
+    return None if daemon is None else {"pid": daemon.pid, "since": iso(daemon.since)}
 
 
 def history_json(entries: Sequence[HistoryEntry], limit: int) -> dict[str, Any]:

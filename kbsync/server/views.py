@@ -264,7 +264,7 @@ class Views:
     async def status(self, page: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """Return the output of `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
         mirrors, _ = await self._of_mirrors(lambda view: view.status_json(page), name)
-        running = running_json(lock.find_holder(self.installation.state_dir))
+        running = running_json(lock.find_daemon(self.installation.state_dir))
         size = state_bytes(self.installation)
         return {"version": __version__, "running": running, "mirrors": mirrors, "state_bytes": size}
 

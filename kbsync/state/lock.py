@@ -128,6 +128,12 @@ def find_holder(state_dir: Path) -> Holder | None:
     return process if isinstance(process, Holder) else None
 
 
+def find_daemon(state_dir: Path) -> Holder | None:
+    """Return the process that holds the lock if it keeps running, like a daemon."""
+    holder = find_holder(state_dir)
+    return holder if holder is not None and holder.keeps_running else None
+
+
 def find(state_dir: Path) -> Holder | Literal[False] | None:
     """Return the holder, False if there is none, or None if that can't be determined from here."""
     try:

@@ -30,8 +30,9 @@ from kbsync.core.text import format_size
 from kbsync.engine.status import DocumentCounts, FileStatus, Items, MirrorStatus
 from kbsync.index import better
 from kbsync.state import db, lock
-from kbsync.state.mirrors import Halt, Pause
+from kbsync.state.mirrors import DAEMON, DaemonFact, Halt, Pause
 from kbsync.state.read_only import Tx
+from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
@@ -312,6 +313,11 @@ def test_single_pass_is_not_shown_as_a_daemon(waiting: Sandbox) -> None:
         assert re.match(
             r"no daemon; a single pass or command has been running since \d\d:\d\d", runs(waiting)
         )
+        # What an earlier daemon left in the state when it was killed.
+        store = StateStore(waiting.state / "state.db", check=False)
+        store.submit(lambda tx: tx.meta.set(DaemonFact.REFUSED_CONFIG, DAEMON, "it is broken")).result()
+        store.close()
+        assert "refused the changed config" not in waiting.run("status").out
         assert waiting.run("status", "--json").json["running"] is None
 
 

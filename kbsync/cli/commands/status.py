@@ -128,7 +128,7 @@ def _print_json(output: Output, installations: Sequence[Installation], *, docume
     from kbsync.freshness import state_bytes
 
     def running(installation: Installation) -> str:
-        return json.dumps(running_json(lock.find_holder(installation.state_dir)))
+        return json.dumps(running_json(lock.find_daemon(installation.state_dir)))
 
     is_one, codes = len(installations) == 1, list[Code]()
     daemon = running(installations[0]) if is_one else "null"

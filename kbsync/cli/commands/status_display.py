@@ -72,7 +72,7 @@ def problems(
     """Yield the problems: first a refused config, then the mirrors' problems by exit code (2 and 3, then 4,
     then 1).
     """
-    if lock.is_held(installation.state_dir):
+    if lock.find_daemon(installation.state_dir) is not None:
         refused = read_state(installation, lambda tx: tx.meta.get(DaemonFact.REFUSED_CONFIG, DAEMON))
         if refused:
             reason = printable(refused)
