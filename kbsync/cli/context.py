@@ -669,7 +669,7 @@ def describe_next(installation: Installation, names: Sequence[str], *, running: 
 
 def describe_delivery(installation: Installation, names: Sequence[str]) -> str:
     """Return a sentence that says which kbsync process will handle messages for these mirrors, and when."""
-    if paused := find_paused(installation):
+    if paused := [name for name in find_paused(installation) if name in names]:
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
         return f"{describe_paused(paused)}; the request will have to wait; to resume: {resume}"
     once = f"the next pass will handle the request; to run a pass now: {installation.command_line('--once')}"

@@ -24,6 +24,10 @@ def test_retry_releases_all_failures(failed: Sandbox) -> None:
     assert "broken.pdf" in result.out
     expected = "the next pass will handle the request; to run a pass now: kbsync --once"
     assert result.out.splitlines()[-1] == expected
+    failed.add_mirror("other")
+    failed.run("pause", "other").check_success()
+    assert failed.run("retry").out.splitlines()[-1] == expected, "only the other mirror is paused"
+    failed.run("resume", "other").check_success()
     good = failed.run("retry", "good.md")
     assert (good.code, good.out) == (0, "nothing has failed\n")
     failed.write("broken.pdf", "still no pdf")
