@@ -57,8 +57,8 @@ def dataset_of(payload: Fields) -> Dataset:
     settings = {key: text for key in ("doc_form", "indexing_technique") if (text := payload.text(key))}
     method = "keyword_search" if settings.get("indexing_technique") == "economy" else "semantic_search"
     retrieval = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
-    own = _without_nulls(payload.object("retrieval_model_dict"))
-    retrieval |= {key: own[key] for key in _RETRIEVAL if key in own}
+    # `dataset_retrieval_model_fields` are the fields of a request (`RetrievalModel`).
+    retrieval |= _without_nulls(payload.object("retrieval_model_dict"))
     # `DatasetDocMetadataResponse`
     fields = {
         field.text("name"): (field.id("id") or "") if field.get("type") == "string" else ""
@@ -67,10 +67,6 @@ def dataset_of(payload: Fields) -> Dataset:
     has_metadata = isinstance(payload.get("doc_metadata"), list)
     card = reading.card_in(payload, "indexing_technique")
     return Dataset(card, settings, kind, retrieval, fields, has_metadata)
-
-
-_RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
-_RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:

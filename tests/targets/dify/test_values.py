@@ -83,6 +83,7 @@ def test_search_follows_the_base_settings_and_contains_no_nulls() -> None:
         "search_method": "hybrid_search",
         "reranking_enable": True,
         "reranking_model": {"reranking_provider_name": "p"},
+        "top_k": 3,
         "score_threshold_enabled": False,
     }
 
