@@ -29,6 +29,11 @@ class DeletionQueue:
         self._turn = asyncio.Lock()
         self._waiting: list[_Deletion] = []
 
+    async def wait(self) -> None:
+        """Wait until no batch is being deleted, for uploads that the service would refuse meanwhile."""
+        async with self._turn:
+            pass
+
     async def delete(self, ids: Sequence[str], remove: Remove) -> Mapping[str, DeleteOutcome]:
         """Delete documents. Return the outcome of each.
 

@@ -48,8 +48,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     }
     # The server can't return a file's bytes, so only the name can identify a document.
     refused: ClassVar[Mapping[tuple[str, str], str]] = {
-        (
-            "names",
-            "plain",
-        ): "plain names can't identify documents on this server; remove the setting, or use tagged"
+        ("names", "plain"): (
+            "plain names can't identify documents on this server; remove the setting, or use tagged"
+        )
     }

@@ -6,7 +6,6 @@ once. It deletes in the background, one job at a time, and not while it is index
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -79,8 +78,6 @@ class LightragTarget(ServiceTarget[Row]):
         """Initialize the in-memory attributes."""
         self._naming = Naming(self._context.prefix)
         self._next_whole = 0.0
-        self._may_upload = asyncio.Event()
-        self._may_upload.set()
         # Since when, and when last, the server was too busy to delete.
         self._refused_since = self._refused_at = -math.inf
 
@@ -111,7 +108,7 @@ class LightragTarget(ServiceTarget[Row]):
         return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
-        await self._may_upload.wait()
+        await self._deletions.wait()  # the server would refuse the upload
         await self._send_file("/documents/upload", document, shapes.receipt_in, name=name)
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
@@ -190,7 +187,7 @@ class LightragTarget(ServiceTarget[Row]):
         return not rows
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete a batch. Uploads wait meanwhile, because the server would refuse them.
+        """Delete a batch, while uploads wait.
 
         The server refuses the deletion while it is indexing, so continuous edits could postpone it forever.
         If that goes on for long, uploads also wait until the server is idle.
@@ -198,7 +195,6 @@ class LightragTarget(ServiceTarget[Row]):
         now = self._steady()
         if now - self._refused_at >= REFUSALS_END_AFTER:
             self._refused_since = now
-        self._may_upload.clear()
         try:
             if now - self._refused_since >= UPLOADS_FIRST:
                 await self._wait_while("busy", IDLE_PAUSES)
@@ -208,8 +204,6 @@ class LightragTarget(ServiceTarget[Row]):
             if error.code == BUSY:
                 self._refused_at = self._steady()
             raise
-        finally:
-            self._may_upload.set()
 
     async def _delete_rows(self, server_ids: Sequence[str]) -> bool:
         """Delete rows by the server's ids. Return whether the server says that it deleted all of them."""

@@ -198,6 +198,20 @@ async def test_upload_during_foreign_deletions_is_only_delayed(world: LightragWo
     assert len(world.effects("stored")) == 1
 
 
+async def test_upload_waits_until_the_server_has_deleted(served_world: ServedLightrag) -> None:
+    """The server would refuse the upload after receiving all of it."""
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    served_world.app.set_behaviour({"deleting": 2.0})
+    served_world.server.requests.clear()
+    deletion = asyncio.create_task(served_world.target.delete([remote_id]))
+    while not served_world.server.requests.by_op["delete"]:
+        await asyncio.sleep(0)
+    [outcome] = await served_world.target.put([served_world.document("b.md", "heron")])
+    assert isinstance(outcome, Accepted)
+    assert served_world.server.requests.by_op["upload"] == 1
+    assert await deletion == {remote_id: None}
+
+
 async def test_one_delete_request_covers_all_waiting_deletions(served_world: ServedLightrag) -> None:
     ids = await served_world.make_ready(
         *(served_world.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
