@@ -9,14 +9,13 @@ attached.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocStatus, Outgoing
-from kbsync.core.names import Naming
+from kbsync.core.names import Naming, tag_of
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http import reading, rules
@@ -136,7 +135,7 @@ _TEXT_SUFFIXES = (".txt", ".md", ".html")
 
 def _hash_tag(*words: object) -> str:
     encoded = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
-    return base64.b32encode(hashlib.sha256(encoded).digest())[:8].decode().lower()
+    return tag_of(hashlib.sha256(encoded).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +155,8 @@ class FileNames:
         `as_text`, the name has a text extension; for example, `main~mfrggzdfa5lsqnby.go.txt`.
         """
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
-        stem, dot, extension = plain.rpartition(".")
-        name = f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
+        stem, _, extension = plain.rpartition(".")  # no format lacks an extension
+        name = f"{stem}~{self._tags(document)}.{extension}"
         return f"{name}.txt" if as_text and not name.lower().endswith(_TEXT_SUFFIXES) else name
 
     def is_ours(self, row: Fields) -> bool:
