@@ -79,9 +79,7 @@ def document_id(remote_id: str) -> str:
     """Return the server's id for a document, which the server derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
-    # A name in a list may contain lone surrogates, from which no id can be derived.
-    name = remote_id.encode("utf-8", "surrogatepass")
-    return f"doc-{hashlib.md5(name, usedforsecurity=False).hexdigest()}"
+    return f"doc-{hashlib.md5(remote_id.encode(), usedforsecurity=False).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

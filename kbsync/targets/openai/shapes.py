@@ -113,10 +113,7 @@ def row_of(row: Fields, prefix: str = "") -> DocumentRow:
     attributes = row.object("attributes")
     match = _MARK.fullmatch(attributes.text("kbsync"))
     encoded = "".join(attributes.text(key) for key in PATH_KEYS)
-    try:
-        path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate, which our marks never contain
-        path = ""
+    path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
     if match is None or not path:
         return DocumentRow(remote_id, remote_id, None, created, status)
     mark = reading.path_below(prefix, path), match["digest"], int(match["upload"]), match["recipe"]

@@ -187,10 +187,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             rows = {row["id"]: shapes.row_of(row, self._prefix) async for row in newest if row["id"] in ids}
         return rows, [file_id for file_id in ids if file_id not in rows]
 
-    async def row(self, remote_id: str) -> DocumentRow | None:
+    async def row(self, remote_id: str) -> DocumentRow:
         """Return one file of the store."""
-        fields = (await self._client.request("status", "GET", f"{self._files}/{remote_id}")).fields
-        return shapes.row_of(fields, self._prefix) if fields.text("id") else None
+        response = await self._client.request("status", "GET", f"{self._files}/{remote_id}")
+        return shapes.row_of(response.fields, self._prefix)
 
     def _pending_ids(self, seconds: float) -> set[str]:
         """Return the ids of files that may still appear in the store within this many seconds."""

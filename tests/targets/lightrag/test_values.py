@@ -9,6 +9,7 @@ import pytest
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Unsure
+from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.reading import require_document
 from kbsync.targets.lightrag import shapes
 from tests.config.reading import problems, with_settings
@@ -66,8 +67,9 @@ def test_id_is_derived_from_the_name() -> None:
 
 
 def test_non_unicode_name_uses_the_id_reported_by_the_server() -> None:
-    row = listed(id=f"doc-{'a' * 32}", file_path="\ud800.md")
-    assert (row.id, row.name) == (row.server_id, "\ud800.md")
+    name = parse_json(r'"\ud800.md"')
+    row = listed(id=f"doc-{'a' * 32}", file_path=name)
+    assert (row.id, row.name) == (row.server_id, name)
 
 
 @pytest.mark.parametrize(

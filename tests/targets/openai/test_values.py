@@ -56,7 +56,6 @@ def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
         {"path": "a.md"},
         {"kbsync": f"{DIGEST} 1 auto"},
         {"kbsync": 5},
-        {"kbsync": f"{DIGEST} 1 auto", "path": "\ud800.md"},
     ],
 )
 def test_document_without_a_complete_mark_is_foreign(attributes: Any) -> None:
