@@ -23,7 +23,7 @@ def describe_overlaps(config: Config, name: str) -> Iterator[str]:
     """Yield a sentence for each mirror that shares files with the mirror `name`. This reads the disk, so it
     may block.
     """
-    from kbsync.core.selection import IGNORE_FILE
+    from kbsync.core.selection import IGNORE_FILE, literal_pattern
 
     added = next(mirror for mirror in config.mirrors if mirror.name == name)
     for other in config.mirrors:
@@ -31,10 +31,11 @@ def describe_overlaps(config: Config, name: str) -> Iterator[str]:
             root, below = (Path(os.path.realpath(mirror.folder)) for mirror in (outer, inner))
             if other is not added and below.is_relative_to(root) and enters(root, below, outer):
                 verb = "is inside" if inner is added else "contains"
+                pattern = f"/{literal_pattern(str(below.relative_to(root)))}/"
                 yield printable(
                     f"{added.folder} {verb} {other.folder} of mirror {other.name}, so searches list the "
-                    f"files in {inner.folder} twice; to leave them out of {outer.name}, add "
-                    f"/{below.relative_to(root)}/ to {outer.folder / IGNORE_FILE}"
+                    f"files in {inner.folder} twice; to leave them out of {outer.name}, add {pattern} to "
+                    f"{outer.folder / IGNORE_FILE}"
                 )
 
 

@@ -140,6 +140,11 @@ def plain_part(pattern: str) -> str:
     return max((part.strip("/ \t\n") for part in parts), key=len, default="")
 
 
+def literal_pattern(path: str) -> str:
+    """Return the pattern that matches only this path or name."""
+    return re.sub(r"[\\*?[]", r"\\\g<0>", path)
+
+
 def one_pattern(pattern: str) -> PatternLine:
     """Parse a single pattern. Raises ValueError for a pattern that can't match any path."""
     stripped = _without_trailing_spaces(pattern)

@@ -33,7 +33,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
-from kbsync.core.selection import DEFAULT, HIDDEN, IGNORE_FILE, Rules
+from kbsync.core.selection import DEFAULT, HIDDEN, IGNORE_FILE, Rules, literal_pattern
 from kbsync.core.text import format_count, format_duration, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
@@ -465,7 +465,7 @@ def _undo(selection: Selection) -> str:
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == DEFAULT:
             # Don't re-include everything hidden.
-            negated = re.sub(r"[\\*?[]", r"\\\g<0>", selection.name) if pattern == HIDDEN else pattern
+            negated = literal_pattern(selection.name) if pattern == HIDDEN else pattern
             return (
                 "re-include the file with a negated pattern in `exclude` or .kbsyncignore, such as "
                 f"`!{negated}`"

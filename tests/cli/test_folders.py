@@ -430,6 +430,17 @@ def test_added_folder_that_overlaps_a_mirror_is_reported(sandbox: Sandbox, added
     assert sandbox.run("add", folder, "--name", "more", "--json").json["notes"] == [says]
 
 
+def test_pattern_for_an_overlapping_folder_with_brackets_in_its_name_leaves_it_out(sandbox: Sandbox) -> None:
+    sandbox.prepare({"a.md": "the albatross is here", "guides [old]/b.md": "the bustard is here"})
+    folder = sandbox.docs / "guides [old]"
+    result = sandbox.run("add", folder, "--name", "more")
+    pattern = after(result.out, "add ").rpartition(f" to {sandbox.docs / '.kbsyncignore'}")[0]
+    assert sandbox.run("remove", "more", "--keep").code == 0
+    (sandbox.docs / ".kbsyncignore").write_text(f"{pattern}\n")
+    result = sandbox.run("add", folder, "--name", "more")
+    assert (result.code, "twice" in result.out) == (0, False)
+
+
 @long
 def test_moved_folder_of_a_mirror_is_not_added_as_another(sandbox: Sandbox, second_folder: Path) -> None:
     for number in range(20):
