@@ -136,15 +136,18 @@ class MirrorLoop:
                 await self._report_failure(error)
             if self.stop.is_set():
                 return
-            newest_message = await self._newest_message()
+            newest_message, started = await self._newest_message(), self.mirror.clock.steady()
             try:
                 async with self.mirror.bind() as bound:
                     if bound is not None:
-                        wait = FIRST_RETRY
                         await self._watch(bound)
+                        wait = FIRST_RETRY
                 if bound is None and self.mirror.halts.down_reason:
                     await self.mirror.halts.show_problem(TARGET_DOWN, self.mirror.halts.down_reason)
             except Exception as error:
+                # A mirror may fail soon after each start, even if its target responds.
+                if self.mirror.clock.steady() - started > MAX_RETRY_PAUSE:
+                    wait = FIRST_RETRY
                 await self._report_failure(error)
             finally:
                 self.started.set()

@@ -233,6 +233,31 @@ async def test_daemon_names_a_file_that_the_system_refuses(
     assert line["reason"] == str(error) and "exc_info" not in line
 
 
+async def test_mirror_that_fails_after_each_start_is_restarted_less_and_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug, starts, prepare = Bug(FOR_EVER), list[float](), attach.prepare
+
+    async def count(*args: Any) -> None:
+        starts.append(world.clock.steady())
+        await prepare(*args)
+
+    monkeypatch.setattr(attach, "prepare", count)
+    bug.put_into(monkeypatch, Inbox, "carry_out")
+    async with watched(world):
+        await world.clock.sleep(600)
+        assert 5 < len(starts) < 20
+        assert 59 < starts[-1] - starts[-2] < 62
+        bug.remaining = 0
+        await until(world, lambda: len(world.searchable_texts()) == 3, 100)
+        # After a long time without failures, the pause is short again.
+        await world.clock.sleep(100)
+        starts.clear()
+        bug.remaining = 1
+        world.run.bound.request_turn()  # type: ignore[union-attr]
+        await until(world, lambda: starts, 5)
+
+
 async def test_mirror_whose_shutdown_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
