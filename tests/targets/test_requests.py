@@ -94,7 +94,7 @@ COSTS: dict[Edit, dict[str, dict[str, int]]] = {
     },
     many_changed: {
         "zhipu": {"capacity": 1, "upload": 100, "list": 1, "delete": 100},
-        "gptbots": {"list": 4, "update": 4, "status": 2},
+        "gptbots": {"list": 5, "update": 4, "status": 2},
         "openai": {"upload": 100, "attach": 100, "list": 1, "delete": 100, "delete-file": 100},
         "openwebui": {"upload": 100, "list": 101, "cleanup": 100, "state": 100},
         "lightrag": {"upload": 100, "list": 1, "delete": 50, "deletion": 50},

@@ -8,7 +8,6 @@ was sent.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit,
 from kbsync.targets.gptbots import config, shapes, uploads
 from kbsync.targets.gptbots.shapes import MarkedRow, Marker
 from kbsync.targets.gptbots.uploads import UploadItem
+from kbsync.targets.http.batch_queue import BatchQueue
 from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches
 from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN
@@ -38,12 +38,6 @@ MIN_PAGE_SIZE = 10
 
 MAX_PAGE_NUMBERS = 20_000
 """Maximum number of documents for which kbsync remembers the page of the list."""
-
-PAGE_LIFETIME = 1.0
-"""Seconds for which the rows of a page stay valid during a burst of requests.
-
-`update_time` is in whole seconds.
-"""
 
 MAX_PASSAGES, OLDER_MAX_PASSAGES = 50, 10
 """The maximum of `top_k`, in passages; several may belong to one document. An older page of the documentation
@@ -105,8 +99,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     After an update the service may still report the state of the old version for a while. A final state
     counts for the new version if another state came in between, or if the document's `update_time` differs
     from the one in the update's marker, which also works after a restart. The target remembers the page of a
-    document, but its row only for a moment: others change documents, too, and with an outdated `update_time`
-    a change would count as searchable too early (promise 10).
+    document, but not its row: others change documents, too, and with an outdated `update_time` a change would
+    count as searchable too early (promise 10).
     """
 
     _config: config.GptbotsTargetConfig
@@ -143,7 +137,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # document.
         self._count: int | None = None
         self._page_numbers: dict[str, int] = {}
-        self._turn, self._rows, self._rows_until = asyncio.Lock(), dict[str, MarkedRow](), -math.inf
+        self._lookups = BatchQueue[MarkedRow]()
         self._max_passages = MAX_PASSAGES
 
     async def cards(self) -> Sequence[BaseCard]:
@@ -263,7 +257,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         ids = [item.doc_id for item in batch if item.doc_id]
         self._trusted.difference_update(ids)
         self._update_started |= dict.fromkeys(ids, self._steady())
-        self._drop_rows(ids)
         try:
             body = partial(uploads.stream_of, batch, self._base)
             # Each kind has its own paths.
@@ -322,8 +315,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             for doc_id in ids
             if doc_id not in words or (words[doc_id] in _FINAL and doc_id not in self._trusted)
         ]
-        rows = await self._find_rows(unclear, fresh=True)
-        self._drop_rows(ids)
+        rows = await self._find_rows(unclear)
         states = {doc_id: self._status_of(doc_id, words.get(doc_id), rows.get(doc_id)) for doc_id in ids}
         for doc_id, status in states.items():
             if status.state not in (DocState.INDEXING, DocState.UNKNOWN):  # done: drop it
@@ -376,39 +368,34 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 self._page_numbers[row.id] = number
         return page
 
-    async def _find_rows(self, ids: Collection[str], *, fresh: bool = False) -> dict[str, MarkedRow]:
-        """Return the current rows of `ids`: on the page that had them before, or else by the order of ids.
-
-        The list has no filter, and is read as a whole only if an id can't be found otherwise. `fresh`: don't
-        use rows that an earlier lookup has read, because they may be older than the last update.
+    async def _find_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
+        """Return the current rows of `ids`, as read after this was called: an older one may be of the version
+        before the last update. Calls that come meanwhile share the pages of the next lookup.
         """
-        async with self._turn:  # after the wait, the rows of the last lookup may be usable
-            if fresh:
-                self._drop_rows(ids)
-            if self._steady() >= self._rows_until:
-                self._rows, self._rows_until = {}, self._steady() + PAGE_LIFETIME
-            rows, pages = self._rows, dict[int, Sequence[str]]()
-            # Look up ids with a known page first: their pages show where the others are.
-            for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):
-                number = self._page_numbers.get(doc_id)
-                while doc_id not in rows:
-                    if number is None or number in pages:
-                        # Use the page size that the server really uses.
-                        size = max(map(len, pages.values()), default=0) or PAGE_SIZE
-                        number = next_page(doc_id, pages, -(-(self._count or 1) // size))
-                    if number is None:
-                        break
-                    page = await self._request_page(number, PAGE_SIZE)
-                    pages[number] = [row.id for row in page.rows]
-                    rows |= {row.id: row for row in page.rows}
-            if missing := set(ids) - rows.keys():
-                rows |= await self._rows_among(missing)
-            return {doc_id: rows[doc_id] for doc_id in ids if doc_id in rows}
+        return await self._lookups.run(tuple(ids), self._look_up)
 
-    def _drop_rows(self, ids: Iterable[str]) -> None:
-        """Drop the rows of documents that change, or that may have changed."""
-        for doc_id in ids:
-            self._rows.pop(doc_id, None)
+    async def _look_up(self, ids: Sequence[str]) -> Mapping[str, MarkedRow]:
+        """Return the rows of `ids`: on the page that had them before, or else by the order of ids.
+
+        The list has no filter, and is read as a whole only if an id can't be found otherwise.
+        """
+        rows, pages = dict[str, MarkedRow](), dict[int, Sequence[str]]()
+        # Look up ids with a known page first: their pages show where the others are.
+        for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):
+            number = self._page_numbers.get(doc_id)
+            while doc_id not in rows:
+                if number is None or number in pages:
+                    # Use the page size that the server really uses.
+                    size = max(map(len, pages.values()), default=0) or PAGE_SIZE
+                    number = next_page(doc_id, pages, -(-(self._count or 1) // size))
+                if number is None:
+                    break
+                page = await self._request_page(number, PAGE_SIZE)
+                pages[number] = [row.id for row in page.rows]
+                rows |= {row.id: row for row in page.rows}
+        if missing := set(ids) - rows.keys():
+            rows |= await self._rows_among(missing)
+        return rows
 
     # -- searches
 

@@ -48,10 +48,10 @@ from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import NoLink, address_from
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
+from kbsync.targets.http.batch_queue import BatchQueue
 from kbsync.targets.http.bodies import OCTETS, FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.errors import ResponseClassifier
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -208,7 +208,7 @@ class ServiceTarget(Target, Generic[Row]):
         self._config, self._context = config, context
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._sleep = options.get("sleep", asyncio.sleep)
-        self._deletions = DeletionQueue()
+        self._deletions = BatchQueue[DeleteOutcome]()
         self._key = key_of(config)
         endpoint = Endpoint(
             config.base_url + self.root,
@@ -589,7 +589,10 @@ class ServiceTarget(Target, Generic[Row]):
         One that doesn't exist counts as a success. After a `Halted`, no further batch is sent.
         """
         if self.deletes_in_turn:
-            return await self._deletions.delete(ids, self._remove_batch)
+            try:
+                return await self._deletions.run(ids, self._remove_batch)
+            except TargetError as error:
+                return dict.fromkeys(ids, error)
         ids = tuple(dict.fromkeys(ids))
         if not self.most_ids:
             return await self._call_each(ids, self._remove)

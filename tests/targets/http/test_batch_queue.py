@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from kbsync.contract.target import DeleteOutcome
-from kbsync.targets.http.deletions import DeletionQueue
+from kbsync.errors import Unavailable
+from kbsync.targets.http.batch_queue import BatchQueue
 from tests.clocks import let_tasks_run
 
 
@@ -15,10 +16,10 @@ class Service:
     def __init__(self) -> None:
         self.batches: list[Sequence[str]] = []
         self.may_end = asyncio.Event()
-        self._deletions = DeletionQueue()
+        self._deletions = BatchQueue[DeleteOutcome]()
 
     async def delete(self, remote_id: str) -> Mapping[str, DeleteOutcome]:
-        return await self._deletions.delete([remote_id], self._remove)
+        return await self._deletions.run([remote_id], self._remove)
 
     async def _remove(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
         self.batches.append(ids)
@@ -50,3 +51,23 @@ async def test_cancelled_deletion_is_not_sent_with_a_later_one() -> None:
     await first
     await service.delete("c")
     assert service.batches == [("a",), ("c",)]
+
+
+async def test_failed_batch_raises_its_error_in_every_call_and_the_next_call_runs_again() -> None:
+    queue, batches, may_end = BatchQueue[str](), list[Sequence[str]](), asyncio.Event()
+
+    async def fail_once(ids: Sequence[str]) -> Mapping[str, str]:
+        batches.append(ids)
+        await may_end.wait()
+        if len(batches) == 2:
+            raise Unavailable("down")
+        return {"a": "row"}
+
+    calls = [asyncio.ensure_future(queue.run([remote_id], fail_once)) for remote_id in "abc"]
+    await let_tasks_run()
+    may_end.set()
+    first, *others = await asyncio.gather(*calls, return_exceptions=True)
+    assert first == {"a": "row"}
+    assert [type(outcome) for outcome in others] == [Unavailable] * 2
+    assert await queue.run(["d", "a"], fail_once) == {"a": "row"}
+    assert batches == [("a",), ("b", "c"), ("d", "a")]
