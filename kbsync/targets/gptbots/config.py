@@ -163,9 +163,3 @@ def describe_recipe(recipe: str) -> str:
     kind = "kind qa, " if match[1] == _LETTERS["qa"] else ""
     rule = f"chunk_token {match[2]}" if match[2] else f"splitter {match[3]}"
     return f"{kind}{rule}{f', header_row {match[4]}' if match[4] else ''}"
-
-
-def kind_of_recipe(recipe: str | None) -> str | None:
-    """Return the kind of document that has this `recipe`, or None if unknown."""
-    letter = (recipe or "")[:1]
-    return next((kind for kind, other in _LETTERS.items() if other == letter), None)
