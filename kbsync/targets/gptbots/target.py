@@ -276,7 +276,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             elif isinstance(error, Rejected) and is_several:
                 return await self._deliver(batch[:half]) | await self._deliver(batch[half:])
             return {item.index: error for item in batch}
-        outcomes = uploads.outcomes_of(uploads.results_of(response.body, is_update=is_update), batch)
+        outcomes = uploads.outcomes_of(response.body, batch)
         # A new document has only one version, so its next final state counts.
         stored = [outcome for outcome in outcomes.values() if isinstance(outcome, Accepted)]
         self._trusted.update(outcome.remote_id for outcome in stored if not outcome.replaced)

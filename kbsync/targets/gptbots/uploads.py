@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kbsync.contract.target import Accepted, Body, Outgoing, PutOutcome
@@ -31,8 +31,9 @@ FAILED = "failed"
 class UploadItem:
     """A document to upload.
 
-    `index`: the position of its outcome. `doc_id`: the document to update, or "" for a new one. `address`:
-    the URL from which the service fetches it, or "" if kbsync sends the file.
+    `index`: the position of its outcome. `file_name` is in Unicode's normal form C. `doc_id`: the document to
+    update, or "" for a new one. `address`: the URL from which the service fetches it, or "" if kbsync sends
+    the file.
     """
 
     index: int
@@ -46,13 +47,7 @@ class UploadItem:
     @property
     def names(self) -> tuple[str, str]:
         """The name, and the name without its extension, which some versions omit in responses."""
-        name = _composed(self.file_name)
-        return name, name.rpartition(".")[0]
-
-
-def _composed(name: str) -> str:
-    """Return a name as NFC, because it may come back in a different Unicode form."""
-    return unicodedata.normalize("NFC", name)
+        return self.file_name, self.file_name.rpartition(".")[0]
 
 
 def batches_of(
@@ -94,75 +89,66 @@ def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
     return json_with_files([*pieces, b"]}"])
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """The part of a response that concerns one file.
-
-    `key` identifies the file: for an update its id, for a new document its name, or the other one if this one
-    is missing. `id` is "" if missing.
-    """
-
-    key: str
-    id: str
-    is_stored: bool
-
-
 _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
 
 
-def results_of(body: Any, *, is_update: bool) -> list[FileResult]:
-    """Return the outcomes for the files of a request.
+def _ids_by_key(listed: object, *, is_update: bool) -> Mapping[str, set[str]]:
+    """Return the ids of the files in one list of a response, "" for a missing one, by the file's key.
 
-    For failed files, the response to an add request contains names, and the response to an update request
-    contains ids. Some versions return objects with either of the two.
+    The key identifies the file: for an update its id, for a new document its name, or the other one if this
+    one is missing. For failed files, the response to an add request contains names, and the response to an
+    update request contains ids. Some versions return objects with either of the two.
     """
-    results = []
-    for key in ("doc", "failed"):
-        listed = object_of(body).get(key)
-        for item in listed if isinstance(listed, list) else ():
-            fields = object_of(item)
-            doc_id = next(filter(None, map(fields.id, _IDS)), "")
-            name = next(filter(None, map(fields.text, _NAMES)), "") or id_of(item) or ""
-            word = (doc_id or name) if is_update else (name or doc_id)
-            if word:
-                results.append(FileResult(_composed(word), doc_id, key == "doc"))
-    return results
+    ids: dict[str, set[str]] = {}
+    for item in listed if isinstance(listed, list) else ():
+        fields = object_of(item)
+        doc_id = next(filter(None, map(fields.id, _IDS)), "")
+        name = next(filter(None, map(fields.text, _NAMES)), "") or id_of(item) or ""
+        if key := (doc_id or name) if is_update else (name or doc_id):
+            # a name may come back in a different Unicode form
+            ids.setdefault(unicodedata.normalize("NFC", key), set()).add(doc_id)
+    return ids
 
 
-def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> dict[int, PutOutcome]:
-    """Return the outcome of each sent document by its `index`.
+def outcomes_of(body: Any, batch: Sequence[UploadItem]) -> dict[int, PutOutcome]:
+    """Return the outcome of each sent document by its `index`, from the body of the response.
 
     The order of the response doesn't matter. A document that the response lists both as stored and as failed,
     or not at all, is `Unsure`.
     """
-    # Match whole names and ids first; a name without its extension can only be one of the remaining ones.
-    matches = {
-        item.index: [result for result in results if result.key in (item.names[0], item.doc_id)]
+    lists, is_update = object_of(body), bool(batch[0].doc_id)
+    stored, failed = (_ids_by_key(lists.get(name), is_update=is_update) for name in ("doc", "failed"))
+    keys = stored.keys() | failed.keys()
+    whole_keys = {key for item in batch for key in (item.doc_id, item.names[0])}
+    matches, ids = dict[int, set[str]](), dict[int, set[str]]()
+    for item in batch:
+        # A name without its extension must not be the whole name of another document.
+        matching = keys & {item.doc_id, item.names[0]} or keys & {item.names[1]} - whole_keys
+        if len(batch) == 1:  # then the response is about that document, whatever its name
+            matching = matching or keys
+        matches[item.index] = matching
+        ids[item.index] = {doc_id for key in matching for doc_id in stored.get(key, ())}
+    holders = Counter(doc_id for some in ids.values() for doc_id in some if doc_id)
+    return {
+        item.index: _outcome(
+            item, ids[item.index], not failed.keys().isdisjoint(matches[item.index]), holders
+        )
         for item in batch
     }
-    rest = [result for result in results if not any(result in some for some in matches.values())]
-    for item in batch:
-        # If only one document was sent, the result is about that document, whatever its name.
-        matches[item.index] = matches[item.index] or [
-            result for result in rest if len(batch) == 1 or result.key == item.names[1]
-        ]
-    holders = Counter(doc_id for some in matches.values() for doc_id in _stored_ids(some))
-    return {item.index: _outcome(item, matches[item.index], holders) for item in batch}
 
 
-def _stored_ids(results: Sequence[FileResult]) -> set[str]:
-    return {result.id for result in results if result.is_stored}
+def _outcome(item: UploadItem, ids: set[str], is_failed: bool, holders: Counter[str]) -> PutOutcome:
+    """Return the outcome of a document that the response lists with these ids.
 
-
-def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Counter[str]) -> PutOutcome:
-    path, ids = item.document.path, _stored_ids(results)
-    is_failed = not all(result.is_stored for result in results)
+    `holders`: the number of documents that have each id.
+    """
+    path = item.document.path
     if is_failed and not ids:
         # The service often accepts the same document a moment later.
         return Rejected("the service refused the document and gave no reason", code=FAILED, may_pass=True)
     # If the response has the same id for two documents, don't trust the id for either of them. Otherwise, one
     # of them would be missing from searches without any error (promise 10).
-    if is_failed or len(ids) > 1 or any(doc_id and holders[doc_id] > 1 for doc_id in ids):
+    if is_failed or len(ids) > 1 or any(holders[doc_id] > 1 for doc_id in ids):
         return Unsure(f"the service's response contradicts itself about {path}", code="contradiction")
     if not ids:
         return Unsure(f"the service's response doesn't say whether {path} was stored", code="no-receipt")

@@ -22,7 +22,7 @@ from kbsync.targets.gptbots.shapes import (
     page_of,
     states_of,
 )
-from kbsync.targets.gptbots.uploads import UploadItem, batches_of, outcomes_of, results_of, stream_of
+from kbsync.targets.gptbots.uploads import UploadItem, batches_of, outcomes_of, stream_of
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import seconds_of
 from tests.targets.bodies import outgoing
@@ -99,7 +99,7 @@ STORED = {"doc_id": "7", "doc_name": "a.md"}
     ],
 )
 def test_response_counts_only_for_the_documents_it_mentions(body: Any, expected: type) -> None:
-    outcomes = outcomes_of(results_of(body, is_update=False), [item("a.md"), item("b.md", 1)])
+    outcomes = outcomes_of(body, [item("a.md"), item("b.md", 1)])
     assert isinstance(outcomes[0], expected)
     assert isinstance(outcomes[1], Unsure)
 
@@ -120,7 +120,7 @@ def test_whole_names_match_first_and_no_id_matches_twice(
     names = ("notes.md", "notes.md.txt", "notes.txt")
     rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in ids_by_name.items()]
     outcomes = outcomes_of(
-        results_of({"doc": rows}, is_update=False),
+        {"doc": rows},
         [item(name, position) for position, name in enumerate(names)],
     )
     for position, expected_id in enumerate(expected):
@@ -135,14 +135,14 @@ def test_whole_names_match_first_and_no_id_matches_twice(
 def test_updates_are_matched_by_id() -> None:
     batch = [item("a.md", 0, "7"), item("b.md", 1, "8")]
     body = {"doc": [{"doc_id": "8", "doc_name": "other"}], "failed": ["7"]}
-    outcomes = outcomes_of(results_of(body, is_update=True), batch)
+    outcomes = outcomes_of(body, batch)
     assert isinstance(outcomes[0], Rejected)
     assert outcomes[1] == Accepted("8", replaced=True)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"data": []}, "text", {"failed": None}, {"doc": None}])
 def test_response_without_receipts_proves_nothing(body: Any) -> None:
-    outcomes = outcomes_of(results_of(body, is_update=False), [item("a.md")])
+    outcomes = outcomes_of(body, [item("a.md")])
     assert isinstance(outcomes[0], Unsure)
 
 
