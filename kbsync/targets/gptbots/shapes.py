@@ -32,12 +32,12 @@ from kbsync.targets.http.rules import ErrorCase, ErrorRule, case_of, classify
 class MarkedRow(DocumentRow):
     """A row of the list.
 
-    `updated`: its `update_time` in whole seconds, or None if unknown. `is_through`: whether the version in
+    `updated`: its `update_time` in whole seconds, or 0 if unknown. `is_through`: whether the version in
     the marker is stored. That is the case if the marker came with a new document, or if the document has
     changed since the marker was written.
     """
 
-    updated: int | None = None
+    updated: int = 0
     is_through: bool = True
 
 
@@ -80,8 +80,7 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
     # some versions return the name without its extension, and the extension in `format`
     if extension and not name.lower().endswith(f".{extension.lower()}"):
         name = f"{name}.{extension}"
-    created, changed = fields.seconds("create_time"), fields.seconds("update_time")
-    updated = None if changed is None else int(changed)
+    created, updated = fields.seconds("create_time"), int(fields.seconds("update_time") or 0)
     marker = read_marker(base, url)
     if marker is None:
         # A document with a different URL isn't ours, whatever its name (promise 6).
@@ -89,7 +88,7 @@ def _row(base: str, prefix: str, fields: Fields) -> MarkedRow:
         path, marker = parsed.path if parsed else None, Marker("")
     else:
         path = reading.path_below(prefix, marker.path)
-    is_through = marker.was is None or updated not in (None, marker.was)
+    is_through = marker.was is None or updated not in (0, marker.was)
     about = path, marker.digest, marker.upload_id, marker.recipe
     row = remote_id, marker.path or name, None, created, rules.UNKNOWN, *about
     return MarkedRow(*row, updated=updated, is_through=is_through)
@@ -188,15 +187,13 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     body = response.fields
     # An error is flat, or inside `error`, which may be a text; 0 means success.
     source = body.object("error") or body
-    code = source.id("code") or ("" if body.get("error") is None else "error")
-    code = "" if code == "0" else code
+    code = number_in(source.id("code") or "0")  # the documentation has only numbers
     message = source.text("message") or body.text("error")
     case = case_of(
         response,
-        codes={code} - {""},
-        code=code if number_in(code) is not None else "",  # the documentation has only numbers
+        code=str(code or ""),
         message=message,
-        is_error=bool(code),
+        is_error=code != 0 or body.get("error") is not None,
         is_of_document=response.op in _OF_DOCUMENTS,
     )
     return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
@@ -229,10 +226,8 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     # Documented: a wrong parameter or file, or more files than one request accepts.
     ErrorRule(Rejected, code={INVALID, TOO_MANY}),
-    # Not documented, and the same everywhere.
-    rules.slow_down(code={"429"}),
-    # RFC 6585, with any code.
-    rules.slow_down(status={429}, reported=True),
+    # RFC 6585, as the status with any code, or as the code.
+    rules.slow_down(reported=True, when=lambda case: 429 in (case.status, number_in(case.code))),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"408"}),
     # A missing route, unless the body has a more specific code.
