@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -88,11 +89,6 @@ def next_page(remote_id: str, pages: Mapping[int, Sequence[str]], last: int) -> 
     return min(unread, key=lambda number: abs(number - middle), default=None)
 
 
-def _format(address: str) -> str:
-    """Return the format of the file at a URL, judging by the file name in the URL."""
-    return extension_of(urlsplit(address).path)
-
-
 class GptbotsTarget(ServiceTarget[MarkedRow]):
     """One knowledge base, whose documents change in place.
 
@@ -158,36 +154,24 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several per request. A new version updates its document in place."""
-        outcomes, addresses = dict[int, PutOutcome](), dict[int, str]()
+        rows = await self._current_rows({document.replaces for document in documents if document.replaces})
+        outcomes, items = dict[int, PutOutcome](), list[UploadItem]()
         for index, document in enumerate(documents):
             try:
-                addresses[index] = self._address_of(document)
+                items.append(self._upload_item(index, document, rows))
             except Rejected as refusal:
                 outcomes[index] = refusal
-        try:
-            rows = await self._current_rows(
-                {old for index in addresses if (old := documents[index].replaces)}
-            )
-        except TargetError as error:
-            return [outcomes.get(index, error) for index in range(len(documents))]
-        items = [
-            self._upload_item(index, documents[index], address, rows) for index, address in addresses.items()
-        ]
         outcomes |= await self._send(items)
         # The service may refuse a change because the document was deleted: then send it as a new one.
         refused = [item for item in items if item.doc_id and isinstance(outcomes[item.index], Rejected)]
-        try:
+        with suppress(TargetError):
             statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
-        except TargetError:
-            refused = []
-        deleted = [item for item in refused if item.doc_id not in statuses]
-        outcomes |= await self._send(
-            self._upload_item(item.index, item.document, item.address, {}) for item in deleted
-        )
+            deleted = [item for item in refused if item.doc_id not in statuses]
+            outcomes |= await self._send(self._upload_item(item.index, item.document, {}) for item in deleted)
         return [outcomes[index] for index in range(len(documents))]
 
-    def _address_of(self, document: Outgoing) -> str:
-        """Return the URL in a link file, or "" for any other file.
+    def _file_of(self, document: Outgoing) -> tuple[str, str]:
+        """Return the name of the file to send, and the URL in a link file or "" for any other file.
 
         Raises `Rejected` for a document that the service would refuse, but only after receiving the whole
         upload.
@@ -195,13 +179,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         if refusal := refusal_of(document, self.limits, self._most_bytes):
             raise refusal
         if not is_link(document.path):
-            return ""
+            return document.name, ""
         address = address_in(document)
-        if _format(address) not in config.FETCHED:
+        extension = extension_of(urlsplit(address).path)
+        if extension not in config.FETCHED:
             known = ", ".join(f".{extension}" for extension in sorted(config.FETCHED))
             reason = f"the service fetches only files, not web pages, so the URL must end in {known}"
             raise Unfit(reason, code="link")
-        return address
+        return f"{document.name}.{extension}", address
 
     async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
         """Look up the documents to update. Raises `Unavailable` for a document that exists but isn't in the
@@ -215,23 +200,26 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             raise Unavailable(reason, code="list-lag")
         return rows
 
-    def _upload_item(
-        self, index: int, document: Outgoing, address: str, rows: Mapping[str, MarkedRow]
-    ) -> UploadItem:
+    def _upload_item(self, index: int, document: Outgoing, rows: Mapping[str, MarkedRow]) -> UploadItem:
+        """Prepare a document to send. `rows`: the documents to update.
+
+        Raises the same errors as `_file_of`.
+        """
+        name, address = self._file_of(document)
         kind, changed = config.kind_of(document.path, document.settings), rows.get(document.replaces or "")
         # Questions and answers become a new document, because an update can't set how to split them. So does
         # a document of another kind, which is the first letter of its recipe.
         if changed and (kind == "qa" or (changed.recipe or document.recipe)[0] != document.recipe[0]):
             changed = None
         # The marker of an update contains the `update_time` from before the update.
-        was = None if changed is None else changed.updated or 0
+        was = None if changed is None else changed.updated
         path = self._context.prefix + document.path
         marker = Marker(path, document.digest, document.upload_id, document.recipe, was)
         return UploadItem(
             index,
             document,
             kind,
-            _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
+            _FLAT.name(name, document.digest),
             shapes.write_marker(self._config.source_url_prefix, marker),
             changed.id if changed else "",
             address,
