@@ -52,6 +52,14 @@ def is_shared(fs_type: str) -> bool:
     return fs_type in SHARED or fs_type.startswith("fuse.")
 
 
+def has_lasting_inodes(fs_type: str) -> bool:
+    """Return whether a folder keeps its inode number when its file system is mounted again.
+
+    FAT and exFAT don't store inode numbers, and most programs in FUSE assign them as files are looked up.
+    """
+    return fs_type not in ("vfat", "msdos", "exfat") and not fs_type.startswith("fuse")
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A line of `/proc/self/mountinfo` (proc(5)), with the mount's id, location and file system type.

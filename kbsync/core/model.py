@@ -39,8 +39,9 @@ NO_STAMP = Stamp(-1, 0, 0, 0)
 class RootIdentity:
     """Identifies a root folder.
 
-    `dev` is stable only until the next mount; the rest is stable across runs. `mount`: for a mount point,
-    what is mounted there (`roots.identify_mount`), or "" if unknown.
+    `dev` is stable only until the next mount; the rest is stable across runs, except for `ino` on some file
+    systems (`file_systems.has_lasting_inodes`). `mount`: for a mount point, what is mounted there
+    (`roots.identify_mount`), and on those file systems also for other folders, or "" if unknown.
     """
 
     dev: int

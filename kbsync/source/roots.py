@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError, ShortageError, system_reason
-from kbsync.file_systems import Mount, holds, is_shared, mounts
+from kbsync.file_systems import Mount, has_lasting_inodes, holds, is_shared, mounts
 
 VOLUMES = Path("/dev/disk/by-uuid")
 """The folder in which udev names the devices of file systems."""
@@ -43,13 +43,16 @@ def identify_mount(fd: int, mount: Mount) -> str:
     Raises OSError.
     """
     status = os.fstat(fd)
+    return f"{mount.fs_type} {storable_inode(status.st_ino)} {_volume_of(status, fd, mount)}"
+
+
+def _volume_of(status: os.stat_result, fd: int, mount: Mount) -> str:
     if is_shared(mount.fs_type):
-        volume = mount.source.encode("unicode_escape").decode("ascii")
-    elif (number := os.fstatvfs(fd).f_fsid) not in (0, status.st_dev):
-        volume = f"{number:x}"
-    else:  # XFS, FAT and others report the device's number, which another disk may have after a reboot
-        volume = _volume_on(status.st_dev)
-    return f"{mount.fs_type} {storable_inode(status.st_ino)} {volume}"
+        return mount.source.encode("unicode_escape").decode("ascii")
+    if (number := os.fstatvfs(fd).f_fsid) not in (0, status.st_dev):
+        return f"{number:x}"
+    # XFS, FAT and others report the device's number, which another disk may have after a reboot.
+    return _volume_on(status.st_dev)
 
 
 def _volume_on(device: int) -> str:
@@ -147,7 +150,11 @@ def identify(root: Path) -> RootIdentity:
             os.stat(".", dir_fd=fd)
             status, mount = os.fstat(fd), mount_of(fd)
             is_mount = mount is not None and mount.point == os.path.realpath(root)
-            mounted = identify_mount(fd, mount) if mount is not None and is_mount else ""
+            mounted = ""
+            if mount is not None and is_mount:
+                mounted = identify_mount(fd, mount)
+            elif mount is not None and not has_lasting_inodes(mount.fs_type):
+                mounted = f"{mount.fs_type}  {_volume_of(status, fd, mount)}"
     except FileNotFoundError as error:
         advice = "mount the folder, or if it has moved, correct `folder` in the config or --folder"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
@@ -162,14 +169,16 @@ def identify(root: Path) -> RootIdentity:
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
     """Return "" if `current` is still the root `stored`, otherwise a sentence that describes the difference.
 
-    The device number is compared only `within_run`, because it may change with every mount.
+    The device number is compared only `within_run`, because it may change with every mount. So may the inode
+    number on some file systems, where another folder on the same disk is not recognized.
     """
     # Unmounting a disk leaves an empty folder, so all files would look deleted (promise 5).
     if stored.is_mount != current.is_mount:
         return "it is no longer a mount point" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != current.fs_type:
         return f"the folder's file system was {stored.fs_type} and is now {current.fs_type}"
-    if stored.ino != current.ino or (within_run and stored.dev != current.dev):
+    has_other_inode = stored.ino != current.ino and (within_run or has_lasting_inodes(current.fs_type))
+    if has_other_inode or (within_run and stored.dev != current.dev):
         return "a different folder with the same name is there now"
     # The top folder has the same inode number on all disks with the same type of file system.
     if stored.mount and not is_same_mount(stored.mount, current.mount):

@@ -80,6 +80,26 @@ def test_difference_between_runs_is_described_in_a_sentence(now: RootIdentity, w
     assert bool(compare(stored, now, within_run=True)) is (now != stored), "a device counts within a run"
 
 
+@pytest.mark.parametrize("fs_type", ["vfat", "exfat", "fuseblk", "fuse.sshfs"])
+def test_folder_that_got_another_inode_number_at_a_mount_is_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fs_type: str
+) -> None:
+    """FAT, exFAT and most programs in FUSE number folders as they are looked up."""
+
+    def identify_on(volume: str) -> RootIdentity:
+        mount = Mount(1, "/", fs_type, source=volume)
+        monkeypatch.setattr(roots, "mount_of", lambda _fd: mount)
+        monkeypatch.setattr(os, "fstatvfs", lambda _fd: SimpleNamespace(f_fsid=int(volume, 16)))
+        return identify(tmp_path)
+
+    stored = identify_on("a1")
+    assert not stored.is_mount
+    assert compare(stored, replace(identify_on("a1"), ino=stored.ino + 1, dev=stored.dev + 1)) == ""
+    assert "different folder" in compare(stored, replace(stored, ino=stored.ino + 1), within_run=True)
+    assert "another disk" in compare(stored, identify_on("b2"))
+    assert compare(replace(stored, mount=""), identify_on("b2")) == "", "it was not recorded"
+
+
 def test_mount_escapes_and_subroots_are_parsed(mountinfo: None) -> None:
     assert {mount.point: (mount.fs_type, mount.device, mount.part) for mount in mounts()} == {
         "/": ("ext4", "254:0", "/"),
