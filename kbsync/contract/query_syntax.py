@@ -1,7 +1,8 @@
 """Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
 
-Everything else is plain text, for example an unpaired quote, a hyphen or an apostrophe within a word, a
-negative number, or a filter without a value. Parsing takes time linear in the length of the query.
+Quotes may be typographic, and the case of `path` and `type` doesn't matter. Everything else is plain text,
+for example an unpaired quote, a hyphen or an apostrophe within a word, a negative number, or a filter without
+a value. Parsing takes time linear in the length of the query.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ A query that exceeds a limit was probably pasted, so it is read without operator
 # A quote after a letter or digit doesn't open a phrase (5" pipe), except in scripts without spaces.
 _OPERATOR = re.compile(
     r"""
-    (?<!\S)(?P<key>path|type):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
+    (?<!\S)(?P<key>(?i:path|type)):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
     | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>[.#@$]?[^\W\d_]\S*))
     | (?<![A-Za-z0-9])"(?P<phrase>[^"]*)"
     """,
     re.VERBOSE,
 )
+_TYPOGRAPHIC = re.compile(
+    r"(?<![A-Za-z0-9])(?:“([^“”„\"]*)”|„([^“”„\"]*)[“”]|”([^“”„\"]*)”|«([^«»\"]*)»|»([^«»\"]*)«)"
+)
+"""Matches text in quotes as word processors and phones write them."""
 _WORD = re.compile(r"[^\W_]")
 
 
@@ -41,16 +46,18 @@ def parse_query(query: Query) -> Query:
     Raises `UsageError` if the operators leave no words to search for, or `OnlyFiltersError` if there is
     nothing but filters.
     """
-    operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
+    typed = _TYPOGRAPHIC.sub(lambda match: f'"{match[match.lastindex or 0].strip()}"', query.text)
+    operators = [match for match in _OPERATOR.finditer(typed) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)
     if not operators or len(operators) > MAX_OPERATORS or longest > MAX_OPERATOR_LENGTH:
         return query
     paths, types, phrases, excluded = list[str](), list[str](), list[str](), list[str]()
     for match in operators:
         value = match["quoted"] or match["value"]
-        if match["key"] == "path":
+        key = (match["key"] or "").lower()
+        if key == "path":
             paths.append(value)
-        elif match["key"] == "type":
+        elif key == "type":
             types += parse_types([value])
         elif match["phrase"]:
             phrases.append(match["phrase"])
@@ -58,9 +65,9 @@ def parse_query(query: Query) -> Query:
             excluded.append(match["without"] or match["word"])
     text, end = "", 0
     for match in operators:
-        text += f"{query.text[end : match.start()]} {match['phrase'] or ''} "
+        text += f"{typed[end : match.start()]} {match['phrase'] or ''} "
         end = match.end()
-    text = " ".join(f"{text}{query.text[end:]}".split())
+    text = " ".join(f"{text}{typed[end:]}".split())
     if not _WORD.search(text):
         if not excluded:
             raise OnlyFiltersError("the query has only filters; add a word to search for")
@@ -73,5 +80,5 @@ def parse_query(query: Query) -> Query:
         types=(*query.types, *types),
         phrases=tuple(phrases),
         excluded=tuple(excluded),
-        unfinished=query.unfinished and bool(query.text[end:].strip()),
+        unfinished=query.unfinished and bool(typed[end:].strip()),
     )

@@ -32,6 +32,11 @@ from tests.share import enumerated, long
         ('path:"my notes/*.md" path:2026/ x', Query("x", paths=("my notes/*.md", "2026/"))),
         ('什么是"高速列车" -北京', Query("什么是 高速列车", phrases=("高速列车",), excluded=("北京",))),
         ('was it "the Methodists?"', Query("was it the Methodists?", phrases=("the Methodists?",))),
+        ("budget Path:hr/** TYPE:PDF", Query("budget", paths=("hr/**",), types=("PDF",))),
+        ("a “red boat”", Query("a red boat", phrases=("red boat",))),
+        ("ein „rotes Boot“", Query("ein rotes Boot", phrases=("rotes Boot",))),
+        ("un « bateau rouge »", Query("un bateau rouge", phrases=("bateau rouge",))),
+        ("x -“red boat” path:“my notes/”", Query("x", paths=("my notes/",), excluded=("red boat",))),
         # Text as it is:
         ("don't re-index E-4471", Query("don't re-index E-4471")),
         ("below -20 degrees - or more", Query("below -20 degrees - or more")),
@@ -41,7 +46,8 @@ from tests.share import enumerated, long
         ('5" pipe and 6" pipe', Query('5" pipe and 6" pipe')),
         ('"" "?!" x', Query('"" "?!" x')),
         ("path: and type: x:path:y", Query("path: and type: x:path:y")),
-        ("what is a “fishbowl” helmet", Query("what is a “fishbowl” helmet")),
+        ("what is a ‘fishbowl’ helmet", Query("what is a ‘fishbowl’ helmet")),
+        ("5” pipe and 6” pipe “x", Query("5” pipe and 6” pipe “x")),
         ('"a b" "c', Query('a b "c', phrases=("a b",))),
     ],
 )
@@ -93,9 +99,15 @@ _WORDS = (
     "é",
     "_",
     "“",
+    "”",
+    "« ",
+    "»",
     "readTimeout",
 )
 _PIECES = st.sampled_from(_OPERATORS + _WORDS)
+
+
+_QUOTES = dict.fromkeys(map(ord, '"“”„«»'))
 
 
 @long
@@ -107,11 +119,13 @@ def test_parsing_loses_no_word_and_is_stable(typed: str) -> None:
         return
     assert parse_query(Query(typed)) == parsed
     if not (parsed.paths or parsed.types or parsed.excluded):
-        assert "".join(parsed.text.replace('"', "").split()) == "".join(typed.replace('"', "").split())
+        assert "".join(parsed.text.translate(_QUOTES).split()) == "".join(typed.translate(_QUOTES).split())
 
 
 @enumerated()
-@pytest.mark.parametrize("piece", ['"', '-"', ' -"a', ' path:"', " -", "path:", '" ', "a" * 99 + '"'])
+@pytest.mark.parametrize(
+    "piece", ['"', "“", "»", '-"', ' -"a', ' path:"', " -", "path:", '" ', "a" * 99 + '"']
+)
 def test_parsing_takes_linear_time(piece: str) -> None:
     started = time.process_time()
     for typed in (piece * (300_000 // len(piece)), piece + "a" * 300_000):
