@@ -154,7 +154,7 @@ async def search(
         notes = [*notes, Note("the query has no letters or digits to search for", explains_hits=True)]
     notes = [
         *notes,
-        *_notes_on_words(guesses, unknown if hits else ()),
+        *_notes_on_words(guesses, unknown, has_hits=bool(hits)),
         *notes_on(freshness, opened, with_held_hits=held, searchable=searchable, has_good_hits=has_good_hits),
         *_notes_on_errors(errors, freshness, opened),
     ]
@@ -191,13 +191,14 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
     }
 
 
-def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords]) -> list[Note]:
-    """Return notes on words that no document contains.
-
-    `unknown`: the unknown words of each target, or empty if there are no hits.
-    """
+def _notes_on_words(
+    guesses: Mapping[str, str], unknown: Sequence[UnknownWords], *, has_hits: bool
+) -> list[Note]:
+    """Return notes on words that no document contains. `unknown`: the unknown words of each target."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
-    if not lines and unknown and all(target.are_all for target in unknown):
+    if not lines and not has_hits and guesses:
+        lines = [f"no document has “{'” or “'.join(guesses)}”"]
+    elif not lines and unknown and has_hits and all(target.are_all for target in unknown):
         if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
             instead = "”, “".join(translation)
             lines = [
@@ -205,7 +206,9 @@ def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords])
             ]
         else:
             lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are similar in meaning"]
-    elif codes := [word for word in guesses if any(word in target.codes for target in unknown)]:
+    elif has_hits and (
+        codes := [word for word in guesses if any(word in target.codes for target in unknown)]
+    ):
         lines.append(f"no document has “{'” or “'.join(codes)}”")
     return [Note(printable(line), explains_hits=True) for line in lines]
 

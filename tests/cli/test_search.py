@@ -689,7 +689,12 @@ def test_hits_without_any_query_word_are_labelled(mirrored: Sandbox) -> None:
     assert notes(mirrored, "ubuntu setup", "--folder", "docs") == [
         "no document has “ubuntu” or “setup”; the hits are similar in meaning"
     ]
-    assert notes(mirrored, "frobnicate", "--folder", "docs") == []
+
+
+def test_words_without_any_hit_are_named(mirrored: Sandbox) -> None:
+    assert notes(mirrored, "frobnicate zyzzyva", "--folder", "docs") == [
+        "no document has “frobnicate” or “zyzzyva”"
+    ]
 
 
 def test_code_that_no_document_has_is_named(sandbox: Sandbox) -> None:
@@ -747,8 +752,8 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
 @long
 def test_unindexed_documents_are_reported_with_and_without_hits(waiting: Sandbox) -> None:
     waits = "handbook: 1 document is waiting and kbsync isn't running; run: kbsync --once"
-    for word in ("document", "xqzzyplk"):
-        assert notes(waiting, word) == [waits]
+    for word, explanation in (("document", []), ("xqzzyplk", ["no document has “xqzzyplk”"])):
+        assert notes(waiting, word) == [*explanation, waits]
         assert waits in waiting.run("search", word, "--files").err
     with lock.held(waiting.state):
         assert notes(waiting, "document") == ["handbook: 1 file is not indexed yet"]
@@ -797,7 +802,7 @@ def test_search_after_the_state_was_lost_says_that_hits_may_be_old(sandbox: Sand
     sandbox.mirror({"a.md": "alpha"})
     for file in sandbox.state.glob("state.db*"):
         file.unlink()
-    [note] = notes(sandbox, query)
+    *_, note = notes(sandbox, query)
     assert note == (
         "handbook: hits may be out of date (no finished pass on record) and kbsync isn't running; "
         "start it with: kbsync"
@@ -807,7 +812,10 @@ def test_search_after_the_state_was_lost_says_that_hits_may_be_old(sandbox: Sand
 @long
 def test_missing_folder_is_reported_and_failed_files_if_nothing_good_was_found(failed: Sandbox) -> None:
     assert notes(failed, "text") == []
-    assert notes(failed, "xqzzyplk") == ["handbook: 2 files failed; kbsync status says why"]
+    assert notes(failed, "xqzzyplk") == [
+        "no document has “xqzzyplk”",
+        "handbook: 2 files failed; kbsync status says why",
+    ]
     failed.docs.rename(failed.root / "away")
     assert failed.run("--once").code == 3
     missing, *_ = notes(failed, "text")
