@@ -657,14 +657,25 @@ def _pasted_path(question: str) -> str:
     return path.strip("/")
 
 
+_LINE_IN_FILE = re.compile(r"(?<=\w)(?::[0-9]+(?:[:-][0-9]+)?:?|#L[0-9]+(?:-L?[0-9]+)?)\s*\Z")
+_FILE_NAME = re.compile(r"/|\.[A-Za-z]\w*\Z")
+
+
+def _without_line(question: str) -> str:
+    """Return the question without the line number that follows a file's name, as in `plan.md:3`."""
+    name = _LINE_IN_FILE.sub("", question)
+    return name if _FILE_NAME.search(name) else question
+
+
 def names_sought(question: str) -> list[str]:
     """Return the words of the file names that the question may be: the whole question and, if it is a path,
     its last part.
 
-    Each name is returned with and without its extension, which may follow a space. Names that are too long
-    are left out. If the question is a date, its form is returned, too.
+    Each name is returned with and without its extension, which may follow a space. A line number after it and
+    names that are too long are left out. If the question is a date, its form is returned, too.
     """
     dates = _date_named(question)
+    question = _without_line(question)
     question = _pasted_path(question) or question
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
@@ -688,9 +699,10 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     """Return the numbers of the paths whose file name equals the question, or is the same date.
 
     If the question contains slashes, return the paths that end with it or, if one path equals it, only
-    that path. The question may omit the extension. If the question begins outside the mirrored folder, as
-    an absolute path does, return the longest of the paths that it ends with.
+    that path. The question may omit the extension, and may end with a line number. If the question begins
+    outside the mirrored folder, as an absolute path does, return the longest of the paths that it ends with.
     """
+    question = _without_line(question)
     tokeniser, pasted_path = Tokeniser(SQLITE_TOKENISER[1:]), _pasted_path(question)
     sought = (pasted_path or question).split("/")
     question_words, depth = tokeniser.words("/".join(sought)), len(sought)

@@ -156,15 +156,23 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 
 @long
 def test_file_name_or_path_in_quotes_finds_the_file(tmp_path: Path, postgres: Server) -> None:
-    texts = {"notes/plan.md": "Paint the fence.", "a.md": "See notes/plan.md.", "plan/b.md": "A fence."}
+    texts = {
+        "notes/plan.md": "Paint the fence.",
+        "notes/copy.md": "Paint the fence.",
+        "a.md": "See notes/plan.md.",
+        "plan/b.md": "A fence.",
+    }
     with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
         for base in bases:
-            for name in ("plan.md", "notes/plan.md", "/home/me/notes/plan.md", "C:\\me\\notes\\plan.md"):
+            for name in (
+                *("plan.md", "notes/plan.md", "/home/me/notes/plan.md", "C:\\me\\notes\\plan.md"),
+                *("notes/plan.md:3", "notes/plan.md:3:12", "plan.md#L3"),
+            ):
                 query = parse_query(Query(f'"{name}"'))
                 assert Search(base, ENCODER).search(query)[0].path == "notes/plan.md"
                 without = parse_query(Query(f'fence notes -"{name}"'))
                 others = [hit.path for hit in Search(base, ENCODER).search(without)]
-                assert "plan/b.md" in others and "notes/plan.md" not in others
+                assert {"plan/b.md", "notes/copy.md"} <= set(others) and "notes/plan.md" not in others
 
 
 @long
