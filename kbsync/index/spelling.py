@@ -103,6 +103,14 @@ def _nearest(word: str, others: Iterable[tuple[str, str]]) -> tuple[str, str]:
     return nearest
 
 
+def _is_prefixed(word: str, stem: str) -> bool:
+    """Return whether the word is the other one after a prefix of electronic things, as in `iphone`.
+
+    It is a word of its own.
+    """
+    return word[0] in "ei" and word[1:].startswith(stem)
+
+
 def _is_similar(word: str, other: str) -> bool:
     """Return whether the word is long enough for the typos by which it differs from the other."""
     slips = slips_between(word, other)
@@ -128,7 +136,9 @@ def _similar_stems(term: Term, occurring: Occurring, beginning: Beginning) -> li
         similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) <= 2}
     # The first letter is rarely wrong, and many short words differ only in it.
     similar_stems = {
-        stem: n for stem, n in similar_stems.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP
+        stem: n
+        for stem, n in similar_stems.items()
+        if stem[0] == term.stem[0] or (len(stem) >= ONE_SLIP and not _is_prefixed(term.surface, stem))
     }
 
     def likelihood(stem: str) -> tuple[bool, bool, int, int, str]:

@@ -102,6 +102,7 @@ def test_letter_missing_from_a_word_of_any_alphabet_is_supplied(typed: str, inte
         "nothing",  # "both" by another first letter
         "temp",
         "tempxraturxy",
+        "iboiler",  # another word, like "iphone"
         "zmpexature",  # of two slips one in the first three letters
         "锅炉",
     ],
