@@ -43,6 +43,7 @@ from kbsync.index.store import (
 )
 from kbsync.index.weights import DEPTH, PASSAGES, READ_DOCUMENTS, TRANSLATED, code_points, share_together
 from kbsync.index.words import (
+    HYPHENATED,
     Term,
     Tokeniser,
     code_test,
@@ -51,6 +52,8 @@ from kbsync.index.words import (
     exact_tokens,
     forms_in,
     has_cjk,
+    hyphenated_in,
+    hyphenation_variants,
     naming_text,
     readable,
     stemmed,
@@ -197,11 +200,11 @@ class Search:
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
-            unknown = [term for term in snapshot.unknown(terms) if term.stem]
+            unknown = [term for term in _unknown(snapshot, terms, text) if term.stem]
             guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
             query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
             stems = {term.stem for term in terms}
-            variants = variants_in(term.surface for term in terms)
+            variants = variants_in(term.surface for term in terms) | hyphenation_variants(text)
             guesses |= {stem: word for stem, word in variants.items() if stem not in stems}
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
@@ -277,7 +280,7 @@ class Search:
         """
         terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
-            unknown = snapshot.unknown(terms)
+            unknown = _unknown(snapshot, terms, text)
             if unknown and snapshot.has_phrase(text):  # a file's path, whose folders aren't indexed
                 unknown = []
             codes = _unknown_codes(snapshot, text, unknown)
@@ -338,6 +341,23 @@ def _code_shares(question: str) -> dict[str, float]:
         code: len(question_stems.intersection(term.stem for term in stemmed(code))) / len(question_stems)
         for code in codes_in(question)
     }
+
+
+def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> list[Unknown]:
+    """Return the terms that no document contains, except those that documents have only with or only without
+    a hyphen.
+    """
+    variants = hyphenation_variants(question)
+    others = [Term(word, stem, is_guess=True) for stem, word in variants.items()]
+    unknown = snapshot.unknown([*terms, *others])
+    absent = {term.word for term in unknown}
+    known = {word.removeprefix(HYPHENATED) for word in variants.values() if word not in absent}
+    text = comparable(question)
+    for start, end, form in hyphenated_in(text):
+        if known.issuperset(term.surface for term in stemmed(form)):
+            known.update(term.surface for term in stemmed(text[start:end]))
+    words = {term.surface for term in terms} - known
+    return [term for term in unknown if term.word in words]
 
 
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:

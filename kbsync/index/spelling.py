@@ -77,6 +77,8 @@ def find_unknown(
 
 
 def _with_nearest(term: Term, occurring: Occurring, beginning: Beginning, words_with: WordsWith) -> Unknown:
+    if term.is_guess:
+        return Unknown(term.surface, "")
     is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
     if not is_word or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
         return Unknown(term.surface, "")

@@ -6,8 +6,8 @@ SQLite's `porter unicode61` does the rest: it folds case and accents and stems E
 of a character are unified for comparison, and traditional Chinese characters become simplified ones
 (`kbsync.index.characters`). A Chinese or Thai word may continue on the next line.
 Code identifiers, codes, long numbers, quantities and dates have other forms, which go after the text, so that
-its words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `8999` for `8,999`,
-`20260314` for `14 March 2026`.
+its words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `wifi` for `Wi-Fi`,
+`8999` for `8,999`, `20260314` for `14 March 2026`.
 
 The index keeps no copy of the words: to remove a text, it recomputes the same words. So an existing
 version of `words` must never change; every change needs a new version.
@@ -31,7 +31,7 @@ from kbsync.index.characters import VOWEL_SIGNS, folded, legible, unified
 from kbsync.index.dates import date_forms, dates_in, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
 
-TOKENISER, OLDEST_TOKENISER = 6, 4
+TOKENISER, OLDEST_TOKENISER = 7, 4
 """The version of `words` for new documents, and the oldest version that kbsync still reads."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -75,20 +75,23 @@ def runs_in(text: str) -> Iterator[re.Match[str]]:
     return iter(()) if text.isascii() else unspaced_runs().finditer(text)
 
 
-def words(text: str, version: int = TOKENISER) -> str:
+def words(text: str, version: int = TOKENISER, *, has_hyphenated: bool = True) -> str:
     """Return `text` as words separated by spaces, for SQLite's tokenizer.
 
-    Runs in scripts without spaces become single characters and pairs of characters.
+    Runs in scripts without spaces become single characters and pairs of characters. `has_hyphenated`: whether
+    to include the forms of hyphenated words without hyphens.
     """
-    return " ".join(filter(None, words_and_forms(text, version)))
+    return " ".join(filter(None, words_and_forms(text, version, has_hyphenated=has_hyphenated)))
 
 
-def words_and_forms(text: str, version: int = TOKENISER) -> tuple[str, str]:
+def words_and_forms(text: str, version: int = TOKENISER, *, has_hyphenated: bool = True) -> tuple[str, str]:
     """Return the result of `words`, and the other forms of the words as a separate text."""
     text = _joined(text)
     has_cyrillic_months = version >= _GROUPED_BY_SPACES
     dates = sorted(date_forms(text, has_cyrillic_months)) if version >= _DATED else ()
-    forms = " ".join([*(form for _, _, form in forms_in(text, version)), *dates])
+    hyphenated = hyphenated_in(text) if has_hyphenated and version >= _HYPHENATED else ()
+    without_hyphens = (f"{HYPHENATED}{form}" for _, _, form in hyphenated)
+    forms = " ".join([*(form for _, _, form in forms_in(text, version)), *without_hyphens, *dates])
     return text if text.isascii() else unspaced_runs().sub(_grams, text), forms
 
 
@@ -116,6 +119,11 @@ def _joined(text: str) -> str:
 
 _DATED = 5  # the first version with forms of dates and of acronyms with dots
 _GROUPED_BY_SPACES = 6  # the first version with forms of such numbers and of dates in Russian
+HYPHENATED = "\ue000"
+"""Marks the form of a hyphenated word without hyphens. Without the mark, a question with the hyphens
+would count a text with them twice: by the parts of the word, and by this form.
+"""
+_HYPHENATED = 7  # the first version with forms of hyphenated words
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -225,6 +233,45 @@ def forms_in(text: str, version: int = TOKENISER) -> Iterator[tuple[int, int, st
             yield start, end, match["version"] or "".join(filter(str.isalnum, match[0]))
 
 
+_MAX_HYPHENATED = 40
+"""Maximum length of a hyphenated word in characters. A UUID has 36."""
+
+_OTHER_HYPHENS = {0x2010: "-", 0x2011: "-"}
+_HYPHEN = re.compile(r"-(?<=[^\W_]-)(?=[^\W_])")
+_HYPHENATED_RUN = re.compile(r"(?:[^\W_]|-)+")
+
+
+@functools.cache
+def _hyphenated() -> re.Pattern[str]:
+    letters, digits = rf"[^\W\d_{UNSPACED}]", "[0-9A-Fa-f]"
+    # Without `e-mail`, whose last word is a variant of `email` and would count twice.
+    uuid = rf"{digits}{{8}}-(?:{digits}{{4}}-){{3}}{digits}{{12}}"
+    return re.compile(rf"(?![eE]-[mM]ails?\Z){letters}++(?:-{letters}++){{1,2}}|{uuid}")
+
+
+def hyphenated_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, form) for each hyphenated word of two or three parts in `text`, and each UUID.
+
+    The form is the word without hyphens, such as `wifi` for `Wi-Fi`. `text` is in comparable form.
+    """
+    if not text.isascii():
+        text = text.translate(_OTHER_HYPHENS)
+    end = 0
+    for hyphen in _HYPHEN.finditer(text):  # much faster than looking at each word
+        if hyphen.start() < end:
+            continue
+        start = hyphen.start()
+        while start > end and (text[start - 1].isalnum() or text[start - 1] == "-"):
+            start -= 1
+        while text[start] == "-":
+            start += 1
+        match = _HYPHENATED_RUN.match(text, start)
+        end = match.end() if match else end
+        word = text[start:end]
+        if len(word) <= _MAX_HYPHENATED and _hyphenated().fullmatch(word):
+            yield start, end, word.replace("-", "")
+
+
 def _grams(run: re.Match[str]) -> str:
     """Return the characters of a run, then its pairs of adjacent characters, all separated by spaces."""
     characters = characters_of(run[0])
@@ -295,9 +342,26 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
 
 def stemmed(text: str) -> list[Term]:
-    """Return the words in `text` as stored in the index, each with its surface form."""
-    stems, surfaces = Tokeniser(SQLITE_TOKENISER).words(text), Tokeniser(SQLITE_TOKENISER[1:]).words(text)
+    """Return the words in `text` as stored in the index, each with its surface form.
+
+    Hyphenated words have only their parts: `hyphenation_variants` returns their other forms.
+    """
+    plain = words(text, has_hyphenated=False)
+    stems, surfaces = Tokeniser(SQLITE_TOKENISER).tokens(plain), Tokeniser(SQLITE_TOKENISER[1:]).tokens(plain)
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
+
+
+def hyphenation_variants(question: str) -> dict[str, str]:
+    """Return the question's hyphenated words without hyphens, and its other words as forms of hyphenated
+    words, keyed by stem.
+    """
+    forms = " ".join(form for _, _, form in hyphenated_in(comparable(question)))
+    hyphenated = {
+        f"{HYPHENATED}{term.stem}": f"{HYPHENATED}{term.surface}"
+        for term in terms_of(question)
+        if any(True for _ in _splits(term.surface))
+    }
+    return {term.stem: term.surface for term in stemmed(forms)} | hyphenated
 
 
 def word_with(stem: str, text: str = "") -> str:
@@ -423,7 +487,7 @@ def words_in(plain: str) -> Iterator[Word]:
 
     blanked = plain if plain.isascii() else unspaced_runs().sub(lambda run: " " * len(run[0]), plain)
     yield from words_of(blanked)
-    for start, end, form in forms_in(plain):
+    for start, end, form in itertools.chain(forms_in(plain), hyphenated_in(plain)):
         for word in words_of(form):
             yield Word(start, end, word.surface, word.stem, is_form=True)
     for start, end, form in dates_in(plain):
@@ -533,10 +597,12 @@ def code_test(code: str) -> Callable[[str], bool]:
 _COMPACT_DATE = re.compile("(?<![0-9])(?:19|20)[0-9]{4}(?:[0-9]{2})?(?![0-9])")
 
 
-_MAX_SPELLINGS, _MAX_JOINED_WORDS = 32, 4
-"""Maximum number of spellings of a phrase, and maximum number of its words that may form one code
-identifier.
+_MAX_SPELLINGS, _MAX_JOINED_WORDS, _MAX_SPLIT_LENGTH = 32, 4, 20
+"""Maximum number of spellings of a phrase, maximum number of its words that may form one code identifier, and
+maximum length of a word that a text may write with a hyphen.
 """
+
+_HEXADECIMAL_UUID = re.compile("[0-9a-f]{32}")
 
 _RESPELT = re.compile(
     r"(?<![^\W_])(?:(?P<letters>[A-Za-z]{1,5})(?P<digits>[0-9]{2,})|(?P<thousands>[1-9][0-9]{3,14})"
@@ -550,8 +616,8 @@ class Spelling:
     other in the index.
 
     After a run of characters without spaces, the index has the run's pairs, so a phrase that continues there
-    has several parts. `identifier`: words that the text must have as the other form of a code identifier, or
-    "" if there are none.
+    has several parts. `identifier`: words that the text must have as the other form of a code identifier or
+    of a hyphenated word, or "" if there are none.
     """
 
     parts: tuple[str, ...]
@@ -559,15 +625,19 @@ class Spelling:
 
 
 def phrase_spellings(phrase: str) -> list[Spelling]:
-    """Return the spellings of a phrase: as it is, with the other forms of its words, and with some of its
-    words as one code identifier.
+    """Return the spellings of a phrase: as it is, with the other forms of its words, with some of its words
+    as one code identifier, and with one of its words hyphenated.
 
     Return [] if the phrase contains no word.
     """
     text = _joined(legible(phrase))
     places = dict[tuple[int, int], list[str]]()
+    hyphenated = list(hyphenated_in(text))
     for start, end, form in forms_in(text):
-        places.setdefault((start, end), [text[start:end]]).append(form)
+        if not any(first <= start < last for first, last, _ in hyphenated):
+            places.setdefault((start, end), [text[start:end]]).append(form)
+    for start, end, form in hyphenated:
+        places[start, end] = [text[start:end], form]
     formed = [range(*place) for place in places]
     for match in _RESPELT.finditer(text):  # parts that are themselves the other form of a spelling
         if not any(match.start() in place for place in formed):
@@ -592,7 +662,20 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
                 end = start + count
                 joined = [*words[:start], "".join(words[start:end]), *words[end:]]
                 spellings.append(Spelling((" ".join(joined),), " ".join(words[start:end])))
+        for number, word in enumerate(words):
+            for split in _splits(word):
+                parted = [*words[:number], split, *words[number + 1 :]]
+                spellings.append(Spelling((" ".join(parted),), f"{HYPHENATED}{word}"))
     return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MAX_SPELLINGS]
+
+
+def _splits(word: str) -> Iterator[str]:
+    """Yield the parts of a word that a text may write with a hyphen."""
+    if word.isalpha() and len(word) <= _MAX_SPLIT_LENGTH and not is_unspaced(word):
+        for at in range(1, len(word)):
+            yield f"{word[:at]} {word[at:]}"
+    elif _HEXADECIMAL_UUID.fullmatch(word):
+        yield " ".join((word[:8], word[8:12], word[12:16], word[16:20], word[20:]))
 
 
 def _parts(text: str, tokeniser: Tokeniser) -> tuple[str, ...]:

@@ -129,6 +129,44 @@ def test_snippet_highlights_words_starting_with_the_last_word() -> None:
         assert [result.text[start:end] for start, end in result.spans] == marked
 
 
+HYPHENATED = {
+    "wifi.md": "The Wi-Fi in the office is slow.",
+    "work.md": "All teams co-operate; the E-Mail-Adresse is new.",
+    "shop.md": "The e\u2011commerce team did the set-up of the интернет-магазин.",
+    "log.md": "The login page of the database has a website.",
+    "rack.md": "Machine 550e8400-e29b-41d4-a716-446655440000 is here.",
+    "disk.md": "Disk 123e4567e89b12d3a456426614174000 is there.",
+}
+REHYPHENATED = [
+    *(("wifi", "wifi.md"), ("wifi password", "wifi.md"), ("cooperate", "work.md"), ("ecommerce", "shop.md")),
+    *(("setup", "shop.md"), ("emailadresse stimmt", "work.md"), ("интернетмагазин", "shop.md")),
+    *(("log-in", "log.md"), ("data-base", "log.md"), ("web-site", "log.md"), ("WI-FI", "wifi.md")),
+    *(("550E8400E29B41D4A716446655440000", "rack.md"), ("123e4567-e89b-12d3-a456-426614174000", "disk.md")),
+]
+
+
+@pytest.mark.parametrize(("question", "path"), REHYPHENATED)
+def test_word_is_found_with_and_without_its_hyphen(tmp_path: Path, question: str, path: str) -> None:
+    others = [(f"{number}.md", f"Something about password number {number}.") for number in range(9)]
+    with searching(tmp_path, [*HYPHENATED.items(), *others]) as (searcher, _):
+        assert searcher.search(Query(question))[0].path == path
+        unknown = searcher.unknown_words(Query(question))
+        assert (unknown.are_all, unknown.instead.keys() - {"stimmt"}) == (False, set())
+        if " " not in question:
+            assert paths(searcher.search(Query(question, phrases=(question,)))) == [path]
+
+
+def test_hyphenated_word_ranks_like_the_same_word_without_a_hyphen(tmp_path: Path) -> None:
+    texts = [("with.md", "Use the Wi-Fi."), ("without.md", "Use the wifi."), ("c.md", "Use it.")]
+    with searching(tmp_path, texts) as (searcher, _):
+        for question in ("wifi", "Wi-Fi"):
+            hits = searcher.search(Query(question, explain=True))
+            assert {hit.path for hit in hits[:2]} == {"with.md", "without.md"}
+            assert all(hit.reasons and hit.reasons.in_text for hit in hits[:2])
+        assert searcher.search(Query("wifi"))[0].path == "without.md"
+        assert searcher.search(Query("Wi-Fi"))[0].path == "with.md"
+
+
 def test_hit_has_its_location(searcher: Search) -> None:
     hit = searcher.search(Query("thirty days of paid leave"))[0]
     assert (hit.title, hit.modified, hit.remote_id) == ("Leave", 1.0, "1")

@@ -306,7 +306,7 @@ def test_search_and_its_note_look_up_similar_words_once(
     looked = list[str]()
 
     def counted(terms: Sequence[Term], *args: Any) -> list[Unknown]:
-        looked.extend(term.surface for term in terms)
+        looked.extend(term.surface for term in terms if not term.is_guess)
         return find_unknown(terms, *args)
 
     monkeypatch.setattr(store, "find_unknown", counted)

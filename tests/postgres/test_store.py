@@ -37,8 +37,10 @@ from tests.index.test_search import (
     ENCODER,
     FILES_BESIDE_A_LOG,
     HIGH_COSINES,
+    HYPHENATED,
     MANY,
     QUESTIONS_BESIDE_A_LOG,
+    REHYPHENATED,
     REPEATED_WORD,
     SYNONYMS,
     TEXTS,
@@ -135,6 +137,7 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
         "right.py": f"{'A line of other words. ' * 40} get_user_settings(path)",
         "costs.md": "The error E-4471 occurred. It costs 1,299 dollars. Call readTimeout first, on v2.10.3. "
         "The pipe is 12mm wide. Call 0800 123 4567. Due on 14.3.2026 at the centre, by V.P.N.",
+        **HYPHENATED,
         "other.md": "Version 2, 10 and 3: 12 people, all in mm. The readtimeout.",
     }
     questions = [
@@ -152,6 +155,11 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
             assert (ours[0].path, ours[0].passages[0].text) == (its[0].path, its[0].passages[0].text), query
             if query.phrases:
                 assert [hit.path for hit in ours] == [hit.path for hit in its] == ["costs.md"], query
+        for question, path in REHYPHENATED:
+            for base in bases:
+                search, phrase = Search(base, ENCODER), (question,) * (" " not in question)
+                assert search.search(Query(question, phrases=phrase))[0].path == path, question
+                assert not search.unknown_words(Query(question)).are_all, question
 
 
 @long
