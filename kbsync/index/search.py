@@ -345,7 +345,7 @@ def _code_shares(question: str) -> dict[str, float]:
 
 def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> list[Unknown]:
     """Return the terms that no document contains, except those that documents have only with or only without
-    a hyphen.
+    a hyphen, or as part of a date in another notation.
     """
     variants = hyphenation_variants(question)
     others = [Term(word, stem, is_guess=True) for stem, word in variants.items()]
@@ -353,6 +353,12 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
     absent = {term.word for term in unknown}
     known = {word.removeprefix(HYPHENATED) for word in variants.values() if word not in absent}
     text = comparable(question)
+    known.update(
+        term.surface
+        for start, end, date in whole_dates(text)
+        if date not in absent
+        for term in stemmed(text[start:end])
+    )
     for start, end, form in hyphenated_in(text):
         if known.issuperset(term.surface for term in stemmed(form)):
             known.update(term.surface for term in stemmed(text[start:end]))

@@ -280,14 +280,21 @@ _SWAPPED = {
 """The other spelling of each part of `_endings`, keyed by the part's name and text."""
 
 
+_ARTICLES = {"ال": re.compile("[ا-ي]{3}"), "ה": re.compile("[א-ת]{3}")}
+"""The articles that are written together with their noun, each with a pattern for words of its script."""
+
+
 def variants_of(word: str) -> Iterator[str]:
     """Yield other spellings of a lower-case word. Not all of them exist.
 
     For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
-    vice versa. `mail` is a variant of `email`, and also matches the last word of `e-mail`.
+    vice versa. An Arabic or Hebrew noun has a variant with or without its article. `mail` is a variant of
+    `email`, and also matches the last word of `e-mail`.
     """
     if other := _pairs().get(word):
         yield other
+    elif article := next((article for article, letters in _ARTICLES.items() if letters.match(word)), ""):
+        yield word.removeprefix(article) if word.startswith(article) else f"{article}{word}"
     elif match := _endings().fullmatch(word):
         part = "u" if match["our"] is not None else str(match.lastgroup)
         start, end = match.span(part)

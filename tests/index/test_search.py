@@ -156,6 +156,36 @@ def test_word_is_found_with_and_without_its_hyphen(tmp_path: Path, question: str
             assert paths(searcher.search(Query(question, phrases=(question,)))) == [path]
 
 
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        *(
+            ("5551234567", "us.md"),
+            ("555-123-4567", "us.md"),
+            ("0891234567", "de.md"),
+            ("089 1234567", "de.md"),
+        ),
+        *(("+49 (0)89 1234567", "de.md"), ("80070005", "hex.md"), ("14. März 2026", "date.md")),
+        *(("إجازة", "ar.md"), ("المكتب", "ar.md"), ("סיסמה", "he.md"), ("החופשה", "he.md")),
+    ],
+)
+def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, question: str, path: str) -> None:
+    texts = {
+        "us.md": "Call (555) 123-4567.",
+        "de.md": "Call +49 89 1234567.",
+        "hex.md": "ERROR 0x80070005: access denied",
+        "date.md": "Due on 14 March 2026. Mr. Marz.",
+        "ar.md": "الإجازة السنوية في مكتب",
+        "he.md": "הסיסמה של חופשה",
+    }
+    others = [(f"{number}.md", f"Call {number} on 15 May.") for number in range(9)]
+    with searching(tmp_path, [*texts.items(), *others]) as (searcher, _):
+        assert searcher.search(Query(question))[0].path == path
+        unknown = searcher.unknown_words(Query(question))
+        assert not unknown.codes
+        assert path in ("ar.md", "he.md") or not (unknown.are_all or any(unknown.instead.values()))
+
+
 def test_hyphenated_word_ranks_like_the_same_word_without_a_hyphen(tmp_path: Path) -> None:
     texts = [("with.md", "Use the Wi-Fi."), ("without.md", "Use the wifi."), ("c.md", "Use it.")]
     with searching(tmp_path, texts) as (searcher, _):

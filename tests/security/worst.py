@@ -250,6 +250,13 @@ _SEARCHED = {
     "index.words._OF_NAMES": [":" * 3_999, "a:" * 2_000, "a" * 4_000],
     "index.words._CODE": [("a-" * 2_000), "a." * 2_000 + "é", "a" * 4_000, "1" * 4_000, "-1" * 2_000,
         "_" * 4_000, "a__" * 1_300],
+    "index.words._PHONE": [times("("), times("+1"), times("+49 "), "+49 " + _DIGITS, "(089) " + times("1 "),
+        "+1 (0)" + times("1-") + "x", "(089)" + times("1/") + "é"],
+    "index.words._HEXADECIMAL": [times("0x"), times("0xaaaa"), times("0x" + "a" * 16) + "g"],
+    "index.words._HYPHEN": [times("-"), times("a-"), times("-a"), _LETTERS],
+    "index.words._LINE_IN_FILE": ["a:" * 2_000, "a:1" * 1_300, "1:" * 2_000, "a#L" + "1" * 4_000 + "x",
+        "a:1" + " " * 4_000 + "x"],  # of a question, like the next
+    "index.words._FILE_NAME": ["a." * 2_000, "." * 4_000, "." + "a" * 4_000 + "!"],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],
@@ -294,6 +301,9 @@ _SEARCHED["index.dates._before_year_latin"] = _SEARCHED["index.dates._before_yea
 _SEARCHED["index.words._forms_5"] = _SEARCHED["index.words._forms"]
 _SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._forms"]
 _MATCHED = {
+    "index.spelling._ARTICLES[ال]": ["ا" * 4_000, "ال" * 2_000],
+    "index.spelling._ARTICLES[ה]": ["ה" * 4_000],
+    "index.words._HYPHENATED_RUN": [times("a-"), times("-"), _LETTERS],
     "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
     "index.glossary._NO_MEANING": [times("old "), _LETTERS],
     "index.chunk._GRAMMARS[MARKDOWN].heading": ["# a" + _BLANKS + "b", "#" + _BLANKS,
@@ -327,6 +337,9 @@ _MATCHED = {
     "index.read.text._CUE_TIME": [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"],
 }  # fmt: skip
 _MATCHED_WHOLE = {
+    # At most 40 characters.
+    "index.words._hyphenated": ["a-" * 20, "a" * 40, "e-" * 20, "0" * 8 + "-0000" * 8],
+    "index.words._HEXADECIMAL_UUID": ["a" * 4_000],
     "index.words._PASTED_PATH": ["file://" + _LETTERS, times("/"), times("\\"), _LETTERS],
     "core.names._TAGGED": [times("~"), times("~aaaaaaaa"), times("~aaaaaaaa-1.") + "/", times("~aaaaaaaa.a")],
     "core.names._PLAIN": [times("~"), times("~-1"), _LETTERS],
