@@ -53,9 +53,10 @@ def is_shared(fs_type: str) -> bool:
 
 
 def has_lasting_inodes(fs_type: str) -> bool:
-    """Return whether a folder keeps its inode number when its file system is mounted again.
+    """Return whether a folder keeps its inode number, also when its file system is mounted again.
 
-    FAT and exFAT don't store inode numbers, and most programs in FUSE assign them as files are looked up.
+    FAT and exFAT don't store inode numbers, most programs in FUSE assign them as files are looked up, and
+    mergerfs takes them from whichever disk responds.
     """
     return fs_type not in ("vfat", "msdos", "exfat") and not fs_type.startswith("fuse")
 

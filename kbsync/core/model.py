@@ -39,8 +39,8 @@ NO_STAMP = Stamp(-1, 0, 0, 0)
 class RootIdentity:
     """Identifies a root folder.
 
-    `dev` is stable only until the next mount; the rest is stable across runs, except for `ino` on some file
-    systems (`file_systems.has_lasting_inodes`). `mount`: for a mount point, what is mounted there
+    `dev` is stable only until the next mount; the rest is stable across runs. `ino` is 0 on file systems on
+    which it changes (`file_systems.has_lasting_inodes`). `mount`: for a mount point, what is mounted there
     (`roots.identify_mount`), and on those file systems also for other folders, or "" if unknown.
     """
 
@@ -49,6 +49,10 @@ class RootIdentity:
     fs_type: str
     is_mount: bool
     mount: str = ""
+
+    def is_at(self, dev: int, ino: int) -> bool:
+        """Return whether a folder with these numbers is this one. Call this in the same run."""
+        return dev == self.dev and self.ino in (0, ino)
 
 
 UNMOUNTED = "was a mount point, but nothing is mounted there now; mount it again"

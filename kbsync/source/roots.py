@@ -150,11 +150,13 @@ def identify(root: Path) -> RootIdentity:
             os.stat(".", dir_fd=fd)
             status, mount = os.fstat(fd), mount_of(fd)
             is_mount = mount is not None and mount.point == os.path.realpath(root)
+            fs_type = mount.fs_type if mount else UNKNOWN
+            ino = storable_inode(status.st_ino) if has_lasting_inodes(fs_type) else 0
             mounted = ""
             if mount is not None and is_mount:
                 mounted = identify_mount(fd, mount)
-            elif mount is not None and not has_lasting_inodes(mount.fs_type):
-                mounted = f"{mount.fs_type}  {_volume_of(status, fd, mount)}"
+            elif mount is not None and not ino:
+                mounted = f"{fs_type}  {_volume_of(status, fd, mount)}"
     except FileNotFoundError as error:
         advice = "mount the folder, or if it has moved, correct `folder` in the config or --folder"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
@@ -162,22 +164,21 @@ def identify(root: Path) -> RootIdentity:
         raise RootError(f"{root}: not a directory; correct `folder` in the config or --folder") from error
     except OSError as error:
         raise RootError(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
-    fs_type = mount.fs_type if mount else UNKNOWN
-    return RootIdentity(status.st_dev, storable_inode(status.st_ino), fs_type, is_mount, mounted)
+    return RootIdentity(status.st_dev, ino, fs_type, is_mount, mounted)
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
     """Return "" if `current` is still the root `stored`, otherwise a sentence that describes the difference.
 
-    The device number is compared only `within_run`, because it may change with every mount. So may the inode
-    number on some file systems, where another folder on the same disk is not recognized.
+    The device number is compared only `within_run`, because it may change with every mount. Without a lasting
+    inode number, another folder on the same disk isn't recognized.
     """
     # Unmounting a disk leaves an empty folder, so all files would look deleted (promise 5).
     if stored.is_mount != current.is_mount:
         return "it is no longer a mount point" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != current.fs_type:
         return f"the folder's file system was {stored.fs_type} and is now {current.fs_type}"
-    has_other_inode = stored.ino != current.ino and (within_run or has_lasting_inodes(current.fs_type))
+    has_other_inode = stored.ino != current.ino and 0 not in (stored.ino, current.ino)
     if has_other_inode or (within_run and stored.dev != current.dev):
         return "a different folder with the same name is there now"
     # The top folder has the same inode number on all disks with the same type of file system.

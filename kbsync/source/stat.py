@@ -63,7 +63,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
     try:
         with opened_root(root) as root_fd:
             status = os.fstat(root_fd)
-            if identity and (status.st_dev, storable_inode(status.st_ino)) != (identity.dev, identity.ino):
+            if identity and not identity.is_at(status.st_dev, storable_inode(status.st_ino)):
                 return _unknown(f"{root} is no longer the same folder as when watching began")
             folder, _, name = path.rpartition("/")
             try:

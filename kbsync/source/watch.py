@@ -337,7 +337,7 @@ class RootCheck:
             return WatchProblem(ProblemKind.ROOT_SILENT, f"the file system of {folder} isn't responding")
         except OSError as error:
             return WatchProblem(ProblemKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
-        if identity is None or current == (identity.dev, identity.ino):
+        if identity is None or identity.is_at(*current):
             return None
         return WatchProblem(ProblemKind.ROOT_CHANGED, f"{folder} is now a different folder")
 

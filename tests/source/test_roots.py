@@ -13,7 +13,7 @@ import pytest
 from kbsync import file_systems
 from kbsync.core.model import Presence, RootIdentity
 from kbsync.file_systems import Mount, mounts
-from kbsync.source import roots
+from kbsync.source import roots, watch
 from kbsync.source.roots import RootError, compare, identify, identify_mount, is_same_mount, mounts_below
 from kbsync.source.scan import Scan
 from kbsync.source.stat import stat_in_mounts, stat_path
@@ -81,10 +81,10 @@ def test_difference_between_runs_is_described_in_a_sentence(now: RootIdentity, w
 
 
 @pytest.mark.parametrize("fs_type", ["vfat", "exfat", "fuseblk", "fuse.sshfs"])
-def test_folder_that_got_another_inode_number_at_a_mount_is_the_same_one(
+def test_folder_that_gets_another_inode_number_is_the_same_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fs_type: str
 ) -> None:
-    """FAT, exFAT and most programs in FUSE number folders as they are looked up."""
+    """FAT, exFAT and programs in FUSE number folders as they are looked up."""
 
     def identify_on(volume: str) -> RootIdentity:
         mount = Mount(1, "/", fs_type, source=volume)
@@ -92,10 +92,20 @@ def test_folder_that_got_another_inode_number_at_a_mount_is_the_same_one(
         monkeypatch.setattr(os, "fstatvfs", lambda _fd: SimpleNamespace(f_fsid=int(volume, 16)))
         return identify(tmp_path)
 
-    stored = identify_on("a1")
+    stored, fstat = identify_on("a1"), os.fstat
     assert not stored.is_mount
-    assert compare(stored, replace(identify_on("a1"), ino=stored.ino + 1, dev=stored.dev + 1)) == ""
-    assert "different folder" in compare(stored, replace(stored, ino=stored.ino + 1), within_run=True)
+
+    def renumbered(fd: int) -> os.stat_result:
+        mode, ino, *others = fstat(fd)
+        return os.stat_result([mode, ino + 1, *others])
+
+    monkeypatch.setattr(os, "fstat", renumbered)
+    current = identify_on("a1")
+    assert compare(stored, current, within_run=True) == compare(stored, replace(current, dev=1)) == ""
+    assert stored.is_at(*watch.device_and_inode(tmp_path))
+    assert stat_path(tmp_path, "none.md", stored).presence is Presence.MISSING
+    assert "different folder" in compare(stored, replace(current, dev=1), within_run=True)
+    assert compare(replace(stored, ino=5), current) == "", "an earlier version recorded the number"
     assert "another disk" in compare(stored, identify_on("b2"))
     assert compare(replace(stored, mount=""), identify_on("b2")) == "", "it was not recorded"
 
