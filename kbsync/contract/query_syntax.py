@@ -29,9 +29,12 @@ _OPERATOR = re.compile(
     re.VERBOSE,
 )
 _TYPOGRAPHIC = re.compile(
-    r"(?<![A-Za-z0-9])(?:“([^“”„\"]*)”|„([^“”„\"]*)[“”]|”([^“”„\"]*)”|«([^«»\"]*)»|»([^«»\"]*)«)"
+    r"(?<![A-Za-z0-9])(?:“([^“”„\"\u2e80-\u9fff\uac00-\ud7a3]*)”"
+    r"|„([^“”„\"]*)[“”]|”([^“”„\"]*)”|«([^«»\"]*)»|»([^«»\"]*)«)"
 )
-"""Matches text in quotes as word processors and phones write them."""
+"""Matches text in quotes as word processors and phones write them. Around Chinese, “ and ” are text, because
+questions in Chinese have no other quotes: read as phrases, they hid answers in XQuAD.
+"""
 _WORD = re.compile(r"[^\W_]")
 
 

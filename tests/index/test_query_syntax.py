@@ -47,6 +47,7 @@ from tests.share import enumerated, long
         ('"" "?!" x', Query('"" "?!" x')),
         ("path: and type: x:path:y", Query("path: and type: x:path:y")),
         ("what is a ‘fishbowl’ helmet", Query("what is a ‘fishbowl’ helmet")),
+        ("什么是“高速列车”", Query("什么是“高速列车”")),
         ("5” pipe and 6” pipe “x", Query("5” pipe and 6” pipe “x")),
         ('"a b" "c', Query('a b "c', phrases=("a b",))),
     ],
