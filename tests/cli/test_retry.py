@@ -154,14 +154,19 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(san
     assert [hit["path"] for hit in hits] == ["7.md"]
 
 
-@long
-@pytest.mark.parametrize("kind", ["deletions", "renewals"])
-def test_approved_documents_are_not_shown_again(sandbox: Sandbox, kind: str) -> None:
-    """`approve` asks about what `status` and the web page show as held, until a pass carries it out."""
+def hold_deletions(sandbox: Sandbox) -> None:
+    """Mirror three documents and delete their files, so that the deletions need approval."""
     sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(3)})
     for file in sandbox.docs.iterdir():
         file.unlink()
     assert sandbox.run("--once").code == 3
+
+
+@long
+@pytest.mark.parametrize("kind", ["deletions", "renewals"])
+def test_approved_documents_are_not_shown_again(sandbox: Sandbox, kind: str) -> None:
+    """`approve` asks about what `status` and the web page show as held, until a pass carries it out."""
+    hold_deletions(sandbox)
     with contextlib.closing(apsw.Connection(os.fspath(sandbox.state / "state.db"))) as database:
         if kind == "renewals":
             database.execute("DELETE FROM removal; UPDATE hold SET kind = 'renewals'")
@@ -182,10 +187,7 @@ def test_nothing_is_approved_for_a_missing_folder(sandbox: Sandbox) -> None:
 
 @long
 def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> None:
-    sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(3)})
-    for file in sandbox.docs.iterdir():
-        file.unlink()
-    assert sandbox.run("--once").code == 3
+    hold_deletions(sandbox)
     for typed, code in (("n", 3), ("y", 0)):
         asking = terminal(sandbox, "approve")
         prompt = asking.until("Approve? [y/N]: ")
@@ -197,10 +199,7 @@ def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> 
 
 @long
 def test_quiet_approve_prints_nothing(sandbox: Sandbox) -> None:
-    sandbox.mirror({f"{number}.md": f"document number {number}" for number in range(3)})
-    for file in sandbox.docs.iterdir():
-        file.unlink()
-    assert sandbox.run("--once").code == 3
+    hold_deletions(sandbox)
     result = sandbox.run("approve", "-q", "--yes")
     assert (result.code, result.out, result.err) == (0, "", "")
     assert sandbox.run("--once", "--json").json["deleted"] == 3

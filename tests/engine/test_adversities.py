@@ -58,9 +58,7 @@ async def test_pass_ends_when_the_answer_for_a_document_is_always_lost(world: Wo
     assert world.requests("list") < 80
     world.base.faults.clear()
     world.post_request("retry")
-    end = await world.once()
-    assert end.complete
-    assert world.searchable_texts() == world.on_disk()
+    assert (await world.ends_equal()).complete
 
 
 @long
@@ -129,9 +127,7 @@ async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) 
             if await bound.mirror.store.read(lambda tx: tx.removals.times(bound.mirror.id)[0]):
                 break
         world.clock.skew = 0.0
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
     assert world.searchable_texts() == world.on_disk()
 
 
@@ -147,8 +143,7 @@ async def test_document_that_keeps_vanishing_is_sent_a_few_times_and_quarantined
 
     world.base.accept = accept  # type: ignore[method-assign]
     world.write("a.md")
-    end = await world.once()
-    assert end.complete
+    assert (await world.once()).complete
     assert world.puts() <= 1 + world.limits.reembed_tries + 1
     assert world.statuses() == {"failed": 1}
 
@@ -202,18 +197,10 @@ async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(w
     world.write("a.md", "one")
     async with world.start_mirror() as bound:
         await bound.compare()
-        for _ in range(200):
-            await bound.turn()
-            await world.clock.sleep(0.02)
-            if "UNSURE" in world.states():
-                break
+        await world.take_turns(bound, 200, 0.02, until=lambda: "UNSURE" in world.states())
         world.move("a.md", "b.md")
         await bound.compare()
-        for _ in range(200):
-            await bound.turn()
-            await world.clock.sleep(0.02)
-            if "SENDING" in world.states():
-                break
+        await world.take_turns(bound, 200, 0.02, until=lambda: "SENDING" in world.states())
         assert "SENDING" in world.states()
         assert "UNSURE" in world.states()
         world.move("b.md", "a.md")
@@ -230,8 +217,7 @@ async def test_rows_with_future_times_are_processed(world: World) -> None:
     await world.once()
     world.clock.skew = 0.0
     world.clock.now += 400
-    end = await world.once()
-    assert end.complete
+    assert (await world.once()).complete
     assert world.statuses() == {"ready": 1}
 
 
@@ -418,11 +404,7 @@ async def test_loss_found_during_repair_of_other_losses_is_repaired_too(
         worker._record_puts = failing  # type: ignore[method-assign]
         monkeypatch.setattr(bound.mirror.store, "write", slowly)
         await bound.compare()
-        for _ in range(1000):
-            await bound.turn()
-            await world.clock.sleep(0.05)
-            if world.states() == ["SERVING", "SERVING"]:
-                break
+        await world.take_turns(bound, 1000, 0.05, until=lambda: world.states() == ["SERVING", "SERVING"])
     assert world.states() == ["SERVING", "SERVING"]
     assert world.puts() == 2
 
@@ -463,9 +445,7 @@ async def test_outdated_listing_does_not_undo_a_newer_check(
 
         reconciler._classify_all = late  # type: ignore[method-assign]
         await bound.compare()
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
         row = world.read_state(lambda tx: tx.entries.get(bound.mirror.id, "a.md"))
     if is_deleted:
         assert row is None
@@ -492,9 +472,7 @@ async def test_file_whose_stat_failed_in_a_scan_is_checked_again(
         bound.reconciler._classify_all = unclear  # type: ignore[method-assign]
         await bound.compare()
         monkeypatch.undo()
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
         entries = world.read_state(
             lambda tx: [tx.entries.get(bound.mirror.id, path) for path in ("f0.md", "photo.raw")]
         )
@@ -531,9 +509,7 @@ async def test_outdated_second_check_does_not_undo_a_newer_scan(
 
         monkeypatch.setattr(Deletions, "_stat_paths", late)
         await bound.compare()
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
     assert world.on_disk() == texts
     assert world.statuses() == {"ready": 10}
     assert world.puts() == 10
@@ -566,9 +542,7 @@ async def test_outdated_problem_of_a_folder_does_not_outlast_a_newer_scan(
 
         reconciler._record_listing = late  # type: ignore[method-assign]
         await bound.compare()
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
         assert world.read_state(lambda tx: tx.folders.problems(bound.mirror.id)) == []
     assert failures == ["sub"]
     assert world.searchable_texts() == world.on_disk()
@@ -595,9 +569,7 @@ async def test_running_scan_does_not_undo_newer_rules(tmp_path: Path, is_exclude
 
         reconciler._record_listing = late  # type: ignore[method-assign]
         await bound.compare()
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
     expected = {"b.md": "other words"} | ({} if is_excluded else {"notes/a.md": "private words"})
     assert world.searchable_texts() == expected
     assert world.puts() == len(expected)
@@ -621,9 +593,7 @@ async def test_tree_that_changes_during_its_scan_is_scanned_again(tmp_path: Path
         world.write("sub/early.md", "early words")
         await reconciler.take_hints([Hint("sub", HintKind.TREE)])
         await world.clock.sleep(5.0)
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.2)
+        await world.take_turns(bound)
     assert world.searchable_texts() == world.on_disk()
 
 

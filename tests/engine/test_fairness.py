@@ -254,9 +254,7 @@ class Housekeeping(BusyWorld):
         """Return how long a file that is saved amid other work waits to be sent."""
         self.seconds, self.is_slow = (lambda _path: 1.0), True
         async with self.working() as bound:
-            for _ in range(40):
-                await bound.turn()
-                await self.clock.sleep(0.25)
+            await self.take_turns(bound, 40, 0.25)
             assert op in self.asks
             done = self.asks.count(op)
             saved = self.clock.now

@@ -40,6 +40,12 @@ async def settle(world: World) -> None:
     await world.once()
 
 
+async def settle_equal(world: World) -> None:
+    """Settle, after which searches find exactly the folder's texts."""
+    await settle(world)
+    assert world.searchable_texts() == world.on_disk()
+
+
 async def mirror_disk(world: World, *paths: str) -> None:
     """Mirror a disk at data/ with these files, and unmount it."""
     with mounted(world.root / "data", "1m"):
@@ -68,8 +74,7 @@ async def test_files_hidden_by_a_mount_are_held_and_return_with_the_unmount(
     assert world.puts() == 12
     assert world.base.effects_of("delete") == []
     world.approve()
-    await settle(world)
-    assert world.searchable_texts() == world.on_disk()
+    await settle_equal(world)
 
 
 async def test_approval_deletes_what_a_mount_hides(world: World) -> None:
@@ -78,8 +83,7 @@ async def test_approval_deletes_what_a_mount_hides(world: World) -> None:
     with mounted(world.root / "d1", "1m"):
         await settle(world)
         world.approve()
-        await settle(world)
-        assert world.searchable_texts() == world.on_disk()
+        await settle_equal(world)
         world.write("d1/new.md", "new")
         await settle(world)
         world.delete("d1/new.md")
@@ -121,8 +125,7 @@ async def test_files_of_a_disk_are_held_while_another_disk_is_mounted_in_its_pla
             assert world.statuses() == {"held": 3, "ready": 11}
         assert world.base.effects_of("delete") == []
         world.approve()
-        await settle(world)
-        assert world.searchable_texts() == world.on_disk()
+        await settle_equal(world)
         world.delete("data/both/other.md")
         await settle(world)
         assert world.statuses() == {"ready": 10}, "it is the mirrored disk now"
@@ -233,8 +236,7 @@ async def test_directory_accepted_without_its_disk_is_mirrored(world: World) -> 
     await settle(world)
     assert world.puts() == 2
     world.post_request("approve", folders=["data"])
-    await settle(world)
-    assert world.searchable_texts() == world.on_disk()
+    await settle_equal(world)
     assert (world.statuses(), world.puts()) == ({"ready": 3}, 3)
     assert world.read_state(lambda tx: tx.folders.problems(world.run.id)) == []
     world.delete("data/new.md")
@@ -254,8 +256,7 @@ async def test_files_missing_in_an_accepted_directory_are_held(world: World, lea
         assert world.statuses() == {"held": 2, "ready": 20}
     assert world.base.effects_of("delete") == []
     world.approve()
-    await settle(world)
-    assert world.searchable_texts() == world.on_disk()
+    await settle_equal(world)
     world.delete("f3.md")
     await settle(world)
     assert world.statuses() == {"ready": 19}

@@ -256,6 +256,4 @@ async def take(world: SlowDisk, trigger: str, files: int) -> None:
             assert world.statuses() == {"failed": files}
             world.is_readable = True
             await bound.mirror.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
-        for _ in range(60):
-            await bound.turn()
-            await world.clock.sleep(1.0)
+        await world.take_turns(bound, 60, 1.0)

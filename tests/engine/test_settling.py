@@ -260,9 +260,7 @@ async def test_file_recent_at_the_last_pass_is_not_sent_half_written_by_the_next
     async with world.compared() as bound:
         await world.clock.sleep(settle / 2)
         world.write("a.md", "half and whole")
-        for _ in range(30):
-            await bound.turn()
-            await world.clock.sleep(settle / 4)
+        await world.take_turns(bound, 30, settle / 4)
     assert sent_texts(world, "first", "half", "half and whole") == ["first", "half and whole"]
 
 
@@ -320,9 +318,7 @@ async def test_unstable_file_is_read_ever_less_often_and_named(
                 await world.clock.sleep(1.0)
             assert unstable["live.md"] < 30
             await bound.compare()  # each rescan tries once more
-            for _ in range(60):
-                await bound.turn()
-                await world.clock.sleep(1.0)
+            await world.take_turns(bound, 60, 1.0)
     assert unstable["live.md"] < 34
     assert [line["path"] for line in logs if line["event"] == "file.unstable"] == ["live.md"]
     assert world.searchable_texts() == {"calm.md": "calm"}
@@ -353,9 +349,7 @@ def unlistable_folder_and_retry(world: Writing, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("unlistable_folder_and_retry")
 async def test_pass_waits_for_a_folder_it_lists_again(world: Writing) -> None:
     world.write("b.md")
-    end = await world.once()
-    assert end.complete
-    assert world.searchable_texts() == world.on_disk()
+    assert (await world.ends_equal()).complete
 
 
 @pytest.mark.usefixtures("unlistable_folder_and_retry")

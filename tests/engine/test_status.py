@@ -205,9 +205,7 @@ async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
 async def test_edit_under_a_broken_ignore_file_is_not_ready(world: World) -> None:
     async def check(bound: BoundMirror, *paths: str) -> None:
         await bound.reconciler.check(paths)
-        for _ in range(20):
-            await bound.turn()
-            await world.clock.sleep(0.5)
+        await world.take_turns(bound, 20, 0.5)
 
     await world.mirrored({"sub/b.md": "old", "sub/c.md": "old"})
     async with world.start_mirror() as bound:

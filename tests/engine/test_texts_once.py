@@ -146,8 +146,7 @@ async def test_document_that_survived_a_failed_rename_is_not_uploaded_again(worl
     world.base.faults.clear()
     world.move("b.md", "a.md")
     puts = world.requests("put")
-    await world.once()
-    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
     assert (world.run.counts, world.requests("put")) == ({}, puts)
 
 

@@ -393,6 +393,20 @@ class World:
                 assert bound is not None, run.halt
                 yield bound
 
+    async def take_turns(
+        self,
+        bound: BoundMirror,
+        most: int = 100,
+        every: float = 0.2,
+        until: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Let the mirror take turns until a condition holds; at most so many, with pauses in between."""
+        for _ in range(most):
+            await bound.turn()
+            await self.clock.sleep(every)
+            if until():
+                break
+
     async def mirrored(self, files: int | Mapping[str, str], prefix: str = "f") -> None:
         """Write files, or a number of them, and run the pass that mirrors them."""
         if isinstance(files, int):
@@ -402,10 +416,11 @@ class World:
                 self.write(path, text)
         await self.once()
 
-    async def ends_equal(self) -> None:
-        """Run a pass, after which searches find exactly the folder's texts."""
-        await self.once()
+    async def ends_equal(self) -> PassEnd:
+        """Run a pass, after which searches find exactly the folder's texts, and return how it ended."""
+        end = await self.once()
         assert self.searchable_texts() == self.on_disk()
+        return end
 
     async def doing(self, work: Callable[[Mirror], Awaitable[Any]]) -> None:
         """Run work as a process does, from beginning to end."""

@@ -109,9 +109,7 @@ async def test_file_saved_during_startup_does_not_delay_readiness(tmp_path: Path
         await bound.compare()
         await bound.compared()
         assert await reason(readiness) == "first-pass"
-        for _ in range(100):
-            await bound.turn()
-            await world.clock.sleep(0.1)
+        await world.take_turns(bound, every=0.1)
         assert world.statuses() == {"ready": 4}
         assert await reason(readiness) == ""
 

@@ -341,12 +341,19 @@ async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root
         assert hearing.watcher.report.mode is Mode.NATIVE
 
 
+async def after_a_scan(hearing: Hearing) -> None:
+    """Let a scan end, and the watcher check its directories; it finds no problem."""
+    hearing.watcher.scan_started()
+    hearing.watcher.scan_ended(directories=2, seconds=0.1)
+    assert await hearing.watcher.check() == []
+
+
 def make_sub_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the library fail to watch `sub`, as it does for a directory that can't be read."""
+    """Let the library fail to watch `sub` and below, as it does for directories that can't be read."""
     add = InotifyFD.add_callback
 
     def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
-        return WatchDescriptor(-1) if path.endswith(b"/sub") else add(self, path, *args)
+        return WatchDescriptor(-1) if b"/sub" in path else add(self, path, *args)
 
     monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
 
@@ -358,9 +365,7 @@ async def test_directory_that_became_readable_is_no_event_of_a_bind_mount(
     disk, bind = Mount(1, "/", "ext4", device="8:1"), Mount(2, str(root), "ext4", "/volumes/docs", "8:1")
     async with listening(root, state, machine=machine(mounts=lambda: [disk, bind])) as hearing:
         monkeypatch.undo()
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await hearing.watcher.check() == []
+        await after_a_scan(hearing)
         await hearing.hears(Hint("sub", HintKind.TREE))
         assert await hearing.watcher.check() == []
         assert hearing.watcher.report.mode is Mode.POLLING
@@ -420,9 +425,7 @@ async def test_scan_makes_the_watcher_retry_an_unreadable_directory(
     make_sub_unreadable(monkeypatch)
     async with listening(root, state) as hearing:
         monkeypatch.undo()
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await hearing.watcher.check() == []
+        await after_a_scan(hearing)
         await hearing.hears(Hint("sub", HintKind.TREE))
         await still_hears(hearing, root, "sub/a.md")
 
@@ -453,15 +456,11 @@ async def test_scan_makes_the_watcher_recheck_a_directory_that_could_not_be_ente
     lexists, entry = os.path.lexists, os.fsencode(root / "sub") + b"/."
     monkeypatch.setattr(os.path, "lexists", lambda path: path != entry and lexists(path))
     async with listening(root, state) as hearing:
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await hearing.watcher.check() == []
+        await after_a_scan(hearing)
         await still_hears(hearing, root, "sub/a.md")
         assert {hint.kind for hint in hearing.received_hints} == {HintKind.FILE}
         monkeypatch.undo()
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await hearing.watcher.check() == []
+        await after_a_scan(hearing)
         await hearing.hears(Hint("sub", HintKind.TREE))
 
 
@@ -470,17 +469,10 @@ async def test_tree_that_became_readable_is_scanned_once(
 ) -> None:
     for n in range(9):
         (root / f"sub/{n}/below").mkdir(parents=True)
-    add = InotifyFD.add_callback
-
-    def add_readable(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
-        return WatchDescriptor(-1) if b"/sub" in path else add(self, path, *args)
-
-    monkeypatch.setattr(InotifyFD, "add_callback", add_readable)
+    make_sub_unreadable(monkeypatch)
     async with listening(root, state) as hearing:
         monkeypatch.undo()
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1)
-        assert await hearing.watcher.check() == []
+        await after_a_scan(hearing)
         await still_hears(hearing, root, "sub/3/below/a.md")
         assert [hint for hint in hearing.received_hints if hint.kind is not HintKind.FILE] == [
             Hint("sub", HintKind.TREE)
