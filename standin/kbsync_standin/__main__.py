@@ -6,15 +6,13 @@ import argparse
 import asyncio
 import importlib
 import json
-import os
 import re
 import signal
 import sys
 from typing import Any
 
 from kbsync_standin.faults import Fault, Faults, parse_fault
-from kbsync_standin.kinds import TRANSPORT
-from kbsync_standin.server import Server
+from kbsync_standin.server import HOST, Server
 
 ADDRESS_TAKEN = 1
 SERVICES = ("dify", "gptbots", "lightrag", "openai", "openwebui", "ragflow", "vectors", "zhipu")
@@ -50,7 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("service", choices=SERVICES, help="the service to replace")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="0, the default: any free one")
-    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (%(default)s)")
     parser.add_argument("--key", metavar="KEY", help="the only valid API key")
     parser.add_argument(
         "--latency", type=_duration, default=0.0, metavar="50ms", help="added to each response"
@@ -71,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
         "--behaviour", type=_switch, action="append", default=[], metavar="KEY=VALUE", help="repeatable"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="for all random choices")
-    parser.add_argument("--list-faults", action="store_true", help="print the kinds of fault and exit")
     parser.add_argument("--quiet", action="store_true", help="print only the address")
     return parser
 
@@ -125,15 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     Wrong usage exits 2.
     """
     options = read_options(arguments)
-    if options.list_faults:
-        service_kinds = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
-        transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
-        try:
-            print("\n".join([f"{options.app.name}:", *service_kinds, "transport:", *transport]), flush=True)
-        except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no error at exit
-        return 0
-    server = Server(options.app, options.host, options.port, options.latency)
+    server = Server(options.app, options.port, options.latency)
     for fault in options.faults:
         server.faults.add(fault)
     return asyncio.run(_serve(server, options))
@@ -146,7 +134,7 @@ async def _serve(server: Server, options: argparse.Namespace) -> int:
     try:
         await server.start()
     except OSError as error:
-        print(f"cannot listen on {options.host} port {options.port}: {error.strerror}", file=sys.stderr)
+        print(f"cannot listen on {HOST} port {options.port}: {error.strerror}", file=sys.stderr)
         return ADDRESS_TAKEN
     print(f"listening on {server.url}", flush=True)
     if not options.quiet:

@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word, number_in
+from kbsync_standin.rules import Refused, Test, Violation, as_word, number_in, parse_body
 from kbsync_standin.switches import changed
 
 Json = dict[str, Any]
@@ -90,6 +90,10 @@ class Document:
         """Return whether its status is final."""
         return self.ready_at is not None and self.ready_at <= now
 
+    def is_searchable(self, now: float) -> bool:
+        """Return whether searches may find it."""
+        return self.is_over(now) and not self.error and not self.is_deleted
+
 
 @dataclass(slots=True, eq=False)
 class Base:
@@ -148,7 +152,7 @@ class Call:
 
     def body(self, tests: Mapping[str, Test], *needed: str, status: int = 400) -> Json:
         """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
-        return Rules().body(self.request.body, tests, needed, status)
+        return parse_body(self.request.body, tests, needed, status)
 
     def page(self, size: str, usual: int, least: int = 1, most: int = 10**9) -> tuple[int, int]:
         """Return number and size of the requested page; `size` names the parameter. Raises `Violation`."""
@@ -365,8 +369,18 @@ class Application(ABC, Generic[B, S]):
         """Create a base for a client."""
         base = self.new_base(self.new_id(), name, description, settings)
         self.bases[base.id] = base
-        self._record("base-made", base.id, name)
+        self._record("base-created", base.id, name)
         return base
+
+    def drop_base(self, base_id: str) -> None:
+        """Delete a base with its documents."""
+        self.empty(base_id, "deleted-with-base")
+        self.bases.pop(base_id, None)
+
+    def empty(self, base_id: str, effect: str) -> None:
+        """Delete every document in a base; `effect` names the events in the journal."""
+        for document in self.documents_of(base_id):
+            self.delete(document, effect)
 
     def visible_bases(self) -> dict[str, Any]:
         """Return the bases that clients can see, oldest first."""
@@ -569,7 +583,8 @@ class Application(ABC, Generic[B, S]):
     def describe(self, document: S) -> Json:
         """Describe a document for tests: its real state, not what the faults show to clients."""
         description = {key: getattr(document, key) for key in ("id", "name", "sent_name", "base", "sha256")}
-        return {**description, "foreign": document.is_foreign, "deleted": document.is_deleted}
+        state = {"foreign": document.is_foreign, "deleted": document.is_deleted}
+        return {**description, **state, "searchable": document.is_searchable(self.now)}
 
     def describe_base(self, base: Any) -> Json:
         """Describe a base for tests."""

@@ -90,8 +90,7 @@ def control(server: Server) -> Asgi:
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if body.keys() != {"advance"} or not is_number or not math.isfinite(seconds):
             raise ValueError('advance the time with {"advance": seconds}')
-        app.clock.advance(seconds)
-        server.late.catch_up()
+        server.advance_here(seconds)
         return {"now": app.clock.now()}
 
     def reset(_: Any) -> dict[str, Any]:

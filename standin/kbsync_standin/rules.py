@@ -35,55 +35,46 @@ class Violation(Refused):
     """A request breaks a documented rule of the service; `str()` says which one."""
 
 
-class Rules:
-    """How strictly requests are checked. `is_strict`: requests that are understood but undocumented are
-    refused too.
-    """
+def require(is_met: bool, sentence: str, status: int = 400, code: str = "") -> None:
+    """Raise `Violation` with the sentence if the request breaks a rule."""
+    if not is_met:
+        raise Violation(sentence, status, code)
 
-    def __init__(self, is_strict: bool = True) -> None:
-        self._is_strict = is_strict
 
-    def must(self, is_met: bool, sentence: str) -> None:
-        """Raise `Violation` if the request can't be carried out."""
-        if not is_met:
-            raise Violation(sentence)
+def require_known(names: Collection[str], allowed: Collection[str], label: str = "the field") -> None:
+    """Require that all names are documented."""
+    unknown = sorted(set(names) - set(allowed))
+    require(not unknown, f"{label} {', '.join(unknown)} is not documented")
 
-    def should(self, is_met: bool, sentence: str) -> None:
-        """Raise `Violation` if the request is undocumented, but only in strict mode."""
-        if self._is_strict:
-            self.must(is_met, sentence)
 
-    def body(
-        self, text: bytes, tests: Mapping[str, Test], needed: Collection[str] = (), status: int = 400
-    ) -> dict[str, Any]:
-        """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
-        try:
-            return self.validate(json_object(text), tests, needed)
-        except Violation as violation:
-            raise Violation(str(violation), status) from None
+def require_fields(
+    values: Mapping[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
+) -> None:
+    """Require all needed fields, and that each field in the table passes its test."""
+    for name in needed:
+        require(name in values, f"{name} is missing")
+    for name, test in tests.items():
+        if name in values:
+            require(test(values[name]), f"{name} is {values[name]!r:.80}")
 
-    def validate(
-        self, values: dict[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
-    ) -> dict[str, Any]:
-        """Return the values if they have known fields only and pass the checks of `fields`."""
-        self.only(values, tests)
-        self.fields(values, tests, needed)
-        return values
 
-    def only(self, names: Collection[str], allowed: Collection[str], label: str = "the field") -> None:
-        """Require that all names are known."""
-        unknown = sorted(set(names) - set(allowed))
-        self.should(not unknown, f"{label} {', '.join(unknown)} is not documented")
+def validate(
+    values: dict[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the values if they have known fields only and pass the checks of `require_fields`."""
+    require_known(values, tests)
+    require_fields(values, tests, needed)
+    return values
 
-    def fields(
-        self, values: Mapping[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
-    ) -> None:
-        """Require all needed fields, and that each field in the table passes its test."""
-        for name in needed:
-            self.must(name in values, f"{name} is missing")
-        for name, test in tests.items():
-            if name in values:
-                self.must(test(values[name]), f"{name} is {values[name]!r:.80}")
+
+def parse_body(
+    text: bytes, tests: Mapping[str, Test], needed: Collection[str] = (), status: int = 400
+) -> dict[str, Any]:
+    """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
+    try:
+        return validate(json_object(text), tests, needed)
+    except Violation as violation:
+        raise Violation(str(violation), status) from None
 
 
 def json_object(text: bytes, sentence: str = "the body is not a JSON object") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from kbsync_standin.late import LateWork, Outbox
 from kbsync_standin.line import Conversation, Line
 from kbsync_standin.messages import Request, Response
 
+HOST = "127.0.0.1"
 PATIENCE_SECONDS = 10.0
 LOGGED = 1000
 MAX_HEAD_BYTES = 64 << 10
@@ -93,17 +94,15 @@ class Requests:
 
 
 class Server:
-    """Serves one service's application on one address.
+    """Serves one service's application on this machine only.
 
     `port` 0 takes a free port and keeps it after a restart of the server. `latency` is in seconds and delays
     each response. The application is called only in the loop's thread, one request at a time.
     """
 
-    def __init__(
-        self, app: Application[Any, Any], host: str = "127.0.0.1", port: int = 0, latency: float = 0.0
-    ) -> None:
+    def __init__(self, app: Application[Any, Any], port: int = 0, latency: float = 0.0) -> None:
         self.app = app
-        self.host = host
+        self.host = HOST
         self.port = port
         self.latency = latency
         self.faults = Faults(app.kinds)
@@ -164,14 +163,17 @@ class Server:
         """Advance the stand-in's clock and do the delayed work that becomes due."""
 
         async def advance() -> None:
-            self.app.clock.advance(seconds)
-            self.late.catch_up()
+            self.advance_here(seconds)
 
         if self._other_loop is not None:
             _wait_in(self._other_loop, advance())
         else:
-            self.app.clock.advance(seconds)
-            self.late.catch_up()
+            self.advance_here(seconds)
+
+    def advance_here(self, seconds: float) -> None:
+        """Do so in the loop's own thread."""
+        self.app.clock.advance(seconds)
+        self.late.catch_up()
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Server]:

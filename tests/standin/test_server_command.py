@@ -107,14 +107,6 @@ def test_address_in_use_is_reported_with_exit_code_1(
     assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
 
 
-def test_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["zhipu", "--list-faults"]) == 0
-    out = capsys.readouterr().out
-    assert "shout: the answer is in capitals" in out
-    assert "lost-answer: the connection is closed without any" in out
-    assert "Retry-After" in out
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -22,7 +22,9 @@ async def test_overview_lists_everything(server: Server, client: httpx.AsyncClie
         {"upload": 1},
     )
     assert overview["faults"] == []
-    assert overview["kinds"].keys() >= {"shout", "lost-answer"}
+    assert overview["kinds"]["shout"] == "the answer is in capitals"
+    assert overview["kinds"]["lost-answer"] == "the connection is closed without any response"
+    assert "[args: " in overview["kinds"]["hang"]
     assert "/_standin/faults" in overview["routes"]
 
 

@@ -6,63 +6,51 @@ those of api/controllers/service_api/dataset/, below `/v1`.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from kbsync_standin import rules
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.dify.workspace import DifyBase, Workspace
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import (
-    Refused,
-    Rules,
-    Violation,
-    are_objects,
-    is_flag,
-    is_object,
-    is_string,
-    is_text,
-    is_whole,
-    one_of,
-    or_none,
-)
+from kbsync_standin.rules import Refused, Violation
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 _ALWAYS = "txt markdown md mdx pdf html htm xlsx xls docx csv vtt properties"
 _UNSTRUCTURED = f"{_ALWAYS} doc eml msg pptx xml epub"
-_TECHNIQUE = one_of("high_quality", "economy")
+_TECHNIQUE = rules.one_of("high_quality", "economy")
 
 _BASE = {
-    "name": lambda value: is_text(value) and len(value) <= 40,
-    "description": lambda value: is_string(value) and len(value) <= 400,
-    "indexing_technique": or_none(_TECHNIQUE),
-    "permission": or_none(one_of("only_me", "all_team_members", "partial_members")),
+    "name": lambda value: rules.is_text(value) and len(value) <= 40,
+    "description": lambda value: rules.is_string(value) and len(value) <= 400,
+    "indexing_technique": rules.or_none(_TECHNIQUE),
+    "permission": rules.or_none(rules.one_of("only_me", "all_team_members", "partial_members")),
 }
 _DATA = {
-    "duplicate": is_flag,
+    "duplicate": rules.is_flag,
     "indexing_technique": _TECHNIQUE,
-    "doc_form": one_of("text_model", "hierarchical_model", "qa_model"),
-    "doc_language": is_text,
+    "doc_form": rules.one_of("text_model", "hierarchical_model", "qa_model"),
+    "doc_language": rules.is_text,
     "process_rule": lambda value: value == {"mode": "automatic"},
 }
 """The documented fields of `KnowledgeConfig` (api/services/entities/knowledge_entities)."""
 
 _FIELD = {
-    "type": one_of("string", "number", "time"),
-    "name": lambda value: is_text(value) and len(value) <= 255,
+    "type": rules.one_of("string", "number", "time"),
+    "name": lambda value: rules.is_text(value) and len(value) <= 255,
 }
 _SEARCH = {
-    "search_method": one_of("semantic_search", "full_text_search", "hybrid_search", "keyword_search"),
-    "reranking_enable": is_flag,
-    "reranking_model": is_object,
-    "reranking_mode": is_text,
-    "weights": is_object,
-    "top_k": is_whole,
-    "score_threshold_enabled": is_flag,
+    "search_method": rules.one_of("semantic_search", "full_text_search", "hybrid_search", "keyword_search"),
+    "reranking_enable": rules.is_flag,
+    "reranking_model": rules.is_object,
+    "reranking_mode": rules.is_text,
+    "weights": rules.is_object,
+    "top_k": rules.is_whole,
+    "score_threshold_enabled": rules.is_flag,
     "score_threshold": lambda value: isinstance(value, int | float),
 }
 """The fields of `RetrievalModel`; four of them are required."""
@@ -143,18 +131,13 @@ class DifyApplication(Workspace):
 
     @route("GET", "/datasets", "bases")
     def _list_bases(self, call: Call) -> Json:
-        Rules().only(call.query, ("page", "limit", "include_all"), "the query parameter")
+        rules.require_known(call.query, ("page", "limit", "include_all"), "the query parameter")
         if (flag := call.query.get("include_all", "true")) not in ("true", "false"):
             raise Violation(f"include_all is {flag!r}")
         number, size = call.page("limit", 20, most=100)
         cards = [self._card(dataset) for dataset in reversed(self.visible_bases().values())]
-        page_info = {
-            "has_more": number * size < len(cards),
-            "limit": size,
-            "total": len(cards),
-            "page": number,
-        }
-        return {"data": self.page(cards, number, size), **page_info}
+        page_info = {"limit": size, "total": len(cards), "page": number}
+        return {"data": self.page(cards, number, size), "has_more": number * size < len(cards), **page_info}
 
     @route("POST", "/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
@@ -170,17 +153,14 @@ class DifyApplication(Workspace):
 
     @route("PATCH", "/datasets/{id}", "edit-base")
     def _edit_base(self, call: Call) -> Json:
-        base, body = self.base(call), call.body({"name": is_text, "description": is_string})
+        base, body = self.base(call), call.body({"name": rules.is_text, "description": rules.is_string})
         base.name, base.description = body.get("name", base.name), body.get("description", base.description)
         return self._card(base)
 
     @route("DELETE", "/datasets/{id}", "delete-base")
     def _delete_base(self, call: Call) -> None:
         base = self.base(call)
-        self.documents = {
-            key: document for key, document in self.documents.items() if document.base != base.id
-        }
-        del self.bases[base.id]
+        self.drop_base(base.id)
 
     # -- documents (document.py)
 
@@ -193,8 +173,8 @@ class DifyApplication(Workspace):
         if behaviour.runtime != "general":
             raise Refused("the dataset takes documents through its pipeline")
         parts = {part.name: part for part in form_in(call.request)}
-        Rules().only(parts, ("data", "file"), "the form field")
-        data = Rules().body(parts["data"].content, _DATA) if "data" in parts else {}
+        rules.require_known(parts, ("data", "file"), "the form field")
+        data = rules.parse_body(parts["data"].content, _DATA) if "data" in parts else {}
         technique = data.get("indexing_technique") or base.technique
         if not technique or (behaviour.technique_needed and "indexing_technique" not in data):
             raise Refused("indexing_technique is required.")
@@ -225,7 +205,7 @@ class DifyApplication(Workspace):
     @route("GET", "/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:
         base = self.base(call)
-        Rules().only(call.query, ("page", "limit", "keyword"), "the query parameter")
+        rules.require_known(call.query, ("page", "limit", "keyword"), "the query parameter")
         # Dify silently cuts larger pages to 100; a request for more is still the client's mistake.
         number, size = call.page("limit", 20, most=100)
         field = call.word("field", "indexing_status")
@@ -246,7 +226,7 @@ class DifyApplication(Workspace):
         size.
         """
         document = self.document(call, "Document not found.")
-        Rules().only(call.query, ("metadata",), "the query parameter")
+        rules.require_known(call.query, ("metadata",), "the query parameter")
         if call.query.get("metadata", "all") not in ("all", "only", "without"):
             raise Violation("metadata is not all, only or without")
         row = document.row(self.now)
@@ -275,12 +255,8 @@ class DifyApplication(Workspace):
             raise Refused("Cannot delete document during indexing.", 400, "document_indexing")
         if not call.plays("keeps-document"):
             self.delete(document)
-        responses: dict[str, Json | int | None] = {
-            "204": None,
-            "number": 204,
-            "object": {"result": "success"},
-        }
-        return responses[self.behaviour.deleted]
+        responses: dict[str, Json | int] = {"number": 204, "object": {"result": "success"}}
+        return responses.get(self.behaviour.deleted)
 
     @route("GET", "/datasets/{id}/documents/{document}/upload-file", "file")
     def _file(self, call: Call) -> Json:
@@ -322,11 +298,15 @@ class DifyApplication(Workspace):
         changing no more.
         """
         base = self.base(call)
-        several = call.body({"operation_data": are_objects}, "operation_data")["operation_data"]
-        tests = {"document_id": is_text, "metadata_list": are_objects, "partial_update": is_flag}
+        several = call.body({"operation_data": rules.are_objects}, "operation_data")["operation_data"]
+        tests = {
+            "document_id": rules.is_text,
+            "metadata_list": rules.are_objects,
+            "partial_update": rules.is_flag,
+        }
         changes = {}
         for value in several:
-            item = Rules().validate(value, tests, ("document_id", "metadata_list"))
+            item = rules.validate(value, tests, ("document_id", "metadata_list"))
             if item["document_id"] in changes:
                 raise Violation(f"{item['document_id']} is described twice")
             values = _values(base, item["metadata_list"])
@@ -343,25 +323,23 @@ class DifyApplication(Workspace):
     @route("POST", "/datasets/{id}/retrieve", "retrieve")
     def _retrieve(self, call: Call) -> Json:
         """Search like `HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
-        base, body = self.base(call), call.body({"query": is_text, "retrieval_model": is_object}, "query")
+        base, body = (
+            self.base(call),
+            call.body({"query": rules.is_text, "retrieval_model": rules.is_object}, "query"),
+        )
         if len(body["query"]) > 250:
             raise Violation("Query cannot exceed 250 characters")
         settings = body.get("retrieval_model", {"top_k": 4})
         if "retrieval_model" in body:
             needed = ("search_method", "reranking_enable", "top_k", "score_threshold_enabled")
-            Rules().body(json.dumps(settings).encode(), _SEARCH, needed)
+            rules.validate(settings, _SEARCH, needed)
         documents = [] if call.plays("nothing-found") else self.newest(self.documents_of(base.id))
         records = []
         searchable = [document for document in documents if document.is_searchable(self.now)]
         for score, document in self.rank(body["query"], searchable):
             card = {"id": document.id, "data_source_type": "upload_file", "name": document.name}
-            segment = {
-                "id": document.id,
-                "document_id": document.id,
-                "content": document.text[:2000],
-                "answer": None,
-            }
-            records.append({"segment": {**segment, "document": card}, "score": score})
+            segment = {"id": document.id, "document_id": document.id, "content": document.text[:2000]}
+            records.append({"segment": {**segment, "answer": None, "document": card}, "score": score})
         return {"query": {"content": body["query"]}, "records": records[: settings["top_k"]]}
 
     def respond(self, value: Any, call: Call) -> Response:
@@ -376,8 +354,10 @@ def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:
     """Return metadata values by field name; like Dify it ignores field ids and types. Raises `Violation`."""
     values = {}
     for value in several:
-        item = Rules().validate(
-            value, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value")
+        item = rules.validate(
+            value,
+            {"id": rules.is_text, "name": rules.is_text, "value": rules.is_text},
+            ("id", "name", "value"),
         )
         if base.fields.get(item["name"]) != (item["id"], "string"):
             raise Violation(f"the base has no field {item['name']!r} of texts with the id {item['id']}")

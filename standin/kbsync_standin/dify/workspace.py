@@ -54,7 +54,7 @@ class DifyDocument(Document):
     def is_searchable(self, now: float) -> bool:
         """Return whether the document is completed, enabled, not archived, and has a passage."""
         is_findable = bool(self.content.split()) and not self.hidden
-        return not self.is_deleted and self.status(now) == "completed" and is_findable
+        return is_findable and super(DifyDocument, self).is_searchable(now)
 
     def row(self, now: float) -> Json:
         """Describe the document like `DocumentResponse` (api/fields/document_fields.py)."""
@@ -183,10 +183,6 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> DifyDocument:
         """Store another user's document, even if its name is in use."""
         return self.store(HOME_ID, name, content, duplicate=False)
-
-    def describe(self, document: DifyDocument) -> Json:
-        """Describe a document, and whether searches find it."""
-        return {**super().describe(document), "searchable": document.is_searchable(self.now)}
 
 
 def _stored_name(name: str) -> str:

@@ -11,17 +11,17 @@ from urllib.parse import parse_qsl, urlsplit
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.gptbots.bot import Bot, BotDocument
 from kbsync_standin.gptbots.rules import (
+    BASE_TESTS,
     MAX_CHANGED_TEXTS,
     MAX_STATUS_IDS,
+    QUESTION_TESTS,
     SentFile,
-    check_base,
     delivery_of,
-    question_of,
     ranked,
 )
 from kbsync_standin.listing import in_order
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused, Rules, Violation, json_object
+from kbsync_standin.rules import Refused, Violation, json_object, require_fields
 
 _NAME = re.compile(rb'"(?:file_name|rerank_version)"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -52,10 +52,6 @@ class GptbotsApplication(Bot):
 
     # -- responses
 
-    def no_route(self, call: Call) -> Refused:
-        """Return the refusal for an unknown route."""
-        return Refused("no such route", 404, 404)
-
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal: HTTP 200, unless it comes from before the API."""
         body = {"code": refused.code or 40000, "message": str(refused)}
@@ -75,14 +71,16 @@ class GptbotsApplication(Bot):
 
     @route("POST", "/v1/bot/knowledge/base/create", "create-base")
     def _create_base(self, call: Call) -> Json:
-        settings = check_base(json_object(call.request.body))
+        settings = call.body(BASE_TESTS, "name", "desc")
+        if "kg_ner_extraction_user_prompt" in settings and not settings.get("graph_enable"):
+            raise Violation("kg_ner_extraction_user_prompt without graph_enable")
         return {"knowledge_base_id": self.add_base(settings.pop("name"), settings.pop("desc"), **settings).id}
 
     # -- documents
 
     @route("GET", "/v1/bot/doc/query/page", "list")
     def _list(self, call: Call) -> Json:
-        Rules().fields(call.query, {}, needed=("page", "page_size"))
+        require_fields(call.query, {}, needed=("page", "page_size"))
         number, size = call.page("page_size", 10, 10, 100)
         base, form = call.query.get("knowledge_base_id", ""), self.behaviour.total
         self.check_base(base)
@@ -145,9 +143,10 @@ class GptbotsApplication(Bot):
         self, stored: Sequence[tuple[SentFile, BotDocument]], failed: list[tuple[SentFile, str]], call: Call
     ) -> Json:
         form = self.behaviour.failed
-        ids = [{} if call.plays("no-doc-id") else {"doc_id": document.id} for _, document in stored]
+        has_ids = not call.plays("no-doc-id")
         docs = [
-            {**ids_row, "doc_name": document.name} for ids_row, (_, document) in zip(ids, stored, strict=True)
+            ({"doc_id": document.id} if has_ids else {}) | {"doc_name": document.name}
+            for _, document in stored
         ]
         failed = [
             *failed,
@@ -191,15 +190,14 @@ class GptbotsApplication(Bot):
 
     @route("POST", "/v1/bot/data/retry/batch", "retry")
     def _retry(self, call: Call) -> Json:
-        if json_object(call.request.body):
-            raise Violation("a retry takes no fields")
+        call.body({})
         return {"affectCount": self.retry(call)}
 
     # -- searches
 
     @route("POST", "/v1/vector/match", "match")
     def _match(self, call: Call) -> Json:
-        question = question_of(json_object(call.request.body))
+        question = call.body(QUESTION_TESTS, "prompt", "top_k")
         if question["top_k"] > self.behaviour.most_passages:
             raise Refused("top_k is too large")
         rows = self.find(question["prompt"], question.get("group_ids"), question.get("data_ids"))

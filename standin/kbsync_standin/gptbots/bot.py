@@ -60,6 +60,10 @@ class BotDocument(Document):
         """The text that searches read."""
         return self.serving.content.decode("utf-8", "replace") if self.serving else ""
 
+    def is_searchable(self, now: float) -> bool:
+        """Return whether searches find it."""
+        return self.serving is not None and not self.is_deleted
+
     def catch_up(self, now: float) -> None:
         """Let the latest content serve if it is ready by `now`."""
         coming = self.coming

@@ -10,19 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from kbsync_standin.rules import (
-    Rules,
-    Test,
-    Violation,
-    are_strings,
-    integer,
-    is_flag,
-    is_string,
-    is_text,
-    one_of,
-    or_none,
-    share,
-)
+from kbsync_standin import rules
+from kbsync_standin.rules import Test, Violation
 
 TEXTS = ("pdf", "txt", "md", "doc", "docx")
 SHEETS = ("csv", "xls", "xlsx")
@@ -52,21 +41,13 @@ class Delivery:
     rules: Mapping[str, Any]
 
 
-_BASE_TESTS: Mapping[str, Test] = {
-    "name": is_text,
-    "desc": is_text,
-    "graph_enable": is_flag,
-    "access_control_enabled": is_flag,
-    "kg_ner_extraction_user_prompt": is_string,
+BASE_TESTS: Mapping[str, Test] = {
+    "name": rules.is_text,
+    "desc": rules.is_text,
+    "graph_enable": rules.is_flag,
+    "access_control_enabled": rules.is_flag,
+    "kg_ner_extraction_user_prompt": rules.is_string,
 }
-
-
-def check_base(body: dict[str, Any]) -> dict[str, Any]:
-    """Parse a request to create a base: name, description and settings. Raises `Violation`."""
-    Rules().validate(body, _BASE_TESTS, ("name", "desc"))
-    if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
-        raise Violation("kg_ner_extraction_user_prompt without graph_enable")
-    return body
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool) -> Delivery:
@@ -80,33 +61,33 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
     sent_files = tuple(_file(file, kind, is_update) for file in files)
     if len({file.name for file in sent_files}) < len(sent_files):
         raise Violation("two files in one request have the same name")
-    rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
-    return Delivery(text_of(body, "knowledge_base_id"), sent_files, rules)
+    chunking = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
+    return Delivery(text_of(body, "knowledge_base_id"), sent_files, chunking)
 
 
-_TOKENS, _HEADER = integer(1, 1000), integer(1, 5)
+_TOKENS, _HEADER = rules.integer(1, 1000), rules.integer(1, 5)
 _CUTTING_TESTS: Mapping[str, Mapping[str, Test]] = {
-    "text": {"chunk_token": _TOKENS, "splitter": is_string},
+    "text": {"chunk_token": _TOKENS, "splitter": rules.is_string},
     "spreadsheet": {"chunk_token": _TOKENS, "header_row": _HEADER},
     "qa": {
         "chunk_token": _TOKENS,
-        "splitter": is_string,
+        "splitter": rules.is_string,
         "header_row": _HEADER,
-        "purpose": one_of("QA_FILE", "FILE_2_QA"),
+        "purpose": rules.one_of("QA_FILE", "FILE_2_QA"),
     },
 }
 """The chunking settings of each kind of document."""
 
 
 def _check_rules(body: Mapping[str, Any], kind: str) -> None:
-    rules, tests = Rules(), _CUTTING_TESTS[kind]
-    rules.must("chunk_token" in body or "splitter" in body, "neither chunk_token nor splitter")
-    rules.should(
+    tests = _CUTTING_TESTS[kind]
+    rules.require("chunk_token" in body or "splitter" in body, "neither chunk_token nor splitter")
+    rules.require(
         "chunk_token" not in body or "splitter" not in body, "chunk_token beside splitter, which wins"
     )
     for key in {"splitter", "header_row"} - tests.keys():
-        rules.must(key not in body, f"{key} has no place here")
-    rules.fields(body, tests, needed=("purpose",) if kind == "qa" else ())
+        rules.require(key not in body, f"{key} has no place here")
+    rules.require_fields(body, tests, needed=("purpose",) if kind == "qa" else ())
 
 
 def _file(value: Any, kind: str, is_update: bool) -> SentFile:
@@ -149,27 +130,22 @@ def _is_url(url: Any) -> bool:
 
 def text_of(body: Mapping[str, Any], key: str) -> str:
     """Return a text that isn't empty. Raises `Violation`."""
-    Rules().fields(body, {key: is_text}, needed=(key,))
+    rules.require_fields(body, {key: rules.is_text}, needed=(key,))
     return str(body[key])
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
 
-_IDS = or_none(are_strings)
-_QUESTION_TESTS: Mapping[str, Test] = {
-    "prompt": is_text,
-    "top_k": integer(1, 50),
+_IDS = rules.or_none(rules.are_strings)
+QUESTION_TESTS: Mapping[str, Test] = {
+    "prompt": rules.is_text,
+    "top_k": rules.integer(1, 50),
     "group_ids": _IDS,
     "data_ids": _IDS,
-    "embedding_rate": or_none(share(0, 1)),
-    "rerank_version": or_none(one_of("", *RANKING_MODELS)),
-    "doc_correlation": or_none(share(0.1, 0.95)),
+    "embedding_rate": rules.or_none(rules.share(0, 1)),
+    "rerank_version": rules.or_none(rules.one_of("", *RANKING_MODELS)),
+    "doc_correlation": rules.or_none(rules.share(0.1, 0.95)),
 }
-
-
-def question_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Parse a search request. Raises `Violation`."""
-    return Rules().validate(body, _QUESTION_TESTS, ("prompt", "top_k"))
 
 
 def ranked(rows: Sequence[dict[str, Any]], question: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -165,9 +165,5 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
 
     def find(self, query: str) -> Iterator[LightragDocument]:
         """Yield processed documents that share words with the query, best first."""
-        rows = [document for document in self.documents.values() if document.status(self.now) == "processed"]
+        rows = [document for document in self.documents.values() if document.is_searchable(self.now)]
         yield from (document for _, document in self.rank(query, rows))
-
-    def describe(self, document: LightragDocument) -> Json:
-        """Describe a document, and whether searches find it."""
-        return {**super().describe(document), "searchable": document.status(self.now) == "processed"}

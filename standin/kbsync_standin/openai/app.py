@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from kbsync_standin import rules
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.faults import Fault
@@ -13,6 +14,7 @@ from kbsync_standin.listing import R
 from kbsync_standin.messages import Response
 from kbsync_standin.openai.project import (
     AUTO,
+    HOME_ID,
     UNSUPPORTED,
     Attached,
     Project,
@@ -20,18 +22,17 @@ from kbsync_standin.openai.project import (
     UploadedFile,
     VectorStore,
 )
-from kbsync_standin.rules import Refused, Rules, Test, integer, is_object, is_string, is_text, or_none
+from kbsync_standin.rules import Refused, Test
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BYTES = 512_000_000
 EMBEDDING: Mapping[str, Any] = {"embedding_model": "models/some-embedding", "embedding_dimension": "4"}
-RULES = Rules()
 MODEL = "some-model"
 
 
 _STORE_TESTS: Mapping[str, Test] = {
-    "name": or_none(is_string),
-    "metadata": or_none(is_object),
+    "name": rules.or_none(rules.is_string),
+    "metadata": rules.or_none(rules.is_object),
 }
 
 _UNSUPPORTED = {
@@ -50,33 +51,34 @@ def _are_attributes(value: Any) -> bool:
         and len(value) <= 16
         and all(len(key) <= 64 for key in value)
         and all(
-            isinstance(attribute, bool | int | float) or (is_string(attribute) and len(attribute) <= 512)
+            isinstance(attribute, bool | int | float)
+            or (rules.is_string(attribute) and len(attribute) <= 512)
             for attribute in value.values()
         )
     )
 
 
 _CHUNK_TESTS: Mapping[str, Test] = {
-    "content": is_string,
-    "chunk_id": is_text,
-    "metadata": is_object,
-    "chunk_metadata": is_object,
+    "content": rules.is_string,
+    "chunk_id": rules.is_text,
+    "metadata": rules.is_object,
+    "chunk_metadata": rules.is_object,
     "embedding": lambda value: isinstance(value, list) and all(isinstance(number, float) for number in value),
-    "embedding_model": is_text,
-    "embedding_dimension": integer(1, 10_000),
+    "embedding_model": rules.is_text,
+    "embedding_dimension": rules.integer(1, 10_000),
 }
 
 
 def _are_chunks(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(chunk, dict) and bool(RULES.validate(chunk, _CHUNK_TESTS, _CHUNK_TESTS)) for chunk in value
+        isinstance(chunk, dict) and bool(rules.validate(chunk, _CHUNK_TESTS, _CHUNK_TESTS)) for chunk in value
     )
 
 
 _SEARCH_TESTS: Mapping[str, Test] = {
-    "query": is_text,
-    "max_num_results": integer(1, 50),
-    "filters": is_object,
+    "query": rules.is_text,
+    "max_num_results": rules.integer(1, 50),
+    "filters": rules.is_object,
 }
 
 
@@ -133,7 +135,7 @@ class OpenaiApplication(Project):
 
     def _store(self, key: str) -> VectorStore:
         """Return the store. Raises `Refused`."""
-        store: VectorStore | None = self.bases.get(key)
+        store: VectorStore | None = self.visible_bases().get(key)
         if store is None:
             raise self._missing(f"Vector store with id '{key}' not found.")
         return store
@@ -150,10 +152,10 @@ class OpenaiApplication(Project):
     ) -> Json:
         """Return one page of rows that come oldest first."""
         query = call.query
-        RULES.only(query, ("limit", "order", "after", "purpose", "filter", "before"))
+        rules.require_known(query, ("limit", "order", "after", "purpose", "filter", "before"))
         _, limit = call.page("limit", default, most=largest)
         order, after = query.get("order", "desc"), query.get("after")
-        RULES.must(order in ("asc", "desc"), f"order is {order}")
+        rules.require(order in ("asc", "desc"), f"order is {order}")
         ordered = list(rows) if order == "asc" else list(rows)[::-1]
         if after is not None:
             ids = [row.id for row in ordered]
@@ -173,11 +175,13 @@ class OpenaiApplication(Project):
         parts = form_in(call.request)
         files = [part for part in parts if part.filename is not None]
         fields = {part.name: part.text for part in parts if part.filename is None}
-        RULES.only(fields, ("purpose", "expires_after[anchor]", "expires_after[seconds]"), "the form field")
-        RULES.must(len(files) == 1 and files[0].name == "file", "a form has one file, `file`")
-        RULES.must(fields.get("purpose") in PURPOSES, f"purpose is {fields.get('purpose')}")
+        rules.require_known(
+            fields, ("purpose", "expires_after[anchor]", "expires_after[seconds]"), "the form field"
+        )
+        rules.require(len(files) == 1 and files[0].name == "file", "a form has one file, `file`")
+        rules.require(fields.get("purpose") in PURPOSES, f"purpose is {fields.get('purpose')}")
         file = files[0]
-        RULES.must(bool(file.filename) and not file.only_extended, "the file has no name")
+        rules.require(bool(file.filename) and not file.only_extended, "the file has no name")
         if len(file.content) > MAX_BYTES:
             raise Refused("The file is larger than 512 MB.", 413)
         row = _file_row(self.upload(file.filename or "", file.content, fields["purpose"]))
@@ -203,6 +207,7 @@ class OpenaiApplication(Project):
     def _card(self, store: VectorStore) -> Json:
         states = [attached.status(self.now) for attached in store.files.values()]
         ogx_fields = {"provider_id": "sqlite-vec", "provider_vector_store_id": store.id, **EMBEDDING}
+        is_expired = self.behaviour.base == "expired" and store.id == HOME_ID
         counts = {state: states.count(state) for state in ("in_progress", "completed", "failed", "cancelled")}
         return {
             "id": store.id,
@@ -211,7 +216,7 @@ class OpenaiApplication(Project):
             "name": store.name,
             "usage_bytes": sum(len(attached.file.indexed) for attached in store.files.values()),
             "file_counts": {**counts, "total": len(states)},
-            "status": store.status,
+            "status": "expired" if is_expired else "completed",
             "expires_after": None,
             "expires_at": None,
             "last_active_at": int(self.now),
@@ -220,7 +225,7 @@ class OpenaiApplication(Project):
 
     @route("GET", "/vector_stores", "list-bases")
     def _list_bases(self, call: Call) -> Json:
-        return self._paged(call, list(self.bases.values()), 100, 20, self._card)
+        return self._paged(call, list(self.visible_bases().values()), 100, 20, self._card)
 
     @route("POST", "/vector_stores", "create-base")
     def _create_base(self, call: Call) -> Json:
@@ -281,7 +286,7 @@ class OpenaiApplication(Project):
     @route("POST", "/vector_stores/{store}/files", "attach")
     def _attach(self, call: Call) -> Json:
         store = self._store(call.ids["store"])
-        body = call.body({"file_id": is_text, "attributes": _are_attributes}, "file_id")
+        body = call.body({"file_id": rules.is_text, "attributes": _are_attributes}, "file_id")
         file = self.documents.get(body["file_id"])
         if file is None:
             raise self._missing(f"No such File object: {body['file_id']}")
@@ -295,8 +300,10 @@ class OpenaiApplication(Project):
     def _text(self, call: Call) -> Json:
         """Return the text of a file, with details on request; the file needn't be in the store."""
         query = call.query
-        RULES.only(query, _INCLUDED)
-        RULES.must(all(value in ("true", "false") for value in query.values()), f"the query is {dict(query)}")
+        rules.require_known(query, _INCLUDED)
+        rules.require(
+            all(value in ("true", "false") for value in query.values()), f"the query is {dict(query)}"
+        )
         attached = self._store(call.ids["store"]).files.get(call.ids["file"])
         parts = [] if attached is None or attached.error else [_passage(call, attached)]
         page = {"object": "vector_store.file_content.page", "data": parts}
@@ -348,15 +355,17 @@ class OpenaiApplication(Project):
     @route("POST", "/vector-io/insert", "put-back")
     def _put_back(self, call: Call) -> Response:
         """Insert a passage, replacing the one with the same id."""
-        body = call.body({"vector_store_id": is_text, "chunks": _are_chunks}, "vector_store_id", "chunks")
+        body = call.body(
+            {"vector_store_id": rules.is_text, "chunks": _are_chunks}, "vector_store_id", "chunks"
+        )
         store = self._store(body["vector_store_id"])
         for chunk in body["chunks"]:
             file_id = chunk["metadata"].get("file_id", "")
             attached = store.files.get(file_id)
             sent = StoredPassage(chunk["content"], chunk["chunk_id"], chunk["embedding"])
-            RULES.must(len(sent.vector) == chunk["embedding_dimension"], "the vector has another length")
-            RULES.must(chunk["embedding_model"] == EMBEDDING["embedding_model"], "it has another model")
-            RULES.should(
+            rules.require(len(sent.vector) == chunk["embedding_dimension"], "the vector has another length")
+            rules.require(chunk["embedding_model"] == EMBEDDING["embedding_model"], "it has another model")
+            rules.require(
                 attached is not None and attached.passage == sent,
                 "this passage is not in the store",
             )
@@ -406,9 +415,9 @@ def _filter(filters: Any) -> Callable[[Mapping[str, Any]], bool]:
     if filters is None:
         return lambda _: True
     kind, key, value = (filters.get(name) for name in ("type", "key", "value"))
-    RULES.only(filters, ("type", "key", "value"), "the field of filters")
-    RULES.must(kind in ("eq", "in") and is_text(key), f"filters is {filters!r:.80}")
-    RULES.must(kind == "eq" or (isinstance(value, list) and bool(value)), "in wants a list")
+    rules.require_known(filters, ("type", "key", "value"), "the field of filters")
+    rules.require(kind in ("eq", "in") and rules.is_text(key), f"filters is {filters!r:.80}")
+    rules.require(kind == "eq" or (isinstance(value, list) and bool(value)), "in wants a list")
     return lambda attributes: attributes.get(key) in (value if kind == "in" else [value])
 
 

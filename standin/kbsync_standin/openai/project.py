@@ -88,7 +88,6 @@ class Attached:
 class VectorStore(Base):
     """A store. `settings`: its metadata. `holders`: for shared passages, the file that searches name."""
 
-    status: str = "completed"
     files: dict[str, Attached] = field(default_factory=dict)
     past: list[Attached] = field(default_factory=list)
     holders: dict[str, str] = field(default_factory=dict)
@@ -100,11 +99,6 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
     name, kinds, switches = "openai", KINDS, OpenaiBehaviour
     home_id, home_name, home_key = HOME_ID, "Default", "vector_store_id"
 
-    def begin(self) -> None:
-        """Create the initial contents: no store is withdrawn."""
-        self._withdrawn_store: VectorStore | None = None
-        super().begin()
-
     @property
     def is_ogx(self) -> bool:
         """Whether the dialect is OGX's."""
@@ -114,15 +108,11 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         """Change the initial store's state. The files stay; a deleted store returns with its attached
         files.
         """
-        home = self.bases.pop(HOME_ID, self._withdrawn_store)
-        self._withdrawn_store = home if state == "deleted" else None
         if state == "recreated":
+            self.bases.pop(HOME_ID, None)
             self.add_home(self.new_id())
-        elif state != "deleted":
+        elif state == "emptied" or HOME_ID not in self.bases:
             self.add_home(HOME_ID)
-            if home is not None and state != "emptied":
-                home.status = "expired" if state == "expired" else "completed"
-                self.bases[HOME_ID] = home
 
     def new_id(self) -> str:
         """Return a new store id."""
@@ -179,7 +169,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
     def delete_file(self, file_id: str) -> None:
         """Delete a file; OpenAI removes it from its stores as well."""
         self.record("file-deleted", self.documents.pop(file_id))
-        for store in self.bases.values() if not self.is_ogx else ():
+        for store in self.visible_bases().values() if not self.is_ogx else ():
             if file_id in store.files:
                 self.detach(store, file_id)
 
@@ -207,7 +197,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
 
     def snapshot(self) -> Json:
         """Return every attached file, every file, and the stores."""
-        attached = [row for store in self.bases.values() for row in store.files.values()]
+        attached = [row for store in self.visible_bases().values() for row in store.files.values()]
         documents = [
             {**self.describe(row.file), "name": row.file.sent_name, "base": row.store}
             | {"attributes": dict(row.attributes), "searchable": row.status(self.now) == "completed"}

@@ -137,17 +137,14 @@ class OpenWebuiApplication(Files):
     @route("GET", "/api/v1/knowledge/{base}/files", "list")
     def _list(self, call: Call) -> Any:
         base, query = self.base(call.ids["base"], 400), call.query
-        if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction", "directory_id"}:
+        if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction"}:
             raise Violation(f"there is no parameter {', '.join(sorted(unknown))}")
         files = [file for file in self.visible(self.documents.values()) if base.id in file.folder]
         if "query" in query:
             files = [file for file in files if query["query"].lower() in file.name.lower()]
-        key = {"created_at": "created", "name": "name"}.get(query.get("order_by", ""), "updated")
-        is_falling = query.get("direction") != "asc"
+        key = "created" if query.get("order_by") == "created_at" else "updated"
         files.sort(key=lambda file: file.id)
-        files.sort(
-            key=lambda file: int(v) if isinstance(v := getattr(file, key), float) else v, reverse=is_falling
-        )
+        files.sort(key=lambda file: int(getattr(file, key)), reverse=query.get("direction") != "asc")
         total = len(files)
         if call.plays("left-out"):
             files = files[:-1] if key == "created" else files[1:]

@@ -11,26 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+from kbsync_standin import rules
 from kbsync_standin.application import Base, Call, Json, T, route
 from kbsync_standin.forms import form_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.chats import ASSISTANTS, CHAT_TESTS, answer, card
 from kbsync_standin.ragflow.datasets import DIGITS, RagflowDocument, User
-from kbsync_standin.rules import (
-    Refused,
-    Rules,
-    Test,
-    Violation,
-    are_strings,
-    are_texts,
-    integer,
-    is_flag,
-    is_object,
-    is_string,
-    is_text,
-    one_of,
-)
+from kbsync_standin.rules import Refused, Test, Violation
 
 METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa"]
 METHODS += ["table", "tag"]
@@ -45,19 +33,19 @@ _MAPPED = {100: 500, 101: 400, 102: 400, 109: 403}
 
 
 _BASE: Mapping[str, Test] = {
-    "name": lambda value: is_text(value) and len(value) <= 128 and bool(value.strip()),
-    "description": is_string,
-    "embedding_model": lambda value: is_text(value) and "@" in value,
-    "permission": one_of("me", "team"),
-    "chunk_method": one_of(*METHODS),
+    "name": lambda value: rules.is_text(value) and len(value) <= 128 and bool(value.strip()),
+    "description": rules.is_string,
+    "embedding_model": lambda value: rules.is_text(value) and "@" in value,
+    "permission": rules.one_of("me", "team"),
+    "chunk_method": rules.one_of(*METHODS),
 }
 
 
 _QUESTION: Mapping[str, Test] = {
-    "question": is_string,
-    "dataset_ids": are_texts,
-    "document_ids": are_strings,
-    "page_size": integer(1, MAX_ROWS),
+    "question": rules.is_string,
+    "dataset_ids": rules.are_texts,
+    "document_ids": rules.are_strings,
+    "page_size": rules.integer(1, MAX_ROWS),
 }
 
 
@@ -65,7 +53,7 @@ def _are_fields(value: Any) -> bool:
     """Return whether the values are texts, numbers, or lists of them."""
     lists = (
         [item if isinstance(item, list) else [item] for item in value.values()]
-        if is_object(value)
+        if rules.is_object(value)
         else [[None]]
     )
     return all(isinstance(item, str | int | float) for several in lists for item in several)
@@ -76,16 +64,6 @@ def _body(call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
     if not call.request.headers.get("content-type", "").startswith("application/json"):
         raise Violation("Unsupported content type: Expected application/json")
     return call.body(tests, *needed)
-
-
-def _matching(rows: list[T], query: Mapping[str, list[str]], refusal: str) -> list[T]:
-    """Return the rows with the id or the name in the query. Raises `Refused` if there is none."""
-    for key in ("id", "name"):
-        if key in query:
-            rows = [row for row in rows if getattr(row, key) == query[key][0]]
-            if not rows:
-                raise Refused(refusal.format(query[key][0]))
-    return rows
 
 
 class RagflowApplication(User):
@@ -133,9 +111,7 @@ class RagflowApplication(User):
     def _parse_query(self, call: Call, *known_names: str) -> Mapping[str, list[str]]:
         """Parse the query. Raises `Violation` for an unknown parameter or an impossible page."""
         query = parse_qs(urlsplit(call.request.raw_target).query, keep_blank_values=True)
-        Rules().only(
-            query, ("page", "page_size", "orderby", "desc", "name", "id", *known_names), "the parameter"
-        )
+        rules.require_known(query, ("page", "page_size", *known_names), "the parameter")
         call.page("page_size", 30, most=MAX_ROWS)
         return query
 
@@ -162,8 +138,10 @@ class RagflowApplication(User):
 
     @route("GET", "/api/v1/datasets", "base")
     def _bases(self, call: Call) -> list[Json]:
-        query, rows = self._parse_query(call), list(self.visible_bases().values())[::-1]
-        rows = _matching(rows, query, "User 'tenant' lacks permission for dataset '{}'")
+        ids = self._parse_query(call, "id").get("id", [])
+        rows = [base for key, base in reversed(self.visible_bases().items()) if key in ids or not ids]
+        if ids and not rows:
+            raise Refused(f"User 'tenant' lacks permission for dataset '{ids[0]}'")
         return [self._card(dataset) for dataset in self._paged(rows, call)]
 
     @route("POST", "/api/v1/datasets", "create-base")
@@ -186,8 +164,7 @@ class RagflowApplication(User):
         if missing := [ident for ident in ids if ident not in self.visible_bases()]:
             raise Refused(f"User 'tenant' lacks permission for datasets: '{', '.join(missing)}'")
         for dataset in ids:
-            self.remove({document.id for document in self.documents_of(dataset)}, dataset)
-            del self.bases[dataset]
+            self.drop_base(dataset)
         return {"success_count": len(ids)}
 
     def _ids_to_delete(self, call: Call) -> list[str]:
@@ -197,7 +174,7 @@ class RagflowApplication(User):
         body = _body(call, dict.fromkeys(("ids", "delete_all"), lambda _: True))
         dataset = call.ids.get("id", "")
         ids: Any = body.get("ids")
-        if not are_texts(ids) or body.get("delete_all"):
+        if not rules.are_texts(ids) or body.get("delete_all"):
             if self.behaviour.no_ids == "all":
                 self.remove({document.id for document in self.documents_of(dataset)}, dataset)
             raise Violation("should either provide doc ids or set delete_all(true)", code=102)
@@ -212,7 +189,7 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/datasets/{id}/documents", "upload")
     def _upload(self, call: Call) -> list[Json]:
         dataset, parts = self.dataset(call.ids["id"]).id, form_in(call.request)
-        Rules().only(
+        rules.require_known(
             [part.name for part in parts], ("file", "parent_path", "parser_config"), "the form field"
         )
         files = [part for part in parts if part.name == "file"]
@@ -259,7 +236,7 @@ class RagflowApplication(User):
     @route("GET", "/api/v1/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:
         base, behaviour = self.dataset(call.ids["id"]), self.behaviour
-        query = self._parse_query(call, "keywords", "suffix", "run", "ids")
+        query = self._parse_query(call, "orderby", "desc", "keywords", "ids")
         ids = query.get("ids", [])
         if len(ids) > MAX_IDS:
             raise Violation(f"ids must contain at most {MAX_IDS} IDs")
@@ -268,7 +245,6 @@ class RagflowApplication(User):
             rows = [document for document in rows if document.id in ids]
         keyword = query.get("keywords", [""])[0].lower()
         rows = [document for document in rows if keyword in document.name.lower()]
-        rows = _matching(rows, query, "you don't own the document {}")
         if query.get("desc", ["true"])[0] != "false":
             rows.reverse()
         data: Json = {"docs": [self._row(call, document) for document in self._paged(rows, call)]}
@@ -305,8 +281,10 @@ class RagflowApplication(User):
         """Start parsing documents; the first refused one ends the loop, and those before it have started."""
         is_ingest = "id" not in call.ids
         key = "doc_ids" if is_ingest else "document_ids"
-        tests: Mapping[str, Test] = {"run": one_of("1", "2"), "delete": is_flag} if is_ingest else {}
-        ids = _body(call, {key: are_texts, **tests}, key, *(("run",) if is_ingest else ()))[key]
+        tests: Mapping[str, Test] = (
+            {"run": rules.one_of("1", "2"), "delete": rules.is_flag} if is_ingest else {}
+        )
+        ids = _body(call, {key: rules.are_texts, **tests}, key, *(("run",) if is_ingest else ()))[key]
         if len(set(ids)) < len(ids):
             raise Violation("Duplicate document ids", code=102)
         if not is_ingest:
@@ -341,7 +319,7 @@ class RagflowApplication(User):
 
     @route("GET", "/api/v1/chats", "chats")
     def _chats(self, call: Call) -> Json | list[Json]:
-        self._parse_query(call, "keywords")
+        self._parse_query(call)
         assistants, is_old = ASSISTANTS[self.behaviour.assistants], self.behaviour.chats == "old"
         rows = [card(assistant, is_old) for assistant in self._paged(assistants, call)]
         return rows if is_old else {"chats": rows, "total": len(assistants)}

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin import rules
 from kbsync_standin.completions import MAX_PASSAGES, PIECES, are_turns, event_stream, usage_of
 from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.datasets import HOME_ID, User
-from kbsync_standin.rules import Refused, Rules, Test, Violation, are_texts, is_flag, is_object, is_text
+from kbsync_standin.rules import Refused, Test, Violation
 
 HOME_CHAT, OTHER_CHAT, STRANGE_CHAT = (f"{number}c2ed1e0c1bb11f08bd20242ac120006" for number in (1, 2, 3))
 NOTHING = "Sorry! No relevant content was found in the knowledge base!"
@@ -55,10 +56,10 @@ def card(assistant: Assistant, is_old: bool) -> Json:
 
 
 CHAT_TESTS: Mapping[str, Test] = {
-    "model": is_text,
+    "model": rules.is_text,
     "messages": are_turns,  # the server drops system messages, so sending one is a mistake
-    "stream": is_flag,
-    "extra_body": is_object,
+    "stream": rules.is_flag,
+    "extra_body": rules.is_object,
 }
 
 
@@ -66,11 +67,11 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
     """Answer a chat request whose fields are legal. `args`: the arguments of the fault `stream`. Raises
     `Refused`."""
     *_, last = body["messages"]
-    Rules().only(last, ("role", "content", "doc_ids"))
+    rules.require_known(last, ("role", "content", "doc_ids"))
     if last["role"] != "user":
         raise Violation("The last content of this conversation is not from user.", code=102)
     ids = last.get("doc_ids", [])
-    if ids and not are_texts(ids):
+    if ids and not rules.are_texts(ids):
         raise Violation("doc_ids is not a list of ids")
     assistants = {assistant.id: assistant for assistant in ASSISTANTS[user.behaviour.assistants]}
     if chat not in assistants:

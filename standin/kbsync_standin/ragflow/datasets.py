@@ -47,9 +47,8 @@ class RagflowDocument(Document):
             if empty:
                 self.progress = f"12:00:01 No chunk built from {self.name}"
 
-    @property
-    def is_searchable(self) -> bool:
-        """Whether a search may find it."""
+    def is_searchable(self, now: float) -> bool:
+        """Return whether searches may find it."""
         return self.chunks > 0 and self.is_enabled and not self.is_deleted
 
 
@@ -136,7 +135,9 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
             document for dataset in datasets for document in self.documents_of(dataset)
         )
         documents = [
-            document for document in documents if document.is_searchable and (not ids or document.id in ids)
+            document
+            for document in documents
+            if document.is_searchable(self.now) and (not ids or document.id in ids)
         ]
         return [
             {
@@ -167,7 +168,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
 
     def describe(self, document: RagflowDocument) -> Json:
         """Describe a document and its parsing."""
-        return {**super().describe(document), "run": document.run, "searchable": document.is_searchable}
+        return {**super().describe(document), "run": document.run}
 
 
 def _free(name: str, names_in_use: set[str]) -> str:

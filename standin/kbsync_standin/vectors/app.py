@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from kbsync_standin.application import Application, Behaviour, Call, Document, Route, route, shared_words
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused
+from kbsync_standin.rules import Refused, json_object
 from kbsync_standin.vectors.dialects import (
     EMBEDDINGS,
     RANKING,
@@ -169,7 +169,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
                 message = str(call.arg("message", "an input was refused"))
                 raise Refused(message, int(call.arg("status", 422)))
             case "small-batch":
-                _check_batch(_body(call), int(call.arg("most", 512)))
+                _check_batch(json_object(call.request.body), int(call.arg("most", 512)))
 
     def _refuse(self, call: Call, message: str, code: str = "") -> NoReturn:
         raise Refused(message, int(call.arg("status", 400)), code, call.arg("param") or "")
@@ -198,7 +198,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
     @route("POST", "/.+/embeddings", "embed")
     @route("POST", "/.+/embed", "embed")
     def _embed(self, call: Call) -> Response:
-        dialect, body, fault = self.subject(call.request), _body(call), call.fault
+        dialect, body, fault = self.subject(call.request), json_object(call.request.body), call.fault
         request = parse_embedding(dialect, body, self.behaviour.most_items)
         self._record("embedded", "", dialect, texts=len(request.texts))
         length = self.behaviour.dimensions
@@ -240,7 +240,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
 
     @route("POST", "/.+/rerank", "rerank")
     def _rank(self, call: Call) -> Response:
-        dialect, body, fault = self.subject(call.request), _body(call), call.fault
+        dialect, body, fault = self.subject(call.request), json_object(call.request.body), call.fault
         question, texts, most = parse_rerank(dialect, body, self.behaviour.most_items)
         self._record("ranked", "", dialect, texts=len(texts))
         rows: list[Row] = [
@@ -277,13 +277,6 @@ def _check_batch(body: Any, most: int) -> None:
         )
         error = {"code": 500, "message": message, "type": "server_error"}
         raise Refused("", response=Response.json({"error": error}, 500))
-
-
-def _body(call: Call) -> Any:
-    try:
-        return json.loads(call.request.body)
-    except ValueError:
-        return None
 
 
 def _json(value: Any) -> Response:

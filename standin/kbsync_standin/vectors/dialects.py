@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin.rules import Violation, are_texts
+from kbsync_standin import rules
+from kbsync_standin.rules import Violation
 
 _WORD = re.compile(r"[a-z0-9]{3,}|[^\W\d_a-z]", re.IGNORECASE)
 
@@ -95,11 +96,6 @@ class Ranking:
     too_many: int = 400
 
 
-def _require(is_met: bool, sentence: str, status: int = 400, code: str = "") -> None:
-    if not is_met:
-        raise Violation(sentence, status, code)
-
-
 def _keys(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -108,53 +104,53 @@ def _texts(body: dict[str, Any], key: str, sentence: str, status: int) -> list[s
     """Return one text, or a list of them, as a list."""
     value = body.get(key)
     texts = [value] if isinstance(value, str) else value
-    _require(are_texts(texts), sentence, status)
+    rules.require(rules.are_texts(texts), sentence, status)
     return list(texts or [])
 
 
 def _plain(body: dict[str, Any]) -> EmbeddingRequest:
     texts = _texts(body, "input", "input is a string or a list of strings, none of them empty", 400)
     encoding = body.get("encoding_format", "float")
-    _require(encoding in _ENCODINGS, "encoding_format is float or base64")
+    rules.require(encoding in _ENCODINGS, "encoding_format is float or base64")
     return EmbeddingRequest(texts, _dimensions(body), encoding == "base64")
 
 
 def _jina(body: dict[str, Any]) -> EmbeddingRequest:
-    _require(isinstance(body.get("normalized", False), bool), "normalized is true or false", 422)
+    rules.require(isinstance(body.get("normalized", False), bool), "normalized is true or false", 422)
     encoding = body.get("embedding_type", "float")
-    _require(encoding in _ENCODINGS, "embedding_type is float, base64, binary, ubinary or int8", 422)
+    rules.require(encoding in _ENCODINGS, "embedding_type is float, base64, binary, ubinary or int8", 422)
     return EmbeddingRequest(_objects(body, 422, may_be_plain=True), _dimensions(body), encoding == "base64")
 
 
 def _newapi(body: dict[str, Any]) -> EmbeddingRequest:
-    _require(isinstance(body.get("normalized"), bool), "normalized is required")
-    _require(body.get("embedding_type") == "float", "embedding_type is required, and float")
+    rules.require(isinstance(body.get("normalized"), bool), "normalized is required")
+    rules.require(body.get("embedding_type") == "float", "embedding_type is required, and float")
     return EmbeddingRequest(_objects(body, 400, may_be_plain=False), _dimensions(body))
 
 
 def _objects(body: dict[str, Any], status: int, *, may_be_plain: bool) -> list[str]:
     items = body.get("input")
-    _require(isinstance(items, list) and bool(items), "input is a list", status)
-    assert isinstance(items, list)
+    if not isinstance(items, list) or not items:
+        raise Violation("input is a list", status)
     return [_input_text(item, status, may_be_plain) for item in items]
 
 
 def _input_text(item: object, status: int, may_be_plain: bool) -> str:
     if isinstance(item, str) and may_be_plain:
-        _require(bool(item), "an empty text", status)
+        rules.require(bool(item), "an empty text", status)
         return item
-    _require(isinstance(item, dict) and len(item) == 1, "an item has exactly one of text and image", status)
-    assert isinstance(item, dict)
-    if isinstance(item.get("text"), str) and item["text"]:
+    if not isinstance(item, dict) or len(item) != 1:
+        raise Violation("an item has exactly one of text and image", status)
+    if rules.is_text(item.get("text")):
         return str(item["text"])
     words = words_in_picture(item["image"]) if isinstance(item.get("image"), str) else None
-    _require(words is not None, "an item has neither a text nor a picture that can be read", status)
+    rules.require(words is not None, "an item has neither a text nor a picture that can be read", status)
     return words or ""
 
 
 def _zhipu(body: dict[str, Any]) -> EmbeddingRequest:
     request = _plain(body)
-    _require(
+    rules.require(
         request.dimensions in (None, 256, 512, 1024, 2048), "dimensions: 256, 512, 1024, 2048", 400, "1214"
     )
     return request
@@ -163,14 +159,15 @@ def _zhipu(body: dict[str, Any]) -> EmbeddingRequest:
 def _tei(body: dict[str, Any]) -> EmbeddingRequest:
     texts = _texts(body, "inputs", "`inputs` cannot be empty", 413)
     if body.get("truncate") is not True:
-        _require(all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413)
+        rules.require(
+            all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413
+        )
     return EmbeddingRequest([text[:1536] for text in texts], _dimensions(body))
 
 
 def _dimensions(body: dict[str, Any]) -> int | None:
-    dimensions = body.get("dimensions")
-    is_number = isinstance(dimensions, int) and not isinstance(dimensions, bool) and 0 < dimensions <= 4096
-    _require(dimensions is None or is_number, "dimensions is a number from 1 to 4096")
+    dimensions: int | None = body.get("dimensions")
+    rules.require(rules.or_none(rules.integer(1, 4096))(dimensions), "dimensions is a number from 1 to 4096")
     return dimensions
 
 
@@ -225,47 +222,41 @@ RANKING: Mapping[str, Ranking] = {
 }
 
 
-def parse_embedding(dialect: str, body: object, most: int = 0) -> EmbeddingRequest:
+def parse_embedding(dialect: str, body: dict[str, Any], most: int = 0) -> EmbeddingRequest:
     """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Violation`."""
-    rules = EMBEDDINGS[dialect]
-    most = most or rules.most
-    body = _object(body, rules.allowed_fields, rules.needs_model)
-    read = rules.read(body)
-    _require(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", rules.too_many)
-    too_long = any(len(text) > rules.longest for text in read.texts)
-    _require(
-        not too_long, f"maximum context length is {rules.longest // 3} tokens", code="context_length_exceeded"
+    expected = EMBEDDINGS[dialect]
+    most = most or expected.most
+    _check_fields(body, expected.allowed_fields, expected.needs_model)
+    read = expected.read(body)
+    rules.require(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", expected.too_many)
+    too_long = any(len(text) > expected.longest for text in read.texts)
+    rules.require(
+        not too_long,
+        f"maximum context length is {expected.longest // 3} tokens",
+        code="context_length_exceeded",
     )
     return read
 
 
-def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
+def parse_rerank(dialect: str, body: dict[str, Any], most_texts: int = 0) -> tuple[str, list[str], int]:
     """Parse a rerank request: the question, the texts, and how many to return. Raises `Violation`."""
-    rules = RANKING[dialect]
-    most_texts = most_texts or rules.most
-    body = _object(body, rules.allowed_fields, rules.needs_model)
-    question, texts, most = body.get("query"), body.get(rules.texts), body.get("top_n", 0)
-    _require(
-        isinstance(question, str) and 0 < len(question) <= 4096,
-        "query is a string of at most 4096 characters",
-    )
-    _require(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of strings")
-    assert isinstance(texts, list) and isinstance(question, str)
-    _require(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", rules.too_many)
-    _require(all(isinstance(text, str) for text in texts), f"{rules.texts} are texts")
+    expected = RANKING[dialect]
+    most_texts = most_texts or expected.most
+    _check_fields(body, expected.allowed_fields, expected.needs_model)
+    question, texts, most = body.get("query"), body.get(expected.texts), body.get("top_n", 0)
+    if not isinstance(question, str) or not 0 < len(question) <= 4096:
+        raise Violation("query is a string of at most 4096 characters")
+    if not rules.are_strings(texts) or not texts:
+        raise Violation(f"{expected.texts} is a list of strings")
+    rules.require(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", expected.too_many)
     if dialect == "zhipu":
-        _require(
+        rules.require(
             all(len(text) <= 4096 for text in texts), "a document has more than 4096 characters", code="1214"
         )
-    _require(isinstance(most, int) and most >= 0, "top_n is a number")
+    rules.require(isinstance(most, int) and most >= 0, "top_n is a number")
     return question, texts, most or len(texts)
 
 
-def _object(body: object, allowed_fields: Collection[str], needs_model: bool) -> dict[str, Any]:
-    _require(isinstance(body, dict), "the body is not a JSON object")
-    assert isinstance(body, dict)
-    unknown = sorted(set(body) - set(allowed_fields))
-    _require(not unknown, f"unknown: {', '.join(unknown)}")
-    has_model = isinstance(body.get("model"), str) and bool(body["model"])
-    _require(has_model or not needs_model, "you must provide a model")
-    return body
+def _check_fields(body: Mapping[str, Any], allowed_fields: Collection[str], needs_model: bool) -> None:
+    rules.require_known(body, allowed_fields)
+    rules.require(rules.is_text(body.get("model")) or not needs_model, "you must provide a model")

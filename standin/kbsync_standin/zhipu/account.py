@@ -93,13 +93,12 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     def change_base(self, state: str) -> None:
         """Change the base's state; a deleted one returns with its documents."""
         if state == "recreated":
-            if HOME_ID in self.bases:
-                self.drop_base(self.bases[HOME_ID])
+            self.drop_base(HOME_ID)
             self.add_home(self.new_id())
         elif HOME_ID not in self.bases:
             self.add_home(HOME_ID)
         if state == "emptied":
-            self.empty(self.bases[HOME_ID], "deleted-by-others")
+            self.empty(HOME_ID, "deleted-by-others")
 
     def new_number(self) -> int:
         """Return a new snowflake id."""
@@ -114,17 +113,6 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """Return a new base; its name may be in use."""
         model = MODELS[settings.get("embedding_id", 11)]
         return ZhipuBase(base_id, name, description, self.now, **{**settings, "embedding_model": model})
-
-    def drop_base(self, base: ZhipuBase) -> None:
-        """Delete a base with all its documents."""
-        self.empty(base, "deleted-with-base")
-        self.bases.pop(base.id, None)
-        self._record("base-deleted", base.id, base.name)
-
-    def empty(self, base: ZhipuBase, effect: str) -> None:
-        """Delete every document in the base."""
-        for document in self.documents_of(base.id):
-            self.delete(document, effect)
 
     def document(self, ident: str) -> ZhipuDocument | None:
         """Return the document with this id if it and its base exist."""
@@ -276,4 +264,4 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """Describe a document with its status."""
         stat, knowledge_type = document.phase(self.now).stat, document.slicing.knowledge_type
         details = {"size": document.size, "address": document.address, "knowledge_type": knowledge_type}
-        return {**super().describe(document), **details, "stat": stat, "searchable": stat == 1}
+        return {**super().describe(document), **details, "stat": stat}

@@ -15,7 +15,7 @@ from typing import Any, Final
 from kbsync_standin.application import Call, Json
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused, Rules, Test, Violation, as_word
+from kbsync_standin.rules import Refused, Test, Violation, as_word, parse_body, require, require_known
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
 from kbsync_standin.zhipu.rules import FILES, QUERIES
@@ -196,11 +196,6 @@ class Answers(Account):
         """The service's time, in seconds since the epoch."""
         return self.now + self.behaviour.clock_skew
 
-    @property
-    def rules(self) -> Rules:
-        """The rules, strict or not, as the switch says."""
-        return Rules(self.behaviour.strict)
-
     def admit(self, call: Call) -> None:
         """Check the key; faults that refuse without any work do so here, whatever their `effect`."""
         behaviour, request = self.behaviour, call.request
@@ -236,18 +231,16 @@ class Answers(Account):
 
     def check_head(self, call: Call) -> None:
         """Check the request's head, after the faults: a test of a failure may send a wrong request."""
-        self.rules.should("cookie" not in call.request.headers, "a cookie was sent")
-        self.rules.only(call.request.query, QUERIES.get(call.op, ()), "the query parameter")
+        require("cookie" not in call.request.headers, "a cookie was sent")
+        require_known(call.request.query, QUERIES.get(call.op, ()), "the query parameter")
 
     def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
         """Parse JSON that has known fields only, whose values pass their tests. Raises `Violation`."""
-        rules, text = self.rules, call.request.body
+        text = call.request.body
         kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        rules.should(
-            kind == "application/json", f"the content type is {kind or 'missing'}, not application/json"
-        )
-        rules.should(bool(text), "the body is missing; at least {} is wanted")
-        return rules.body(text or b"{}", tests, needed)
+        require(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
+        require(bool(text), "the body is missing; at least {} is wanted")
+        return parse_body(text, tests, needed)
 
     # -- responses
 

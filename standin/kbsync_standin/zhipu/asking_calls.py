@@ -8,19 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin import completions
+from kbsync_standin import completions, rules
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import (
-    Refused,
-    Test,
-    Violation,
-    integer,
-    is_flag,
-    is_text,
-    is_whole,
-    one_of,
-)
+from kbsync_standin.rules import Refused, Test, Violation
 from kbsync_standin.zhipu.account import Match, search
 from kbsync_standin.zhipu.answers import gateway
 from kbsync_standin.zhipu.base_calls import COLORS
@@ -43,7 +34,7 @@ class Agent:
 
 def _are_ids(value: Any) -> bool:
     """Return whether the value is a list of ids as numbers or text; it may be empty."""
-    return isinstance(value, list) and all(is_whole(ident) or is_text(ident) for ident in value)
+    return isinstance(value, list) and all(rules.is_whole(ident) or rules.is_text(ident) for ident in value)
 
 
 def _is_prompt(value: Any) -> bool:
@@ -67,14 +58,14 @@ def _is_number(most: float, *, is_open: bool) -> Test:
 
 
 _TESTS_OF_RECALL: Mapping[str, Test] = {
-    "slice_config_type": is_text,
-    "recall_slice_splicing_method": is_text,
-    "recall_method": one_of("embedding", "keyword", "mixed"),
-    "rerank_status": one_of(0, 1),
-    "rerank_model_name": is_text,
-    "slice_count": lambda value: is_whole(value) and value > 0,
-    "embedding_recall_ratio": is_whole,
-    "show_recall_result": is_flag,
+    "slice_config_type": rules.is_text,
+    "recall_slice_splicing_method": rules.is_text,
+    "recall_method": rules.one_of("embedding", "keyword", "mixed"),
+    "rerank_status": rules.one_of(0, 1),
+    "rerank_model_name": rules.is_text,
+    "slice_count": lambda value: rules.is_whole(value) and value > 0,
+    "embedding_recall_ratio": rules.is_whole,
+    "show_recall_result": rules.is_flag,
     "knowledge_ids": _are_ids,
 }
 
@@ -86,11 +77,11 @@ _APPLICATION_TESTS: Mapping[str, Test] = {
     "top_p": _is_number(1.0, is_open=True),
     "temperature": _is_number(1.0, is_open=False),
     "knowledge_ids": _are_ids,
-    "model": is_text,
-    "icon_color": one_of(*COLORS),
-    "icon_type": one_of(*(f"robot_{kind}" for kind in _TYPES)),
-    "param_desc": one_of("strict", "moderate", "flexible", "custom"),
-    "max_token": integer(1, 8192),
+    "model": rules.is_text,
+    "icon_color": rules.one_of(*COLORS),
+    "icon_type": rules.one_of(*(f"robot_{kind}" for kind in _TYPES)),
+    "param_desc": rules.one_of("strict", "moderate", "flexible", "custom"),
+    "max_token": rules.integer(1, 8192),
     "knowledge_info": _is_recall,
 }
 _DEFAULTS = {"prompt": "{{知识}}\n{{用户}}", "top_p": "0.7", "temperature": "0.95", "model": "ChatGLM_pro"}
@@ -108,9 +99,9 @@ MAX_TURNS = 15
 
 _INVOKE_TESTS: Mapping[str, Test] = {
     "prompt": lambda value: completions.are_turns(value) and len(value) % 2 == 1 and len(value) <= MAX_TURNS,
-    "request_id": is_text,
-    "incremental": is_flag,
-    "returnType": one_of("json_string", "text"),
+    "request_id": rules.is_text,
+    "incremental": rules.is_flag,
+    "returnType": rules.one_of("json_string", "text"),
     "knowledge_ids": _are_ids,
     "document_ids": _are_ids,
 }
@@ -167,7 +158,7 @@ class AskingCalls(DocumentCalls):
     def create_application(self, call: Call) -> str | int:
         """Create an application. The response is the bare id."""
         body = self._application_body(call)
-        self.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
+        rules.require_fields(body, {}, needed=("name", "desc", "knowledge_ids"))
         agent = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
         self.agents[agent.id] = agent
         self._record("application-created", agent.id, body["name"])
@@ -256,7 +247,7 @@ class AskingCalls(DocumentCalls):
             document
             for base in bases
             for document in self.documents_of(base.id)
-            if document.phase(self.now).stat == 1
+            if document.is_searchable(self.now)
         ]
         documents = [document for document in searchable if not only or document.id in only]
         hits = search(body["prompt"][-1]["content"], documents, completions.MAX_PASSAGES, 0.0)

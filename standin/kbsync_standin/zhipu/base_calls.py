@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kbsync_standin.application import Call, Json, route
-from kbsync_standin.rules import Test, is_address, is_object, is_string, is_text, one_of
+from kbsync_standin.rules import Test, is_address, is_object, is_string, is_text, one_of, require
 from kbsync_standin.zhipu.account import MODELS
 from kbsync_standin.zhipu.answers import NULL, Answers, Null
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD
@@ -46,15 +46,13 @@ class BaseCalls(Answers):
         """Create a base; its name may be in use."""
         body = self.body(call, _BASE_TESTS, "embedding_id", "name")
         self._check_model(body)
-        base = self.new_base(self.new_id(), body.pop("name"), body.pop("description", ""), body)
-        self.bases[base.id] = base
-        self._record("base-created", base.id, base.name)
+        base = self.add_base(**body)
         return self.add_extra_fields({"id": self.id_form_of(base.id)})
 
     def _check_model(self, body: Json) -> None:
         if "embedding_model" in body:
             is_same = MODELS.get(body.get("embedding_id", 0)) == body["embedding_model"]
-            self.rules.must(is_same, "embedding_model and embedding_id do not agree")
+            require(is_same, "embedding_model and embedding_id do not agree")
 
     @route("PUT", "/knowledge/{id}", "edit-base")
     def edit_base(self, call: Call) -> None:
@@ -89,7 +87,7 @@ class BaseCalls(Answers):
     @route("DELETE", "/knowledge/{id}", "delete-base")
     def delete_base(self, call: Call) -> None:
         """Remove a base with every document in it."""
-        self.drop_base(self.known_base(call.ids["id"]))
+        self.drop_base(self.known_base(call.ids["id"]).id)
 
     @route("GET", "/knowledge/capacity", "capacity")
     def show_capacity(self, call: Call) -> Json:

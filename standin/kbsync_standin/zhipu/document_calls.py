@@ -10,20 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kbsync_standin import rules
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import (
-    Refused,
-    Test,
-    Violation,
-    are_texts,
-    integer,
-    is_address,
-    is_string,
-    is_text,
-    one_of,
-)
+from kbsync_standin.rules import Refused, Test, Violation
 from kbsync_standin.zhipu.account import Match, passages_of, search
 from kbsync_standin.zhipu.answers import NULL, Answers, Null, gateway, storage
 from kbsync_standin.zhipu.documents import ZhipuBase, ZhipuDocument, extension, title_of
@@ -43,7 +34,7 @@ NO_SPACE = "知识库空间不足"
 UNREACHABLE = "网页无法访问"
 
 
-_PAGE_TESTS = {**SLICING_TESTS, "url": is_address}
+_PAGE_TESTS = {**SLICING_TESTS, "url": rules.is_address}
 _PAGES: Mapping[str, Test] = dict.fromkeys(("knowledge_id", "upload_detail"), lambda _: True)
 
 
@@ -83,17 +74,17 @@ def _is_threshold(value: Any) -> bool:
 
 
 _RETRIEVE_TESTS: Mapping[str, Test] = {
-    "query": lambda value: is_text(value) and len(value) <= 1000,
-    "knowledge_ids": are_texts,
-    "document_ids": are_texts,
-    "top_k": integer(1, 20),
-    "top_n": integer(1, 100),
-    "recall_method": one_of("embedding", "keyword", "mixed"),
-    "recall_ratio": integer(0, 100),
-    "rerank_status": one_of(0, 1),
-    "rerank_model": one_of("rerank", "rerank-pro"),
+    "query": lambda value: rules.is_text(value) and len(value) <= 1000,
+    "knowledge_ids": rules.are_texts,
+    "document_ids": rules.are_texts,
+    "top_k": rules.integer(1, 20),
+    "top_n": rules.integer(1, 100),
+    "recall_method": rules.one_of("embedding", "keyword", "mixed"),
+    "recall_ratio": rules.integer(0, 100),
+    "rerank_status": rules.one_of(0, 1),
+    "rerank_model": rules.one_of("rerank", "rerank-pro"),
     "fractional_threshold": _is_threshold,
-    "request_id": is_string,
+    "request_id": rules.is_string,
 }
 
 
@@ -106,7 +97,7 @@ class DocumentCalls(Answers):
     def upload(self, call: Call) -> Json:
         """POST /document/upload_document/{knowledge_id}: store the one file of the form and vectorize it."""
         base = self.known_base(call.ids["id"])
-        form = upload_form(form_in(call.request, response=self.no_such_route(call, 415)), self.rules)
+        form = upload_form(form_in(call.request, response=self.no_such_route(call, 415)))
         if len(form.content) > self.behaviour.max_bytes:
             raise Refused("", response=gateway(435, 435))
         is_misreported = call.plays("other-name") and "answer" in call.fault.args
@@ -128,8 +119,8 @@ class DocumentCalls(Answers):
     def upload_url(self, call: Call) -> Json:
         """POST /document/upload_url: store pages, which the service fetches now and at each re-embed."""
         body = self.body(call, _PAGES, *_PAGES)
-        base, details, rules = self.known_base(str(body["knowledge_id"])), body["upload_detail"], self.rules
-        rules.must(isinstance(details, list) and bool(details), "upload_detail is not a list of pages")
+        base, details = self.known_base(str(body["knowledge_id"])), body["upload_detail"]
+        rules.require(isinstance(details, list) and bool(details), "upload_detail is not a list of pages")
         pages = [self._page(base, detail) for detail in details]
         return self._receipt([(page, {"url": page.address}, "") for page in pages], "url", UNREACHABLE, call)
 
@@ -161,15 +152,14 @@ class DocumentCalls(Answers):
 
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
         """Return a document for a page that was fetched, without storing it. Raises `Violation`."""
-        rules = self.rules
-        rules.must(isinstance(detail, dict), "an item of upload_detail is not an object")
-        rules.only(detail, _PAGE_TESTS, "the field of upload_detail")
-        rules.fields(detail, _PAGE_TESTS, needed=("url", "knowledge_type"))
+        rules.require(isinstance(detail, dict), "an item of upload_detail is not an object")
+        rules.require_known(detail, _PAGE_TESTS, "the field of upload_detail")
+        rules.require_fields(detail, _PAGE_TESTS, needed=("url", "knowledge_type"))
         address = detail["url"]
-        rules.must(address.isascii(), "url is not in ASCII")
-        slicing = slicing_of(detail, "page.url", rules)
-        kinds = LEGAL.get(slicing.knowledge_type, frozenset())
-        rules.should("url" in kinds, f"knowledge_type {slicing.knowledge_type} is not for pages")
+        rules.require(address.isascii(), "url is not in ASCII")
+        slicing = slicing_of(detail, "page.url")
+        is_for_pages = "url" in LEGAL[slicing.knowledge_type]
+        rules.require(is_for_pages, f"knowledge_type {slicing.knowledge_type} is not for pages")
         last = unquote(urlsplit(address).path.rpartition("/")[2])
         names = {"title": title_of(address), "last": last or address}
         name = names.get(self.behaviour.page_names, address)
@@ -207,7 +197,7 @@ class DocumentCalls(Answers):
         """PUT /document/{id}: slice it in another way; its content and name stay."""
         document = self.known_document(call)
         body = self.body(call, SLICING_TESTS, "knowledge_type")
-        document.slicing = slicing_of(body, document.sent_name, self.rules)
+        document.slicing = slicing_of(body, document.sent_name)
         self.vectorize_again(document, "resliced", call)
 
     # -- lists and details
@@ -215,7 +205,7 @@ class DocumentCalls(Answers):
     @route("GET", "/document", "list")
     def list_documents(self, call: Call) -> Json:
         """GET /document: list one page of a base's documents."""
-        self.rules.fields(call.query, {}, needed=("knowledge_id",))
+        rules.require_fields(call.query, {}, needed=("knowledge_id",))
         base = self.known_base(call.query["knowledge_id"])
         behaviour = self.behaviour
         number, size = call.page("size", 10)
@@ -318,7 +308,7 @@ class DocumentCalls(Answers):
             document
             for base in [self.known_base(ident) for ident in body["knowledge_ids"]]
             for document in self.documents_of(base.id)
-            if document.phase(self.now).stat == 1 and (only is None or document.id in only)
+            if document.is_searchable(self.now) and (only is None or document.id in only)
         ]
         threshold = float(body.get("fractional_threshold", 0.0))
         matches = search(body["query"], documents, body.get("top_k", 8), threshold)

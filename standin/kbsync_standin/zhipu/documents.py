@@ -209,6 +209,10 @@ class ZhipuDocument(Document):
             return Phase(now, 0)
         return next((phase for phase in reversed(self.phases) if phase.starts_at <= now), self.phases[0])
 
+    def is_searchable(self, now: float) -> bool:
+        """Return whether searches find it."""
+        return self.phase(now).stat == 1
+
 
 def title_of(address: str) -> str:
     """Return the title of a page."""
@@ -232,12 +236,8 @@ _BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
 
 
 def failure_reason(document: ZhipuDocument) -> FailInfo | None:
-    """Return why this content can't be vectorized: it is empty, isn't text, or is `.md` without a type.
-
-    The last one was observed: 128 bytes of `.md` sent without `knowledge_type` ended as "corrupt".
-    """
+    """Return why this content can't be vectorized: it is empty or isn't text."""
     kind = extension(document.sent_name)
     is_blank = not document.content.strip(_BLANKS)
     is_binary = kind in _TEXTS and b"\0" in document.content
-    is_untyped = kind == "md" and document.slicing.knowledge_type == 0
-    return CORRUPT if is_blank or is_binary or is_untyped else None
+    return CORRUPT if is_blank or is_binary else None

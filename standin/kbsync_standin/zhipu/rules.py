@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin import rules
 from kbsync_standin.forms import Part
-from kbsync_standin.rules import Rules, Test, are_texts, is_address, is_object, is_whole, json_object
+from kbsync_standin.rules import Test
 from kbsync_standin.zhipu.documents import Callback, Slicing, extension
 
 FILES = "/files/"
@@ -37,25 +38,24 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
 """The query parameters of each operation that has any."""
 
 
-def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rules: Rules) -> None:
-    """Check that `slicing` is allowed for the file name; `given`: the fields of the request. Raises
+def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str]) -> None:
+    """Check that `slicing` is allowed for the file name; `sent_fields`: the fields of the request. Raises
     `Violation`.
     """
     kind = extension(name)
     knowledge_type = slicing.knowledge_type
-    rules.should("knowledge_type" in sent_fields, "knowledge_type is missing")
-    is_legal_type = knowledge_type in LEGAL or "knowledge_type" not in sent_fields
-    rules.must(is_legal_type, f"knowledge_type is {knowledge_type}")
-    if kind in SUPPORTED and knowledge_type in LEGAL:
-        rules.should(kind in LEGAL[knowledge_type], f"knowledge_type {knowledge_type} is not for .{kind}")
+    rules.require("knowledge_type" in sent_fields, "knowledge_type is missing")
+    rules.require(knowledge_type in LEGAL, f"knowledge_type is {knowledge_type}")
+    if kind in SUPPORTED:
+        rules.require(kind in LEGAL[knowledge_type], f"knowledge_type {knowledge_type} is not for .{kind}")
     for field in ("custom_separator", "sentence_size"):
         is_due = knowledge_type == OWN_SEPARATORS or field not in sent_fields
-        rules.should(is_due, f"{field} goes with knowledge_type 5 only")
+        rules.require(is_due, f"{field} goes with knowledge_type 5 only")
     in_range = slicing.sentence_size in SENTENCE_SIZES
-    rules.must(in_range, f"sentence_size is {slicing.sentence_size}, not 20 to 2000")
+    rules.require(in_range, f"sentence_size is {slicing.sentence_size}, not 20 to 2000")
 
 
-CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_header": is_object}
+CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": rules.is_address, "callback_header": rules.is_object}
 
 
 def is_digits(text: str) -> bool:
@@ -65,9 +65,9 @@ def is_digits(text: str) -> bool:
 
 SLICING_TESTS: Mapping[str, Test] = {
     **CALLBACK_TESTS,
-    "knowledge_type": is_whole,
-    "custom_separator": are_texts,
-    "sentence_size": is_whole,
+    "knowledge_type": rules.is_whole,
+    "custom_separator": rules.are_texts,
+    "sentence_size": rules.is_whole,
 }
 _FIELDS = SLICING_TESTS.keys() | {"files", "parse_image", "word_num_limit", "req_id"}
 
@@ -84,34 +84,33 @@ class UploadForm:
     word_limit: int = 0
 
 
-def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
+def upload_form(parts: list[Part]) -> UploadForm:
     """Parse an upload form. Raises `Violation`."""
-    rules.only([part.name for part in parts], _FIELDS, "the form field")
+    rules.require_known([part.name for part in parts], _FIELDS, "the form field")
     files = [part for part in parts if part.name == "files"]
-    rules.must(bool(files), "the form field files is missing")
-    rules.should(len(files) == 1, f"{len(files)} files were sent in one request")
+    rules.require(bool(files), "the form field files is missing")
+    rules.require(len(files) == 1, f"{len(files)} files were sent in one request")
     file = files[0]
     name = file.filename or ""
     # Some clients send only `filename*` for names beyond ASCII; many servers drop it.
-    rules.must(not file.only_extended, "the file's name came as filename* alone")
-    rules.must(bool(name), "the form field files has no file name")
-    plain = [part for part in parts if part.name not in ("files", "custom_separator")]
+    rules.require(not file.only_extended, "the file's name came as filename* alone")
+    rules.require(bool(name), "the form field files has no file name")
+    plain = [part for part in parts if part.name != "files"]
     texts = {part.name: part.text for part in plain}
-    rules.should(len(plain) == len(texts), "a form field comes twice")
-    separators = _separators([part.text for part in parts if part.name == "custom_separator"], rules)
+    rules.require(len(plain) == len(texts), "a form field comes twice")
+    separators = _separators(texts["custom_separator"]) if "custom_separator" in texts else ()
     for field in ("knowledge_type", "sentence_size"):
         text = texts.get(field, "0")
-        rules.must(is_digits(text), f"{field} is {text!r:.80}, not a whole number")
+        rules.require(is_digits(text), f"{field} is {text!r:.80}, not a whole number")
     knowledge_type, size = int(texts.get("knowledge_type", 0)), int(texts.get("sentence_size", 300))
     slicing = Slicing(knowledge_type, separators, size)
-    sent_fields = set(texts) | ({"custom_separator"} if separators else set())
-    check_slicing(slicing, name, sent_fields, rules)
+    check_slicing(slicing, name, texts.keys())
     parse_image, limit = texts.get("parse_image", "false"), texts.get("word_num_limit", "0")
-    rules.must(parse_image in ("true", "false"), f"parse_image is {parse_image!r:.80}, not true or false")
-    rules.must(is_digits(limit), f"word_num_limit is {limit!r:.80}, not digits")
-    rules.must(is_address(texts.get("callback_url", "http://")), "callback_url is not an address")
+    rules.require(parse_image in ("true", "false"), f"parse_image is {parse_image!r:.80}, not true or false")
+    rules.require(is_digits(limit), f"word_num_limit is {limit!r:.80}, not digits")
+    rules.require(rules.is_address(texts.get("callback_url", "http://")), "callback_url is not an address")
     header = texts.get("callback_header", "{}")
-    headers = json_object(header.encode(), f"callback_header is {header!r:.80}, not a JSON object")
+    headers = rules.json_object(header.encode(), f"callback_header is {header!r:.80}, not a JSON object")
     callback = callback_of({**texts, "callback_header": headers})
     return UploadForm(name, file.content, slicing, parse_image == "true", callback, int(limit))
 
@@ -123,23 +122,19 @@ def callback_of(fields: Mapping[str, Any]) -> Callback | None:
     return Callback(url, headers) if url else None
 
 
-def _separators(texts: list[str], rules: Rules) -> tuple[str, ...]:
-    """Parse one JSON text field, one plain field, or repeated fields."""
-    if len(texts) != 1:
-        return tuple(texts)
+def _separators(text: str) -> tuple[str, ...]:
+    """Parse a list in JSON."""
     try:
-        value: Any = json.loads(texts[0])
+        value: Any = json.loads(text)
     except ValueError:
-        value = texts
-    if not isinstance(value, list):  # such as a plain 1
-        value = texts
-    rules.must(are_texts(value), f"custom_separator is {texts[0]!r:.80}")
+        value = None
+    rules.require(rules.are_texts(value), f"custom_separator is {text!r:.80}")
     return tuple(value)
 
 
-def slicing_of(fields: Mapping[str, Any], name: str, rules: Rules) -> Slicing:
+def slicing_of(fields: Mapping[str, Any], name: str) -> Slicing:
     """Return the slicing of a document called `name` from checked `fields`. Raises `Violation`."""
     separators = tuple(fields.get("custom_separator", ()))
     slicing = Slicing(fields["knowledge_type"], separators, fields.get("sentence_size", 300))
-    check_slicing(slicing, name, fields.keys(), rules)
+    check_slicing(slicing, name, fields.keys())
     return slicing

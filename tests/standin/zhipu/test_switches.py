@@ -302,8 +302,8 @@ def test_file_over_the_limit_is_refused_with_435() -> None:
     [
         ({"speed": 1}, "no switch speed"),
         ({"offered": ["reembed"]}, "not_offered"),
-        ({"strict": 1}, "true or false"),
-        ({"strict": "yes"}, "true or false"),
+        ({"money_gone": 1}, "true or false"),
+        ({"money_gone": "yes"}, "true or false"),
         ({"list_lag": "15"}, "number of seconds"),
         ({"list_lag": -1}, "from 0 on"),
         ({"list_lag": float("nan")}, "list_lag"),
