@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
-from kbsync.core.model import SERVING, Presence, Status, Upload, UploadState, serving
+from kbsync.core.model import SERVING, UNANSWERED, Presence, Status, Upload, UploadState, serving
 from kbsync.dataclass import dataclass
 from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
@@ -126,7 +126,10 @@ async def verify_mirror(
         audit = Audit(private.binding, target, read)
         await audit.read_list()
         missing_rows = [
-            row async for batch in audit.find_unlisted() for row in await audit.confirm_missing(batch)
+            row
+            async for batch in audit.find_unlisted()
+            for row in await audit.confirm_missing(batch)
+            if not state.read(partial(_is_being_replaced, row))
         ]
         missing = []
         for row in missing_rows:
@@ -171,6 +174,12 @@ async def verify_mirror(
             halt=halt,
             detached=state.read(partial(_detached, audit.others, context)),
         )
+
+
+def _is_being_replaced(row: Upload, tx: Tx) -> bool:
+    """Return whether an upload that may have replaced this document hasn't been answered yet."""
+    uploads = tx.uploads.at_path(row.mirror, row.binding, row.path)
+    return any(upload.predecessor == row.id and upload.state in UNANSWERED for upload in uploads)
 
 
 def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:

@@ -11,11 +11,13 @@ from kbsync.engine import audit
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Rejected, Unavailable
 from kbsync.source.hints import Hint, HintKind
+from tests.crash.harness import Guillotine
 from tests.engine.auditing import held_by_another_mirror, paths, verified
 from tests.engine.machine import Obstacles
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
+from tests.memory.variants import UpdatingMemory
 from tests.share import enumerated, long
 
 
@@ -90,6 +92,18 @@ async def test_verify_findings_after_each_kind_of_change(
     findings = await verified(world)
     assert (paths(findings), findings.foreign, findings.ok) == (expected, foreign, not expected)
     assert all(why in finding.why for finding in (*findings.stale, *findings.orphaned, *findings.duplicate))
+
+
+async def test_document_whose_replacement_is_not_recorded_yet_is_not_missing(world: World) -> None:
+    world.target_type = UpdatingMemory
+    world.base.behaviour.updates_make_new_ids = True
+    await world.mirrored(3)
+    world.write("f0.md", "new")
+    await world.crash(Guillotine(upon=["put answer"]))
+    assert world.searchable_texts()["f0.md"] == "new"
+    assert (await verified(world)).ok
+    await world.once()
+    assert (await verified(world)).ok
 
 
 async def test_document_of_a_deleted_file_is_orphaned_and_its_deletion_may_be_held(world: World) -> None:
