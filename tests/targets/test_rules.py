@@ -259,6 +259,8 @@ ZHIPU_ROWS = [
 
 GPTBOTS_ROWS = [
     Row("gptbots", "add", 200, flat(0, "OK"), None),
+    Row("gptbots", "add", 200, {"code": 0, "message": "OK", "error": ""}, None),
+    Row("gptbots", "add", 200, {"error": {"code": 0, "message": "OK"}}, None),
     *(
         Row("gptbots", "add", 200, flat(form(code)), *means, also=(400, 500))
         for form in (int, str)

@@ -187,13 +187,14 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     body = response.fields
     # An error is flat, or inside `error`, which may be a text; 0 means success.
     source = body.object("error") or body
-    code = number_in(source.id("code") or "0")  # the documentation has only numbers
+    no_code = "0" if body.get("error") is None else ""
+    code = number_in(source.id("code") or no_code)  # the documentation has only numbers
     message = source.text("message") or body.text("error")
     case = case_of(
         response,
         code=str(code or ""),
         message=message,
-        is_error=code != 0 or body.get("error") is not None,
+        is_error=code != 0,
         is_of_document=response.op in _OF_DOCUMENTS,
     )
     return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
