@@ -122,11 +122,10 @@ def outcomes_of(body: Any, batch: Sequence[UploadItem]) -> dict[int, PutOutcome]
     whole_keys = {key for item in batch for key in (item.doc_id, item.names[0])}
     matches, ids = dict[int, set[str]](), dict[int, set[str]]()
     for item in batch:
-        # A name without its extension must not be the whole name of another document.
-        matching = keys & {item.doc_id, item.names[0]} or keys & {item.names[1]} - whole_keys
-        if len(batch) == 1:  # then the response is about that document, whatever its name
-            matching = matching or keys
-        matches[item.index] = matching
+        # A name without its extension must not be the whole name of another document. A response to a request
+        # with one document is about that document, whatever its name.
+        others = keys if len(batch) == 1 else keys & {item.names[1]} - whole_keys
+        matches[item.index] = matching = keys & {item.doc_id, item.names[0]} or others
         ids[item.index] = {doc_id for key in matching for doc_id in stored.get(key, ())}
     holders = Counter(doc_id for some in ids.values() for doc_id in some if doc_id)
     return {

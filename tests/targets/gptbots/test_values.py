@@ -140,6 +140,12 @@ def test_updates_are_matched_by_id() -> None:
     assert outcomes[1] == Accepted("8", replaced=True)
 
 
+def test_response_about_one_document_counts_with_all_its_names() -> None:
+    body = {"doc": [{"doc_id": "7", "doc_name": "a (1).md"}], "failed": ["a"]}
+    outcomes = outcomes_of(body, [item("a.md")])
+    assert isinstance(outcomes[0], Unsure)  # it may be stored, so it must not be sent again
+
+
 @pytest.mark.parametrize("body", [None, [], {}, {"data": []}, "text", {"failed": None}, {"doc": None}])
 def test_response_without_receipts_proves_nothing(body: Any) -> None:
     outcomes = outcomes_of(body, [item("a.md")])
