@@ -9,10 +9,10 @@ was sent.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
@@ -149,6 +149,12 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         base = await super().base()
         self._count = base.documents
         return base
+
+    def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
+        """Return a target with a queue of lookups of its own, so that no change waits for `pace`."""
+        slow = super().unhurried(pace)
+        slow._lookups = BatchQueue()
+        return slow
 
     # -- documents
 
@@ -357,8 +363,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return page
 
     async def _find_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
-        """Return the current rows of `ids`, as read after this was called: an older one may be of the version
-        before the last update. Calls that come meanwhile share the pages of the next lookup.
+        """Return the current rows of `ids`, read after this call: an older row may be of the version before
+        the last update. Calls that arrive during a lookup share the pages of the next one.
         """
         return await self._lookups.run(tuple(ids), self._look_up)
 

@@ -1,4 +1,4 @@
-"""Makes calls about documents one at a time, for deletions that interfere with each other, and for lookups
+"""Runs calls about documents one at a time, for deletions that interfere with each other, and for lookups
 that read the same pages of a list.
 """
 
@@ -37,9 +37,10 @@ class BatchQueue(Generic[V]):
     async def run(
         self, ids: Sequence[str], call: Callable[[Sequence[str]], Awaitable[Mapping[str, V]]]
     ) -> Mapping[str, V]:
-        """Return what `call` returns for these ids. It begins only after this was called.
+        """Return what `call` returns for these ids. `call` starts only after this call to `run`.
 
-        The first waiting call passes the ids of all waiting calls to `call`. Raises the same `TargetError`.
+        The first waiting call passes the ids of all waiting calls to its `call`. If that raises a
+        `TargetError`, all of them raise it.
         """
         waiting = _Waiting[V](ids)
         self._waiting.append(waiting)

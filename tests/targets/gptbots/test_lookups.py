@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from kbsync.contract.target import DocState
+from kbsync.contract.target import Accepted, DocState
 from kbsync.errors import Unavailable
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.client import Client
@@ -95,6 +96,28 @@ async def test_row_read_during_an_update_does_not_complete_it(
     monkeypatch.setattr(Client, "request_once", send_after_a_poll)
     await served_world.put(served_world.document("b.md", "merlin", replaces=second))
     assert (await target.status([second]))[second].state is DocState.INDEXING
+
+
+async def test_change_does_not_wait_for_a_lookup_of_an_audit(served_world: ServedGptbots) -> None:
+    """An audit pauses before each request, and reads the whole list for a missing document."""
+    target, requests = served_world.target, 0
+    is_pausing, may_go_on = asyncio.Event(), asyncio.Event()
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+
+    async def pause_before_the_list() -> None:
+        nonlocal requests
+        requests += 1
+        if requests > 1:  # the first request is for the state
+            is_pausing.set()
+            await may_go_on.wait()
+
+    audit = asyncio.create_task(target.unhurried(pause_before_the_list).status([served_world.unknown_id]))
+    await is_pausing.wait()
+    async with asyncio.timeout(5.0):
+        [outcome] = await target.put([served_world.document("a.md", "merlin", replaces=remote_id)])
+    assert outcome == Accepted(remote_id, replaced=True)
+    may_go_on.set()
+    assert (await audit)[served_world.unknown_id].state is DocState.MISSING
 
 
 def plant_many(world: GptbotsWorld, n: int) -> None:
