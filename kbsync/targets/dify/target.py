@@ -23,7 +23,7 @@ from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_id, require_shape
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
@@ -81,10 +81,15 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one base of the workspace."""
-        return (await self._read_base(base_id, base_path(base_id), shapes.dataset_of)).card
+        return (await self._read_dataset(base_id)).card
+
+    async def _read_dataset(self, base_id: str) -> Dataset:
+        dataset = await self._read_base(base_id, base_path(base_id), shapes.dataset_of)
+        require_id("base", dataset.card.id, base_id)
+        return dataset
 
     async def _read_own_dataset(self) -> Dataset:
-        dataset = await self._read_base(self._config.dataset_id, self._root, shapes.dataset_of)
+        dataset = await self._read_dataset(self._config.dataset_id)
         if dataset.kind:
             raise Halted(
                 "knowledge-base-missing",

@@ -61,12 +61,9 @@ from kbsync.targets.http.reading import (
     T,
     batches,
     check_shown,
-    created_id,
     find_on_pages,
     hits_of,
     require_document,
-    require_id,
-    require_shape,
 )
 from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
@@ -283,17 +280,14 @@ class ServiceTarget(Target, Generic[Row]):
     async def _read_base(self, base_id: str, path: str, parse: Callable[[Any], P | None]) -> P:
         """Return the parsed response about a base.
 
-        If the service refuses the request, raise the error from `no_base`. Raises `Unavailable` for a
-        response with a different shape or about another base.
+        If the service refuses the request, raise the error from `no_base`.
         """
         try:
-            response = await self._client.request("base", "GET", path)
+            return await self._client.read("base", path, parse)
         except (Rejected, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
             raise self.no_base(base_id, error.reason, error.code) from error
-        require_id("base", created_id(response.body) or base_id, base_id)
-        return require_shape("base", parse(response.body))
 
     def _card_among(self, base_id: str, cards: Iterable[BaseCard], words: str) -> BaseCard:
         """Return the base with this id. If the list lacks it, raise the error from `no_base` with `words`."""

@@ -46,6 +46,12 @@ async def test_base_is_identified_by_id_and_address() -> None:
     assert await target(ScriptedService()).base() == Base(BASE, 5, "https://open.bigmodel.cn/api")
 
 
+async def test_id_in_the_envelope_of_a_base_is_ignored() -> None:
+    """Gateways may add fields, such as the id of the request."""
+    reply = ok({"id": BASE, "document_size": 5}, id="9f0c2d")
+    assert (await target(ScriptedService(base=[reply])).base()).id == BASE
+
+
 @pytest.mark.parametrize("reply", [*GONE, ok({}), 405, failed(400, "参数错误")])
 async def test_missing_base_halts(reply: Any) -> None:
     with pytest.raises(Halted) as caught:
