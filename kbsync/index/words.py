@@ -126,6 +126,8 @@ HYPHENATED = "\ue000"
 would count a text with them twice: by the parts of the word, and by this form.
 """
 _HYPHENATED = 7  # the first version with forms of hyphenated words and of `number_forms_in`
+LITERAL = _HYPHENATED - 1
+"""The version of `words` with which `meeting notes` and `meeting-notes` are the same words."""
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -432,9 +434,9 @@ class Tokeniser:
             _tokenisers.made[key] = apsw.Connection(":memory:").fts5_tokenizer(name, options)
         self._tokeniser = _tokenisers.made[key]
 
-    def words(self, text: str) -> list[str]:
+    def words(self, text: str, version: int = TOKENISER) -> list[str]:
         """Return the words in `text` in order."""
-        return self.tokens(words(text))
+        return self.tokens(words(text, version))
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
         """Return the tokens into which SQLite splits words separated by spaces, each with its start and end
@@ -814,20 +816,21 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     outside the mirrored folder, as an absolute path does, return the longest of the paths that it ends with.
     """
     question = _without_line(question)
-    tokeniser, pasted_path = Tokeniser(SQLITE_TOKENISER[1:]), _pasted_path(question)
+    pasted_path = _pasted_path(question)
     sought = (pasted_path or question).split("/")
-    question_words, depth = tokeniser.words("/".join(sought)), len(sought)
+    words_of = functools.partial(Tokeniser(SQLITE_TOKENISER[1:]).words, version=LITERAL)
+    question_words, depth = words_of("/".join(sought)), len(sought)
     equal, named, dates = defaultdict[int, list[int]](list), list[int](), _date_named(question)
     for number, path in paths:
         parts = path.encode("utf-8", "replace").decode().split("/")
         names = {"/".join(parts[-count:]): question_words for count in (1, depth)}
         if pasted_path and len(parts) <= depth:
-            names = {"/".join(parts): tokeniser.words("/".join(sought[-len(parts) :]))}
+            names = {"/".join(parts): words_of("/".join(sought[-len(parts) :]))}
         for name, words_sought in names.items():
             folder, slash, last = name.rpartition("/")
             without = f"{folder}{slash}{last.rpartition('.')[0]}"
             is_date = bool(dates) and not dates.isdisjoint(_date_named(last.rpartition(".")[0] or last))
-            if is_date or words_sought in (tokeniser.words(name), tokeniser.words(without)):
+            if is_date or words_sought in (words_of(name), words_of(without)):
                 named.append(number)
                 is_whole_path = len(parts) <= depth if pasted_path else slash and len(parts) == depth
                 if is_whole_path:

@@ -1038,19 +1038,25 @@ def test_snippet_has_no_markup_and_no_repeated_heading(
         ("report 11.txt", "b/report 11.txt"),
         ("2026-03-14", "2026-03-14.md"),
         ("備份計劃", "备份计划.md"),
+        ("status notes", "status-notes.md"),
+        ("status-notes.md:3", "status-notes.md"),
+        ("49 89 1234567", "+49 89 1234567.md"),
     ],
 )
 def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, path: str) -> None:
-    every_line = "2026-03-14 report 11 sent, 备份计划, server log"
+    every_line = "2026-03-14 report 11 sent, 备份计划, server log, status notes, 49 89 1234567"
     texts = [("server.log", "\n".join([every_line] * 500)), ("report 11 of march.md", every_line)]
     texts += [
         ("b/report 11.txt", "some"),
         ("2026-03-14.md", "words"),
         ("备份计划.md", "of it"),
+        ("status-notes.md", "a"),
+        ("+49 89 1234567.md", "b"),
         ("c.md", "x"),
     ]
     with searching(tmp_path, texts) as (search, index):
-        assert search.search(Query(question))[0].path == path
+        [first, *_] = search.search(Query(question, explain=True))
+        assert (first.path, first.reasons and first.reasons.is_named) == (path, True)
         assert path not in paths(search.search(Query(question, paths=("c*",))))
         number = [file_name for file_name, _ in texts].index(path) + 1
         index.rename(number, "other.md", "other.md", 1.0)
