@@ -33,6 +33,7 @@ ENTRIES = """\
 假期 假期 [jia4 qi1] /vacation/
 熊貓 熊猫 [xiong2 mao1] /panda bear/
 的 的 [de5] /of/~'s (possessive particle)/
+著名 著名 [zhu4 ming2] /well-known/
 李 李 [Li3] /surname Li/
 搜尋 搜寻 [sou1 xun2] /variant of 搜索[sou1 suo3]/
 不三不四 不三不四 [bu4 san1 bu4 si4] /a long way of saying that neither this nor that is right/
@@ -66,6 +67,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         ("年假", "annual leave vacation"),
         ("The Black Panthers of the server", "黑豹 服务器"),  # stems, the longest phrase first
         ("vacation", "假期 年假"),  # first meanings first
+        ("a well-known server", "著名 服务器"),
+        ("a well known server", "著名 服务器"),
         ("熊猫", "panda bear"),
         ("李", ""),
         ("搜寻", ""),
