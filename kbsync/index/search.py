@@ -347,8 +347,8 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
     """Return the terms that no document contains, except those that documents have only with or only without
     a hyphen, or as part of a date in another notation.
     """
-    variants = hyphenation_variants(question)
-    others = [Term(word, stem, is_guess=True) for stem, word in variants.items()]
+    variants, words = hyphenation_variants(question), {term.surface for term in terms}
+    others = [Term(word, stem, is_guess=True) for stem, word in variants.items() if word not in words]
     unknown = snapshot.unknown([*terms, *others])
     absent = {term.word for term in unknown}
     known = {word.removeprefix(HYPHENATED) for word in variants.values() if word not in absent}
@@ -360,10 +360,9 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
         for term in stemmed(text[start:end])
     )
     for start, end, form in hyphenated_in(text):
-        if known.issuperset(term.surface for term in stemmed(form)):
+        if known.issuperset(term.surface for term in stemmed(form.lower())):
             known.update(term.surface for term in stemmed(text[start:end]))
-    words = {term.surface for term in terms} - known
-    return [term for term in unknown if term.word in words]
+    return [term for term in unknown if term.word in words - known]
 
 
 def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unknown]) -> tuple[str, ...]:

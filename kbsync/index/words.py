@@ -385,7 +385,8 @@ def hyphenation_variants(question: str) -> dict[str, str]:
     """Return the question's hyphenated words without hyphens, and its other words as forms of hyphenated
     words, keyed by stem.
     """
-    forms = " ".join(form for _, _, form in hyphenated_in(comparable(question)))
+    # In lower case: `WiFi` would also be a code identifier of two words.
+    forms = " ".join(form.lower() for _, _, form in hyphenated_in(comparable(question)))
     hyphenated = {
         f"{HYPHENATED}{term.stem}": f"{HYPHENATED}{term.surface}"
         for term in terms_of(question)

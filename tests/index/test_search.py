@@ -157,6 +157,23 @@ def test_word_is_found_with_and_without_its_hyphen(tmp_path: Path, question: str
 
 
 @pytest.mark.parametrize(
+    ("question", "instead", "are_all"),
+    [
+        ("Lo-Fi", {"Lo": ""}, False),  # "fi" is part of "Hi-Fi"
+        ("Wi-Fi", {}, False),
+        ("Foo-Bar foobar", {"Foo": "", "Bar": "", "foobar": ""}, True),
+    ],
+)
+def test_each_unknown_part_of_a_hyphenated_word_is_named_once(
+    tmp_path: Path, question: str, instead: dict[str, str], are_all: bool
+) -> None:
+    texts = [("with.md", "A Hi-Fi system."), ("without.md", "The wifi.")]
+    with searching(tmp_path, texts) as (searcher, _):
+        unknown = searcher.unknown_words(Query(question))
+        assert (unknown.instead, unknown.are_all) == (instead, are_all)
+
+
+@pytest.mark.parametrize(
     ("question", "path"),
     [
         *(
