@@ -16,7 +16,7 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Inotify
 
 from kbsync.core.model import RootIdentity
 from kbsync.file_systems import Mount
-from kbsync.source import wake, watch
+from kbsync.source import roots, wake, watch
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, ProblemKind, TreeEmitter, TreeObserver
 from kbsync.source.roots import UNKNOWN, identify
@@ -132,6 +132,18 @@ async def test_replaced_root_is_watched_from_then_on(hearing: Hearing, root: Pat
     assert hearing.watcher.rescan_wanted
     assert hearing.watcher.identity not in (None, before)
     await still_hears(hearing, root, "a.md")
+
+
+async def test_replaced_root_on_fat_is_watched_from_then_on(
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roots, "has_lasting_inodes", lambda _: False)
+    async with listening(root, state) as hearing:
+        assert await hearing.watcher.check() == []
+        root.rename(root.parent / "away")
+        root.mkdir()
+        assert await kinds(hearing.watcher) == [ProblemKind.ROOT_CHANGED]
+        await still_hears(hearing, root, "a.md")
 
 
 @pytest.mark.parametrize("cause", ["renamed", "deleted", "a file", "at start"])
