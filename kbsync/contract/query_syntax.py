@@ -29,11 +29,12 @@ _OPERATOR = re.compile(
     re.VERBOSE,
 )
 _TYPOGRAPHIC = re.compile(
-    r"(?<![A-Za-z0-9])(?:“([^“”„\"\u2e80-\u9fff\uac00-\ud7a3]*)”"
+    r"(?<![A-Za-z0-9])(?:\"[^\"]*\"|“([^“”„\"\u2e80-\u9fff\uac00-\ud7a3]*)”"
     r"|„([^“”„\"]*)[“”]|”([^“”„\"]*)”|«([^«»\"]*)»|»([^«»\"]*)«)"
 )
-"""Matches text in quotes as word processors and phones write them. Around Chinese, “ and ” are text, because
-questions in Chinese have no other quotes: read as phrases, they hid answers in XQuAD.
+"""Captures text in quotes as word processors and phones write them. Matches text in plain quotes without
+capturing it, because other quotes in it are text. Around Chinese, “ and ” are text, because questions in
+Chinese have no other quotes: read as phrases, they hid answers in XQuAD.
 """
 _WORD = re.compile(r"[^\W_]")
 
@@ -49,7 +50,9 @@ def parse_query(query: Query) -> Query:
     Raises `UsageError` if the operators leave no words to search for, or `OnlyFiltersError` if there is
     nothing but filters.
     """
-    typed = _TYPOGRAPHIC.sub(lambda match: f'"{match[match.lastindex or 0].strip()}"', query.text)
+    typed = _TYPOGRAPHIC.sub(
+        lambda match: f'"{match[match.lastindex].strip()}"' if match.lastindex else match[0], query.text
+    )
     operators = [match for match in _OPERATOR.finditer(typed) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)
     if not operators or len(operators) > MAX_OPERATORS or longest > MAX_OPERATOR_LENGTH:

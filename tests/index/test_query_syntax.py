@@ -37,6 +37,7 @@ from tests.share import enumerated, long
         ("ein „rotes Boot“", Query("ein rotes Boot", phrases=("rotes Boot",))),
         ("un « bateau rouge »", Query("un bateau rouge", phrases=("bateau rouge",))),
         ("x -“red boat” path:“my notes/”", Query("x", paths=("my notes/",), excluded=("red boat",))),
+        ('"a “red” boat" x', Query("a “red” boat x", phrases=("a “red” boat",))),
         # Text as it is:
         ("don't re-index E-4471", Query("don't re-index E-4471")),
         ("below -20 degrees - or more", Query("below -20 degrees - or more")),
