@@ -95,16 +95,17 @@ def upload_form(parts: list[Part]) -> UploadForm:
     # Some clients send only `filename*` for names beyond ASCII; many servers drop it.
     rules.require(not file.only_extended, "the file's name came as filename* alone")
     rules.require(bool(name), "the form field files has no file name")
-    plain = [part for part in parts if part.name != "files"]
+    plain = [part for part in parts if part.name not in ("files", "custom_separator")]
     texts = {part.name: part.text for part in plain}
     rules.require(len(plain) == len(texts), "a form field comes twice")
-    separators = _separators(texts["custom_separator"]) if "custom_separator" in texts else ()
+    separators = _separators([part.text for part in parts if part.name == "custom_separator"])
     for field in ("knowledge_type", "sentence_size"):
         text = texts.get(field, "0")
         rules.require(is_digits(text), f"{field} is {text!r:.80}, not a whole number")
     knowledge_type, size = int(texts.get("knowledge_type", 0)), int(texts.get("sentence_size", 300))
     slicing = Slicing(knowledge_type, separators, size)
-    check_slicing(slicing, name, texts.keys())
+    sent_fields = set(texts) | ({"custom_separator"} if separators else set())
+    check_slicing(slicing, name, sent_fields)
     parse_image, limit = texts.get("parse_image", "false"), texts.get("word_num_limit", "0")
     rules.require(parse_image in ("true", "false"), f"parse_image is {parse_image!r:.80}, not true or false")
     rules.require(is_digits(limit), f"word_num_limit is {limit!r:.80}, not digits")
@@ -122,13 +123,17 @@ def callback_of(fields: Mapping[str, Any]) -> Callback | None:
     return Callback(url, headers) if url else None
 
 
-def _separators(text: str) -> tuple[str, ...]:
-    """Parse a list in JSON."""
+def _separators(texts: list[str]) -> tuple[str, ...]:
+    """Parse one JSON text field, one plain field, or repeated fields."""
+    if len(texts) != 1:
+        return tuple(texts)
     try:
-        value: Any = json.loads(text)
+        value: Any = json.loads(texts[0])
     except ValueError:
-        value = None
-    rules.require(rules.are_texts(value), f"custom_separator is {text!r:.80}")
+        value = texts
+    if not isinstance(value, list):  # such as a plain 1
+        value = texts
+    rules.require(rules.are_texts(value), f"custom_separator is {texts[0]!r:.80}")
     return tuple(value)
 
 

@@ -181,9 +181,16 @@ FORM = {"knowledge_type": "5", "sentence_size": "500", "parse_image": "true", "w
 FORM |= {"callback_url": "http://127.0.0.1:1/back", "callback_header": '{"x-secret": "s"}', "req_id": "r-1"}
 
 
-def test_all_documented_form_fields_are_accepted(service: DirectZhipu) -> None:
-    item = service.detail(service.put(custom_separator='["\\n\\n", "。"]', **FORM))
-    assert (item["custom_separator"], item["parse_image"]) == (["\n\n", "。"], 1)
+@pytest.mark.parametrize(
+    ("separators", "stored"),
+    [('["\\n\\n", "。"]', ["\n\n", "。"]), (["\n\n", "。"], ["\n\n", "。"]), ("---", ["---"])],
+    ids=["one JSON field", "repeated fields", "plain text"],
+)
+def test_all_documented_form_fields_are_accepted_and_separators_in_every_known_form(
+    service: DirectZhipu, separators: Any, stored: list[str]
+) -> None:
+    item = service.detail(service.put(custom_separator=separators, **FORM))
+    assert (item["custom_separator"], item["parse_image"]) == (stored, 1)
 
 
 def test_failed_item_matches_the_capture(service: DirectZhipu) -> None:
