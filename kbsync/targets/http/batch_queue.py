@@ -23,14 +23,14 @@ class _Waiting(Generic[V]):
 
 
 class BatchQueue(Generic[V]):
-    """Passes on one batch of ids at a time. Ids that arrive in the meantime go into the next batch."""
+    """Runs one batch of ids at a time. Ids that arrive in the meantime go into the next batch."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._waiting: list[_Waiting[V]] = []
 
     async def wait(self) -> None:
-        """Wait until no batch is being passed on, for uploads that the service would refuse meanwhile."""
+        """Wait until no batch is running, for uploads that the service would refuse meanwhile."""
         async with self._turn:
             pass
 

@@ -90,8 +90,8 @@ _ENDINGS = (
     "yml zip"
 )
 ENDINGS = frozenset(_ENDINGS.split())
-"""The extensions that file names in messages may have, but not other text after a dot, as in `余额0.00元` or
-`Insufficient balance.Please pay`."""
+"""The extensions that show that a word in a message is a file name, unlike the text after the dot in
+`余额0.00元` or `Insufficient balance.Please pay`."""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")
 

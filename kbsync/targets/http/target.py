@@ -219,8 +219,7 @@ class ServiceTarget(Target, Generic[Row]):
         self._client = Client(
             endpoint,
             headers=self.headers,
-            # `prepare` may set the classifier.
-            classify_response=lambda response: self.classify_response(response),  # noqa: PLW0108
+            classify_response=self.classify_response,
             certain_calls=self.certain_calls,
             **options,
         )

@@ -108,7 +108,7 @@ class LightragTarget(ServiceTarget[Row]):
         return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
-        await self._deletions.wait()  # the server would refuse the upload
+        await self._deletions.wait()  # meanwhile, the server refuses uploads
         await self._send_file("/documents/upload", document, shapes.receipt_in, name=name)
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:

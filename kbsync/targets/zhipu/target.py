@@ -110,7 +110,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     is_gone = staticmethod(is_gone)
 
     def prepare(self) -> None:
-        """Set the target's limits, its classifier, and the account's shared state."""
+        """Set the target's limits, the account's shared state, and the secrets to hide in errors."""
         url, key = self._context.callback_url, self._key
         authorization = gateway.reveal() if (gateway := self._config.callback_authorization) else ""
         ahead = self._config.concurrency // 2 + 1
