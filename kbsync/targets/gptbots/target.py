@@ -133,7 +133,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # document.
         self._count: int | None = None
         self._page_numbers: dict[str, int] = {}
-        self._lookups = BatchQueue[MarkedRow]()
+        self._lookups, self._list_reads = BatchQueue[MarkedRow](), BatchQueue[MarkedRow]()
         self._max_passages = MAX_PASSAGES
 
     async def cards(self) -> Sequence[BaseCard]:
@@ -151,9 +151,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return base
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """Return a target with a queue of lookups of its own, so that no change waits for `pace`."""
+        """Return a target with queues of lookups of its own, so that no change waits for `pace`."""
         slow = super().unhurried(pace)
-        slow._lookups = BatchQueue()
+        slow._lookups, slow._list_reads = BatchQueue(), BatchQueue()
         return slow
 
     # -- documents
@@ -365,14 +365,17 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     async def _find_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
         """Return the current rows of `ids`, read after this call: an older row may be of the version before
         the last update. Calls that arrive during a lookup share the pages of the next one.
+
+        The list has no filter. Read it as a whole only for ids that can't be found otherwise; the others
+        don't wait for that.
         """
-        return await self._lookups.run(tuple(ids), self._look_up)
+        rows = dict(await self._lookups.run(tuple(ids), self._look_up))
+        if missing := [doc_id for doc_id in ids if doc_id not in rows]:
+            rows |= await self._list_reads.run(missing, self._rows_among)
+        return rows
 
     async def _look_up(self, ids: Sequence[str]) -> Mapping[str, MarkedRow]:
-        """Return the rows of `ids`: on the page that had them before, or else by the order of ids.
-
-        The list has no filter, and is read as a whole only if an id can't be found otherwise.
-        """
+        """Return the rows of `ids`: on the page that had them before, or else by the order of ids."""
         rows, pages = dict[str, MarkedRow](), dict[int, Sequence[str]]()
         # Look up ids with a known page first: their pages show where the others are.
         for doc_id in sorted(ids, key=lambda doc_id: self._page_numbers.get(doc_id, math.inf)):
@@ -387,8 +390,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 page = await self._request_page(number, PAGE_SIZE)
                 pages[number] = [row.id for row in page.rows]
                 rows |= {row.id: row for row in page.rows}
-        if missing := set(ids) - rows.keys():
-            rows |= await self._rows_among(missing)
         return rows
 
     # -- searches

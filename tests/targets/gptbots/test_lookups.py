@@ -120,6 +120,42 @@ async def test_change_does_not_wait_for_a_lookup_of_an_audit(served_world: Serve
     assert (await audit)[served_world.unknown_id].state is DocState.MISSING
 
 
+async def test_change_does_not_wait_until_the_whole_list_is_read_for_another_document(
+    served_world: ServedGptbots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, read_page, read_list = served_world.target, GptbotsTarget.page, GptbotsTarget.rows
+    may_read_page, may_read_list = asyncio.Event(), asyncio.Event()
+    first, second = await served_world.make_ready(
+        served_world.document("a.md", "kestrel one"), served_world.document("b.md", "kestrel two")
+    )
+
+    async def read_page_later(*args: Any) -> Any:
+        await may_read_page.wait()
+        return await read_page(*args)
+
+    async def read_list_later(self: GptbotsTarget) -> AsyncIterator[Any]:
+        await may_read_list.wait()
+        async for row in read_list(self):
+            yield row
+
+    monkeypatch.setattr(GptbotsTarget, "page", read_page_later)
+    monkeypatch.setattr(GptbotsTarget, "rows", read_list_later)
+    ids = {"a.md": first, "b.md": second, "c.md": served_world.unknown_id}
+    changes = [
+        asyncio.create_task(target.put([served_world.document(path, f"merlin {path}", replaces=remote_id)]))
+        for path, remote_id in ids.items()
+    ]
+    await asyncio.sleep(0)  # now all three want to read the list
+    may_read_page.set()
+    async with asyncio.timeout(5.0):
+        assert await changes[0] == [Accepted(first, replaced=True)]
+        assert await changes[1] == [Accepted(second, replaced=True)]
+    may_read_list.set()
+    [outcome] = await changes[2]
+    assert isinstance(outcome, Accepted)
+    assert not outcome.replaced
+
+
 def plant_many(world: GptbotsWorld, n: int) -> None:
     """Add other users' documents, ten per second."""
     for number in range(n):
