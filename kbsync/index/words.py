@@ -381,18 +381,23 @@ def stemmed(text: str) -> list[Term]:
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
+def without_hyphens(question: str) -> dict[str, str]:
+    """Return the question's hyphenated words without hyphens, keyed by stem."""
+    # In lower case: `WiFi` would also be a code identifier of two words.
+    forms = " ".join(form.lower() for _, _, form in hyphenated_in(comparable(question)))
+    return {term.stem: term.surface for term in stemmed(forms)}
+
+
 def hyphenation_variants(question: str) -> dict[str, str]:
     """Return the question's hyphenated words without hyphens, and its other words as forms of hyphenated
     words, keyed by stem.
     """
-    # In lower case: `WiFi` would also be a code identifier of two words.
-    forms = " ".join(form.lower() for _, _, form in hyphenated_in(comparable(question)))
     hyphenated = {
         f"{HYPHENATED}{term.stem}": f"{HYPHENATED}{term.surface}"
         for term in terms_of(question)
         if any(True for _ in _splits(term.surface))
     }
-    return {term.stem: term.surface for term in stemmed(forms)} | hyphenated
+    return without_hyphens(question) | hyphenated
 
 
 def word_with(stem: str, text: str = "") -> str:

@@ -203,6 +203,12 @@ def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, questi
         assert path in ("ar.md", "he.md") or not (unknown.are_all or any(unknown.instead.values()))
 
 
+@pytest.mark.parametrize(("question", "written"), [("wifi", "Wi-Fi"), ("Wi-Fi", "wifi"), ("wi-fi", "Wi-Fi")])
+def test_snippet_highlights_a_word_with_and_without_its_hyphen(question: str, written: str) -> None:
+    result = snippet(f"Use the {written} here.", question, 80)
+    assert [result.text[start:end] for start, end in result.spans] == [written]
+
+
 def test_hyphenated_word_ranks_like_the_same_word_without_a_hyphen(tmp_path: Path) -> None:
     texts = [("with.md", "Use the Wi-Fi."), ("without.md", "Use the wifi."), ("c.md", "Use it.")]
     with searching(tmp_path, texts) as (searcher, _):
