@@ -325,25 +325,25 @@ class WatchGroup(InotifyWatchGroup):
                 self.retry_unreadable = False
                 retried_paths, self._unreadable_paths = self._unreadable_paths, set()
             vacated_paths = doubtful_paths - _listed_paths(doubtful_paths)
-            for path in (doubtful_paths | retried_paths) - vacated_paths:
-                if self.is_active:
+            vacated_prefixes = tuple(path + b"/" for path in vacated_paths)
+            for path in doubtful_paths | retried_paths:
+                if self.is_active and not (path + b"/").startswith(vacated_prefixes):
                     self._add_all_callbacks(path)
             readable_paths |= retried_paths - self._unreadable_paths
-            self._remove_strays(doubtful_paths, vacated_paths)
+            self._remove_strays(doubtful_paths, vacated_prefixes)
             watched = self._active_callbacks_by_watch.items()
             corrected_paths = {path for watch, path in watched if former_paths.get(watch) != path}
             paths = set(map(os.fsdecode, (corrected_paths | readable_paths) - {self.path}))
             return sorted(path for path in paths if paths.isdisjoint(ancestors(path)))
 
-    def _remove_strays(self, paths: Iterable[bytes], vacated_paths: Iterable[bytes]) -> None:
+    def _remove_strays(self, paths: Iterable[bytes], vacated_prefixes: tuple[bytes, ...]) -> None:
         """End the watches on directories that are no longer at or below these paths.
 
-        No directory is at or below the `vacated_paths`, even if a different spelling leads to one. If such a
-        directory is still in the tree, the event about its new path has yet to arrive, and kbsync then
-        watches it again.
+        No path begins with one of the `vacated_prefixes`, even if a different spelling leads to a directory.
+        If such a directory is still in the tree, the event about its new path has yet to arrive, and kbsync
+        then watches it again.
         """
         prefixes = tuple(path + b"/" for path in paths)
-        vacated_prefixes = tuple(path + b"/" for path in vacated_paths)
 
         def is_stray(watch: WatchDescriptor, path: bytes) -> bool:
             if self._active_callbacks_by_path.get(path) != watch:

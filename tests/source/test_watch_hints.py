@@ -227,26 +227,30 @@ async def test_folder_is_watched_only_while_it_is_in_the_tree(
 async def test_folders_renamed_in_case_are_watched_under_their_new_names(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get_or_create_watch, lexists = InotifyFD._get_or_create_watch, os.path.lexists
+    get_or_create_watch, lexists, listdir = InotifyFD._get_or_create_watch, os.path.lexists, os.listdir
 
     def respell(path: bytes) -> bytes:  # as a file system that ignores case
-        return path if lexists(path) else path.replace(b"/sub", b"/SUB")
+        return path if lexists(path) else path.replace(b"/sub", b"/SUB").replace(b"/in", b"/IN")
 
     monkeypatch.setattr(os.path, "lexists", lambda path: lexists(respell(path)))
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(respell(path)))
     monkeypatch.setattr(
         InotifyFD, "_get_or_create_watch", lambda fd, path, mask: get_or_create_watch(fd, respell(path), mask)
     )
     for number in range(20):
-        (root / f"sub{number}").mkdir()
+        (root / f"sub{number}/in").mkdir(parents=True)
     async with listening(root, state) as hearing:
         for number in range(20):
+            (root / f"sub{number}/in").rename(root / f"sub{number}/IN")
             (root / f"sub{number}").rename(root / f"SUB{number}")
         await hearing.hears(*(Hint(f"SUB{number}", TREE) for number in range(20)))
         hearing.received_hints.clear()
         assert await hearing.watcher.check() == []
         for number in range(20):
             (root / f"SUB{number}/later.md").write_text("later")
+            (root / f"SUB{number}/IN/later.md").write_text("later")
         await hearing.hears_of(*(f"SUB{number}/later.md" for number in range(20)))
+        await hearing.hears_of(*(f"SUB{number}/IN/later.md" for number in range(20)))
         assert not [hint for hint in hearing.received_hints if hint.path.startswith("sub")]
 
 
