@@ -55,6 +55,7 @@ from kbsync.index.words import (
     hyphenated_in,
     hyphenation_variants,
     naming_text,
+    number_forms_in,
     readable,
     stemmed,
     terms_of,
@@ -297,6 +298,7 @@ class Search:
                 )
         typed = {term.surface: written for term, written in written_terms(text)}
         parts = {term.surface for term in _words_only_in(codes, text)}
+        parts.update(form.lower() for _, _, form in number_forms_in(comparable(text)))  # nobody typed these
         words = (term for term in unknown if term.written or term.word not in parts)
         instead = {typed.get(term.word, term.word): term.written for term in words}
         return UnknownWords(instead | dict.fromkeys(codes, ""), are_all, translation, codes)

@@ -203,6 +203,10 @@ def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, questi
         assert path in ("ar.md", "he.md") or not (unknown.are_all or any(unknown.instead.values()))
 
 
+def test_unknown_telephone_number_is_named_as_typed(searcher: Search) -> None:
+    assert searcher.unknown_words(Query("(555) 123-4567")).instead == {"555": "", "123-4567": ""}
+
+
 @pytest.mark.parametrize(("question", "written"), [("wifi", "Wi-Fi"), ("Wi-Fi", "wifi"), ("wi-fi", "Wi-Fi")])
 def test_snippet_highlights_a_word_with_and_without_its_hyphen(question: str, written: str) -> None:
     result = snippet(f"Use the {written} here.", question, 80)
