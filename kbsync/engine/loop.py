@@ -254,7 +254,7 @@ class MirrorLoop:
         report, mirror, polling = watcher.report, self.mirror.id, ""
         if report.mode is Mode.POLLING:
             fix = f"; fix: {report.fix}" if report.fix else ""
-            polling = f"{report.why} (every {watcher.rescan_every:g} s){fix}"
+            polling = f"{report.why}; kbsync scans the folder every {watcher.rescan_every:g} s{fix}"
         if polling != self._polling:
             with contextlib.suppress(StateError):  # the next scan tries again
                 await self.mirror.store.write(lambda tx: tx.meta.set(MirrorFact.POLLING, mirror, polling))

@@ -241,7 +241,8 @@ def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(sandbox: Sa
 @long
 def test_status_says_while_a_folder_is_polled_why_and_how_often(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"}, "observer: polling")
-    polled = f"handbook: {sandbox.docs} is polled: `observer: polling` is set (every 10 s)"
+    why = f"{sandbox.docs} is polled: `observer: polling` is set"
+    polled = f"handbook: {why}; kbsync scans the folder every 10 s"
 
     def is_shown() -> bool:
         return polled in sandbox.run("status").out.splitlines()
