@@ -39,11 +39,12 @@ def identify_mount(fd: int, mount: Mount) -> str:
     `fd`.
 
     It consists of the type, the inode of that folder, and the volume or the server's export, separated by
-    spaces. It stays the same when a disk is mounted again, even after a reboot. An unknown volume is empty.
-    Raises OSError.
+    spaces. It stays the same when a disk is mounted again, even after a reboot. An unknown volume is empty,
+    and so is an inode that may change. Raises OSError.
     """
     status = os.fstat(fd)
-    return f"{mount.fs_type} {storable_inode(status.st_ino)} {_volume_of(status, fd, mount)}"
+    ino = storable_inode(status.st_ino) if has_lasting_inodes(mount.fs_type) else ""
+    return f"{mount.fs_type} {ino} {_volume_of(status, fd, mount)}"
 
 
 def _volume_of(status: os.stat_result, fd: int, mount: Mount) -> str:
@@ -152,11 +153,7 @@ def identify(root: Path) -> RootIdentity:
             is_mount = mount is not None and mount.point == os.path.realpath(root)
             fs_type = mount.fs_type if mount else UNKNOWN
             ino = storable_inode(status.st_ino) if has_lasting_inodes(fs_type) else 0
-            mounted = ""
-            if mount is not None and is_mount:
-                mounted = identify_mount(fd, mount)
-            elif mount is not None and not ino:
-                mounted = f"{fs_type}  {_volume_of(status, fd, mount)}"
+            mounted = identify_mount(fd, mount) if mount is not None and (is_mount or not ino) else ""
     except FileNotFoundError as error:
         advice = "mount the folder, or if it has moved, correct `folder` in the config or --folder"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
