@@ -129,7 +129,7 @@ async def verify_mirror(
             row
             async for batch in audit.find_unlisted()
             for row in await audit.confirm_missing(batch)
-            if not state.read(partial(_is_being_replaced, row))
+            if not state.read(partial(_may_be_replaced, row))
         ]
         missing = []
         for row in missing_rows:
@@ -176,8 +176,10 @@ async def verify_mirror(
         )
 
 
-def _is_being_replaced(row: Upload, tx: Tx) -> bool:
-    """Return whether an upload that may have replaced this document hasn't been answered yet."""
+def _may_be_replaced(row: Upload, tx: Tx) -> bool:
+    """Return whether an upload has replaced this document, or may have and hasn't been answered yet."""
+    if tx.uploads.get(row.id, *SERVING) is None:
+        return True
     uploads = tx.uploads.at_path(row.mirror, row.binding, row.path)
     return any(upload.predecessor == row.id and upload.state in UNANSWERED for upload in uploads)
 

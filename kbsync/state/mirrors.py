@@ -258,7 +258,7 @@ class MirrorFact(StrEnum):
     BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
     DECISION_TERMS = "terms"  # the terms under which its files were decided
     PAUSE = "pause"  # see `Pauses`
-    POLLING = "polling"  # why the kbsync that last watched the folder polls it, or "" for events
+    POLLING = "polling"  # why the kbsync that last watched the folder polled it, or "" for events
     RESUMED = "resumed"  # when a user last ended a pause, if that was in quiet hours
     SCANS = "scans"  # "yes" if scanned pages were read when the mirror last ran
     NOTE = "note"  # the target's last notice that didn't halt the mirror
