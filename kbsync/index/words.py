@@ -253,13 +253,13 @@ def number_forms_in(text: str) -> Iterator[tuple[int, int, str]]:
     The form is the national number without separators, such as `0891234567` for `+49 89 1234567`, or the
     number without `0x`.
     """
-    for match in _PHONE.finditer(text):
+    for match in _PHONE.finditer(text) if "(" in text or "+" in text else ():  # most texts have neither
         rest = "".join(filter(str.isdecimal, match["rest"]))
         prefix = "" if match["country"] == "1" else "0"  # North America has none
         national = f"{match['area'] or prefix}{rest}"
         if len(national) in _PHONE_DIGITS:
             yield *match.span(), national
-    for match in _HEXADECIMAL.finditer(text):
+    for match in _HEXADECIMAL.finditer(text) if "0x" in text or "0X" in text else ():
         yield *match.span(), match["digits"]
 
 
@@ -267,7 +267,8 @@ _MAX_HYPHENATED = 40
 """Maximum length of a hyphenated word in characters. A UUID has 36."""
 
 _OTHER_HYPHENS = {0x2010: "-", 0x2011: "-"}
-_HYPHEN = re.compile(r"-(?<=[^\W_]-)(?=[^\W_])")
+_HYPHEN = re.compile(r"-(?:(?<=[^\W\d_]-)(?=[^\W\d_])|(?<=[0-9A-Fa-f]{8}-)(?=[0-9A-Fa-f]{4}-))")
+"""Matches a hyphen between two letters, or the first one of a UUID."""
 _HYPHENATED_RUN = re.compile(r"(?:[^\W_]|-)+")
 
 
