@@ -14,7 +14,7 @@ from kbsync.index.spelling import Unknown, slips_between
 from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage
 from kbsync.index.weights import TRANSLATED, weight_of_size
 from kbsync.index.words import (
-    HYPHENATED,
+    HYPHEN_MARK,
     ComparableText,
     Term,
     characters_of,
@@ -88,11 +88,11 @@ def _spaced_words(
         guess = guessed.get(term.stem) if term.is_guess else None
         surfaces = dict[str, str]()
         for word, as_written in words:
-            if word.stem == term.stem.removeprefix(HYPHENATED) or (
+            if word.stem == term.stem.removeprefix(HYPHEN_MARK) or (
                 term.goes_on and word.surface.startswith(term.surface)
             ):
                 surfaces.setdefault(word.surface, as_written)
-        sought, usual = (guess.word, guess.written) if guess else (term.surface.removeprefix(HYPHENATED), "")
+        sought, usual = (guess.word, guess.written) if guess else (term.surface.removeprefix(HYPHEN_MARK), "")
         written = ""
         if sought not in surfaces:
             nearest = min(surfaces, key=partial(slips_between, sought), default="")

@@ -43,7 +43,7 @@ from kbsync.index.store import (
 )
 from kbsync.index.weights import DEPTH, PASSAGES, READ_DOCUMENTS, TRANSLATED, code_points, share_together
 from kbsync.index.words import (
-    HYPHENATED,
+    HYPHEN_MARK,
     Term,
     Tokeniser,
     code_test,
@@ -353,7 +353,7 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
     others = [Term(word, stem, is_guess=True) for stem, word in variants.items() if word not in words]
     unknown = snapshot.unknown([*terms, *others])
     absent = {term.word for term in unknown}
-    known = {word.removeprefix(HYPHENATED) for word in variants.values() if word not in absent}
+    known = {word.removeprefix(HYPHEN_MARK) for word in variants.values() if word not in absent}
     text = comparable(question)
     known.update(
         term.surface

@@ -105,14 +105,6 @@ def _nearest(word: str, others: Iterable[tuple[str, str]]) -> tuple[str, str]:
     return nearest
 
 
-def _is_prefixed(word: str, stem: str) -> bool:
-    """Return whether the word is the other one after a prefix of electronic things, as in `iphone`.
-
-    It is a word of its own.
-    """
-    return word[0] in "ei" and word[1:].startswith(stem)
-
-
 def _is_similar(word: str, other: str) -> bool:
     """Return whether the word is long enough for the typos by which it differs from the other."""
     slips = slips_between(word, other)
@@ -136,11 +128,13 @@ def _similar_stems(term: Term, occurring: Occurring, beginning: Beginning) -> li
         # There are too many spellings with two typos to look up and, in a large script, too many with one.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
         similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) <= 2}
-    # The first letter is rarely wrong, and many short words differ only in it.
+    # The first letter is rarely wrong, and many short words differ only in it. `iphone` is a word of its own,
+    # not a misspelled `phone`.
+    without_prefix = term.surface[1:] if term.surface[0] in "ei" else ""
     similar_stems = {
         stem: n
         for stem, n in similar_stems.items()
-        if stem[0] == term.stem[0] or (len(stem) >= ONE_SLIP and not _is_prefixed(term.surface, stem))
+        if stem[0] == term.stem[0] or (len(stem) >= ONE_SLIP and not without_prefix.startswith(stem))
     }
 
     def likelihood(stem: str) -> tuple[bool, bool, int, int, str]:

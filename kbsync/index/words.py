@@ -89,11 +89,11 @@ def words_and_forms(text: str, version: int = TOKENISER, *, has_hyphenated: bool
     text = _joined(text)
     has_cyrillic_months = version >= _GROUPED_BY_SPACES
     dates = sorted(date_forms(text, has_cyrillic_months)) if version >= _DATED else ()
-    hyphenated = hyphenated_in(text) if has_hyphenated and version >= _HYPHENATED else ()
-    without_hyphens = (f"{HYPHENATED}{form}" for _, _, form in hyphenated)
-    numbers = number_forms_in(text) if version >= _HYPHENATED else ()
+    hyphenated = hyphenated_in(text) if has_hyphenated and version >= _WITH_HYPHENATED else ()
+    marked_forms = (f"{HYPHEN_MARK}{form}" for _, _, form in hyphenated)
+    numbers = number_forms_in(text) if version >= _WITH_HYPHENATED else ()
     in_text = itertools.chain(forms_in(text, version), numbers)
-    forms = " ".join([*(form for _, _, form in in_text), *without_hyphens, *dates])
+    forms = " ".join([*(form for _, _, form in in_text), *marked_forms, *dates])
     return text if text.isascii() else unspaced_runs().sub(_grams, text), forms
 
 
@@ -121,13 +121,13 @@ def _joined(text: str) -> str:
 
 _DATED = 5  # the first version with forms of dates and of acronyms with dots
 _GROUPED_BY_SPACES = 6  # the first version with forms of such numbers and of dates in Russian
-HYPHENATED = "\ue000"
+HYPHEN_MARK = "\ue000"
 """Marks the form of a hyphenated word without hyphens. Without the mark, a question with the hyphens
 would count a text with them twice: by the parts of the word, and by this form.
 """
-_HYPHENATED = 7  # the first version with forms of hyphenated words and of `number_forms_in`
-LITERAL = _HYPHENATED - 1
-"""The version of `words` with which `meeting notes` and `meeting-notes` are the same words."""
+_WITH_HYPHENATED = 7  # the first version with forms of hyphenated words and of `number_forms_in`
+WITHOUT_HYPHENATED = _WITH_HYPHENATED - 1
+"""The last version of `words` without these forms: `meeting notes` and `meeting-notes` are the same words."""
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -394,7 +394,7 @@ def hyphenation_variants(question: str) -> dict[str, str]:
     words, keyed by stem.
     """
     hyphenated = {
-        f"{HYPHENATED}{term.stem}": f"{HYPHENATED}{term.surface}"
+        f"{HYPHEN_MARK}{term.stem}": f"{HYPHEN_MARK}{term.surface}"
         for term in terms_of(question)
         if any(True for _ in _splits(term.surface))
     }
@@ -702,7 +702,7 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
         for number, word in enumerate(words):
             for split in _splits(word):
                 parted = [*words[:number], split, *words[number + 1 :]]
-                spellings.append(Spelling((" ".join(parted),), f"{HYPHENATED}{word}"))
+                spellings.append(Spelling((" ".join(parted),), f"{HYPHEN_MARK}{word}"))
     return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MAX_SPELLINGS]
 
 
@@ -825,7 +825,7 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
     question = _without_line(question)
     pasted_path = _pasted_path(question)
     sought = (pasted_path or question).split("/")
-    words_of = functools.partial(Tokeniser(SQLITE_TOKENISER[1:]).words, version=LITERAL)
+    words_of = functools.partial(Tokeniser(SQLITE_TOKENISER[1:]).words, version=WITHOUT_HYPHENATED)
     question_words, depth = words_of("/".join(sought)), len(sought)
     equal, named, dates = defaultdict[int, list[int]](list), list[int](), _date_named(question)
     for number, path in paths:
