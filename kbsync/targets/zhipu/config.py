@@ -173,8 +173,10 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         signs = self.auth == "jwt" and not self.api_key.absent
         if signs and not _ID_AND_SECRET.fullmatch(self.api_key.reveal()):
-            message = "needs an api_key of the form id.secret, because it signs with the secret"
-            yield Conflict((*loc, "auth"), f"jwt {message}; set auth: key", ((*loc, "api_key"),))
+            message = (
+                "jwt needs an api_key of the form id.secret, because it signs with the secret; set auth: key"
+            )
+            yield Conflict((*loc, "auth"), message, ((*loc, "api_key"),))
         search, search_loc = self.search, (*loc, "search")
         if search.recall_ratio is not None and search.recall_method != "mixed":
             message = f"doesn't apply to recall_method {search.recall_method}; remove it"
@@ -190,12 +192,12 @@ class ZhipuTargetConfig(RemoteTargetConfig):
                 yield key, f"{what}; also set knowledge_type, or remove this key"
         extension = extension_of(match)
         if extension in LINKS and "word_num_limit" in settings:
-            what = "does not apply to web pages"
-            yield "word_num_limit", f"{what}; remove it from the rules for {extension} files"
+            message = f"does not apply to web pages; remove it from the rules for {extension} files"
+            yield "word_num_limit", message
         legal = [method for method, extensions in SLICES.items() if extension in extensions]
         if legal and number is not None and number not in legal:
-            what = f"{number} does not accept {extension} files"
-            yield "knowledge_type", f"{what}; allowed for these files: {_listed(legal)}"
+            allowed = f"allowed for these files: {_listed(legal)}"
+            yield "knowledge_type", f"{number} does not accept {extension} files; {allowed}"
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -267,9 +267,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         by_gateway = [doc_id for doc_id, error in refusals.items() if isinstance(error, NotOffered)]
         gone = [doc_id for doc_id in by_gateway if outcomes[doc_id] is None]
         try:
-            return outcomes | dict.fromkeys(await self._rows_among(gone) if gone else (), _STILL_THERE)
+            listed_ids = (await self._rows_among(gone)).keys() if gone else ()
         except TargetError as error:
             return outcomes | dict.fromkeys(gone, error)
+        return outcomes | dict.fromkeys(listed_ids, _STILL_THERE)
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" doesn't prove anything by itself."""
@@ -389,7 +390,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         missing.check("retrieve")
         body = {
             **asdict(search),  # the settings have the service's names
-            **({"rerank_status": 1} if is_ranked else {"rerank_model": None}),
+            "rerank_status": 1 if is_ranked else None,
+            "rerank_model": search.rerank_model if is_ranked else None,
             "query": shapes.shortened(text),
             "knowledge_ids": [self._config.knowledge_id],
             "document_ids": list(among) or None,  # never send an empty list
