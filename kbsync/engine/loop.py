@@ -136,7 +136,7 @@ class MirrorLoop:
                 await self._report_failure(error)
             if self.stop.is_set():
                 return
-            newest_message, started = await self._newest_message(), self.mirror.clock.steady()
+            newest_message, began_at = await self._newest_message(), self.mirror.clock.steady()
             try:
                 async with self.mirror.bind() as bound:
                     if bound is not None:
@@ -146,7 +146,7 @@ class MirrorLoop:
                     await self.mirror.halts.show_problem(TARGET_DOWN, self.mirror.halts.down_reason)
             except Exception as error:
                 # A mirror may fail soon after each start, even if its target responds.
-                if self.mirror.clock.steady() - started > MAX_RETRY_PAUSE:
+                if self.mirror.clock.steady() - began_at > MAX_RETRY_PAUSE:
                     wait = FIRST_RETRY
                 await self._report_failure(error)
             finally:

@@ -408,7 +408,7 @@ class Watcher:
         self._lock = asyncio.Lock()
         self._started = False
         self._watch: Watch | None = None
-        self._watched: RootIdentity | None = None
+        self._watched_identity: RootIdentity | None = None
         """On FAT, the identity with the folder's inode number, which stays the same until the watch ends."""
         self.identity: RootIdentity | None = None
         """The identity of the watched folder; None while the folder can't be checked, during which nothing
@@ -480,7 +480,7 @@ class Watcher:
         async with self._lock:
             if not self._started:
                 return []
-            problem = await self._root_check.problem(self._watched or self.identity)
+            problem = await self._root_check.problem(self._watched_identity or self.identity)
             if problem is not None and problem.is_of_root:
                 # A slow file system may still be the same one, with all its watches.
                 if self.identity is not None and problem.kind is not ProblemKind.ROOT_SILENT:
@@ -651,11 +651,11 @@ class Watcher:
             try:
                 if self._root_check.is_local and not surveyed.identity.ino:
                     _, ino = self._machine.root_inode(self._root)
-                    self._watched = replace(surveyed.identity, ino=ino)
+                    self._watched_identity = replace(surveyed.identity, ino=ino)
                 await watch.open()
                 self.report = WatchReport(Mode.NATIVE)
             except OSError as error:
-                self._watch = self._watched = None
+                self._watch = self._watched_identity = None
                 obstacle = start_obstacle(error, self._machine.limits(), self._directories)
         if obstacle is not None:
             self._poll(obstacle)
@@ -668,7 +668,7 @@ class Watcher:
         self.report = WatchReport(Mode.POLLING, f"{self._root} is polled: {obstacle.why}", obstacle.fix)
 
     async def _close(self) -> None:
-        watch, self._watch, self._watched, self._silent_since = self._watch, None, None, None
+        watch, self._watch, self._watched_identity, self._silent_since = self._watch, None, None, None
         if watch is not None:
             await watch.close()
 

@@ -587,7 +587,7 @@ class Entries:
         """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite
         returns them.
 
-        If a check couldn't tell whether the file exists, its size is -1, so that the next scan checks it.
+        If a check couldn't determine whether a file exists, its size is -1, so that the next scan checks it.
         """
         # Skip deleted files: if a file comes back, even unchanged when its disk is mounted again, that is a
         # change.
