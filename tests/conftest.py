@@ -68,6 +68,17 @@ def pytest_timeout_set_timer(settings: Any) -> Generator[None, object, object]:
     return armed
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, object, object]:
+    """Delay the alarm while pytest writes its report, where an exception would end the whole run."""
+    remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        return (yield)
+    finally:
+        if remaining:
+            signal.setitimer(signal.ITIMER_REAL, max(remaining, AGAIN), AGAIN)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
     yield

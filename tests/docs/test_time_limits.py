@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import ROOT
 from tests.programs import run_program
 from tests.share import long
@@ -22,11 +24,26 @@ def test_what_comes_after():
     pass
 """
 
+SLOW_REPORTS = """
+import time
+import pytest
+import tests.conftest
+tests.conftest.AGAIN = 0.2
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call):
+    if call.excinfo is not None:
+        time.sleep(1.0)
+    return (yield)
+"""
+
 
 @long
-def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reports", ["", SLOW_REPORTS], ids=["", "slow reports"])
+def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(reports: str, tmp_path: Path) -> None:
     test = tmp_path / "test_hanging.py"
     test.write_text(HANGING)
+    tmp_path.joinpath("conftest.py").write_text(reports)
     limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]
     plain = ["-p", "no:cacheprovider", "-o", "addopts="]
     every = {**os.environ, "KBSYNC_SHARE": "all"}
