@@ -67,6 +67,7 @@ class Life:
         self.copies, self.old_texts, self.sent_by_others = list[Path](), list[str](), set[tuple[str, str]]()
         self.happened, self.deleted, self.mirrored = set[str](), set[str](), set[str]()
         self.has_new_state, self.mirrored_prefix, self.has_approved = False, "", False
+        self.prefixes_run = set[str]()
         self.tally, self.story, self.number = Tally(), list[str](), 0
         for _ in range(8):
             self.add_file()
@@ -152,6 +153,7 @@ class Life:
 
     def configure(self, *blocks: dict[str, Any]) -> None:
         mirrors = list(blocks) or [self.block(mirror) for mirror in self.mirrors]
+        self.prefixes_run |= set() if blocks else {self.mirrors[0].prefix}
         self.sandbox.config.parent.mkdir(parents=True, exist_ok=True)
         self.sandbox.config.write_text(json.dumps({"state_dir": str(self.state), "mirrors": mirrors}))
 
@@ -165,16 +167,24 @@ class Life:
         self.require(result.code == 2, f"a wrong config ends with {result.code}: {result.out}{result.err}")
         self.require(self.documents() == before, "a refusal changed a base")
 
-    def leave_state(self, manner: str) -> None:
-        """Lose the state. A new one has to adopt the documents; those with another prefix would be another
+    def may_leave_state(self, manner: str) -> bool:
+        """Return whether a new state can adopt all documents: those with another prefix look like another
         mirror's.
         """
+        ignores_prefix = self.kind in ("local", "in-state")
+        is_changing = not ignores_prefix and self.prefixes_run != {self.mirrored_prefix}
+        return not is_changing or self.kind in LEFT_ALONE[manner]
+
+    def leave_state(self, manner: str) -> None:
+        """Lose the state. A new one has to adopt the documents."""
         self.has_new_state = True
         self.mirrors[0] = replace(self.mirrors[0], prefix=self.mirrored_prefix)
         self.sent_by_others.update(self.documents()[0])
         self.happened.add(manner)
 
     def lose_state(self) -> None:
+        if not self.may_leave_state("state-lost"):
+            return
         self.leave_state("state-lost")
         shutil.rmtree(self.state, ignore_errors=True)
 
@@ -190,7 +200,7 @@ class Life:
                 self.sandbox.run("state", "backup", copy / "state.db")
 
     def restore_state(self) -> None:
-        if self.copies:
+        if self.copies and self.may_leave_state("two-states"):
             self.leave_state("two-states")
             copy = self.chance.choice(self.copies)
             for file in [self.state] if (copy / "kb").exists() else self.state.glob("state.db*"):
@@ -198,6 +208,8 @@ class Life:
             shutil.copytree(copy, self.state, dirs_exist_ok=True)
 
     def change_state(self) -> None:
+        if not self.may_leave_state("two-states"):
+            return
         self.leave_state("two-states")
         self.state, self.other_state = self.other_state, self.state
 
@@ -300,6 +312,7 @@ class Life:
     def check(self) -> None:
         self.deleted.clear()
         self.has_new_state, self.mirrored_prefix = False, self.mirrors[0].prefix
+        self.prefixes_run = {self.mirrored_prefix}
         self.mirrored = self.digests()
         self.next_change = self.chance.choice([self.rename_mirror, self.move_folder, self.change_prefix])
         documents = self.documents()
