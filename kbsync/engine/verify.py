@@ -47,8 +47,8 @@ class Verification:
     for one file. `unchecked`: directories that could not be compared. With a `halt`, the whole folder could
     not be compared, so only problems that don't need it are reported. `kept`: documents that stay although
     their file is gone, as the config says (`deletions: never`); None without that setting. `detached`: how
-    many documents remain from mirrors that the config no longer has, by mirror. `base`: the id of the
-    knowledge base that all document ids belong to.
+    many documents remain from mirrors that the config no longer has, by mirror, and under a former prefix of
+    this mirror. `base`: the id of the knowledge base that all document ids belong to.
     """
 
     name: str
@@ -172,7 +172,7 @@ async def verify_mirror(
             foreign=audit.foreign,
             kept=_by_path(kept_orphans) if private.binding.abilities.keeps else None,
             halt=halt,
-            detached=state.read(partial(_detached, audit.others, context)),
+            detached=state.read(partial(_detached, audit.others, settings.name, context)),
         )
 
 
@@ -197,8 +197,8 @@ def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
     return [Discrepancy(row.path, row.remote_id, f"document {row.remote_id} {why}") for row in rows]
 
 
-def _detached(counts: Mapping[int, int], context: CommandContext, tx: Tx) -> dict[str, int]:
-    configured = {identity.name for identity in context.configured}
+def _detached(counts: Mapping[int, int], name: str, context: CommandContext, tx: Tx) -> dict[str, int]:
+    configured = {identity.name for identity in context.configured} - {name}
     named_counts = ((tx.mirrors.get(mirror).name, count) for mirror, count in counts.items())
     return {name: count for name, count in named_counts if name not in configured}
 

@@ -338,3 +338,23 @@ def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: S
         output = sandbox.run("verify", "--config", config).out
         assert "1 document of the mirror b" in output
         assert f"to delete: kbsync forget b --delete-documents --config '{config}'\n" in output
+
+
+@pytest.mark.parametrize("name", ["zhipu", "openwebui"])
+def test_verify_reports_documents_under_the_mirrors_former_prefix(
+    name: str, sandbox: Sandbox, docs: Path
+) -> None:
+    other = sandbox.add_folder("other", {"one.md": "the only one"})
+    with service(name) if name != "zhipu" else zhipu() as base:
+        passed(sandbox, mirror("a", other, base, prefix="a/"))
+        passed(sandbox, mirror("b", docs, base, prefix="b/"))
+        configure(sandbox, mirror("a", other, base, prefix="b/"))
+        assert sandbox.run("--once").code == 3  # holds the deletion of the other mirror's documents
+        completed = sandbox.run("verify", "--json")
+        [result] = completed.json["mirrors"]
+        assert (completed.code, result["detached"]) == (0, {"a": 1})
+        command = "kbsync forget a --left-behind"
+        assert f"1 document under its former prefix; to delete: {command}\n" in sandbox.run("verify").out
+        sandbox.run(*command.split()[1:], "--yes")
+        assert "detached" not in sandbox.run("verify", "--json").json["mirrors"][0]
+        assert len(base.documents("")) == 1 + len(files_of(docs))

@@ -123,8 +123,13 @@ def _print(output: Output, installation: Installation, audit: Verification, *, q
             output.line(f"{style(f'{kind:9}')}  {printable(document.path)}  {why}")
     for name, documents in audit.detached.items():
         count = format_count(documents, "document")
-        delete = installation.command_line(f"forget {name} --delete-documents")
-        detached = f"{count} of the mirror {name} (no longer in the config); to delete: {delete}"
+        if name == audit.name:
+            which = "under its former prefix"
+            delete = installation.command_line(f"forget {name} --left-behind")
+        else:
+            which = f"of the mirror {name} (no longer in the config)"
+            delete = installation.command_line(f"forget {name} --delete-documents")
+        detached = f"{count} {which}; to delete: {delete}"
         output.line(f"{output.dim('detached')}   {printable(detached)}")
     if not several:
         output.line(summary)
