@@ -126,7 +126,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 row = await self._attach(remote_id, {"file_id": remote_id, **attributes})
         except Rejected:  # the file didn't become a document
             self._uploaded.pop(key, None)
-            await api.remove(self._client, "delete-file", f"/files/{remote_id}")
+            with suppress(TargetError):  # the cleanup deletes it later
+                await api.remove(self._client, "delete-file", f"/files/{remote_id}")
             raise
         self._uploaded.pop(key, None)
         return Accepted(remote_id, ready=row is not None and status_of(row) == READY)

@@ -127,6 +127,17 @@ async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> Non
     assert world.orphans() == []
 
 
+async def test_refused_document_is_not_sent_again_while_its_file_cannot_be_deleted(
+    world: OpenaiWorld,
+) -> None:
+    world.write("a.md", "some text")
+    world.play("error", op="attach", times=0, args={"message": "unsupported file"})
+    world.play("status", op="delete-file", times=0, effect=False, args={"status": 503})
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert world.request_count("upload") == 1
+
+
 @long
 @pytest.mark.parametrize(
     ("base", "words"), [("expired", "has expired"), ("deleted", "there is no vector store")]
@@ -199,6 +210,18 @@ async def test_list_that_restarts_endlessly_is_rejected(world: OpenaiWorld) -> N
     world.play("status", op="list", times=0, args={"status": 200, "body": page})
     async with world.running():
         with pytest.raises(Exception, match="no new rows"):
+            [row async for row in world.make_target().list()]
+
+
+async def test_list_is_not_complete_if_the_last_file_of_a_page_was_deleted_meanwhile(
+    world: OpenaiWorld,
+) -> None:
+    """The service may not find the next page then, but the store exists (promise 1)."""
+    page: dict[str, Any] = {"data": [{"id": "file-1"}], "has_more": True}
+    world.play("status", op="list", args={"status": 200, "body": page})
+    world.play("error", op="list", args={"status": 404, "message": "No such File object: file-1"})
+    async with world.running():
+        with pytest.raises(Unavailable, match="No such File"):
             [row async for row in world.make_target().list()]
 
 
