@@ -65,6 +65,28 @@ async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(w
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+async def test_file_that_the_service_may_still_attach_is_not_deleted_at_the_end(world: OpenaiWorld) -> None:
+    """Before it is attached, it is no document, so kbsync needn't look for one before a retry."""
+    async with world.client() as target:
+        for op, stored_count in (("upload", 0), ("attach", 1)):
+            world.play("lost-answer", op=op, effect=False)
+            [outcome] = await target.put([outgoing("a.md", b"some text")])
+            assert isinstance(outcome, Unavailable)
+            assert len(world.orphans()) == stored_count
+    assert len(world.orphans()) == 1
+
+
+async def test_file_that_the_service_may_still_attach_is_missing_only_after_a_while(
+    world: OpenaiWorld,
+) -> None:
+    world.play("status", op="attach", effect=False, args={"status": 200, "body": {}})
+    async with world.client() as target:
+        [accepted] = await target.put([outgoing("a.md", b"some text")])
+        for state in (DocState.INDEXING, DocState.MISSING):
+            assert (await target.status([accepted.remote_id]))[accepted.remote_id].state is state
+            world.clock.now += HOURS
+
+
 @long
 async def test_foreign_files_and_files_of_other_stores_are_never_deleted(world: OpenaiWorld) -> None:
     await world.mirrored({"a.md": "some text"})
@@ -449,6 +471,7 @@ async def test_abandoned_unattached_upload_is_deleted_by_the_same_process(world:
         world.play("rate-limited", op="attach", times=1)
         [outcome] = await target.put([outgoing("a.md", b"some text")])
         assert isinstance(outcome, Unavailable) and len(world.orphans()) == 1
+        world.clock.now += 1800.0  # it may still be attached
         for orphans in (1, 0):
             assert [row async for row in target.list()] == []
             assert len(world.orphans()) == orphans
