@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
 from kbsync.engine.explain import PathExplanation, explain_path
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.state.read_only import Tx
 from kbsync_standin.openwebui import HOME_ID
 from kbsync_standin.rules import Refused
@@ -201,6 +202,25 @@ async def test_folder_removed_by_others_is_recreated(world: OpenWebuiWorld) -> N
     assert "sub/c.md" in {document["path"] for document in world.documents()}
 
 
+async def test_folder_is_created_only_once(world: OpenWebuiWorld) -> None:
+    """The server accepts the same name twice in a folder."""
+    async with world.client() as target:
+        world.play("lost-answer", op="make-folder")
+        [outcome] = await target.put([outgoing("sub/a.md", "alpha")])
+        assert isinstance(outcome, Unavailable)
+        await asyncio.gather(*(target.put([outgoing(f"sub/deep/{name}.md", name)]) for name in "bcd"))
+    assert sorted(name for name, _ in world.app.bases[HOME_ID].folders.values()) == ["deep", "sub"]
+    assert len(world.documents()) == 3
+
+
+async def test_key_that_may_not_create_folders_halts_the_mirror(world: OpenWebuiWorld) -> None:
+    refusal = {"detail": "You do not have permission to access this resource."}
+    world.play("status", op="make-folder", effect=False, args={"status": 400, "body": refusal})
+    async with world.client() as target:
+        [outcome] = await target.put([outgoing("sub/a.md", "text")])
+    assert isinstance(outcome, Halted) and outcome.halt == "credentials"
+
+
 # -- existing files
 # --------------------------------------------------------------------------------------------
 
@@ -255,6 +275,24 @@ async def test_completed_document_missing_from_the_base_list_is_not_ready(world:
     assert is_mirrored(world)
 
 
+async def test_document_is_not_missing_because_its_state_is_unknown_or_others_changed_later(
+    world: OpenWebuiWorld,
+) -> None:
+    """It would be uploaded again."""
+    await world.mirrored({"a.md": "text"})
+    [ours] = world.documents()
+    world.clock.now += 10
+    for number in range(120):
+        world.plant(f"{number}.md", f"text {number}")
+    world.turn(vectorize=(50.0, 50.0))
+    async with world.client() as target:
+        [pending] = await target.put([outgoing("b.md", "more")])
+        world.play("status", op="newest", times=0, effect=False, args={"status": 200, "body": []})
+        world.play("odd-status", op="state", match="b.md", args={"value": "SURPRISE"})
+        states = await target.status([ours["id"], pending.remote_id])
+    assert (states[ours["id"]].state, states[pending.remote_id].state) == (DocState.READY, DocState.UNKNOWN)
+
+
 @long
 @enumerated()
 @pytest.mark.parametrize("behind", [0.0, 7200.0])
@@ -301,6 +339,9 @@ async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) ->
         assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
 
 
+OTHERS = [{"id": f"other{number}", "filename": "other.md"} for number in range(100)]
+
+
 @long
 async def test_list_whose_last_page_repeats_ends(world: OpenWebuiWorld) -> None:
     """Its count may be wrong, too."""
@@ -310,9 +351,10 @@ async def test_list_whose_last_page_repeats_ends(world: OpenWebuiWorld) -> None:
         world.clock.now += 10
         body = {"items": [{"id": "another", "filename": "a.md"}], "total": 1000}
         world.play("status", op="list", times=60, effect=False, args={"status": 200, "body": body})
+        world.play("status", op="newest", times=60, effect=False, args={"status": 200, "body": OTHERS})
         state = (await target.status([stored.remote_id]))[stored.remote_id]
         assert state.state is DocState.MISSING
-    assert world.request_count("list") < 10
+    assert world.request_count("list") + world.request_count("newest") < 10
 
 
 async def test_html_page_is_not_a_response(world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,6 +437,39 @@ async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocSt
         return status.state
 
 
+async def test_document_whose_reindexing_by_others_was_interrupted_is_finished_as_it_is(
+    world: OpenWebuiWorld,
+) -> None:
+    await world.mirrored({"a.md": "all about kestrels"})
+    world.target_settings["give_up"] = GIVE_UP
+    [file] = world.app.documents.values()
+    edit = world.app.update(file, "all about herons")
+    next(edit)
+    next(edit)  # indexed for the file itself, and not for the base
+    world.clock.now += GIVE_UP / 3
+    assert await state_at_a_new_process(world, file.id) is DocState.INDEXING
+    async with world.client() as target:  # its passages would be added to the base afterwards
+        assert isinstance((await target.delete([file.id]))[file.id], Unavailable)
+    assert world.request_count("update") == 0
+    world.clock.now += GIVE_UP
+    await state_at_a_new_process(world, file.id)
+    world.clock.now += 10
+    assert await state_at_a_new_process(world, file.id) is DocState.READY
+    assert file.extracted == "all about herons"
+
+
+async def test_file_that_was_never_linked_can_be_deleted_after_a_while(world: OpenWebuiWorld) -> None:
+    world.target_settings["give_up"] = GIVE_UP
+    world.play("unlinked", op="upload")
+    async with world.client() as target:
+        [stored] = await target.put([outgoing("a.md", "text")])
+        world.clock.now += 10
+        assert isinstance((await target.delete([stored.remote_id]))[stored.remote_id], Unavailable)
+        world.clock.now += GIVE_UP
+        assert await target.delete([stored.remote_id]) == {stored.remote_id: None}
+    assert list(world.app.present()) == []
+
+
 @long
 @enumerated()
 @pytest.mark.parametrize("op", ["update", "link"])
@@ -402,6 +477,9 @@ async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocSt
 async def test_work_with_a_lost_answer_is_not_repeated(world: OpenWebuiWorld, op: str, kind: str) -> None:
     """Each poll is from another process: only the server's responses show the work in progress."""
     copy = await uploaded_copy(world)
+    async with world.client(read_only=True) as target:
+        await target.status([copy])
+    assert world.request_count("update") == 0, "a command that only reads has changed the file"
     world.play(kind, op=op)
     for _ in range(5):
         assert await state_at_a_new_process(world, copy) in (DocState.INDEXING, DocState.READY)
@@ -501,6 +579,8 @@ async def test_one_of_two_accidental_equal_texts_can_be_deleted(world: OpenWebui
     world.clock.now += 10
     [*ids] = world.app.documents
     async with world.client() as target:
+        world.play("lost-answer", op="update", times=2, effect=False)
+        assert isinstance((await target.delete([ids[goes]]))[ids[goes]], Unavailable)
         assert await target.delete([ids[goes]]) == {ids[goes]: None}
         assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
     assert await search(world, "kestrels") == {["b.md", "a.md"][goes]}
