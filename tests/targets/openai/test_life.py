@@ -12,7 +12,7 @@ import pytest
 
 from kbsync.accounts.account import account_of
 from kbsync.contract.searching import Query
-from kbsync.contract.target import DocState
+from kbsync.contract.target import Accepted, DocState
 from kbsync.errors import Halted, NotOffered, Unavailable
 from kbsync.targets.http import client
 from kbsync_standin.openai import HOME_ID
@@ -55,11 +55,16 @@ async def test_file_left_unattached_by_a_killed_pass_is_deleted_by_the_next(
 
 
 @long
-async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(world: OpenaiWorld) -> None:
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(
+    world: OpenaiWorld, is_refused: bool
+) -> None:
     world.write("a.md", "some text")
     world.play("rate-limited", op="attach", times=0)
+    if is_refused:
+        world.play("status", op="delete-file", times=0, effect=False, args={"status": 503})
     assert (await world.once()).problem
-    assert world.orphans() == []
+    assert len(world.orphans()) == is_refused
     world.server.faults.clear()
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -98,6 +103,28 @@ async def test_foreign_files_and_files_of_other_stores_are_never_deleted(world: 
     async with world.running():
         assert [row async for row in world.make_target().list()]
     assert set(theirs) <= world.app.documents.keys()
+
+
+async def test_attached_file_that_a_list_lacks_is_not_deleted(world: OpenaiWorld) -> None:
+    await world.mirrored(10)
+    world.clock.now += HOURS
+    world.play("left-out", op="list", args={"name": "f0*"})
+    async with world.client() as target:
+        assert len([row async for row in target.list()]) == 9
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_file_being_uploaded_is_not_deleted_when_our_clock_is_ahead(world: OpenaiWorld) -> None:
+    world.clock.skew = HOURS
+    async with world.client() as target:
+        await target.base()
+        world.play("late-answer", op="upload", args={"seconds": 1})
+        upload = asyncio.create_task(target.put([outgoing("a.md", b"some text")]))
+        while not world.orphans():
+            await asyncio.sleep(0)
+        assert [row async for row in target.list()] == []
+        [outcome] = await upload
+        assert isinstance(outcome, Accepted)
 
 
 @long
@@ -176,10 +203,11 @@ async def test_missing_or_expired_store_is_reported(world: OpenaiWorld, base: st
 
 @long
 async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWorld) -> None:
-    await world.mirrored({"a.md": "some text"})
+    long_path = "/".join(["folder" * 20] * 6) + "/a.md"  # in several attributes
+    await world.mirrored({long_path: "some text"})
     [attached] = world.app.bases[HOME_ID].files.values()
     attached.attributes["team"] = "support"
-    world.move("a.md", "deep/b.md")
+    world.move(long_path, "deep/b.md")
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.request_count("upload") == 1
