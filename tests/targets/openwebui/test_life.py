@@ -397,6 +397,14 @@ async def test_pending_files_are_listed_for_their_base_and_for_a_limited_time(wo
         other = world.app.add_base("Other", "")
         world.app.store("b.md", b"text", "text/plain", {"knowledge_id": other.id})
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
+        world.clock.now += 10  # it ends between the two requests
+        row = {
+            "id": ours.remote_id,
+            "data": {"status": "pending"},
+            "meta": {"data": {"knowledge_id": HOME_ID}},
+        }
+        world.play("status", op="newest", effect=False, args={"status": 200, "body": [row]})
+        assert [row.remote_id async for row in target.list()] == [ours.remote_id]
 
 
 @long
@@ -479,6 +487,7 @@ async def test_work_with_a_lost_answer_is_not_repeated(world: OpenWebuiWorld, op
     copy = await uploaded_copy(world)
     async with world.client(read_only=True) as target:
         await target.status([copy])
+        assert copy in {row.remote_id async for row in target.list()}
     assert world.request_count("update") == 0, "a command that only reads has changed the file"
     world.play(kind, op=op)
     for _ in range(5):
@@ -584,6 +593,22 @@ async def test_one_of_two_accidental_equal_texts_can_be_deleted(world: OpenWebui
         assert await target.delete([ids[goes]]) == {ids[goes]: None}
         assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
     assert await search(world, "kestrels") == {["b.md", "a.md"][goes]}
+
+
+@pytest.mark.parametrize("is_polled", [False, True])
+async def test_foreign_file_that_accidentally_has_the_same_text_is_untouched(
+    world: OpenWebuiWorld, is_polled: bool
+) -> None:
+    """Of two equal texts, only ours is changed (promise 6), whichever came first."""
+    async with world.client() as target:
+        [ours] = await target.put([outgoing("a.md", "all about kestrels")])
+        theirs = world.app.store("theirs.md", b"all about kestrels", "text/plain", {"knowledge_id": HOME_ID})
+        world.clock.now += 10
+        if is_polled:
+            await target.status([ours.remote_id])
+        assert await target.delete([ours.remote_id]) == {ours.remote_id: None}
+    assert await search(world, "kestrels") == {"theirs.md"}
+    assert theirs.extracted == "all about kestrels"
 
 
 @long
