@@ -361,7 +361,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         twins = {row.id for row in rows if row.id in ids and row.text_hash in other_hashes}
         busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own_collection}
         for file_id in busy:
-            await self._finish(file_id, True, file_id in twins)
+            try:
+                await self._finish(file_id, True, file_id in twins)
+            except (Rejected, Unavailable):
+                # `remove` tries again, and raises the error for this file only (promise 9).
+                if len(ids) == 1:
+                    raise
         if removable := [file_id for file_id in ids if file_id not in busy]:
             body = {"file_ids": removable, "dir_ids": []}
             await self._client.read("cleanup", f"{self._base}/sync/cleanup", shapes.is_confirmed, json=body)

@@ -16,6 +16,7 @@ from kbsync.contract.target import DocState
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.state.read_only import Tx
+from kbsync.targets.http import client
 from kbsync_standin.openwebui import HOME_ID
 from kbsync_standin.rules import Refused
 from tests.crash.harness import Guillotine
@@ -593,6 +594,23 @@ async def test_one_of_two_accidental_equal_texts_can_be_deleted(world: OpenWebui
         assert await target.delete([ids[goes]]) == {ids[goes]: None}
         assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
     assert await search(world, "kestrels") == {["b.md", "a.md"][goes]}
+
+
+async def test_text_too_large_to_be_made_different_blocks_no_other_deletion(
+    world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+    for name, text in (("a.md", "kestrels " * 5000), ("b.md", "kestrels " * 5000), ("c.md", "herons")):
+        async with world.client() as target:
+            [stored] = await target.put([outgoing(name, text)])
+        ids.append(stored.remote_id)
+    world.clock.now += 10
+    monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
+    async with world.client() as target:
+        outcomes = await target.delete([ids[0], ids[2]])
+    assert isinstance(outcomes[ids[0]], Unavailable) and "20,000 bytes" in outcomes[ids[0]].reason
+    assert outcomes[ids[2]] is None
+    assert {document["path"] for document in world.documents()} == {"a.md", "b.md"}
 
 
 @pytest.mark.parametrize("is_polled", [False, True])
