@@ -176,6 +176,14 @@ async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> Non
     assert world.orphans() == []
 
 
+async def test_document_that_a_firewall_refuses_once_is_stored_and_attached_again(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    world.play("status", op="attach", effect=False, args={"status": 403})
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.orphans() == []
+
+
 async def test_refused_document_is_not_sent_again_while_its_file_cannot_be_deleted(
     world: OpenaiWorld,
 ) -> None:
@@ -286,6 +294,31 @@ async def test_slow_attaching_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_slow_attaching_is_not_repeated(world: OpenaiWorld, is_readable: bool) -> None:
+    """OGX would list the file twice, and never remove it."""
+
+    def take_time(event: str) -> None:
+        world.clock.now += 20 * (event == "POST start")
+
+    world.at_request = take_time
+    world.play("lost-answer", op="attach", effect=False)
+    if not is_readable:
+        world.play("status", op="status", times=3, effect=False, args={"status": 503})
+    async with world.client() as target:
+        [accepted] = await target.put([outgoing("a.md", b"some text")])
+        assert isinstance(accepted, Accepted) and not accepted.ready
+
+
+async def test_deletion_is_not_confirmed_by_a_store_that_is_gone(world: OpenaiWorld) -> None:
+    await world.mirrored({"a.md": "some text"})
+    [ours] = world.documents()
+    async with world.client() as target:
+        await target.base()
+        world.turn(base="deleted")
+        assert isinstance((await target.delete([ours["id"]]))[ours["id"]], Halted)
+
+
 async def search(world: OpenaiWorld, question: str) -> set[str]:
     """Return the names of the documents that searches find."""
     async with world.running():
@@ -343,10 +376,14 @@ async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_
 
 
 @long
-async def test_text_others_have_too_is_found_under_our_path(ogx: OpenaiWorld) -> None:
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_text_others_have_too_is_found_under_our_path(ogx: OpenaiWorld, is_killed: bool) -> None:
     await ogx.mirrored(dict.fromkeys(("a.md", "b.md"), "one and the same text"))
     ogx.plant("theirs.md", "one and the same text")
-    await delete(ogx, "b.md")
+    ogx.delete("b.md")
+    if is_killed:
+        await ogx.crash(Guillotine(upon=["DELETE answer"]))
+    await ogx.once()
     [ours] = ogx.documents_of("a.md")
     assert await search(ogx, "same") == {ours["name"]}
 
