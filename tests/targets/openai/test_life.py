@@ -310,13 +310,16 @@ async def test_slow_attaching_is_not_repeated(world: OpenaiWorld, is_readable: b
         assert isinstance(accepted, Accepted) and not accepted.ready
 
 
-async def test_deletion_is_not_confirmed_by_a_store_that_is_gone(world: OpenaiWorld) -> None:
+async def test_deletion_is_not_confirmed_by_a_gateway_or_by_a_missing_store(world: OpenaiWorld) -> None:
     await world.mirrored({"a.md": "some text"})
-    [ours] = world.documents()
+    [ours] = [document["id"] for document in world.documents()]
+    world.play("status", op="delete", effect=False, args={"status": 200, "body": {}})
     async with world.client() as target:
-        await target.base()
+        assert isinstance((await target.delete([ours]))[ours], Unavailable)
         world.turn(base="deleted")
-        assert isinstance((await target.delete([ours["id"]]))[ours["id"]], Halted)
+        assert isinstance((await target.delete([ours]))[ours], Halted)
+        with pytest.raises(Halted):
+            await target.rename(ours, "b.md", "b.md", 0.0)
 
 
 async def search(world: OpenaiWorld, question: str) -> set[str]:
