@@ -406,6 +406,9 @@ async def test_pending_files_are_listed_for_their_base_and_for_a_limited_time(wo
         }
         world.play("status", op="newest", effect=False, args={"status": 200, "body": [row]})
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
+        world.app.store("copy.md", b"text", "text/plain", {"knowledge_id": HOME_ID})
+        world.clock.now += 10  # the server refuses it; somebody else may send it again
+        assert [row.remote_id async for row in target.list()] == [ours.remote_id]
 
 
 @long
