@@ -494,6 +494,16 @@ async def hanging(_request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={})
 
 
+async def test_caller_does_not_wait_for_a_longer_pause_than_its_limit(clock: Clock) -> None:
+    settings = {"transport": httpx.MockTransport(hanging), "steady": clock, "sleep": clock.sleep}
+    async with client("http://kb", **settings) as http:
+        http.gate.slow_down(0, 60.0)
+        with pytest.raises(Unavailable, match="must wait 60 s") as caught:
+            async with http.time_limit("search", 5.0):
+                pytest.fail("the request would wait")
+    assert caught.value.untried and caught.value.retry_after == 60.0
+
+
 async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
     request_count = 0
 
@@ -687,6 +697,15 @@ def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, 
     clock.now += MISSING_CALL_SECONDS
     assert not calls.lacks("search")
     assert counts_as_missing(calls, code)
+
+
+def test_responses_over_an_hour_apart_do_not_confirm_each_other(clock: Clock) -> None:
+    calls = MissingCalls(clock)
+    assert not counts_as_missing(calls, "404")
+    clock.now += MISSING_CALL_SECONDS
+    assert not counts_as_missing(calls, "404")
+    clock.now += CONFIRMATION_INTERVAL
+    assert counts_as_missing(calls, "404")
 
 
 def test_service_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
