@@ -699,6 +699,17 @@ def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, 
     assert counts_as_missing(calls, code)
 
 
+async def test_call_that_worked_meanwhile_is_not_missing(clock: Clock) -> None:
+    responses = iter([httpx.Response(404), httpx.Response(200, json={}), httpx.Response(404)])
+    settings = {"transport": httpx.MockTransport(lambda _request: next(responses)), "steady": clock}
+    async with client("http://kb", **settings) as http:
+        for _ in range(3):
+            with suppress(NotOffered), http.missing.remembered("search"):
+                await http.request("search", "GET", "/search")
+            clock.now += CONFIRMATION_INTERVAL
+        assert not http.missing.lacks("search")
+
+
 def test_responses_over_an_hour_apart_do_not_confirm_each_other(clock: Clock) -> None:
     calls = MissingCalls(clock)
     assert not counts_as_missing(calls, "404")
