@@ -7,7 +7,7 @@ Each caller provides the installation with its targets (`OpenMirrors`), and rend
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import field, replace
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,7 @@ from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Image, MatchedWord, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status
-from kbsync.core.text import printable
+from kbsync.core.text import format_list, printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.search import (
     FoundDocument,
@@ -197,7 +197,7 @@ def _notes_on_words(
     """Return notes on words that no document contains. `unknown`: the unknown words of each target."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
     if not lines and not has_hits and guesses:
-        lines = [f"no document has “{'” or “'.join(guesses)}”"]
+        lines = [f"no document has {_any_of(guesses)}"]
     elif not lines and unknown and has_hits and all(target.are_all for target in unknown):
         if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
             instead = "”, “".join(translation)
@@ -205,12 +205,16 @@ def _notes_on_words(
                 f"no document has the words of this question; searched for a translation of them: “{instead}”"
             ]
         else:
-            lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are similar in meaning"]
+            lines = [f"no document has {_any_of(guesses)}; the hits are similar in meaning"]
     elif has_hits and (
         codes := [word for word in guesses if any(word in target.codes for target in unknown)]
     ):
-        lines.append(f"no document has “{'” or “'.join(codes)}”")
+        lines.append(f"no document has {_any_of(codes)}")
     return [Note(printable(line), explains_hits=True) for line in lines]
+
+
+def _any_of(words: Iterable[str]) -> str:
+    return format_list([f"“{word}”" for word in words], "or")
 
 
 def notes_on(

@@ -80,10 +80,10 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def format_list(names: Sequence[str]) -> str:
+def format_list(names: Sequence[str], conjunction: str = "and") -> str:
     """Return names joined as in a sentence: `a`, `a and b`, `a, b and c`."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def format_size(size: int) -> str:

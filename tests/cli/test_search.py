@@ -692,8 +692,8 @@ def test_hits_without_any_query_word_are_labelled(mirrored: Sandbox) -> None:
 
 
 def test_words_without_any_hit_are_named(mirrored: Sandbox) -> None:
-    assert notes(mirrored, "frobnicate zyzzyva", "--folder", "docs") == [
-        "no document has “frobnicate” or “zyzzyva”"
+    assert notes(mirrored, "frobnicate zyzzyva qwertz", "--folder", "docs") == [
+        "no document has “frobnicate”, “zyzzyva” or “qwertz”"
     ]
 
 
