@@ -779,6 +779,7 @@ def _pasted_path(question: str) -> str:
 
 _LINE_IN_FILE = re.compile(r"(?<=\w)(?::[0-9]+(?:[:-][0-9]+)?:?|#L[0-9]+(?:-L?[0-9]+)?)\s*\Z")
 _FILE_NAME = re.compile(r"/|\.[A-Za-z]\w*\Z")
+_PATH_OF_FILE = re.compile(r"/[^/]*\.[A-Za-z]\w*\s*\Z")
 
 
 def _without_line(question: str) -> str:
@@ -820,18 +821,29 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
 
     If the question contains slashes, return the paths that end with it or, if one path equals it, only
     that path. The question may omit the extension, and may end with a line number. If the question begins
-    outside the mirrored folder, as an absolute path does, return the longest of the paths that it ends with.
+    outside the mirrored folder, as an absolute path or a path from the folder's parent does, return the
+    longest of the paths that it ends with.
     """
-    question = _without_line(question)
-    pasted_path = _pasted_path(question)
-    sought = (pasted_path or question).split("/")
+    question, numbered_paths = _without_line(question), list(paths)
+    if pasted_path := _pasted_path(question):
+        return _find_named(pasted_path, numbered_paths, begins_outside=True)
+    named = _find_named(question, numbered_paths)
+    if not named and _PATH_OF_FILE.search(question):
+        named = _find_named(question, numbered_paths, begins_outside=True)
+    return named
+
+
+def _find_named(
+    question: str, paths: Iterable[tuple[int, str]], *, begins_outside: bool = False
+) -> list[int]:
+    sought = question.split("/")
     words_of = functools.partial(Tokeniser(SQLITE_TOKENISER[1:]).words, version=WITHOUT_HYPHENATED)
-    question_words, depth = words_of("/".join(sought)), len(sought)
+    question_words, depth = words_of(question), len(sought)
     equal, named, dates = defaultdict[int, list[int]](list), list[int](), _date_named(question)
     for number, path in paths:
         parts = path.encode("utf-8", "replace").decode().split("/")
         names = {"/".join(parts[-count:]): question_words for count in (1, depth)}
-        if pasted_path and len(parts) <= depth:
+        if begins_outside and len(parts) <= depth:
             names = {"/".join(parts): words_of("/".join(sought[-len(parts) :]))}
         for name, words_sought in names.items():
             folder, slash, last = name.rpartition("/")
@@ -839,7 +851,7 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
             is_date = bool(dates) and not dates.isdisjoint(_date_named(last.rpartition(".")[0] or last))
             if is_date or words_sought in (words_of(name), words_of(without)):
                 named.append(number)
-                is_whole_path = len(parts) <= depth if pasted_path else slash and len(parts) == depth
+                is_whole_path = len(parts) <= depth if begins_outside else slash and len(parts) == depth
                 if is_whole_path:
                     equal[len(parts)].append(number)
     return equal[max(equal)] if equal else named

@@ -1205,6 +1205,25 @@ def test_file_whose_pasted_path_is_the_query_comes_first(tmp_path: Path, prefix:
             assert search.unknown_words(Query(text)).codes == ()
 
 
+def test_file_whose_path_begins_with_the_mirrored_folders_name_comes_first(tmp_path: Path) -> None:
+    words = "docs contacts and guides"
+    texts = [
+        ("contacts.md", "Ann"),
+        ("guides/plan.md", "May"),
+        ("a.md", words),
+        ("b.md", f"# {words}\n\n{words}"),
+    ]
+    texts += [(f"{number}.md", f"{words} {number}") for number in range(5)]
+    with searching(tmp_path, [*texts, ("old/docs/faq.md", "Ann"), ("faq.md", "May")]) as (search, _):
+        for question, path in (
+            ("docs/contacts.md", "contacts.md"),
+            ("docs/guides/plan.md:3", "guides/plan.md"),
+            ("docs/faq.md", "old/docs/faq.md"),
+        ):
+            assert search.search(Query(question))[0].path == path
+        assert search.search(Query("docs/contacts"))[0].path == "b.md"  # may be two words
+
+
 @pytest.mark.parametrize("name", ["2026-03-14.md", "14.03.2026.docx", "20260314.txt", "14. März 2026.md"])
 @pytest.mark.parametrize(
     "question", ["2026-03-14", "14 March 2026", "March 14, 2026", "14.3.2026", "2026年3月14日", "20260314"]

@@ -257,6 +257,8 @@ _SEARCHED = {
     "index.words._LINE_IN_FILE": ["a:" * 2_000, "a:1" * 1_300, "1:" * 2_000, "a#L" + "1" * 4_000 + "x",
         "a:1" + " " * 4_000 + "x"],  # of a question, like the next
     "index.words._FILE_NAME": ["a." * 2_000, "." * 4_000, "." + "a" * 4_000 + "!"],
+    "index.words._PATH_OF_FILE": ["/" + ".a" * 2_000 + "!", "/.a" * 1_300 + "!", "/." + "a" * 4_000 + " !",
+                                  "/.a" + " " * 4_000 + "!"],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],
