@@ -144,6 +144,8 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
     assert f"using {config}\r\n" in output
     assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; press Ctrl-C to stop" in output
     printed = output
+    broken = sandbox.root / "broken.pdf"  # complete before the daemon can find it empty
+    broken.write_text("this is no pdf")
     for change, line in (
         (
             lambda: sandbox.write("office/note.md", "a note"),
@@ -155,7 +157,10 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
             r" > n\.md( \d+\.\d s)?\r\n",
         ),
         ((sandbox.docs / "n.md").unlink, r" - n\.md\r\n"),
-        (lambda: sandbox.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
+        (
+            lambda: broken.rename(sandbox.docs / "broken.pdf"),
+            r" ! broken\.pdf: cannot be read: .*\r\n",
+        ),
     ):
         change()
         printed += read_until(daemon, line)
