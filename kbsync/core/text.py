@@ -81,7 +81,7 @@ def format_count(number: int, noun: str) -> str:
 
 
 def format_list(names: Sequence[str], conjunction: str = "and") -> str:
-    """Return names joined as in a sentence: `a`, `a and b`, `a, b and c`."""
+    """Return names joined as in a sentence: `a`, `a and b`, `a, b and c`. `conjunction`: `and` or `or`."""
     *first, last = names
     return f"{', '.join(first)} {conjunction} {last}" if first else last
 

@@ -47,8 +47,9 @@ class Verification:
     for one file. `unchecked`: directories that could not be compared. With a `halt`, the whole folder could
     not be compared, so only problems that don't need it are reported. `kept`: documents that stay although
     their file is gone, as the config says (`deletions: never`); None without that setting. `detached`: how
-    many documents remain from mirrors that the config no longer has, by mirror, and under a former prefix of
-    this mirror. `base`: the id of the knowledge base that all document ids belong to.
+    many documents remain from mirrors that the config no longer has, by mirror; this mirror's own name stands
+    for its documents under a former prefix. `base`: the id of the knowledge base that all document ids belong
+    to.
     """
 
     name: str
@@ -197,10 +198,11 @@ def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
     return [Discrepancy(row.path, row.remote_id, f"document {row.remote_id} {why}") for row in rows]
 
 
-def _detached(counts: Mapping[int, int], name: str, context: CommandContext, tx: Tx) -> dict[str, int]:
-    configured = {identity.name for identity in context.configured} - {name}
+def _detached(counts: Mapping[int, int], own_name: str, context: CommandContext, tx: Tx) -> dict[str, int]:
+    # The other mirrors of the config report their own documents.
+    others = {identity.name for identity in context.configured} - {own_name}
     named_counts = ((tx.mirrors.get(mirror).name, count) for mirror, count in counts.items())
-    return {name: count for name, count in named_counts if name not in configured}
+    return {name: count for name, count in named_counts if name not in others}
 
 
 def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:

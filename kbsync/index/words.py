@@ -836,6 +836,10 @@ def find_named(question: str, paths: Iterable[tuple[int, str]]) -> list[int]:
 def _find_named(
     question: str, paths: Iterable[tuple[int, str]], *, begins_outside: bool = False
 ) -> list[int]:
+    """Like `find_named`, for a question without a line number.
+
+    `begins_outside`: the question is a path that begins outside the mirrored folder.
+    """
     sought = question.split("/")
     words_of = functools.partial(Tokeniser(SQLITE_TOKENISER[1:]).words, version=WITHOUT_HYPHENATED)
     question_words, depth = words_of(question), len(sought)
