@@ -345,7 +345,7 @@ def test_verify_reports_documents_under_the_mirrors_former_prefix(
     name: str, sandbox: Sandbox, docs: Path
 ) -> None:
     other = sandbox.add_folder("other", {"one.md": "the only one"})
-    with service(name) if name != "zhipu" else zhipu() as base:
+    with service(name) as base:
         passed(sandbox, mirror("a", other, base, prefix="a/"))
         passed(sandbox, mirror("b", docs, base, prefix="b/"))
         configure(sandbox, mirror("a", other, base, prefix="b/"))

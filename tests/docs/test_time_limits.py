@@ -39,7 +39,7 @@ def pytest_runtest_makereport(call):
 
 
 @long
-@pytest.mark.parametrize("reports", ["", SLOW_REPORTS], ids=["", "slow reports"])
+@pytest.mark.parametrize("reports", ["", SLOW_REPORTS], ids=["quick reports", "slow reports"])
 def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(reports: str, tmp_path: Path) -> None:
     test = tmp_path / "test_hanging.py"
     test.write_text(HANGING)

@@ -70,7 +70,7 @@ class Life:
         self.copies, self.old_texts, self.sent_by_others = list[Path](), list[str](), set[tuple[str, str]]()
         self.happened, self.deleted, self.mirrored = set[str](), set[str](), set[str]()
         self.has_new_state, self.mirrored_prefix, self.has_approved = False, "", False
-        self.prefixes_run = set[str]()
+        self.prefixes_run = set[str]()  # that kbsync may have sent documents under since the last check
         self.tally, self.story, self.number = Tally(), list[str](), 0
         for _ in range(8):
             self.add_file()
@@ -269,15 +269,17 @@ class Life:
             halts = [mirror["halt"] for mirror in result.json["mirrors"] if mirror["halt"]]
             if {"prefix-taken", "superseded", "folder-missing"} & {halt["reason"] for halt in halts}:
                 self.require(self.documents()[0] == before, "a refusal changed a base")
-            self.delete_others(result.err)
+            self.delete_named(result.err)
             cures = sorted({halt["cure"] for halt in halts if halt["cure"]})
             for fix in cures or ["kbsync retry"][: result.code == 1]:
                 self.follow(fix)
             time.sleep(0.5 if result.code == 4 else 0)
         raise self.broken(f"after {TRIES} passes it still says {result.out}{result.err}")
 
-    def delete_others(self, message: str) -> None:
-        """Delete at LightRAG the documents of another state whose texts it refuses to store a second time."""
+    def delete_named(self, message: str) -> None:
+        """Delete at LightRAG the documents that the message names, if another state sent them: LightRAG
+        refuses to store their texts a second time.
+        """
         for name in sorted(set(re.findall(r'already has this one as ([^"]+)', message))):
             if any(name in label for label, _ in self.sent_by_others):
                 self.story.append(f"  delete {name}")

@@ -340,9 +340,6 @@ async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) ->
         assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
 
 
-OTHERS = [{"id": f"other{number}", "filename": "other.md"} for number in range(100)]
-
-
 @long
 async def test_list_whose_last_page_repeats_ends(world: OpenWebuiWorld) -> None:
     """Its count may be wrong, too."""
@@ -352,7 +349,8 @@ async def test_list_whose_last_page_repeats_ends(world: OpenWebuiWorld) -> None:
         world.clock.now += 10
         body = {"items": [{"id": "another", "filename": "a.md"}], "total": 1000}
         world.play("status", op="list", times=60, effect=False, args={"status": 200, "body": body})
-        world.play("status", op="newest", times=60, effect=False, args={"status": 200, "body": OTHERS})
+        newest = [{"id": f"other{number}", "filename": "other.md"} for number in range(100)]
+        world.play("status", op="newest", times=60, effect=False, args={"status": 200, "body": newest})
         state = (await target.status([stored.remote_id]))[stored.remote_id]
         assert state.state is DocState.MISSING
     assert world.request_count("list") + world.request_count("newest") < 10
