@@ -145,6 +145,11 @@ def take_over(upload: Upload, timing: Timing) -> Upload:
     """
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
+    return poll(upload, timing)
+
+
+def poll(upload: Upload, timing: Timing) -> Upload:
+    """Poll an adopted document now, which serves its path if it turns out to be searchable."""
     accepted = accept(upload, upload.remote_id or "", False, timing)
     return replace(accepted, due_at=timing.now)
 

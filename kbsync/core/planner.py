@@ -27,7 +27,8 @@ Each rule has a row in `tests/core/test_planner.py`:
 - A document found at the target is adopted when its bytes prove it is ours; if its name proves nothing,
   kbsync reads it before it sends anything. A document that a mark or its base proves to be ours serves its
   path at once, regardless of its bytes: an old one is replaced, one without a file is deleted, and a second
-  one is retired. Of several that have to be polled first, one is adopted at a time.
+  one is retired. Of several, kbsync polls one at a time first: it may be deleted although the list still
+  shows it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Step(enum.Enum):
     RETIRE = enum.auto()  # delete its document at the target
     UNWANT = enum.auto()  # its outcome is pending and it is no longer wanted: retire it once known
     WANT = enum.auto()  # its outcome is pending and it is wanted again
+    POLL = enum.auto()  # one of several documents proven to be ours: does it still exist?
     SERVE = enum.auto()  # a hold released, a retirement cancelled, an adoption proven, once it is ready
     WEIGH = enum.auto()  # decide about its deletion with the others
     KEEP = enum.auto()  # drop its deletion
@@ -95,7 +97,8 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         # Prefer the file's own document, otherwise take the newest one.
         best = max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id))
-        return () if is_awaited else (Action(Step.SERVE, best.id),)
+        step = Step.SERVE if len(marked) == 1 else Step.POLL
+        return () if is_awaited else (Action(step, best.id),)
     cause = removal_cause(desired)
     if is_undecided(desired) or (not cause and desired.verdict.choice is not FileChoice.SELECTED):
         return ()

@@ -472,7 +472,7 @@ class Journal:
             return False
         assert action.upload is not None
         upload = rows[action.upload]
-        if upload.state is UploadState.ADOPTING and action.step in (Step.SERVE, Step.RETIRE):
+        if upload.state is UploadState.ADOPTING and action.step in (Step.POLL, Step.SERVE, Step.RETIRE):
             # A mirror that was forgotten may have left the document behind.
             tx.forgotten.claim(self.binding.id, upload.remote_id or "")
         match action.step:
@@ -485,6 +485,8 @@ class Journal:
                 changed = lifecycle.unwant(upload)
             case Step.WANT:
                 changed = lifecycle.want(upload)
+            case Step.POLL:
+                changed = lifecycle.poll(upload, self.timing)
             case Step.SERVE:
                 if upload.state is UploadState.ADOPTING and proves(upload, desired):
                     tx.uploads.set_content(upload.id, digest=desired.digest)

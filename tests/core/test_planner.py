@@ -27,7 +27,7 @@ from kbsync.core.planner import Action, Step, decide, must_stay, status_of
 from tests.share import long
 
 S = UploadState
-Send, Drop, Retire, Unwant, Want, Serve, Weigh, Keep, Relabel, Prove, Reslice = (
+Send, Drop, Retire, Unwant, Want, Poll, Serve, Weigh, Keep, Relabel, Prove, Reslice = (
     partial(Action, step) for step in Step
 )
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
@@ -64,6 +64,8 @@ ANEW: list[Action] = [Retire(1), Send(None)]
 MOVED, MID = up(1, S.SERVING, label="b.md"), up(2, S.INDEXING, "mid")
 UNRENAMED, UNMOVED = replace(MOVED, phase=Phase.UNRENAMED), up(1, S.SERVING, phase=Phase.UNRENAMED)
 
+MARKED, ITS_OWN = up(2, S.ADOPTING, "mid", phase=Phase.MARKED), up(2, S.ADOPTING, phase=Phase.MARKED)
+LISTED = up(3, S.ADOPTING, "old", phase=Phase.MARKED)
 former = {"purpose": Purpose.SERVE}
 OTHER_NAME, NAMED = up(2, S.INDEXING, label="z.md"), up(1, S.SERVING, label="b.url", name="https://a.org")
 FORMER, NEWER = up(1, S.RETIRING, **former), up(2, S.SERVING, "other")
@@ -132,6 +134,9 @@ ROWS: list[tuple[str, Desired, list[Upload], Abilities, list[Action]]] = [
         PLAIN,
         [],
     ),
+    ("of two with a mark, the newer is polled first", WANTED, [MARKED, LISTED], PLAIN, [Poll(3)]),
+    ("or the one with the file's bytes", WANTED, [ITS_OWN, LISTED], PLAIN, [Poll(2)]),
+    ("then the other one is deleted", WANTED, [SERVER, MARKED], PLAIN, [Keep(1), Retire(2)]),
     ("a copy is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
     ("but it saves a rename an upload", WANTED, [MOVED, up(2, S.ADOPTING)], PLAIN, [Keep(1), Serve(2)]),
     ("a page is known by its address, whatever its file is called", WANTED, [NAMED], PLAIN, [Keep(1)]),

@@ -184,6 +184,48 @@ async def test_outage_during_confirmation_creates_no_duplicates(world: World) ->
     assert world.searchable_texts() == world.on_disk()
 
 
+@pytest.fixture
+async def listing_a_deleted_document(tmp_path: Path) -> World:
+    """Return a world whose state is lost while the list shows two documents of `a.md`, the first deleted."""
+    world = World(tmp_path, list_lag=5.0)
+    world.base.behaviour = Behaviour(list_lag=5.0, indexing_seconds=4.0)
+    for text in ("one", "two"):
+        world.write("a.md", text)
+        await world.once()
+    world.clock.now += 2.0
+    world.lose_state()
+    return world
+
+
+@long
+async def test_document_is_found_until_the_edit_is_ready_although_a_deleted_one_is_listed(
+    listing_a_deleted_document: World,
+) -> None:
+    world, gaps = listing_a_deleted_document, list[str]()
+
+    def check(op: str, phase: str, _what: object) -> None:
+        if not world.base.searchable("a.md"):
+            gaps.append(f"{op} {phase}")
+
+    world.write("a.md", "three")
+    world.base.at_request = check
+    await world.ends_equal()
+    assert gaps == []
+
+
+@long
+async def test_document_stays_until_approval_although_a_deleted_one_is_listed(
+    listing_a_deleted_document: World,
+) -> None:
+    world = listing_a_deleted_document
+    world.delete("a.md")
+    await world.once()
+    assert world.searchable_texts() == {"a.md": "two"}
+    world.approve()
+    await world.once()
+    assert world.searchable_texts() == {}
+
+
 # -- rules of the state --------------------------------------------------------------------------------
 
 
