@@ -75,7 +75,7 @@ _open = os.open
 
 
 class Obstacles:
-    """Paths that can't be opened now, not even by root, which ignores modes."""
+    """Paths that can't be opened while they exist, not even by root, which ignores modes."""
 
     def __init__(self) -> None:
         self.blocked_paths: set[str] = set()
@@ -83,7 +83,8 @@ class Obstacles:
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if self.blocked_paths:
             folder = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
-            if os.path.join(folder, os.fspath(path)) in self.blocked_paths:
+            full_path = os.path.join(folder, os.fspath(path))
+            if full_path in self.blocked_paths and os.path.lexists(full_path):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return _open(path, flags, mode, dir_fd=dir_fd)
 

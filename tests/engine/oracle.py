@@ -35,6 +35,7 @@ class Oracle:
     gaps: list[str] = field(default_factory=list)
     _past: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _is_held: bool = False
+    _is_state_new: bool = False
     _moved: dict[str, str] = field(default_factory=dict)
     _previous_files: dict[str, str] = field(default_factory=dict)
     _going: set[str] = field(default_factory=set)
@@ -68,7 +69,8 @@ class Oracle:
 
         A file deleted there since the last pass still counts: to a pass, it was overwritten. Otherwise the
         file is new at one path and missing at the other, and no search has to succeed until the new one was
-        found. `is_followed`: both paths are readable.
+        found. No rename is followed after the state was lost, until a pass is complete. `is_followed`: both
+        paths are readable.
         """
         self._moved_in(new)
         self._reoccupied(new)
@@ -79,7 +81,7 @@ class Oracle:
         was_there = new in self.files or new in self._previous_files
         self._overwritten(new)
         self._write(new, text)
-        is_followed = is_followed and old not in self._former
+        is_followed = is_followed and old not in self._former and not self._is_state_new
         if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
             self.serving[new] = claim | {old, origin, new}
             self._moved[new] = origin
@@ -189,7 +191,10 @@ class Oracle:
         self.leftovers = dict(search_results)
         self.serving = {path: origins for path, origins in self.serving.items() if origins.isdisjoint(failed)}
         self._going |= set(failed)
+        for path in self._moved:  # a new state knows no former names
+            self.serving.pop(path, None)
         self._moved.clear()
+        self._is_state_new = True
         self.may_send_again()
 
     def find_leftovers(self, ids: Mapping[str, tuple[str, str] | None]) -> set[str]:
@@ -242,6 +247,7 @@ class Oracle:
         self._remade.clear()
         self._previous_files = dict(self.files)
         self._is_held = True
+        self._is_state_new = False
 
     def carried_out(self) -> None:
         """Record a complete pass that nothing halted: an old name only remains if a rename was refused."""
