@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.target import Limits
 from kbsync.core.model import FileChoice, FileKind, Formats
-from kbsync.core.selection import IGNORE_FILE, Rules
+from kbsync.core.selection import IGNORE_FILE, Rules, literal_pattern
 from kbsync.core.text import format_count, format_size, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.source.stat import RulesUnknown, kind_of, rules_in
@@ -161,9 +161,10 @@ def _unsearched_folders(vault: Path) -> list[str]:
     excluded = settings("app.json").get("userIgnoreFilters")
     named = [*(excluded if isinstance(excluded, list) else []), settings("templates.json").get("folder")]
     folders = [name.strip("/") for name in named if isinstance(name, str)]
-    # A name with such a character would need an escape in gitignore syntax.
-    plain = (name for name in folders if name and name == name.strip() and not set(name) & set("*?[]\\!#\n"))
-    return sorted({folder for folder in plain if (vault / folder).is_dir()})
+    # A pattern can't contain a line end.
+    return sorted(
+        {folder for folder in folders if folder and "\n" not in folder and (vault / folder).is_dir()}
+    )
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
@@ -204,11 +205,12 @@ def describe_vaults(folder: Path, contents: FolderContents) -> Iterator[str]:
     """Yield a line for each Obsidian vault, and a line with the command that excludes the same files as
     Obsidian.
     """
-    for path, unsearched in contents.vaults.items():
-        vault = folder / path
-        which = f"{path}/ is" if path else "this is"
+    for vault, unsearched in contents.vaults.items():
+        which = f"{vault}/ is" if vault else "this is"
         yield printable(f"  {which} an Obsidian vault: searches find aliases, tags, properties and links")
         if unsearched:
-            command = shell_command(["printf", "%s\\n", *(f"/{folder}/" for folder in unsearched)])
-            command += f" >> {shell_word(str(vault / IGNORE_FILE))}"
+            command = shell_command(
+                ["printf", "%s\\n", *(f"/{literal_pattern(path)}/" for path in unsearched)]
+            )
+            command += f" >> {shell_word(str(folder / vault / IGNORE_FILE))}"
             yield printable(f"  to exclude {', '.join(unsearched)}, as Obsidian's search does: {command}")

@@ -359,3 +359,29 @@ def test_vault_is_recognized_with_its_own_search_exclusions(sandbox: Sandbox, co
     assert paste(sandbox, advice.partition("does: ")[2]).code == 0
     assert sandbox.once()["uploaded"] == 3
     assert sorted(sandbox.search("text")) == ["d.md", "other/c.md", "vault/note.md"]
+
+
+def test_vault_folders_with_special_characters_are_excluded(sandbox: Sandbox) -> None:
+    folders = [
+        "#inbox",
+        "!wow",
+        "C# notes",
+        'It\'s "q"',
+        "a: b",
+        "b[1]",
+        "c*",
+        "d?",
+        "e\\f",
+        "end ",
+        "模板 文件",
+    ]
+    sandbox.write(
+        ".obsidian/app.json", json.dumps({"userIgnoreFilters": [*folders, "/regex/", "gone*/", "."]})
+    )
+    for folder in [*folders, "b1", "cc", "kept"]:
+        sandbox.write(f"{folder}/a.md", "text")
+    lines = sandbox.run("init", "docs").out.splitlines()
+    [advice] = [line for line in lines if "to exclude" in line]
+    assert paste(sandbox, advice.partition("does: ")[2]).code == 0
+    assert sandbox.once()["uploaded"] == 3
+    assert sorted(sandbox.search("text")) == ["b1/a.md", "cc/a.md", "kept/a.md"]
