@@ -483,19 +483,27 @@ async def test_next_process_continues_after_a_kill_without_duplicates(sandbox: S
 
 
 @long
-def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(sandbox: Sandbox) -> None:
+def test_invalid_message_is_answered_with_an_error_and_the_next_is_answered(sandbox: Sandbox) -> None:
     sandbox.configure()
     process = start_server(sandbox)
     assert process.stdin is not None and process.stdout is not None
     unknown = b'{"jsonrpc":"2.0","id":7,"method":"nope"}'
-    for line in (b"no json", b"[]", b"{}", b"\xff\xfe", unknown, b"[" * 9000):
+    batch = b"[" + unknown + b"]"
+    for line in (b"no json", b'{"jsonrpc":', b"", b"[]", b"{}", b"\xff\xfe", batch, unknown, b"[" * 9000):
         process.stdin.write(line + b"\n")
     process.stdin.write(b'{"jsonrpc":"2.0","id":"last","method":"ping"}\n')
     process.stdin.flush()
-    responses = []
-    while not responses or responses[-1].get("id") != "last":
+    responses = [json.loads(process.stdout.readline())]
+    while not {7, "last"} <= {response["id"] for response in responses}:
         responses.append(json.loads(process.stdout.readline()))
-    assert responses[-1]["result"] == {}
+    [result] = [response["result"] for response in responses if response["id"] == "last"]
+    assert result == {}
+    codes = [response["error"]["code"] for response in responses if response["id"] is None]
+    parse_error, invalid_request = -32700, -32600
+    assert codes == [
+        *(parse_error, parse_error, invalid_request, invalid_request, parse_error, invalid_request),
+        parse_error,
+    ]
     process.communicate(timeout=LONGEST)
     assert process.returncode == 0
 

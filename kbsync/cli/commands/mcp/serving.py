@@ -12,12 +12,15 @@ import asyncio
 import contextlib
 import io
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
+from pydantic import ValidationError
 
 from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.context import prepare, reload
@@ -31,6 +34,7 @@ from kbsync.state import lock
 from kbsync.threads import Threads
 
 if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectSendStream
     from mcp.server.lowlevel import Server
 
     from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
@@ -180,6 +184,29 @@ class _Lines(io.TextIOWrapper):
         return replace_surrogates(super().readline(-1 if size is None else size))
 
 
+async def _forward_messages(
+    incoming: AsyncIterable[SessionMessage | Exception],
+    messages: MemoryObjectSendStream[SessionMessage | Exception],
+    respond: Callable[[SessionMessage], Awaitable[None]],
+) -> None:
+    """Forward the client's messages to the server, and answer lines that aren't messages with an error. The
+    mcp package drops such lines.
+    """
+    async with messages:
+        async for item in incoming:
+            if not isinstance(item, ValidationError):
+                await messages.send(item)
+                continue
+            fault = item.errors()[0]
+            if fault["type"] != "json_invalid":
+                error = ErrorData(code=INVALID_REQUEST, message="Invalid Request: send one message per line")
+            elif not str(fault["input"]).strip():
+                continue
+            else:
+                error = ErrorData(code=PARSE_ERROR, message=f"Parse error: {fault['msg']}")
+            await respond(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+
+
 async def answer_stdio(server: Server[Any]) -> None:
     """Serve the client on stdin and stdout until it closes them."""
     disconnects = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -190,8 +217,13 @@ async def answer_stdio(server: Server[Any]) -> None:
         os.dup2(empty, 0)
         os.close(empty)
         try:
-            async with stdio_server(anyio.wrap_file(lines)) as (incoming, outgoing):
-                await server.run(incoming, outgoing, server.create_initialization_options())
+            async with (
+                stdio_server(anyio.wrap_file(lines)) as (incoming, outgoing),
+                anyio.create_task_group() as tasks,
+            ):
+                sender, messages = anyio.create_memory_object_stream[SessionMessage | Exception]()
+                tasks.start_soon(_forward_messages, incoming, sender, outgoing.send)
+                await server.run(messages, outgoing, server.create_initialization_options())
         except BaseExceptionGroup as group:
             _, others = group.split(disconnects)
             if others is not None:
