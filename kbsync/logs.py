@@ -18,6 +18,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from kbsync.core.text import printable, printable_lines
+from kbsync.errors import lacks_memory, memory_message
 from kbsync.terminal import is_styled
 
 DEBUG_LOGGER = "kbsync.debug"
@@ -123,13 +124,27 @@ class _Relay(logging.Handler):
     """Forwards the logs of libraries, so that all log lines have one format."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log the record. Its `extra` may name the event."""
+        """Log the record. Its `extra` may name the event. A lack of memory is logged without a traceback, if
+        there is enough memory to log it.
+        """
+        try:
+            self._forward(record)
+        except Exception as error:
+            # A library would print a traceback.
+            if not lacks_memory(error):
+                raise
+
+    def _forward(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger("kbsync")
         event = getattr(record, "event", "library.logged")
         if record.name == DEBUG_LOGGER:
             log.debug(event, **getattr(record, "fields", {}))
             return
-        fields = {"logger": record.name, "detail": record.getMessage(), "exc_info": record.exc_info}
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and (reason := memory_message(error)):
+            fields: Fields = {"logger": record.name, "reason": reason}
+        else:
+            fields = {"logger": record.name, "detail": record.getMessage(), "exc_info": record.exc_info}
         if record.levelno >= logging.ERROR:
             log.error(event, **fields)
         else:

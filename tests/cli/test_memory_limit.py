@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
+import logging
 import subprocess
 import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import apsw
 import pytest
 
+from kbsync import logs
 from kbsync.cli.exit_codes import Code
 from kbsync.engine.clock import bug_in_words
 from kbsync.errors import OUT_OF_MEMORY, Unavailable
@@ -54,6 +59,25 @@ def test_lack_of_memory_is_no_bug_of_kbsync(error: Exception) -> None:
         raise ValueError from error
     except ValueError as consequence:
         assert bug_in_words(consequence) == OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("has_memory_for_logs", [True, False])
+def test_lack_of_memory_in_a_library_is_logged_without_a_traceback(
+    has_memory_for_logs: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.StringIO()
+    logs.configure(style="json", level="info", stream=stream)
+    if not has_memory_for_logs:
+        monkeypatch.setattr(logs, "printable", Mock(side_effect=MemoryError))
+    try:
+        raise MemoryError
+    except MemoryError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+    line = stream.getvalue()
+    assert "Traceback" not in line + capsys.readouterr().err
+    assert bool(line) is has_memory_for_logs
+    if line:
+        assert json.loads(line)["reason"] == OUT_OF_MEMORY
 
 
 def test_lack_of_threads_names_the_limit_of_processes() -> None:
