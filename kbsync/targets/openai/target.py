@@ -15,7 +15,14 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_shape
+from kbsync.targets.http.reading import (
+    PAGE_SIZE,
+    DocumentRow,
+    Fields,
+    created_id,
+    require_document,
+    require_shape,
+)
 from kbsync.targets.http.rules import GONE, INDEXING, READY
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
@@ -158,16 +165,17 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         row: Fields | None = None
         try:
             row = (await self._client.post("attach", self._files, json=body)).fields
+            require_document("attach", (row.id("id") or "").lower() == remote_id.lower() or None)
         except Unsure as error:
-            self._attaching[remote_id] = self._steady()
-            with suppress(Unavailable):
+            self._attaching[remote_id], row = self._steady(), None
+            with suppress(Unavailable, Rejected):  # a refused look says nothing about the document
                 row = await self._read_file(remote_id)
             # Never attach a file twice concurrently: OGX would list it twice and never remove it.
             if row is None and self._steady() - began <= SLOW_ATTACH_AFTER:
                 raise Unavailable(error.reason, code=error.code) from error
-        if not row:
+        if row is None:
             self._attaching[remote_id] = self._steady()
-        return row or None
+        return row
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:

@@ -84,7 +84,11 @@ async def test_file_that_the_service_may_still_attach_is_not_deleted_at_the_end(
 async def test_file_that_the_service_may_still_attach_is_missing_only_after_a_while(
     world: OpenaiWorld,
 ) -> None:
-    world.play("status", op="attach", effect=False, args={"status": 200, "body": {}})
+    def take_time(event: str) -> None:
+        world.clock.now += 20 * (event == "POST start")
+
+    world.at_request = take_time
+    world.play("lost-answer", op="attach", effect=False)
     async with world.client() as target:
         [accepted] = await target.put([outgoing("a.md", b"some text")])
         for state in (DocState.INDEXING, DocState.MISSING):
@@ -148,6 +152,9 @@ async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, 
     assert world.orphans() == []
 
 
+OTHER_JSON = {"status": 200, "body": {"ok": True}}
+
+
 @long
 @pytest.mark.parametrize(
     ("fault", "attached_count"),
@@ -155,6 +162,11 @@ async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, 
         pytest.param({"kind": "rate-limited", "times": 3}, 4, id="it waits to be attached"),
         pytest.param({"kind": "lost-answer", "effect": True}, 1, id="the answer is lost"),
         pytest.param({"kind": "lost-answer", "effect": False}, 2, id="the request is lost"),
+        pytest.param({"kind": "truncated-json", "effect": True}, 1, id="the answer is cut off"),
+        pytest.param({"kind": "status", "args": OTHER_JSON, "effect": True}, 1, id="the answer is another"),
+        pytest.param(
+            {"kind": "status", "args": OTHER_JSON, "effect": False}, 2, id="another answer, no effect"
+        ),
     ],
 )
 async def test_file_that_is_not_attached_at_once_is_not_sent_again(
@@ -165,6 +177,14 @@ async def test_file_that_is_not_attached_at_once_is_not_sent_again(
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert (world.request_count("upload"), world.request_count("attach")) == (1, attached_count)
+
+
+async def test_refused_look_for_an_attached_file_does_not_blame_the_document(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    world.play("lost-answer", op="attach", effect=False)
+    world.play("error", op="status", effect=False, args={"status": 400, "message": "bad request"})
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
 
 
 @long
