@@ -300,7 +300,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return the states of the versions that were last sent."""
-        words: dict[str, str] = {}
+        words, asked_at = dict[str, str](), self._steady()
         for part in batches(ids, MAX_IDS):
             words |= await self._data_statuses(part)
         self._trusted.update(doc_id for doc_id, word in words.items() if word and word not in _FINAL)
@@ -310,7 +310,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             if doc_id not in words or (words[doc_id] in _FINAL and doc_id not in self._trusted)
         ]
         rows = await self._find_rows(unclear)
-        states = {doc_id: self._status_of(doc_id, words.get(doc_id), rows.get(doc_id)) for doc_id in ids}
+        # A lookup may take minutes, and meanwhile the old version's failure may have become outdated.
+        stored = [doc_id for doc_id, row in rows.items() if doc_id in unclear and row.is_through]
+        if failed := [doc_id for doc_id in stored if _FINAL.get(words.get(doc_id, "")) is _FAILED]:
+            words |= await self._data_statuses(failed)
+        states = {
+            doc_id: self._status_of(doc_id, words.get(doc_id), rows.get(doc_id), asked_at) for doc_id in ids
+        }
         for doc_id, status in states.items():
             if status.state not in (DocState.INDEXING, DocState.UNKNOWN):  # done: drop it
                 self._trusted.discard(doc_id)
@@ -332,8 +338,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         middle = len(ids) // 2
         return {**await self._data_statuses(ids[:middle]), **await self._data_statuses(ids[middle:])}
 
-    def _status_of(self, remote_id: str, word: str | None, row: MarkedRow | None) -> DocStatus:
-        """Return a document's status. One that has no status and isn't in the list is missing."""
+    def _status_of(
+        self, remote_id: str, word: str | None, row: MarkedRow | None, asked_at: float
+    ) -> DocStatus:
+        """Return a document's status. One that has no status and isn't in the list is missing.
+
+        `asked_at`: when the status was requested, before the row.
+        """
         if word is None:
             return UNKNOWN if row else MISSING
         if word not in _FINAL:
@@ -343,7 +354,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 return UNKNOWN
             started_at = self._update_started.get(remote_id, -math.inf)
             # A failure reported for this long must belong to the new version.
-            is_late = _FINAL[word] is _FAILED and self._steady() >= started_at + grace(self._config)
+            is_late = _FINAL[word] is _FAILED and asked_at >= started_at + grace(self._config)
             if not (row.is_through or is_late):
                 return INDEXING
         return _FINAL[word]

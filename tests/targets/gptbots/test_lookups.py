@@ -98,6 +98,27 @@ async def test_row_read_during_an_update_does_not_complete_it(
     assert (await target.status([second]))[second].state is DocState.INDEXING
 
 
+@pytest.mark.parametrize("indexing_seconds", [100, 3_000])
+async def test_failure_of_the_old_version_does_not_count_after_a_long_lookup(
+    served_world: ServedGptbots, monkeypatch: pytest.MonkeyPatch, indexing_seconds: int
+) -> None:
+    target, read_page = served_world.target, GptbotsTarget.page
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    await served_world.pass_time(100)
+    served_world.app.set_behaviour({"vectorize": [indexing_seconds, indexing_seconds]})
+    await served_world.put(served_world.document("a.md", "merlin", replaces=remote_id))
+    old_failure = Fault("odd-status", op="status", times=1, args={"value": "FAILED"})
+    served_world.server.faults.add(old_failure)
+
+    async def read_page_later(*args: Any) -> Any:
+        await served_world.pass_time(1_000)
+        return await read_page(*args)
+
+    monkeypatch.setattr(GptbotsTarget, "page", read_page_later)
+    state = (await target.status([remote_id]))[remote_id].state
+    assert state is (DocState.READY if indexing_seconds < 1_000 else DocState.INDEXING)
+
+
 async def test_change_does_not_wait_for_a_lookup_of_an_audit(served_world: ServedGptbots) -> None:
     """An audit pauses before each request, and reads the whole list for a missing document."""
     target, requests = served_world.target, 0
