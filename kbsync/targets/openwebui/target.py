@@ -165,11 +165,16 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in requested_rows):
             self._folders.forget()  # the folder is gone: the server stores the file outside of it
         twins = _equal_texts(rows.values(), requested)
-        polls = (
-            self._status(file_id, rows.get(file_id), newest.get(file_id), file_id in twins)
-            for file_id in requested
-        )
-        return dict(zip(requested, await asyncio.gather(*polls), strict=True))
+
+        async def poll(file_id: str) -> DocStatus:
+            return await self._status(file_id, rows.get(file_id), newest.get(file_id), file_id in twins)
+
+        states: dict[str, DocStatus] = {}
+        for file_id, status in (await self._call_each(requested, poll)).items():
+            if isinstance(status, TargetError):
+                raise status
+            states[file_id] = status
+        return states
 
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool

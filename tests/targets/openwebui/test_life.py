@@ -222,6 +222,17 @@ async def test_key_that_may_not_create_folders_halts_the_mirror(world: OpenWebui
     assert isinstance(outcome, Halted) and outcome.halt == "credentials"
 
 
+async def test_refused_key_ends_the_other_polls(world: OpenWebuiWorld) -> None:
+    """So none of them changes a file after the mirror has halted."""
+    async with world.client() as target:
+        ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(40)]
+        world.play("unauthorized", op="state", times=1)
+        with pytest.raises(Halted):
+            await target.status(ids)
+        assert target._client.gate.in_flight == 0
+        assert world.request_count("state") <= target._config.concurrency
+
+
 # -- existing files
 # --------------------------------------------------------------------------------------------
 
