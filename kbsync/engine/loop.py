@@ -123,6 +123,14 @@ class MirrorLoop:
 
         If there is a problem with the folder or the target, continue once it has been resolved.
         """
+        try:
+            await self._keep()
+        finally:
+            # Nobody waits for a mirror that was stopped before it started.
+            self.started.set()
+            self.compared.set()
+
+    async def _keep(self) -> None:
         wait = FIRST_RETRY
         while not self.stop.is_set():
             try:

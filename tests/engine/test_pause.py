@@ -122,6 +122,17 @@ async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[N
                 await task
 
 
+async def test_nobody_waits_for_a_mirror_that_is_stopped_before_it_starts(world: World) -> None:
+    async with world.running() as store:
+        stop = asyncio.Event()
+        loop = MirrorLoop(world.make_run(store), world.state, stop)
+        keeping = asyncio.create_task(loop.keep())
+        await asyncio.sleep(0)  # it now checks whether it is paused
+        stop.set()
+        await keeping
+        assert loop.started.is_set() and loop.compared.is_set()
+
+
 @long
 @pytest.mark.parametrize("fails", [False, True], ids=["ready", "failed"])
 async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: World, fails: bool) -> None:
