@@ -15,6 +15,7 @@ from kbsync.config.model import Config, MirrorConfig, Needs
 from kbsync.config.places import is_inside, is_no_directory
 from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.target import is_in_the_clear, is_loopback
+from kbsync.core.text import format_list
 from kbsync.targets.registry import TARGETS
 
 
@@ -73,7 +74,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
             for key, message in TARGETS[target].rule_conflicts(rule.match, settings):
                 yield Conflict((*rule_loc, target, key), message, ((*rule_loc, "match"),))
     if mirror.prepare is not None and not mirror.target.keeps_index:
-        allowed = " or ".join(name for name, block in TARGETS.items() if block.keeps_index)
+        allowed = format_list([name for name, block in TARGETS.items() if block.keeps_index], "or")
         message = f"{mirror.target.type} prepares documents itself; remove this key, or use {allowed}"
         yield Conflict((*loc, "prepare"), message, ((*loc, "target", "type"),))
     yield from mirror.target.conflicts(mirror, (*loc, "target"))

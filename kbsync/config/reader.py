@@ -57,6 +57,7 @@ from kbsync.config.problems import (
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
+from kbsync.core.text import format_list
 from kbsync.dataclass import dataclass
 from kbsync.errors import system_reason
 from kbsync.targets.registry import TARGETS
@@ -212,7 +213,7 @@ def unknown_key(loc: Loc, known: Iterable[str]) -> str:
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     kinds = [name for _, block in homes for name, known_block in TARGETS.items() if known_block is block]
     if homes and len(kinds) == len(homes):
-        home = f"target type {' or '.join(kinds)}"
+        home = f"target type {format_list(kinds, 'or')}"
     elif len(homes) == 1:
         home = homes[0][0] or "the top level"
     else:

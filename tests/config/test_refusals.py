@@ -53,6 +53,7 @@ MIRROR: list[tuple[str, str]] = [
         f"this version has no target type 'milvus'; allowed: {', '.join(ROWS)}",
     ),
     ("target: {type: locl}", "; did you mean local?"),
+    ("chat_model: glm", "; chat_model belongs in target type zhipu, openai or openwebui"),
     ("target: {max_bytes: 0}", "target.max_bytes: 0 is not valid; allowed: a whole number, at least 1"),
     ("target: {embedding: {type: cohere}}", "'cohere'; allowed: builtin, onnx, openai, jina"),
     ("target: {rerank: {type: cohere}}", "'cohere'; allowed: builtin, openai, jina"),
