@@ -722,6 +722,20 @@ def test_running_kbsync_applies_added_and_removed_folders(
 
 
 @long
+@pytest.mark.parametrize("command", ["add", "init"])
+def test_running_kbsync_reloads_a_config_written_again(
+    sandbox: Sandbox, second_folder: Path, command: str
+) -> None:
+    daemon = sandbox.watch()
+    daemon.wait_for_event("daemon.watching")
+    sandbox.config.unlink()
+    result = sandbox.run(command, second_folder)
+    assert (result.code, result.out.splitlines()[-1]) == (0, "the running kbsync will reload the config now")
+    daemon.wait_for_event("config.read", added=1)
+    assert daemon.end() == 0
+
+
+@long
 def test_running_kbsync_reloads_a_config_with_a_folder_that_became_a_file(
     both: Sandbox, second_folder: Path
 ) -> None:

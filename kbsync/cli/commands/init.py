@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from kbsync.cli.context import is_set_by_systemd
+from kbsync.cli.context import is_set_by_systemd, request_reload
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
 from kbsync.cli.output import Output, and_more, print_message
@@ -344,6 +344,8 @@ def start_config(
         )
         installation = Installation(_write_config(path, text, key), state_dir)
         trial_message = "" if trial is None else take_over(trial, installation, name)
+    # A kbsync may still run with a config that was deleted.
+    reload = request_reload(installation, "", added=name)
     if not prints:
         return
     output, mirror = Output(), installation.config.mirrors[0]
@@ -360,6 +362,9 @@ def start_config(
         print_message(f"{mirror.folder} cannot be read: {system_reason(error)}")
     if key is not None and key.env and not os.environ.get(key.env):
         output.line(f"  export {key.env}=…  # first")
+    if reload:
+        output.line(reload)
+        return
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
     if key is not None:
         next_steps.insert(0, ("doctor", "check everything it needs"))
