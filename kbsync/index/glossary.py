@@ -26,7 +26,7 @@ import apsw
 from kbsync.core.text import printable
 from kbsync.errors import system_reason
 from kbsync.index.characters import folded, simplified
-from kbsync.index.words import STOP_WORDS, WITHOUT_HYPHENATED, Tokeniser, cjk_runs, has_cjk
+from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, has_cjk, words
 from kbsync.permissions import open_private
 from kbsync.state.db import READ_FLAGS, WRITE_FLAGS, transaction
 
@@ -148,7 +148,7 @@ def _english(table: apsw.Connection, question: str) -> str:
 
 def _chinese(table: apsw.Connection, question: str) -> str:
     """Return the words of an English question in Chinese."""
-    stems, translated, position = Tokeniser().words(question, WITHOUT_HYPHENATED), list[str](), 0
+    stems, translated, position = Tokeniser().tokens(words(question, has_hyphenated=False)), list[str](), 0
     phrases = {
         (position, length): " ".join(stems[position : position + length])
         for position in range(len(stems))
@@ -219,7 +219,7 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
                 if meaning in known:
                     continue
                 known.append(meaning)
-                phrase = tokeniser.words(meaning, WITHOUT_HYPHENATED)
+                phrase = tokeniser.tokens(words(meaning, has_hyphenated=False))
                 if cjk_runs().fullmatch(word) and 0 < len(phrase) <= _MAX_PHRASE_WORDS:
                     # Prefer words that have this among their first meanings, and words of two characters, as
                     # most are.

@@ -126,8 +126,6 @@ HYPHEN_MARK = "\ue000"
 would count a text with them twice: by the parts of the word, and by this form.
 """
 _WITH_HYPHENATED = 7  # the first version with forms of hyphenated words and of `number_forms_in`
-WITHOUT_HYPHENATED = _WITH_HYPHENATED - 1
-"""The last version of `words` without these forms: `meeting notes` and `meeting-notes` are the same words."""
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -841,7 +839,11 @@ def _find_named(
     `begins_outside`: the question is a path that begins outside the mirrored folder.
     """
     sought = question.split("/")
-    words_of = functools.partial(Tokeniser(SQLITE_TOKENISER[1:]).words, version=WITHOUT_HYPHENATED)
+    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
+
+    def words_of(name: str) -> list[str]:
+        return tokeniser.tokens(words_and_forms(name)[0])  # `meeting-notes` is `meeting notes`
+
     question_words, depth = words_of(question), len(sought)
     equal, named, dates = defaultdict[int, list[int]](list), list[int](), _date_named(question)
     for number, path in paths:
