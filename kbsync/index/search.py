@@ -52,8 +52,8 @@ from kbsync.index.words import (
     exact_tokens,
     forms_in,
     has_cjk,
-    hyphenated_in,
     hyphenation_variants,
+    joined_in,
     naming_text,
     number_forms_in,
     readable,
@@ -361,7 +361,7 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
         if date not in absent
         for term in stemmed(text[start:end])
     )
-    for start, end, form in hyphenated_in(text):
+    for start, end, form in joined_in(text):
         if known.issuperset(term.surface for term in stemmed(form.lower())):
             known.update(term.surface for term in stemmed(text[start:end]))
     return [term for term in unknown if term.word in words - known]
@@ -371,19 +371,24 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
     """Return the codes in the question that no document contains.
 
     A code isn't returned if a document contains it after its misspelled words are corrected, if a document
-    contains the same date or number in a different notation, or if the question is the name of a file.
+    contains the same date, number or code in a different notation, or if the question is the name of a file.
     """
     guessed, absent = [term for term in unknown if term.written], {term.word for term in unknown}
     text = comparable(question)
     forms = (item for item in forms_in(text) if " " not in item[2] or item[2][0].isdecimal())
     others = (*whole_dates(text), *forms)
     parts = [text[start:end] for start, end, form in others if absent.isdisjoint(form.lower().split())]
+
+    def spellings(code: str) -> dict[str, None]:
+        joined = (form for _, _, form in joined_in(comparable(code)))
+        return dict.fromkeys([code, _corrected(code, guessed), *joined])
+
     codes = tuple(
         code
         for code in exact_tokens(question)
         if (len(words := stemmed(code)) > 1 or words[0].surface in absent)
         and not any(comparable(code) in part for part in parts)
-        and not any(map(snapshot.has_phrase, dict.fromkeys([code, _corrected(code, guessed)])))
+        and not any(map(snapshot.has_phrase, spellings(code)))
     )
     return () if codes and snapshot.has_phrase(question) else codes
 

@@ -28,7 +28,7 @@ from kbsync.index.words import (
     readable,
     runs_in,
     stemmed,
-    without_hyphens,
+    without_separators,
     words_in,
 )
 
@@ -192,7 +192,7 @@ def _terms(query: str) -> frozenset[str]:
     text = readable(query)
     surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
     surfaces |= variants_in(surface for surface in surfaces.values() if not is_stop_word(surface))
-    surfaces |= without_hyphens(text)
+    surfaces |= without_separators(text)
     for run in runs_in(comparable(text)):
         grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))

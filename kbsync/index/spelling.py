@@ -14,7 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
-from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_unspaced, stemmed
+from kbsync.index.words import (
+    STOP_WORDS,
+    Term,
+    Tokeniser,
+    code_splits,
+    comparable,
+    is_stop_word,
+    is_unspaced,
+    splits,
+    stemmed,
+)
 
 SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
 """Minimum word lengths for correcting two swapped letters, any single typo, and two typos, respectively."""
@@ -44,6 +54,11 @@ WordsWith = Callable[[str], Iterable[tuple[str, str]]]
 Yields at least one word, and only those that are found quickly.
 """
 
+FirstPhrase = Callable[[Iterable[str]], tuple[str, str]]
+"""Takes phrases; returns the stems of one whose words follow each other in a document, joined by single
+characters, and the phrase as written there. Returns ("", "") if there is none.
+"""
+
 _MAX_CHECKED_STEMS = 8  # of one unknown word; looking for the words with a stem reads a few texts
 
 
@@ -52,7 +67,8 @@ class Unknown:
     """A word in a question that no document contains, and the stem of a similar word that a document
     contains, or "".
 
-    `written`: the similar word as written in a document.
+    `stem` has several words if a document has the word in parts, such as `Node.js` for `nodejs`. `written`:
+    the similar word as written in a document.
     """
 
     word: str
@@ -61,36 +77,53 @@ class Unknown:
 
 
 def find_unknown(
-    terms: Sequence[Term], occurring: Occurring, beginning: Beginning, words_with: WordsWith
+    terms: Sequence[Term],
+    occurring: Occurring,
+    beginning: Beginning,
+    words_with: WordsWith,
+    first_phrase: FirstPhrase,
 ) -> list[Unknown]:
     """Return the unknown terms, each with the most similar word that occurs. If several are equally
     similar, choose the most common one.
     """
     finished = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
-    known = occurring(term.stem for term in finished)
+    known, lookups = (
+        occurring(term.stem for term in finished),
+        (occurring, beginning, words_with, first_phrase),
+    )
     missing = [term for term in finished if term.stem not in known and term.stem not in unfinished]
     return [
-        *(_with_nearest(term, occurring, beginning, words_with) for term in missing[:MAX_GUESSED_WORDS]),
+        *(_with_nearest(term, *lookups) for term in missing[:MAX_GUESSED_WORDS]),
         *(Unknown(term.surface, "") for term in missing[MAX_GUESSED_WORDS:]),
     ]
 
 
-def _with_nearest(term: Term, occurring: Occurring, beginning: Beginning, words_with: WordsWith) -> Unknown:
-    if term.is_guess:
+def _with_nearest(
+    term: Term,
+    occurring: Occurring,
+    beginning: Beginning,
+    words_with: WordsWith,
+    first_phrase: FirstPhrase,
+) -> Unknown:
+    if term.is_guess or is_unspaced(term.surface) or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
         return Unknown(term.surface, "")
-    is_word = _is_alphabetic(term.surface) and not is_unspaced(term.surface)
-    if not is_word or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
-        return Unknown(term.surface, "")
+    if not _is_alphabetic(term.surface):
+        return Unknown(term.surface, *first_phrase(code_splits(term.surface)))
     if variants := occurring(_stems(variants_of(term.surface))):
         stem = max(variants, key=lambda stem: (variants[stem], stem))
         return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])
+    parted = [parts for parts in splits(term.surface) if len(parts[1]) > 1 and not is_stop_word(parts[0])]
+    stems, written = first_phrase(" ".join(parts) for parts in parted if not is_stop_word(parts[1]))
+    if stems:
+        return Unknown(term.surface, stems, written)
     for stem, is_certain in _similar_stems(term, occurring, beginning)[:_MAX_CHECKED_STEMS]:
         surface, written = _nearest(term.surface, words_with(stem))
         # By its stem alone, "housing" would be a misspelled "hours".
         if is_certain or _is_similar(term.stem, stem) or _is_similar(term.surface, surface):
             return Unknown(term.surface, stem, written)
-    return Unknown(term.surface, "")
+    # `login` for `log in`, but not if it may be a misspelling: `workin` isn't `work in`.
+    return Unknown(term.surface, *first_phrase(" ".join(parts) for parts in parted if is_stop_word(parts[1])))
 
 
 def _nearest(word: str, others: Iterable[tuple[str, str]]) -> tuple[str, str]:

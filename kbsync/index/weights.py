@@ -178,7 +178,10 @@ def share_together(
     `sentences`: the stems in each sentence. `around`: the stems in the headings and the name of the chunk.
     `scattered`: stems that get no extra weight for being in the same sentence.
     """
-    sought = {term.stem: weight for term, weight in idf.items() if not term.goes_on}
+    sought = dict[str, float]()
+    for term, weight in idf.items():
+        stems = [] if term.goes_on else term.stem.split()  # several only for a word in parts
+        sought |= dict.fromkeys(stems, weight / max(1, len(stems)))
     around, sentences = sought.keys() & around, [sought.keys() & sentence for sentence in sentences]
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
     anywhere = around.union(*sentences)

@@ -380,30 +380,32 @@ def stemmed(text: str) -> list[Term]:
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
-def without_hyphens(question: str) -> dict[str, str]:
-    """Return the question's hyphenated words without hyphens, keyed by stem."""
+def without_separators(question: str) -> dict[str, str]:
+    """Return the question's hyphenated words and its codes without separators, keyed by stem."""
     # In lower case: `WiFi` would also be a code identifier of two words.
-    forms = " ".join(form.lower() for _, _, form in hyphenated_in(comparable(question)))
+    forms = " ".join(form.lower() for _, _, form in joined_in(comparable(question)))
     return {term.stem: term.surface for term in stemmed(forms)}
 
 
 def hyphenation_variants(question: str) -> dict[str, str]:
-    """Return the question's hyphenated words without hyphens, and its other words as forms of hyphenated
-    words, keyed by stem.
+    """Return the question's hyphenated words and its codes without separators, and its other words as forms
+    of hyphenated words, keyed by stem.
     """
     hyphenated = {
         f"{HYPHEN_MARK}{term.stem}": f"{HYPHEN_MARK}{term.surface}"
         for term in terms_of(question)
-        if any(True for _ in _splits(term.surface))
+        if any(True for _ in splits(term.surface))
     }
-    return without_hyphens(question) | hyphenated
+    return without_separators(question) | hyphenated
 
 
 def word_with(stem: str, text: str = "") -> str:
-    """Return a word that has this stem, from `text` if possible.
+    """Return a word that has this stem, from `text` if possible, or a phrase that has these stems.
 
     Searching for the stem itself, such as `databas`, would stem it a second time.
     """
+    if len(parts := stem.split()) > 1:
+        return " ".join(word_with(part, text) for part in parts)
     return next((term.surface for term in stemmed(f"{text} {stem} {stem}e") if term.stem == stem), stem)
 
 
@@ -546,12 +548,55 @@ def written_terms(text: str) -> Iterator[tuple[Term, str]]:
             start += len(character)
 
 
+def joined_phrase(text: str, phrase: str) -> str:
+    """Return the first place in `text` that has the words of `phrase`, except for a plural, joined by single
+    characters, as written there. Return "" if there is none.
+
+    The first word may be a single letter only before an apostrophe, as in `O'Brien`.
+    """
+    folds, sought = ComparableText(legible(text)), [word.removesuffix("s") for word in phrase.split()]
+    words = [word for word in words_in(folds.plain) if not word.is_form]
+    for at in range(len(words) - len(sought) + 1):
+        found = words[at : at + len(sought)]
+        if (
+            [word.surface.removesuffix("s") for word in found] == sought
+            and all(after.start - before.end == 1 for before, after in itertools.pairwise(found))
+            and (len(sought[0]) > 1 or folds.plain[found[0].end] in "'’")
+        ):
+            return " ".join(folds.written(found[0].start, found[-1].end).split())
+    return ""
+
+
 # -- codes, phrases and names in questions -----------------------------------------------------------------
 
 _CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[._:/-]{1,2}[A-Za-z0-9]++)+")
 MAX_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
+_MIN_JOINED_LENGTH = 6
+
+
+def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, form) for each hyphenated word in `question`, and for each code of letters and
+    digits, or of twelve digits.
+
+    The form is the word or code without separators, such as `po2026044` for `PO-2026-044`. `question` is in
+    comparable form.
+    """
+    yield from hyphenated_in(question)
+    for match in itertools.islice(_CODE.finditer(question), MAX_CODES):
+        if form := _joined_code(match[0].casefold()):
+            yield *match.span(), form
+
+
+def _joined_code(code: str) -> str:
+    """Return the code without separators, or "" if a text wouldn't write it so."""
+    form = "".join(filter(str.isalnum, code))
+    is_mixed = not form.isdecimal() and any(map(str.isdecimal, form)) and len(form) >= _MIN_JOINED_LENGTH
+    return form if is_mixed or _MAC_ADDRESS.fullmatch(form) else ""
+
+
+_MAC_ADDRESS = re.compile("[0-9a-f]{12}")
 _SEPARATORS = re.compile("[._:/-]+")
 _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 
@@ -602,18 +647,23 @@ def _is_exact(token: str) -> bool:
 def code_test(code: str) -> Callable[[str], bool]:
     """Return a function that checks whether a text contains the code.
 
-    The code may have any of the separators in `codes_in` or a decimal comma. If it begins with a digit, it
-    may have a `v` before it. A date may be written in any way.
+    The code may have any of the separators in `codes_in`, none, or a decimal comma. If it begins with a
+    digit, it may have a `v` before it. A date may be written in any way.
     """
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
         return lambda text: (
             not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
         )
     sought = _SEPARATORS_OF_CODES.sub(".", code)
-    sought = sought[sought[0] == "v" and sought[1].isdigit() :]
+    sought, joined = sought[sought[0] == "v" and sought[1].isdigit() :], _joined_code(code)
 
     def has_code(text: str) -> bool:
-        plain = _SEPARATORS_OF_CODES.sub(".", text.casefold())
+        text = text.casefold()
+        return contains(_SEPARATORS_OF_CODES.sub(".", text), sought) or (
+            bool(joined) and contains(text, joined)
+        )
+
+    def contains(plain: str, sought: str) -> bool:
         position = plain.find(sought)
         while position >= 0:
             start, end = position, position + len(sought)
@@ -698,19 +748,38 @@ def phrase_spellings(phrase: str) -> list[Spelling]:
                 joined = [*words[:start], "".join(words[start:end]), *words[end:]]
                 spellings.append(Spelling((" ".join(joined),), " ".join(words[start:end])))
         for number, word in enumerate(words):
-            for split in _splits(word):
-                parted = [*words[:number], split, *words[number + 1 :]]
+            for parts in splits(word):
+                parted = [*words[:number], *parts, *words[number + 1 :]]
                 spellings.append(Spelling((" ".join(parted),), f"{HYPHEN_MARK}{word}"))
     return [spelling for spelling in dict.fromkeys(spellings) if spelling.parts][:_MAX_SPELLINGS]
 
 
-def _splits(word: str) -> Iterator[str]:
+def splits(word: str) -> Iterator[tuple[str, ...]]:
     """Yield the parts of a word that a text may write with a hyphen."""
     if word.isalpha() and len(word) <= _MAX_SPLIT_LENGTH and not is_unspaced(word):
         for at in range(1, len(word)):
-            yield f"{word[:at]} {word[at:]}"
+            yield word[:at], word[at:]
     elif _HEXADECIMAL_UUID.fullmatch(word):
-        yield " ".join((word[:8], word[8:12], word[12:16], word[16:20], word[20:]))
+        yield word[:8], word[8:12], word[12:16], word[16:20], word[20:]
+
+
+_PARTS_OF_CODE = re.compile("[a-z]+|[0-9]+")
+_CODE_WITH_DIGITS = re.compile("([a-z]{1,5})([0-9]{5,})")
+
+
+def code_splits(word: str) -> Iterator[str]:
+    """Yield the parts into which texts may separate a code of letters and digits.
+
+    For example, `inv 2026 031` for `inv2026031`, and pairs of digits for a MAC address.
+    """
+    if _MAC_ADDRESS.fullmatch(word):
+        for size in (2, 4):
+            yield " ".join(word[at : at + size] for at in range(0, len(word), size))
+    if len(parts := _PARTS_OF_CODE.findall(word)) > 1 and "".join(parts) == word:
+        yield " ".join(parts)
+    if code := _CODE_WITH_DIGITS.fullmatch(word):
+        for at in range(2, len(code[2]) - 1):
+            yield f"{code[1]} {code[2][:at]} {code[2][at:]}"
 
 
 def _parts(text: str, tokeniser: Tokeniser) -> tuple[str, ...]:

@@ -649,6 +649,25 @@ def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:
 
 
 @long
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("Order PO2026044 is due.", "PO-2026-044"),
+        ("Order PO2026044 is due.", "order PO-2026-044"),
+        ("Label 001A2B3C4D5F.", "00:1a:2b:3c:4d:5f"),
+        ("Label 001A2B3C4D5F.", "00-1A-2B-3C-4D-5F"),
+        ("Id 223e4567e89b12d3a456426614174000.", "223e4567-e89b-12d3-a456-426614174000"),
+    ],
+)
+def test_code_is_found_without_its_separators(tmp_path: Path, text: str, question: str) -> None:
+    similar = "Order PO-2026-045, 00:1A:2B:3C:4D:5E, 00-1A-2B-3C-4D-60, 123e4567-e89b-12d3-a456-426614174000."
+    texts = [("a.md", text), ("b.md", similar), *((f"{number}.md", "Nothing.") for number in range(9))]
+    with searching(tmp_path, texts) as (search, _):
+        assert search.search(Query(question))[0].path == "a.md"
+        unknown = search.unknown_words(Query(question))
+        assert (unknown.instead, unknown.are_all, unknown.codes) == ({}, False, ())
+
+
 def test_code_is_found_among_many_passages_with_its_words(tmp_path: Path) -> None:
     """However many passages have the words, and in the passage that has the code, however long its file."""
     often = "user settings: get the user, get settings, settings of the user. "

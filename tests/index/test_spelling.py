@@ -41,7 +41,8 @@ def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: boo
     def words_with(stem: str) -> Iterable[tuple[str, str]]:
         return [(word_with(stem),) * 2]
 
-    found = find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning, words_with)
+    lookups = occurring, beginning, words_with, lambda _: ("", "")
+    found = find_unknown(terms_of(question, unfinished=unfinished), *lookups)
     return [Unknown(word.word, word.stem) for word in found]
 
 
@@ -142,6 +143,39 @@ def test_correction_is_a_word_in_a_document_that_looks_similar(
     entries = [(f"{number}.md", text) for number, text in enumerate(texts)]
     with searching(tmp_path, [*entries, ("x.md", "nothing")]) as (search, _):
         assert search.unknown_words(Query(typed)).instead == {typed: instead}
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "written"),
+    [
+        ("rollback", "Roll\nback the release.", "Roll back"),
+        ("nodejs", "Install Node.js 20, then restart the node.", "Node.js"),
+        ("obrien", "Ask Mr O’Brien, not Brian.", "O’Brien"),
+        ("login", "First log in.", "log in"),
+        ("windows11", "It needs Windows 11.", "Windows 11"),
+        ("INV2026031", "Invoice INV-2026-031 of May.", "INV-2026-031"),
+        ("001A2B3C4D5E", "Printer 00:1a:2b:3c:4d:5e.", "00:1a:2b:3c:4d:5e"),
+        ("001A2B3C4D5E", "Switch 001a.2b3c.4d5e.", "001a.2b3c.4d5e"),
+        ("workin", "They work in pairs. Working hours.", "Working"),  # a misspelled word
+        ("ofice", "The prices of ice. The office.", "office"),
+        ("rollback", "The ball may roll. Back then, it did.", ""),  # in two sentences
+        ("restated", "They rest at noon.", ""),  # "ated" has the same stem
+        ("send", "The week's end.", ""),
+    ],
+)
+def test_word_is_found_in_parts_and_shown_as_written(
+    tmp_path: Path, typed: str, text: str, written: str
+) -> None:
+    others = [("b.md", "The roll of paper is back."), ("c.md", "Node 2026."), ("d.md", "nothing")]
+    with searching(tmp_path, [("a.md", text), *others]) as (search, _):
+        query = Query(f"about {typed}", explain=True)
+        unknown = search.unknown_words(query)
+        assert (unknown.instead, unknown.codes) == ({typed: written}, ())
+        if written:
+            [first, *_] = search.search(query)
+            assert first.path == "a.md"
+            assert first.reasons is not None
+            assert [word.written for word in first.reasons.in_text] == [written]
 
 
 def test_few_words_of_a_pasted_text_are_corrected() -> None:

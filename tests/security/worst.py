@@ -252,6 +252,7 @@ _SEARCHED = {
         "_" * 4_000, "a__" * 1_300],
     "index.words._PHONE": [times("("), times("+1"), times("+49 "), "+49 " + _DIGITS, "(089) " + times("1 "),
         "+1 (0)" + times("1-") + "x", "(089)" + times("1/") + "é"],
+    "index.words._PARTS_OF_CODE": ["a1" * 15],  # in a word, which is cut at this length
     "index.words._HEXADECIMAL": [times("0x"), times("0xaaaa"), times("0x" + "a" * 16) + "g"],
     "index.words._HYPHEN": [times("-"), times("a-"), times("-a"), _LETTERS],
     "index.words._LINE_IN_FILE": ["a:" * 2_000, "a:1" * 1_300, "1:" * 2_000, "a#L" + "1" * 4_000 + "x",
@@ -342,6 +343,8 @@ _MATCHED_WHOLE = {
     # At most 40 characters.
     "index.words._hyphenated": ["a-" * 20, "a" * 40, "e-" * 20, "0" * 8 + "-0000" * 8],
     "index.words._HEXADECIMAL_UUID": ["a" * 4_000],
+    "index.words._MAC_ADDRESS": ["a" * 4_000],
+    "index.words._CODE_WITH_DIGITS": ["a" * 4_000, "a" + "1" * 4_000 + "b"],
     "index.words._PASTED_PATH": ["file://" + _LETTERS, times("/"), times("\\"), _LETTERS],
     "core.names._TAGGED": [times("~"), times("~aaaaaaaa"), times("~aaaaaaaa-1.") + "/", times("~aaaaaaaa.a")],
     "core.names._PLAIN": [times("~"), times("~-1"), _LETTERS],

@@ -67,8 +67,10 @@ from kbsync.index.weights import (
 from kbsync.index.words import (
     Spelling,
     Term,
+    Tokeniser,
     codes_in,
     find_named,
+    joined_phrase,
     names_sought,
     phrase_spellings,
     phrase_test,
@@ -452,7 +454,8 @@ class Reader:
         # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
             rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
-            unknown = find_unknown(rare, self._occurring, self._beginning, self._words_with)
+            lookups = (self._occurring, self._beginning, self._words_with, self._first_phrase)
+            unknown = find_unknown(rare, *lookups)
             self._last_unknown, self._has_phrase = (terms, unknown), {}
         return self._last_unknown[1]
 
@@ -483,6 +486,24 @@ class Reader:
                         yield term.surface, written
         if not is_found:
             yield word, word
+
+    def _first_phrase(self, phrases: Iterable[str]) -> tuple[str, str]:
+        """Return the stems of the first of these phrases that a document has, joined by single characters,
+        and the phrase as written there. Return ("", "") if there is none.
+
+        Only a few texts with the phrase are read.
+        """
+        tokeniser = Tokeniser()
+        stems_by_phrase = {phrase: tokeniser.tokens(phrase) for phrase in phrases}
+        counts = self._occurring(set(chain.from_iterable(stems_by_phrase.values())))
+        for phrase, stems in stems_by_phrase.items():
+            if not 0 < min(counts.get(stem, 0) for stem in stems) <= _MAX_PHRASE_CANDIDATES:
+                continue
+            for statement in (_A_TEXT_WITH, _A_NAME_WITH):
+                for (text,) in self._connection.execute(statement, (f'"{phrase}"',)):
+                    if written := joined_phrase(text, phrase):
+                        return " ".join(stems), written
+        return "", ""
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
         """Return the stems that occur, each with the number of chunks or names that contain it."""
@@ -706,6 +727,9 @@ _MAX_CODE_CANDIDATES = 100_000
 """Maximum number of chunks to search for a code, among those that contain all of its words; this takes
 about 25 ms.
 """
+
+_MAX_PHRASE_CANDIDATES = 10_000
+"""Maximum number of passages with the rarest word of a phrase to look for the phrase in."""
 
 _FINDING = 2
 """Maximum number of common terms to search for if no rarer term matches a chunk."""
