@@ -38,6 +38,7 @@ MAX_GUESSED_WORDS = 8
 """Maximum number of unknown words in a question for which to look up similar words; a pasted text may have
 many."""
 
+_LONG_STEM = 7  # minimum length of stems that mean the same if they are similar: "suspens" and "suspend"
 _MAX_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
 _RIGHT = 3  # first letters that a word with two typos must have right
 
@@ -119,8 +120,10 @@ def _with_nearest(
         return Unknown(term.surface, stems, written)
     for stem, is_certain in _similar_stems(term, occurring, beginning)[:_MAX_CHECKED_STEMS]:
         surface, written = _nearest(term.surface, words_with(stem))
-        # By its stem alone, "housing" would be a misspelled "hours".
-        if is_certain or _is_similar(term.stem, stem) or _is_similar(term.surface, surface):
+        # By its stem alone, "housing" would be a misspelled "hours", and "attended" a misspelled "attention".
+        endings_removed = _without_ending(term.surface), _without_ending(surface)
+        is_certain = is_certain or (len(stem) >= _LONG_STEM and _is_similar(term.stem, stem))
+        if is_certain or _is_similar(*endings_removed) or _is_similar(term.surface, surface):
             return Unknown(term.surface, stem, written)
     # `login` for `log in`, but not if it may be a misspelling: `workin` isn't `work in`.
     return Unknown(term.surface, *first_phrase(" ".join(parts) for parts in parted if is_stop_word(parts[1])))
@@ -174,8 +177,20 @@ def _similar_stems(term: Term, occurring: Occurring, beginning: Beginning) -> li
         slips = slips_between(term.stem, stem)
         return stem[0] == term.stem[0], stem in swapped, -slips, similar_stems[stem], stem
 
+    def is_certain(stem: str) -> bool:
+        has_same_beginning = stem in swapped or len(stem) >= TWO_SLIPS or term.surface.startswith(stem)
+        return has_one_typo and len(stem) >= ONE_SLIP and has_same_beginning
+
     ordered = sorted(similar_stems, key=likelihood, reverse=True)
-    return [(stem, has_one_typo and len(stem) >= ONE_SLIP) for stem in ordered]
+    return [(stem, is_certain(stem)) for stem in ordered]
+
+
+def _without_ending(word: str) -> str:
+    """Return the word without an English ending that only inflects it."""
+    return _ENDING.sub("", word)
+
+
+_ENDING = re.compile("(?<=..)(?:e|e?s|e?d|ings?)$")
 
 
 def _stems(words: Iterable[str]) -> frozenset[str]:

@@ -30,7 +30,9 @@ def vocabulary(*words: str) -> dict[str, int]:
     return {token.stem: count for count, word in enumerate(words, 1) for token in stemmed(word)}
 
 
-def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: bool = False) -> list[Unknown]:
+def unknown(
+    question: str, vocabulary_counts: dict[str, int], *, unfinished: bool = False, text: str = ""
+) -> list[Unknown]:
     def beginning(letters: str, shortest: int, longest: int) -> Iterable[tuple[str, int]]:
         some = [item for item in vocabulary_counts.items() if item[0].startswith(letters)]
         return [item for item in some if shortest <= len(item[0]) <= longest]
@@ -39,7 +41,7 @@ def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: boo
         return {stem: vocabulary_counts[stem] for stem in stems if stem in vocabulary_counts}
 
     def words_with(stem: str) -> Iterable[tuple[str, str]]:
-        return [(word_with(stem),) * 2]
+        return [(word_with(stem, text),) * 2]
 
     lookups = occurring, beginning, words_with, lambda _: ("", "")
     found = find_unknown(terms_of(question, unfinished=unfinished), *lookups)
@@ -68,7 +70,7 @@ def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, inte
         "temperature", "registered", "boiler", "пирогов", "meaning", "wifi", "bicycle"
     )
     [stem] = vocabulary(intended)
-    assert unknown(f"the {typed} meaning", vocabulary_counts) == [Unknown(typed, stem)]
+    assert unknown(f"the {typed} meaning", vocabulary_counts, text=intended) == [Unknown(typed, stem)]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,10 @@ def test_correction_prefers_swapped_letters_to_other_typos() -> None:
     [
         ("housing", ["The opening hours of the office."], ""),
         ("houseing", ["The opening hours of the office."], ""),
+        ("attended", ["Pay attention to it."], ""),
+        ("extended", ["The extension of the office."], ""),
+        ("printng", ["It was printed."], "printed"),
+        ("suspension", ["It was suspended."], "suspended"),
         ("houzing", ["The housing is free.", *["Our opening hours."] * 2], "housing"),
         ("wslking", ["We walk home.", "He was walking."], "walking"),
         ("expence", ["An expensive car.", "Travel expenses are paid.", "The expenditure."], "expenses"),
