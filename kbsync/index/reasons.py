@@ -85,14 +85,13 @@ def _spaced_words(
     guessed = {term.stem: term for term in reversed(unknown) if term.stem}
     words = list(written_terms(text))
     for term, number in points.items():
+        surface, stem = (form.removeprefix(HYPHEN_MARK) for form in (term.surface, term.stem))
         guess = guessed.get(term.stem) if term.is_guess else None
         surfaces = dict[str, str]()
         for word, as_written in words:
-            if word.stem == term.stem.removeprefix(HYPHEN_MARK) or (
-                term.goes_on and word.surface.startswith(term.surface)
-            ):
+            if word.stem == stem or (term.goes_on and word.surface.startswith(surface)):
                 surfaces.setdefault(word.surface, as_written)
-        sought, usual = (guess.word, guess.written) if guess else (term.surface.removeprefix(HYPHEN_MARK), "")
+        sought, usual = (guess.word, guess.written) if guess else (surface, "")
         written = ""
         if sought not in surfaces:
             nearest = min(surfaces, key=partial(slips_between, sought), default="")

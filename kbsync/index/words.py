@@ -21,6 +21,7 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 from urllib.parse import unquote
 
@@ -366,7 +367,9 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     distinctive = [term for term in by_stem.values() if not is_stop_word(term.surface)]
     terms = (distinctive or list(by_stem.values()))[: 2 * MAX_TERMS]
     if unfinished:
-        terms += [Term(term.surface, term.stem, goes_on=True) for term in stemmed(last_word(question))]
+        for term in stemmed(last_word(question)):
+            marked = f"{HYPHEN_MARK}{term.surface}", f"{HYPHEN_MARK}{term.stem}"
+            terms += [replace(term, goes_on=True), Term(*marked, goes_on=True, is_guess=True)]
     return terms
 
 

@@ -157,6 +157,19 @@ def test_word_is_found_with_and_without_its_hyphen(tmp_path: Path, question: str
 
 
 @pytest.mark.parametrize(
+    ("typed", "path", "written"), [("wif", "wifi.md", "wifi"), ("team ecom", "shop.md", "ecommerce")]
+)
+def test_word_being_typed_matches_hyphenated_words(
+    tmp_path: Path, typed: str, path: str, written: str
+) -> None:
+    with searching(tmp_path, HYPHENATED.items()) as (searcher, _):
+        first, *_ = searcher.search(Query(typed, unfinished=True, explain=True))
+        assert first.path == path
+        assert first.reasons is not None
+        assert written in [word.written for word in first.reasons.in_text]
+
+
+@pytest.mark.parametrize(
     ("question", "instead", "are_all"),
     [
         ("Lo-Fi", {"Lo": ""}, False),  # "fi" is part of "Hi-Fi"
