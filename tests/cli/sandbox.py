@@ -24,11 +24,7 @@ from kbsync.targets import registry
 from tests.cli import impatient, without_root
 from tests.warm import KBSYNC, Warm
 
-PIPES: dict[str, Any] = {
-    "stdin": subprocess.DEVNULL,
-    "stdout": subprocess.PIPE,
-    "stderr": subprocess.PIPE,
-}
+PIPES: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 UNSET = (
     "KBSYNC_CONFIG",

@@ -18,14 +18,7 @@ from tests.warm import Warm
 SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 """Sequences that show and leave a program's own screen."""
 
-OF_DESKTOPS = (
-    "COLUMNS",
-    "LINES",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "VISUAL",
-    "EDITOR",
-)
+OF_DESKTOPS = ("COLUMNS", "LINES", "DISPLAY", "WAYLAND_DISPLAY", "VISUAL", "EDITOR")
 
 
 PATIENCE = 60.0

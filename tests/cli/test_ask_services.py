@@ -47,10 +47,7 @@ SERVICES = {
     "openai": AnsweringService(),
     "openwebui": AnsweringService(),
     "lightrag": AnsweringService(
-        "ask",
-        False,
-        {"way": "application", "application": "server"},
-        cuts=("no-finish", "half-line"),
+        "ask", False, {"way": "application", "application": "server"}, cuts=("no-finish", "half-line")
     ),
     "ragflow": AnsweringService(
         has_model=False,

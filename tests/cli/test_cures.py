@@ -152,12 +152,7 @@ THERE = (
     Suggestion("ask alpha", "from search results: ", "ask {} --mirror {} --model {}", "alpha"),
     Suggestion("kb app list", NEW, "kb app create NAME", argument="NAME=one"),
     Suggestion("kb app create one", "ask it with: ", "ask QUESTION --app {}", argument="QUESTION=alpha"),
-    Suggestion(
-        "kb app create one",
-        "check with: ",
-        "kb app list",
-        before=fails("create-application"),
-    ),
+    Suggestion("kb app create one", "check with: ", "kb app list", before=fails("create-application")),
 )
 
 

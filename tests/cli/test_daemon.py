@@ -157,10 +157,7 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox
             r" > n\.md( \d+\.\d s)?\r\n",
         ),
         ((sandbox.docs / "n.md").unlink, r" - n\.md\r\n"),
-        (
-            lambda: broken.rename(sandbox.docs / "broken.pdf"),
-            r" ! broken\.pdf: cannot be read: .*\r\n",
-        ),
+        (lambda: broken.rename(sandbox.docs / "broken.pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
     ):
         change()
         printed += read_until(daemon, line)
@@ -229,9 +226,7 @@ def close(daemon: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    "end",
-    [close, lambda daemon: daemon.process.send_signal(signal.SIGHUP)],
-    ids=["closed", "hung up"],
+    "end", [close, lambda daemon: daemon.process.send_signal(signal.SIGHUP)], ids=["closed", "hung up"]
 )
 @pytest.mark.parametrize("log", [(), ("--log-format", "json")], ids=["lines", "log"])
 def test_daemon_ends_with_its_terminal(

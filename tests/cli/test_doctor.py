@@ -66,8 +66,7 @@ def test_people_get_one_line_per_check_and_quiet_prints_problems_only(sandbox: S
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [("mirrors: [", ":1:"), ("mirrors: [{name: a, foldre: x}]", "foldre")],
+    ("text", "message"), [("mirrors: [", ":1:"), ("mirrors: [{name: a, foldre: x}]", "foldre")]
 )
 def test_bad_config_does_not_prevent_other_checks(sandbox: Sandbox, text: str, message: str) -> None:
     sandbox.configure().write_text(text)

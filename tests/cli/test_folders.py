@@ -159,10 +159,7 @@ def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -
 
 
 @long
-@proves(
-    "add the mirror to {} yourself; for an example, run: {}",
-    "write that config with: {}",
-)
+@proves("add the mirror to {} yourself; for an example, run: {}", "write that config with: {}")
 def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_folder: Path) -> None:
     (sandbox.root / "docs 2" / "handbook").mkdir(parents=True)
     (sandbox.root / "lost").symlink_to("unplugged")

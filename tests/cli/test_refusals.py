@@ -148,11 +148,7 @@ WRONG = (
     wrong("init docs --base-url https://a", "--base-url: a target of type local has no URL", before=bare),
     wrong("init docs --key-env KEY", "--key-file do not apply to a target of type local", before=bare),
     wrong("init --folder docs", "pass the folder as an argument: kbsync init docs"),
-    wrong(
-        "init docs --config docs/a.md/x",
-        "x cannot be created (",
-        "another file with --config",
-    ),
+    wrong("init docs --config docs/a.md/x", "x cannot be created (", "another file with --config"),
     wrong("search -i", "search -i needs a terminal; omit -i"),
     wrong("search -i --json", "-i cannot be used with --files, --json, --rerank or --explain"),
     wrong("status --watch --json", "--watch cannot be used with ", "see: kbsync status --help"),
@@ -183,24 +179,12 @@ WRONG = (
     wrong("status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
     wrong("state backup docs/a.md", "docs/a.md exists; choose a new file", before=mirrored),
     wrong(
-        "state backup no/x",
-        "no/x cannot be created (no such file",
-        "choose another file",
-        before=mirrored,
+        "state backup no/x", "no/x cannot be created (no such file", "choose another file", before=mirrored
     ),
     wrong("retry no.md", "no mirror has no.md; pass the path of a mirrored file", before=mirrored),
     wrong(f"forget {'x' * 300}", "the state has no mirror", before=mirrored),
-    wrong(
-        "forget nobody",
-        "the state has no mirror named 'nobody'; its mirrors: handbook",
-        before=mirrored,
-    ),
-    wrong(
-        "forget handbook",
-        "1 document",
-        "not a terminal; pass --yes to forget handbook",
-        before=mirrored,
-    ),
+    wrong("forget nobody", "the state has no mirror named 'nobody'; its mirrors: handbook", before=mirrored),
+    wrong("forget handbook", "1 document", "not a terminal; pass --yes to forget handbook", before=mirrored),
     wrong(
         "--once",
         f"already running (pid {os.getpid()}) since ",
@@ -216,10 +200,7 @@ WRONG = (
         before=damaged,
         code=4,
     ),
-    wrong(
-        "--once --config no.yaml",
-        "no.yaml: cannot be read (no such file or directory); check the path",
-    ),
+    wrong("--once --config no.yaml", "no.yaml: cannot be read (no such file or directory); check the path"),
     wrong("--once", "{config}:1: ", before=described("mirrors: [")),
     wrong("--once", "{config}: ", "begin with `mirrors:`", before=described("")),
     wrong(

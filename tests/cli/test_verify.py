@@ -128,12 +128,7 @@ def test_findings_of_several_mirrors_follow_the_name_of_their_mirror(sandbox: Sa
     sandbox.write("a.md", "alpha, changed")
     (pets / "b.md").write_text("beta, changed")
     lines = sandbox.run("verify").out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == [
-        "handbook: 1 stale",
-        "stale",
-        "pets: 1 stale",
-        "stale",
-    ]
+    assert [line.split("  ")[0] for line in lines] == ["handbook: 1 stale", "stale", "pets: 1 stale", "stale"]
     assert "a.md" in lines[1] and "b.md" in lines[3]
     # The result of one mirror comes last, where it stays on the screen.
     assert sandbox.run("verify", "--mirror", "pets").out.endswith("\npets: 1 stale\n")

@@ -27,12 +27,7 @@ SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting
 RECUT = {"documents": [{"match": "*.md", "zhipu": {"knowledge_type": 2}}]}
 """Settings that the user changed on purpose."""
 
-WAITING = {
-    "poll_first": "50ms",
-    "poll_longest": "300ms",
-    "reembed_tries": 1,
-    "absent_after": "1s",
-}
+WAITING = {"poll_first": "50ms", "poll_longest": "300ms", "reembed_tries": 1, "absent_after": "1s"}
 PATIENCE = {"stuck": "2s"}
 """How long to wait for vectorizing if the test needs a timeout; elsewhere 60 s."""
 

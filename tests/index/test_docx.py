@@ -230,10 +230,7 @@ WRAPPED = SDT.format(table(A + SDT.format(B)))
         ),
         (DELETED, "| a | b |\n| --- | --- |"),
         (WRAPPED, "| a | b |\n| --- | --- |"),
-        (
-            table(cell(paragraph("a"), '<w:gridSpan w:val="99999999"/>') + B),
-            "| a | b |\n| --- | --- |",
-        ),
+        (table(cell(paragraph("a"), '<w:gridSpan w:val="99999999"/>') + B), "| a | b |\n| --- | --- |"),
     ],
 )
 def test_tables_are_read_row_by_row(parser, body, text):

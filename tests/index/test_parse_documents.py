@@ -411,10 +411,7 @@ INVITATION = (
     [
         ([("plain", STUB), ("html", f"<p>{FESTIVAL}")], FESTIVAL),
         ([("plain", FESTIVAL), ("html", "<p>No pictures?")], FESTIVAL),
-        (
-            [("plain", FESTIVAL), ("html", f"<h2>{FESTIVAL} <a href='https://x.org/1'>More</a>")],
-            FESTIVAL,
-        ),
+        ([("plain", FESTIVAL), ("html", f"<h2>{FESTIVAL} <a href='https://x.org/1'>More</a>")], FESTIVAL),
         ([("plain", " "), ("html", "<p>No pictures?")], "No pictures?"),
         (
             [("plain", "Please join."), ("calendar", INVITATION)],

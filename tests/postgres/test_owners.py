@@ -167,10 +167,7 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server, 
     before = rows(postgres, database)
     # The same machine and folder prove nothing here: each of the two prefixes has documents.
     # A reader gets the same message before the first pass.
-    with (
-        open_as(postgres, database, "first", read_only=True) as looking,
-        pytest.raises(Halted) as caught,
-    ):
+    with open_as(postgres, database, "first", read_only=True) as looking, pytest.raises(Halted) as caught:
         looking.check()
     with open_as(postgres, database, "first") as moved:
         halted = refused(moved)

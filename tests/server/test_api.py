@@ -173,11 +173,7 @@ async def test_request_is_put_into_the_inbox_like_a_command(open_mirror: MirrorW
     await open_mirror.mirrored(1)
     for path, verification in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
         assert (await open_mirror.post(f"/api/{path}", body(**verification))).status_code == 202
-    assert open_mirror.inbox() == [
-        ("retry", {"paths": None}),
-        ("retry", {"paths": ["f0.md"]}),
-        ("audit", {}),
-    ]
+    assert open_mirror.inbox() == [("retry", {"paths": None}), ("retry", {"paths": ["f0.md"]}), ("audit", {})]
     assert (open_mirror.world.state / "wake").exists()
 
 

@@ -415,9 +415,7 @@ async def is_grey(view: View, since: float) -> None:
 
 
 @browser_may_log
-async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(
-    view: View,
-) -> None:
+async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(view: View) -> None:
     await view.mirror.mirrored(3)
     await view.wait_for_text("All 3 documents are searchable", "#sentence")
     await view.until("document.querySelector('[data-key=\"audit docs\"]')")  # after the pass
@@ -1249,9 +1247,7 @@ async def test_update_of_an_empty_list_of_files_leaves_the_focus_in_the_search_b
 
 
 @browser_may_log
-async def test_tab_is_named_after_the_view_and_marked_if_something_needs_attention(
-    view: View,
-) -> None:
+async def test_tab_is_named_after_the_view_and_marked_if_something_needs_attention(view: View) -> None:
     await view.mirror.mirrored(1)
     await view.wait_for_text("1 document is searchable", "#sentence")
     assert await view.run("document.title") == "kbsync"

@@ -97,8 +97,7 @@ def test_invalid_model_key_and_balance_are_refused_like_the_gateway(service: Dir
 
 
 @pytest.mark.parametrize(
-    ("args", "reason"),
-    [({"reason": "length"}, "length"), ({"end": "interrupted"}, "network_error")],
+    ("args", "reason"), [({"reason": "length"}, "length"), ({"end": "interrupted"}, "network_error")]
 )
 def test_answer_may_end_for_another_reason(service: DirectZhipu, args: dict[str, Any], reason: str) -> None:
     service.fault("stream", **args)

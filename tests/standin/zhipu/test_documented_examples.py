@@ -143,11 +143,7 @@ def test_response_fields_match_the_manual(service: DirectZhipu) -> None:
     item = listed["data"]["list"][0]
     assert (item["length"], item["word_num"], item["embedding_stat"], item["knowledge_type"]) == (28, 0, 1, 1)
     [hit] = service.search("how do I print", document_ids=[ident])
-    assert (hit["text"], hit["metadata"]["index"], hit["metadata"]["doc_id"]) == (
-        "how do I print",
-        1,
-        ident,
-    )
+    assert (hit["text"], hit["metadata"]["index"], hit["metadata"]["doc_id"]) == ("how do I print", 1, ident)
     base = service.json("GET", f"/knowledge/{HOME_ID}")["data"]
     assert (base["document_size"], base["length"]) == (1, 28)
     deleted = service.put("b.txt", "x" * 600)

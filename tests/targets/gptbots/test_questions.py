@@ -34,9 +34,7 @@ def effects(world: GptbotsWorld) -> list[str]:
 
 
 @long
-async def test_questions_are_replaced_and_the_old_one_is_deleted_last(
-    world: GptbotsWorld,
-) -> None:
+async def test_questions_are_replaced_and_the_old_one_is_deleted_last(world: GptbotsWorld) -> None:
     before = ids_by_path(world)
     await edited(world, "faq.csv")
     assert ids_by_path(world)["faq.csv"] != before["faq.csv"]

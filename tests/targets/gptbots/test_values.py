@@ -15,13 +15,7 @@ from kbsync.contract.target import Accepted
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.config import cutting_of, describe_recipe, kind_of, recipe_of
-from kbsync.targets.gptbots.shapes import (
-    Marker,
-    bases_of,
-    classify_response,
-    page_of,
-    states_of,
-)
+from kbsync.targets.gptbots.shapes import Marker, bases_of, classify_response, page_of, states_of
 from kbsync.targets.gptbots.uploads import UploadItem, batches_of, outcomes_of, stream_of
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import seconds_of
@@ -119,10 +113,7 @@ def test_whole_names_match_first_and_no_id_matches_twice(
 ) -> None:
     names = ("notes.md", "notes.md.txt", "notes.txt")
     rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in ids_by_name.items()]
-    outcomes = outcomes_of(
-        {"doc": rows},
-        [item(name, position) for position, name in enumerate(names)],
-    )
+    outcomes = outcomes_of({"doc": rows}, [item(name, position) for position, name in enumerate(names)])
     for position, expected_id in enumerate(expected):
         is_right = (
             outcomes[position] == Accepted(expected_id)

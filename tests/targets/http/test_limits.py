@@ -116,12 +116,7 @@ async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(
     clock: Clock, status: int, code: int
 ) -> None:
     settings = {"steady": clock, "sleep": clock.sleep, "classify_response": by_code}
-    async with client(
-        "http://kb",
-        transport=slow_for(1, status, code),
-        concurrency=8,
-        **settings,
-    ) as http:
+    async with client("http://kb", transport=slow_for(1, status, code), concurrency=8, **settings) as http:
         assert isinstance(await outcome(http), Unavailable)
         assert http.gate.limit == 4
         assert await outcome(http) is None

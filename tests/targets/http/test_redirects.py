@@ -167,13 +167,7 @@ async def test_address_without_the_bytes_is_reported(status: int, kind: type[Tar
     assert caught.value.reason == f"read: 127.0.0.1 answered {status}"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        response_bytes(200, CONTENT),
-        b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT,
-    ],
-)
+@pytest.mark.parametrize("content", [response_bytes(200, CONTENT), b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT])
 async def test_download_is_limited_in_size(content: bytes) -> None:
     async with answering(content, keep=False) as server, client("http://kb.example") as http:
         assert await digest_at(http, server.url, len(CONTENT)) == DIGEST

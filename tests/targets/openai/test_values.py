@@ -49,14 +49,7 @@ def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
 
 
 @pytest.mark.parametrize(
-    "attributes",
-    [
-        None,
-        {},
-        {"path": "a.md"},
-        {"kbsync": f"{DIGEST} 1 auto"},
-        {"kbsync": 5},
-    ],
+    "attributes", [None, {}, {"path": "a.md"}, {"kbsync": f"{DIGEST} 1 auto"}, {"kbsync": 5}]
 )
 def test_document_without_a_complete_mark_is_foreign(attributes: Any) -> None:
     assert not is_marked(Fields(attributes=attributes))

@@ -324,11 +324,7 @@ def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:
 
 
 @pytest.mark.parametrize(
-    ("query", "count"),
-    [
-        (Query("x", top_k=2), 2),
-        (Query("x", top_k=2, paths=("docs/",)), 5),
-    ],
+    ("query", "count"), [(Query("x", top_k=2), 2), (Query("x", top_k=2, paths=("docs/",)), 5)]
 )
 async def test_results_filtered_later_are_not_limited_before(query: Query, count: int) -> None:
     service = ScriptedService(retrieve=[ok([passage("a", str(n)) for n in range(5)])])
@@ -358,12 +354,7 @@ async def test_empty_query_is_not_sent() -> None:
 
 @pytest.mark.parametrize(
     ("passages", "expected"),
-    [
-        ([passage("a")], True),
-        ([passage("a", "2")], False),
-        ([], False),
-        (None, False),
-    ],
+    [([passage("a")], True), ([passage("a", "2")], False), ([], False), (None, False)],
 )
 async def test_document_is_searchable_when_a_search_in_it_finds_it(passages: Any, expected: bool) -> None:
     service = ScriptedService(retrieve=[ok(passages)])
