@@ -48,10 +48,7 @@ MIRROR: list[tuple[str, str]] = [
     ("prefix: 5", "prefix: 5 is not text"),
     ('prefix: "a\\nb"', "is not valid; allowed: text on one line"),
     ("target: local", "target: text is not valid; allowed: a block of keys, such as {type: local}"),
-    (
-        "target: {type: milvus}",
-        f"this version has no target type 'milvus'; allowed: {', '.join(ROWS)}",
-    ),
+    ("target: {type: milvus}", f"this version has no target type 'milvus'; allowed: {', '.join(ROWS)}"),
     ("target: {type: locl}", "; did you mean local?"),
     ("chat_model: glm", "; chat_model belongs in target type zhipu, openai or openwebui"),
     ("target: {max_bytes: 0}", "target.max_bytes: 0 is not valid; allowed: a whole number, at least 1"),
@@ -72,15 +69,9 @@ MIRROR: list[tuple[str, str]] = [
     ),
     ("target: {rerank: {type: jina, base_url: 'http://h.io', api_key: k, model: m}}", "so the API key would"),
     ("documents: [{zhipu: {}}]", "documents[0].match: is required"),
-    (
-        "documents: [5]",
-        "documents[0]: 5 is not valid; allowed: a block of keys: match, zhipu, gptbots",
-    ),
+    ("documents: [5]", "documents[0]: 5 is not valid; allowed: a block of keys: match, zhipu, gptbots"),
     ('documents: [{match: "!a"}]', "documents[0].match: '!a' matches nothing; allowed: a pattern without"),
-    (
-        "documents: [{match: a, milvus: {x: 1}}]",
-        "milvus: unknown key; allowed: match, zhipu, gptbots",
-    ),
+    ("documents: [{match: a, milvus: {x: 1}}]", "milvus: unknown key; allowed: match, zhipu, gptbots"),
     ("documents: [{match: a, local: {}}]", "local: unknown key; allowed: match, zhipu, gptbots"),
     ("documents: [{match: a, zhipu: 5}]", "documents[0].zhipu: 5 is not valid; allowed: a block of keys"),
     ("documents: [{match: a, zhipu: {x: 1}}]", "zhipu.x: unknown key; allowed: knowledge_type,"),
@@ -113,10 +104,7 @@ BESIDE: list[tuple[str, str]] = [
     ("http: {listen: localhost}", "1 http.listen: 'localhost' is not valid; allowed: host:port"),
     ("http: {listen: 127.0.0.1:70000}", "1 http.listen: '127.0.0.1:70000' is not valid"),
     ("http: [a]", "1 http: a list is not valid; allowed: a block of keys: listen"),
-    (
-        "notify: {}",
-        "1 notify: has no destination; set command, url or url_file",
-    ),
+    ("notify: {}", "1 notify: has no destination; set command, url or url_file"),
     ("notify: {command: tell me}", "1 notify.command: text is not valid; allowed: a list"),
     ("notify: {command: []}", "1 notify.command: is empty; set a program"),
     (

@@ -58,12 +58,7 @@ class TestDifyUnused(TestDify):
     """Plain names, in a base that was created without any settings, at an older version."""
 
     style = "plain"
-    behaviour: ClassVar = {
-        "fresh": True,
-        "technique_needed": True,
-        "deleted": "number",
-        "extra_fields": True,
-    }
+    behaviour: ClassVar = {"fresh": True, "technique_needed": True, "deleted": "number", "extra_fields": True}
 
 
 class TestRagflow(ServedSuite):
@@ -158,9 +153,4 @@ class TestLightrag(LightragSuite, ServedSuite):
 
 @enumerated()
 class TestLightragLagging(TestLightrag):
-    behaviour: ClassVar = {
-        "list_lag": 0.9,
-        "deleting": 0.5,
-        "tells_progress": False,
-        "extra_fields": True,
-    }
+    behaviour: ClassVar = {"list_lag": 0.9, "deleting": 0.5, "tells_progress": False, "extra_fields": True}

@@ -235,8 +235,5 @@ COPY_JOBS = {"copy": Job(copy)}
 TEXT_JOBS = {"rename-failing": Job(rename_failing, may_fail=True)}
 """For targets that store each text once, so that nothing serves while a renamed document is created."""
 
-RECIPE_JOBS = {
-    "recipe-held": Job(set_recipe, finish=say_yes),
-    "recipe-approved": Job(let_recipe_go),
-}
+RECIPE_JOBS = {"recipe-held": Job(set_recipe, finish=say_yes), "recipe-approved": Job(let_recipe_go)}
 """For targets where recreating documents costs money."""

@@ -34,10 +34,7 @@ MIRRORED = (
     "troubleshooting",
     "targets/local",
 )
-AT_HOME = {
-    DOCS / "getting-started.md": "notes",
-    **{DOCS / f"{page}.md": "handbook" for page in MIRRORED},
-}
+AT_HOME = {DOCS / "getting-started.md": "notes", **{DOCS / f"{page}.md": "handbook" for page in MIRRORED}}
 """Pages and the folder that their reader has."""
 
 ON_A_MACHINE = {

@@ -219,12 +219,7 @@ def test_documented_dialects_are_implemented() -> None:
 def test_calls_of_every_dialect_are_documented() -> None:
     in_docs = {cells[0].strip("`"): cells[1:] for cells in table(CALLS, "`type`")}
     assert in_docs == {
-        dialect: [
-            f"`POST {spec.path}`",
-            str(spec.most_items),
-            f"`POST {RERANK_PATH}`",
-            str(spec.most_texts),
-        ]
+        dialect: [f"`POST {spec.path}`", str(spec.most_items), f"`POST {RERANK_PATH}`", str(spec.most_texts)]
         for dialect, spec in DIALECTS.items()
     }
 

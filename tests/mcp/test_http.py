@@ -120,9 +120,7 @@ async def test_daemon_listener_answers_assistants(sandbox: Sandbox, mode: Any) -
             for number in itertools.count():  # a file indexed before the search begins makes no progress
                 sandbox.write(f"{number}.md", f"The albatross flies to quixotry{number}.")
                 asking = client.call_tool(
-                    "search",
-                    {"query": f"quixotry{number}", "wait": SETTLED},
-                    progress_callback=notice,
+                    "search", {"query": f"quixotry{number}", "wait": SETTLED}, progress_callback=notice
                 )
                 payload = (await asking).structured_content
                 assert payload is not None

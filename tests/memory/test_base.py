@@ -165,8 +165,7 @@ async def test_lost_upload_appears_later_with_its_creation_time(
 
 
 @pytest.mark.parametrize(
-    ("phase", "at_once", "in_the_end"),
-    [(Phase.START, 0, 0), (Phase.EFFECT, 0, 1), (Phase.ANSWER, 1, 1)],
+    ("phase", "at_once", "in_the_end"), [(Phase.START, 0, 0), (Phase.EFFECT, 0, 1), (Phase.ANSWER, 1, 1)]
 )
 async def test_upload_of_a_dead_client_may_arrive_late(
     base: MemoryBase, target: AbleMemory, clock: Clock, phase: Phase, at_once: int, in_the_end: int

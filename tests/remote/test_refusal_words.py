@@ -58,8 +58,4 @@ async def test_permission_messages_are_not_read_as_lack_of_money(
     tmp_path: Path, service: str, op: str, code: int
 ) -> None:
     body = {"code": code, "message": "Insufficient permission for this knowledge base"}
-    assert await after_refusals(tmp_path, service, op, 0, 200, body) == (
-        "credentials",
-        {"pending": 2},
-        False,
-    )
+    assert await after_refusals(tmp_path, service, op, 0, 200, body) == ("credentials", {"pending": 2}, False)

@@ -212,8 +212,7 @@ DOCUMENTS = st.one_of(
     st.tuples(st.sampled_from(["mbox", "mhtml"]), _MAILS.map(lambda mail: b"From x\n" + mail)),
     st.tuples(st.sampled_from(["ics", "vcf"]), _CARDS),
     st.tuples(
-        st.just("canvas"),
-        st.dictionaries(st.sampled_from(["nodes", "edges"]), VALUES | _NODES).map(as_json),
+        st.just("canvas"), st.dictionaries(st.sampled_from(["nodes", "edges"]), VALUES | _NODES).map(as_json)
     ),
     st.tuples(st.just("rtf"), _RICH_TEXTS),
     st.tuples(

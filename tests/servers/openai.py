@@ -131,9 +131,7 @@ def _config(folder: Path, port: int, models_url: str) -> dict[str, Any]:
         "distro_name": "kbsync-tests",
         "apis": ["file_processors", "files", "inference", "vector_io"],
         "providers": {
-            "inference": [
-                _provider("models", "remote::openai", api_key=models.KEY, base_url=models_url),
-            ],
+            "inference": [_provider("models", "remote::openai", api_key=models.KEY, base_url=models_url)],
             "vector_io": [
                 # The other built-in one, faiss, confuses its passages once the newest of them is deleted.
                 _provider(
@@ -141,7 +139,7 @@ def _config(folder: Path, port: int, models_url: str) -> dict[str, Any]:
                     "inline::sqlite-vec",
                     db_path=str(folder / "vectors.db"),
                     persistence={"namespace": "vectors", "backend": key_values},
-                ),
+                )
             ],
             "files": [
                 _provider(
@@ -149,7 +147,7 @@ def _config(folder: Path, port: int, models_url: str) -> dict[str, Any]:
                     "inline::localfs",
                     storage_dir=str(folder / "files"),
                     metadata_store={"table_name": "files", "backend": tables},
-                ),
+                )
             ],
             "file_processors": [_provider("pypdf", "inline::pypdf")],
         },

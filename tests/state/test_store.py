@@ -174,8 +174,7 @@ async def test_cancelled_caller_does_not_stop_the_writer(store: StateStore) -> N
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [(UploadState.SERVING, UploadState.HELD), (UploadState.UNSURE, UploadState.SENDING)],
+    ("first", "second"), [(UploadState.SERVING, UploadState.HELD), (UploadState.UNSURE, UploadState.SENDING)]
 )
 def test_two_uploads_can_never_serve_one_path_or_share_a_version_in_flight(
     store: StateStore, first: UploadState, second: UploadState

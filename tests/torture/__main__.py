@@ -45,10 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
         by_name
     )
     if unknown := [given for given in words if given not in by_name and not groups[given]]:
-        print(
-            f"there is no exercise {', '.join(unknown)}; there are: {', '.join(by_name)}",
-            file=sys.stderr,
-        )
+        print(f"there is no exercise {', '.join(unknown)}; there are: {', '.join(by_name)}", file=sys.stderr)
         return 2
     if args.list:
         print("\n".join(names))

@@ -69,11 +69,7 @@ class RepairedMirror(MessyMirror):
         # Other users' documents with digests in their names like ours; and those with these bytes, or with a
         # mark.
         self.tagged, self.lookalikes = set[str](), set[str]()
-        self._faults = [
-            *TROUBLE,
-            *(fault for fault in row.oddities if fault.op in LOOKS),
-            *self.faults,
-        ]
+        self._faults = [*TROUBLE, *(fault for fault in row.oddities if fault.op in LOOKS), *self.faults]
 
     def messes(self) -> Sequence[Mess]:
         return (
