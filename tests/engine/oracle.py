@@ -128,8 +128,7 @@ class Oracle:
     def _no_longer_gone(self, path: str) -> None:
         """Record files that return before a pass missed them: the others may be too few to need approval."""
         self.held_paths.discard(path)
-        if not self._is_held and len(self.held_paths) <= 5:
-            self.held_paths.clear()
+        self._count_held()
 
     def _moved_in(self, path: str) -> None:
         """Record a file where another one was when a pass began; that pass may have seen the other's new
@@ -194,7 +193,8 @@ class Oracle:
         for path in self._moved:  # a new state knows no former names
             self.serving.pop(path, None)
         self._moved.clear()
-        self._is_state_new = True
+        self._is_state_new, self._is_held = True, False
+        self._count_held()
         self.may_send_again()
 
     def find_leftovers(self, ids: Mapping[str, tuple[str, str] | None]) -> set[str]:
@@ -259,6 +259,10 @@ class Oracle:
     def passed_in_part(self, hidden: Iterable[str]) -> None:
         """Record a pass that couldn't read these paths: they are counted later, apart from the others."""
         self.held_paths.difference_update(hidden)
+        self._count_held()
+
+    def _count_held(self) -> None:
+        """Forget missing files that became too few to need approval before a complete pass held them."""
         if not self._is_held and len(self.held_paths) <= 5:
             self.held_paths.clear()
 
