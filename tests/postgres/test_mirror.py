@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.sandbox import Sandbox
 from tests.postgres.base import leftover_rows
 from tests.postgres.server import Server
 from tests.share import long
@@ -82,19 +81,6 @@ def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: 
     assert leftover_rows(postgres, first.database) == []
 
 
-def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgres: Server) -> None:
-    for host in hosts:
-        host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
-        assert host.run("--once").code == 0
-    first, second = hosts
-    before = postgres.run(first.database, "SELECT id FROM kbsync.document ORDER BY id")
-    (first.state / "state.db").unlink()
-    result = first.run("--once", "--json")
-    assert (result.code, result.json["uploaded"]) == (0, 0)
-    assert postgres.run(first.database, "SELECT id FROM kbsync.document ORDER BY id") == before
-    assert second.run("--once", "--json").json["uploaded"] == 0
-
-
 def halt_of(host: Host) -> Any:
     """Return why the host's mirror is halted, according to `status`."""
     return host.run("status", "--json").json["mirrors"][0]["halt"]
@@ -132,61 +118,3 @@ def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     assert result.code == 3 and "clash in one knowledge base" in result.err
     assert planned == halt_of(second)
     assert documents(postgres, first.database) == [("", "two/x.md")]
-
-
-def test_recreated_database_is_filled_again(hosts: list[Host], postgres: Server) -> None:
-    host, _ = hosts
-    host.write("a.md", "# Falcons\n\nThe kestrel.\n")
-    assert host.run("--once").code == 0
-    postgres.run(host.database, "DROP SCHEMA kbsync CASCADE")
-    assert host.run("--once", "--json").json["uploaded"] == 1
-    assert host.having("kestrel") == ["a.md"]
-
-
-def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -> None:
-    host, _ = hosts
-    host.write("a.md", "The kestrel.\n")
-    daemon = host.watch(hurried=True)
-    daemon.wait_for_event("document.ready", path="a.md")
-    postgres.stop(signal.SIGQUIT)
-    host.write("b.md", "The heron.\n")
-    eventually(lambda: any("cannot be reached" in item["reason"] for item in host.status()["items"]))
-    postgres.start()
-    daemon.wait_for_event("document.ready", path="b.md")
-    assert host.having("heron") == ["b.md"]
-    assert daemon.end() == 0
-    assert leftover_rows(postgres, host.database) == []
-
-
-@pytest.mark.parametrize("victim", ["host", "server"])
-def test_kill_mid_pass_leaves_one_document_per_file(hosts: list[Host], postgres: Server, victim: str) -> None:
-    host, _ = hosts
-    database = host.database
-    for number in range(150):
-        host.write(f"{number}.md", f"The kestrel {number}.\n")
-    postgres.run(database, "CREATE SCHEMA kbsync")
-    for least in (1, 40, 90):
-        process = host.start("--once")
-
-        def is_in_the_middle(least: int = least, process: Any = process) -> bool:
-            if process.poll() is not None:
-                return True
-            if postgres.run(database, "SELECT to_regclass('kbsync.document')") == [(None,)]:
-                return False
-            return bool(postgres.run(database, "SELECT count(*) FROM kbsync.document") >= [(least,)])
-
-        eventually(is_in_the_middle)
-        assert process.poll() is None
-        if victim == "host":
-            process.kill()
-        else:
-            postgres.stop(signal.SIGQUIT)
-            postgres.start()
-        process.communicate(timeout=60)
-        host.write("0.md", f"The kestrel 0, version {least}.\n")
-    assert host.once()["failed"] == 0
-    assert host.run("verify").code == 0
-    assert sorted(path for _, path in documents(postgres, database)) == sorted(
-        f"{number}.md" for number in range(150)
-    )
-    assert leftover_rows(postgres, database) == []
