@@ -72,18 +72,12 @@ class RemoteWorld(World):
     service: ClassVar[str] = "zhipu"
 
     def __init__(
-        self,
-        tmp_path: Path,
-        *,
-        vectorize: tuple[float, float] = (1.0, 3.0),
-        key: str = access.KEY,
-        **settings: Any,
+        self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
     ) -> None:
         super().__init__(tmp_path)
-        self.key = key
         clock = self.clock  # can be set, unlike the service's clock
         stand_in_clock = StandInClock(lambda: clock.epoch + clock.now)
-        self.app = access.stand_in(self.service, 7, vectorize, stand_in_clock, key=key)
+        self.app = access.stand_in(self.service, 7, vectorize, stand_in_clock)
         self.server = Server(self.app)
         self.target_settings: dict[str, Any] = {"concurrency": 4, **settings}
         self.settings = MirrorSettings("docs", self.root, self.service)
@@ -97,7 +91,7 @@ class RemoteWorld(World):
 
     def config(self) -> Any:
         """Return the target's config block."""
-        return access.config(self.app, self.server.url, key=self.key, **self.target_settings)
+        return access.config(self.app, self.server.url, **self.target_settings)
 
     def make_target(self, *, read_only: bool = False) -> Any:
         clock = self.clock

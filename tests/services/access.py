@@ -20,11 +20,9 @@ def stand_in(
     seed: int = 7,
     vectorize: tuple[float, float] = (0.0, 0.0),
     clock: StandInClock | None = None,
-    *,
-    key: str = KEY,
 ) -> Any:
     """Return the application. `vectorize`: the shortest and longest seconds until searches find an upload."""
-    return importlib.import_module(f"kbsync_standin.{service}").application(key, seed, vectorize, clock)
+    return importlib.import_module(f"kbsync_standin.{service}").application(KEY, seed, vectorize, clock)
 
 
 def settings(app: Any, url: str, *, base: str = "", key: str = KEY) -> dict[str, Any]:
@@ -35,9 +33,9 @@ def settings(app: Any, url: str, *, base: str = "", key: str = KEY) -> dict[str,
     return {"type": app.name, "base_url": url + app.api, "api_key": key, **base_id}
 
 
-def config(app: Any, url: str, *, base: str = "", key: str = KEY, **options: Any) -> Any:
+def config(app: Any, url: str, *, base: str = "", **options: Any) -> Any:
     """Return the config block. `options`: other settings, including those of `vectorization`."""
-    return block(TARGETS[app.name], **settings(app, url, base=base, key=key), **options)
+    return block(TARGETS[app.name], **settings(app, url, base=base), **options)
 
 
 def client(service: str) -> Any:

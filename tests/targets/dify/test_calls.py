@@ -20,13 +20,6 @@ async def test_only_an_explicit_not_found_makes_a_document_missing(served_world:
     assert (await served_world.target.status([remote_id]))[remote_id].state is DocState.READY
 
 
-async def test_empty_list_contradicting_the_base_count_is_not_believed(served_world: Any) -> None:
-    await served_world.make_ready(served_world.document("a.md", "alpha"))
-    served_world.server.faults.add(Fault("shape", "list", args={"form": "nulls"}))
-    with pytest.raises(Unavailable, match="0 of 1 documents"):
-        await served_world.rows()
-
-
 @pytest.mark.parametrize("body", [{}, [], {"message": "ok"}, 200], ids=str)
 async def test_only_difys_own_response_confirms_a_deletion(served_world: Any, body: Any) -> None:
     """Others, such as a gateway, may answer 200, too (promise 10)."""
@@ -38,26 +31,6 @@ async def test_only_difys_own_response_confirms_a_deletion(served_world: Any, bo
         served_world.app.set_behaviour({"deleted": deleted})
         [other] = await served_world.make_ready(served_world.document(f"{deleted}.md", "beta"))
         assert await served_world.target.delete([other]) == {other: None}
-
-
-async def test_refused_list_reports_that_the_base_is_missing(served_world: Any) -> None:
-    served_world.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
-    with pytest.raises(Unavailable, match="can't read the list"):
-        await served_world.rows()
-    served_world.app.set_behaviour({"base": "deleted"})
-    served_world.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
-    with pytest.raises(Halted):
-        await served_world.rows()
-
-
-async def test_only_dify_itself_can_say_that_the_base_is_missing(served_world: Any) -> None:
-    served_world.server.faults.add(Fault("status", "base", times=0, effect=False, args={"status": 404}))
-    with pytest.raises(Unavailable, match="base_url"):
-        await served_world.target.base()
-    served_world.server.faults.clear()
-    served_world.app.set_behaviour({"base": "deleted"})
-    with pytest.raises(Halted, match="there is no knowledge base"):
-        await served_world.target.base()
 
 
 async def test_only_documents_of_the_name_are_requested(served_world: Any) -> None:
@@ -94,15 +67,6 @@ async def test_response_without_an_id_proves_nothing_and_another_name_is_reporte
     assert isinstance(outcomes[0], Unsure)
     assert isinstance(outcomes[1], Accepted) and outcomes[1].name == f"renamed {second.name}"
     assert isinstance(outcomes[2], Accepted) and outcomes[2].name == ""
-
-
-async def test_unaccepted_upload_blames_the_document_only_while_the_base_exists(served_world: Any) -> None:
-    await served_world.target.base()
-    for behaviour, kind in (("present", Rejected), ("deleted", Halted)):
-        served_world.app.set_behaviour({"base": behaviour})
-        served_world.server.faults.add(Fault("status", "upload", effect=False, args={"status": 404}))
-        [outcome] = await served_world.target.put([served_world.document("a.md", "alpha")])
-        assert type(outcome) is kind
 
 
 @pytest.mark.parametrize(

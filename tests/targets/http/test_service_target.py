@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.http.reading import DocumentRow
-from kbsync.targets.http.rules import READY
 from tests.targets.bodies import outgoing
 from tests.targets.example.test_example import KEY, ExampleWorld
 
@@ -52,12 +49,3 @@ async def test_no_batch_is_deleted_once_a_person_must_act(
     outcomes = await target.delete(["d1", "d2", "d3", "d4", "d5"])
     assert len(sent) == 1
     assert len(outcomes) == 5 and all(isinstance(outcome, Halted) for outcome in outcomes.values())
-
-
-async def test_state_of_another_document_does_not_count(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def row(_remote_id: str) -> DocumentRow:
-        return DocumentRow("d7", "a.md", None, None, READY)
-
-    monkeypatch.setattr(target, "row", row)
-    states = await target.status(["d1"])
-    assert {remote_id: state.state for remote_id, state in states.items()} == {"d1": DocState.UNKNOWN}

@@ -212,15 +212,6 @@ async def test_upload_waits_until_the_server_has_deleted(served_world: ServedLig
     assert await deletion == {remote_id: None}
 
 
-async def test_one_delete_request_covers_all_waiting_deletions(served_world: ServedLightrag) -> None:
-    ids = await served_world.make_ready(
-        *(served_world.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
-    )
-    served_world.server.requests.clear()
-    assert await served_world.target.delete(ids) == dict.fromkeys(ids)
-    assert served_world.server.requests.by_op["delete"] == 1
-
-
 async def test_two_calls_may_delete_one_document(served_world: ServedLightrag) -> None:
     [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
     outcomes = await asyncio.gather(*(served_world.target.delete([remote_id]) for _ in range(3)))
@@ -448,16 +439,3 @@ async def test_long_first_pass_ends_with_every_file_searchable(tmp_path: Path) -
         await world.mirrored(40)
         assert world.statuses() == {"ready": 40}
         assert len(world.effects("stored")) == 40
-
-
-async def test_key_equal_to_a_common_word_alters_no_name_or_text(tmp_path: Path) -> None:
-    """Logs and messages omit the key from a response, but kbsync reads all of it."""
-    async with LightragWorld(tmp_path, key="password").serving() as world:
-        await world.mirrored({"password-rules.md": "Choose a password of 12 characters"})
-        assert world.statuses() == {"ready": 1}
-        findings = await world.verify()
-        assert findings.ok and not findings.foreign
-        async with world.client() as target:
-            [hit] = await target.search(Query("how long a password"))
-        assert hit.remote_id == world.documents_of("password-rules.md")[0]["sent_name"]
-        assert hit.passages[0].text == "Choose a password of 12 characters"

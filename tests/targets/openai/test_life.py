@@ -580,16 +580,6 @@ async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_m
     assert world.request_count() - before == 3  # the list, the document itself, the store
 
 
-@long
-async def test_failed_poll_of_one_document_hides_no_other(world: OpenaiWorld) -> None:
-    await world.mirrored(2)
-    ids = [document["id"] for document in world.documents()]
-    world.play("status", op="status", times=1, effect=False, args={"status": 400})
-    async with world.running():
-        states = await world.make_target().status(ids)
-    assert sorted(status.state.value for status in states.values()) == ["ready", "unknown"]
-
-
 @enumerated()
 @pytest.mark.parametrize("dialect", ["openai", "ogx"])
 @pytest.mark.parametrize("deleted", [0, 1, 3])
