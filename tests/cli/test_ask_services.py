@@ -91,8 +91,7 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, As
         target = access.settings(app, server.url)
         model = {"chat_model": MODEL} if service.has_model else {}
         sandbox.configure(f"target: {json.dumps(target | model)}")
-        sandbox.write("guides/hours.md", HOURS)
-        sandbox.write("prices.md", PRICES)
+        sandbox.write_all({"guides/hours.md": HOURS, "prices.md": PRICES})
         assert sandbox.run("--once", "-q").code == 0
         app.put_foreign({"name": "theirs.md", "text": "The office smells of paint."})
         sandboxes_by_type[name] = AskSandbox(sandbox, server, app, service)

@@ -31,8 +31,7 @@ pytestmark = long
 
 
 def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.write_all({"a.md": "alpha", "broken.pdf": "this is no pdf"})
     config = sandbox.configure()
     daemon = sandbox.watch()
     assert daemon.wait_for_event("daemon.started")["config"] == str(config)
@@ -135,8 +134,7 @@ CHANGE = re.compile(r"^\d\d:\d\d:\d\d ([-+~>!]) (.+?)(?: \d+\.\d s)?$")
 
 
 def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox, terminal: Begin) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write("b.md", "beta")
+    sandbox.write_all({"a.md": "alpha", "b.md": "beta"})
     config, port = sandbox.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     daemon = terminal(sandbox, columns=200)
@@ -309,14 +307,12 @@ def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
 
 def test_daemon_logs_and_notifies_failures_before_an_upload(sandbox: Sandbox) -> None:
     notices = sandbox.root / "notices"
-    sandbox.write("grown.md", "short")
-    sandbox.write("sub/a.md", "in a folder")
+    sandbox.write_all({"grown.md": "short", "sub/a.md": "in a folder"})
     config = sandbox.configure("target: {type: local, max_bytes: 2000}")
     config.write_text(config.read_text() + f"notify: {{command: [/bin/sh, -c, 'cat >>{notices}']}}\n")
     daemon = sandbox.watch()
     daemon.wait_for_event("document.ready", times=2)
-    sandbox.write("grown.md", "grown " * 400)
-    sandbox.write("sub/.kbsyncignore", "[oops")
+    sandbox.write_all({"grown.md": "grown " * 400, "sub/.kbsyncignore": "[oops"})
     (sandbox.docs / "link.md").symlink_to("grown.md")
     daemon.wait_for_event("document.failed", times=2)
     daemon.wait_for_event("document.skipped")

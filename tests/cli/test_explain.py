@@ -140,8 +140,7 @@ def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
 def test_program_leftovers_are_excluded_and_the_rule_is_named(
     sandbox: Sandbox, path: str, reason: str
 ) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write(path, "beta")
+    sandbox.write_all({"a.md": "alpha", path: "beta"})
     result = sandbox.run("--once", "--folder", "docs", "--json")
     assert (result.code, result.json["uploaded"]) == (0, 1)
     out = sandbox.run("explain", path, "--folder", "docs").out
@@ -201,8 +200,7 @@ def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sand
     assert (result.code, explanation.startswith(says)) == (2, True), result.out
     explained = paste(sandbox, explanation.removeprefix(says).removesuffix("`."))
     assert (explained.code, "in the knowledge base: ready." in explained.out) == (0, True), explained.out
-    sandbox.write("skipped.bin", b"\0\1")
-    sandbox.once()
+    sandbox.mirror({"skipped.bin": b"\0\1"})
     os.link(sandbox.docs / "skipped.bin", sandbox.root / "link.bin")
     assert "a hard link to skipped.bin in mirror" in sandbox.run("explain", "link.bin").out
     (sandbox.docs / "guides/a b.md").unlink()

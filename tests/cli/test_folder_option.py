@@ -15,8 +15,7 @@ from tests.share import enumerated, long
 
 @pytest.fixture
 def nested(sandbox: Sandbox) -> Sandbox:
-    sandbox.write("a.md", "the albatross is here")
-    sandbox.write("guides/deep/b.md", "the bustard is deep")
+    sandbox.write_all({"a.md": "the albatross is here", "guides/deep/b.md": "the bustard is deep"})
     return sandbox
 
 

@@ -57,9 +57,7 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) 
 
 @long
 def test_excludes_are_remembered_and_can_be_reset(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "alpha")
-    sandbox.write("drafts/d.md", "draft")
-    sandbox.write("old.txt", "old")
+    sandbox.write_all({"a.md": "alpha", "drafts/d.md": "draft", "old.txt": "old"})
     result = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "drafts/", "--exclude", "*.txt")
     assert (result.code, result.json["uploaded"]) == (0, 1)
     assert sandbox.run("--once", "--json", "--folder", "docs").json["uploaded"] == 0

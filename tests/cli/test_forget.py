@@ -78,8 +78,7 @@ def test_refusal_of_an_unknown_mirror_does_not_list_it(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first pass may add the mirror at any moment."""
-    sandbox.write("a.md", "alpha")
-    sandbox.configure()
+    sandbox.prepare({"a.md": "alpha"})
     read = forget.read_holdings
 
     def read_before_a_pass(*arguments: Any) -> Any:

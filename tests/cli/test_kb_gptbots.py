@@ -57,8 +57,7 @@ def bases(sandbox: Bot) -> dict[str, str]:
 
 @long
 def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
-    sandbox.write("bees.md", "bees")
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"bees.md": "bees"})
     result = sandbox.run("kb", "create", "guides", "--description", "How to").check_success()
     key, _, value = result.out.strip().partition(": ")
     assert (key, bases(sandbox)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
@@ -129,8 +128,7 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -
         sandbox.config.read_text().replace("poll_first", "reembed_tries: 0, poll_first")
     )
     sandbox.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
-    sandbox.write("bees.md", "bees")
-    sandbox.write("wasps.md", "wasps")
+    sandbox.write_all({"bees.md": "bees", "wasps.md": "wasps"})
     assert sandbox.run("--once").code == 1
     sandbox.server.faults.clear()
     for words in ([], ["--yes", "yes"]):

@@ -44,8 +44,7 @@ def test_pass_does_not_guess_a_folder(mirrored: Sandbox, words: list[str]) -> No
 
 @long
 def test_other_commands_use_the_folder_containing_the_working_directory(sandbox: Sandbox) -> None:
-    sandbox.write("a.md", "text")
-    sandbox.write("blank.md", " ")
+    sandbox.write_all({"a.md": "text", "blank.md": " "})
     assert sandbox.run("--once", "--folder", "docs").code == 0
 
     def run_in_docs(*words: str) -> RunResult:

@@ -105,8 +105,7 @@ def test_colours_and_progress_bar_are_independent(
 
     monkeypatch.setattr(once, "_bar", bar)
     monkeypatch.setattr(once, "_lines", lines)
-    sandbox.write("a.md", "alpha")
-    sandbox.write("broken.pdf", "no pdf")
+    sandbox.write_all({"a.md": "alpha", "broken.pdf": "no pdf"})
     result = sandbox.run("--once", "--folder", "docs", "--log-format", "console", tty=True, env=env)
     assert result.code == 1
     assert drawn == ["lines" if env["TERM"] == "dumb" else "bar"]

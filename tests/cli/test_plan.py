@@ -19,8 +19,7 @@ def changed(sandbox: Sandbox) -> Sandbox:
     sandbox.write("edited.md", "now it is another text")
     (sandbox.docs / "moved.md").rename(sandbox.docs / "new place.md")
     (sandbox.docs / "gone.md").unlink()
-    sandbox.write("new.md", "a new file")
-    sandbox.write(".kbsyncignore", "dropped.md\n")
+    sandbox.write_all({"new.md": "a new file", ".kbsyncignore": "dropped.md\n"})
     return sandbox
 
 

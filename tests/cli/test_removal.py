@@ -64,8 +64,7 @@ def names(sandbox: Sandbox) -> list[str]:
 @pytest.fixture
 def port(zhipu: ZhipuSandbox) -> int:
     """The port of the daemon's page. Next to the mirror of the service, there is one with a built-in base."""
-    zhipu.write("a.md", "alpha")
-    zhipu.write("b.md", "beta")
+    zhipu.write_all({"a.md": "alpha", "b.md": "beta"})
     zhipu.service.plant("theirs.md", "of somebody else")
     notes = zhipu.add_folder("notes", {"c.md": "gamma"})
     assert zhipu.run("add", notes).code == 0

@@ -470,8 +470,7 @@ async def test_outdated_listing_does_not_undo_a_newer_check(
     """A scan lists an empty file, which is filled or deleted, and checked, before the listing is recorded."""
     world = World(tmp_path)
     if is_known:
-        world.write("other.md", "known folder")
-        await world.once()
+        await world.mirrored({"other.md": "known folder"})
     world.write("a.md", "")
     async with world.start_mirror() as bound:
         reconciler = bound.reconciler

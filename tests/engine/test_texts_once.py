@@ -334,9 +334,7 @@ async def test_old_text_of_a_file_whose_new_version_fails_stays(world: World) ->
     await world.mirrored({"a.md": "about kestrels", "c.md": "about herons"})
     [old] = world.base.searchable("a.md")
     world.base.behaviour.failures.append(Failure(lambda document: document.path == "a.md", times=FOREVER))
-    world.write("a.md", "about owls")
-    world.write("b.md", "about kestrels")
-    await world.once()
+    await world.mirrored({"a.md": "about owls", "b.md": "about kestrels"})
     assert world.statuses() == {"ready": 1, "failed": 2}
     assert world.base.searchable("a.md") == [old]
 

@@ -48,8 +48,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     sandbox.write("guides/deep/long.md", "".join(f"Paragraph {n} is about numbers.\n\n" for n in range(9000)))
     sandbox.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
     (sandbox.docs / os.fsdecode(b"byte\xff.md")).write_text("A name that is no Unicode, about ocelots.\n")
-    sandbox.write("torn.pdf", "this is no pdf")
-    sandbox.write("empty.md", "")
+    sandbox.write_all({"torn.pdf": "this is no pdf", "empty.md": ""})
     assert sandbox.run("--once", "--folder", "docs").code == 1
     return sandbox
 

@@ -157,8 +157,7 @@ def test_10_http_200_is_not_success(desk: ZhipuSandbox) -> None:
 def test_11_gone_is_gone(sandbox: Sandbox) -> None:
     sandbox.configure()
     secret = sandbox.write("secret.md", "The password is xylophone-4711.")
-    sandbox.write("other.md", "Lunch is at noon.")
-    assert sandbox.run("--once").code == 0
+    sandbox.mirror({"other.md": "Lunch is at noon."})
     secret.unlink()
     assert sandbox.run("--once").code == 0
     files = [path for path in sandbox.home.rglob("*") if path.is_file()]

@@ -205,8 +205,7 @@ def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], sandbox: 
     name = f"Handbook {uuid.uuid4()}"
     result = sandbox.run("kb", "create", name, "--json").check_success()
     sandbox.config.write_text(text.replace("none-yet", result.json["knowledge_base"]["id"]))
-    sandbox.write("guides/birds.md", "The kestrel hovers.\n")
-    sandbox.write("copy.md", "The kestrel hovers.\n")
+    sandbox.write_all({"guides/birds.md": "The kestrel hovers.\n", "copy.md": "The kestrel hovers.\n"})
     assert sandbox.run("plan").code == 0
     assert sandbox.once()["uploaded"] == 2
     results = sandbox.run("search", "kestrel", "--json").json["hits"]
