@@ -125,20 +125,6 @@ async def test_detail_of_another_document_proves_nothing(answered_id: Any, state
     assert (await target(service).digest("1") is None) == (state is DocState.UNKNOWN)
 
 
-async def test_unreachable_target_is_reported() -> None:
-    with pytest.raises(Unavailable):
-        await target(ScriptedService(detail=[(503, "")])).status(["1"])
-    with pytest.raises(Unavailable):
-        await target(ScriptedService(list=[(503, "")])).status(["1", "2", "3"])
-
-
-async def test_refused_key_stops_polling() -> None:
-    service = ScriptedService(detail=[(401, failed(1000))], list=[ok({"total": 0, "list": []})])
-    with pytest.raises(Halted, match="api_key"):
-        await target(service, concurrency=2).status([str(n) for n in range(50)])
-    assert service.counts["detail"] <= 2
-
-
 async def test_refused_list_falls_back_to_details() -> None:
     ids = ["1", "2", "3"]
     details = by_id({document_id: ok(row(document_id, 1)) for document_id in ids})
