@@ -95,15 +95,6 @@ def test_new_version_restores_passages_the_old_one_lost(postgres: Server, databa
 
 
 @long
-def test_dependent_rows_are_deleted_with_their_document(postgres: Server, database: str) -> None:
-    with open_store(postgres, database) as store:
-        put(store, entry(1, "kestrel", "heron"))
-    postgres.run(database, "DELETE FROM kbsync.document")
-    for table in ("passage", "words", "vector"):
-        assert postgres.run(database, f"SELECT count(*) FROM kbsync.{table}") == [(0,)]
-
-
-@long
 @pytest.mark.parametrize(
     "statement",
     [

@@ -464,27 +464,6 @@ def test_server_statistics_contain_no_text(postgres: Server, database: str) -> N
 
 
 @long
-def test_old_version_answers_until_the_commit(
-    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_store(postgres, database) as writer, open_store(postgres, database, read_only=True) as reader:
-        [first] = put(writer, entry(1, "kestrel old"))
-        statements = list[str]()
-
-        def check(connection: object, statement: str) -> None:
-            if threading.current_thread() is threading.main_thread():
-                statements.append(statement)
-                with ThreadPoolExecutor(1) as other:
-                    assert other.submit(find, reader, "kestrel").result() == {first}
-
-        between(monkeypatch, check)
-        [second] = put(writer, entry(2, "kestrel new", replaces=first))
-        monkeypatch.undo()
-        assert statements[-1] == "COMMIT"
-        assert find(reader, "kestrel") == {second}
-
-
-@long
 def test_search_sees_one_version_during_a_replacement(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

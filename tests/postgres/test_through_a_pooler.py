@@ -19,7 +19,7 @@ from tests.postgres.test_failures import (  # noqa: F401 # they are collected he
 from tests.postgres.test_store import (  # noqa: F401
     test_concurrently_started_hosts_create_one_base,
     test_nothing_is_left_in_a_pooled_session,
-    test_old_version_answers_until_the_commit,
+    test_search_sees_one_version_during_a_replacement,
 )
 from tests.postgres.test_vector_index import (  # noqa: F401
     few_are_many,
