@@ -25,9 +25,13 @@ _NO_THREAD = "can't start new thread"
 """Python's error message, whether memory or the limit of processes is the cause."""
 
 _NO_MEMORY = re.compile(
-    f"failed to map segment|cannot allocate memory|{_NO_THREAD}|out of memory", re.IGNORECASE
+    f"failed to map segment|cannot allocate memory|{_NO_THREAD}|out of memory|malloc failure|"
+    "can't allocate lock|error return without exception set",
+    re.IGNORECASE,
 )
-"""The error messages of the dynamic linker (for a library), Python (for a thread) and SQLite."""
+"""The error messages of the dynamic linker (for a library), Python (for a thread), SQLite, OpenSSL and Python
+(for a lock, and for an error that it has no memory to describe).
+"""
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import logging
+import ssl
 import subprocess
 import sys
 import threading
@@ -51,6 +52,9 @@ def test_pass_out_of_memory_ends_at_once_and_the_next_one_continues(sandbox: San
         apsw.NoMemError("out of memory"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         ImportError("libscipy_openblas64.so: failed to map segment from shared object"),
+        ssl.SSLError("[crypto] malloc failure (_ssl.c:3098)"),
+        RuntimeError("can't allocate lock"),
+        SystemError("error return without exception set"),
     ],
 )
 def test_lack_of_memory_is_no_bug_of_kbsync(error: Exception) -> None:
