@@ -228,17 +228,20 @@ def _folder_options(choices: Choices) -> FolderOptions:
 
 
 def _of_config(choices: Choices, file: Path, needs: Needs) -> Installation:
-    from kbsync.config.reader import load
+    from kbsync.config.reader import load_content, read_content
     from kbsync.installation import Installation
 
     environ = os.environ
+    file = Path(os.path.abspath(file))  # noqa: PTH100 (Path.absolute keeps `..`)
+    # Read only once: it may be a pipe, or change meanwhile.
+    content = read_content(file)
     try:
-        config = load(file, environ, needs)
+        config = load_content(file, content, environ, needs)
     except UsageError as error:
         if not needs.bases:
             raise
         try:
-            load(file, environ, dataclasses.replace(needs, bases=False))
+            load_content(file, content, environ, dataclasses.replace(needs, bases=False))
         except UsageError:
             # The config has problems other than missing ids.
             raise error from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Any
 
@@ -62,6 +63,19 @@ def test_creating_a_base_needs_no_base_id(zhipu: ZhipuSandbox, base_id: str) -> 
         assert "mirrors[0].target.knowledge_id" in completed.err + completed.out
         assert "kbsync kb list" in completed.err + completed.out
         assert "kbsync kb create NAME" in completed.err + completed.out
+
+
+def test_missing_base_id_is_explained_for_a_config_from_a_pipe(zhipu: ZhipuSandbox) -> None:
+    """A pipe, as in `--config <(decrypt config.yaml)`, can be read only once."""
+    config = zhipu.aim()
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, config.read_bytes().replace(f'      knowledge_id: "{HOME_ID}"\n'.encode(), b""))
+        os.close(writer)
+        result = zhipu.run("--once", "--config", f"/dev/fd/{reader}")
+    finally:
+        os.close(reader)
+    result.check_refusal(2, "mirrors[0].target.knowledge_id", "to list the account's knowledge bases: ")
 
 
 LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      knowledge_id: ""\n'}
