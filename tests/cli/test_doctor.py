@@ -15,8 +15,9 @@ import pytest
 
 from kbsync import file_systems
 from kbsync.cli import folder_contents
-from kbsync.cli.commands.doctor import service
+from kbsync.cli.commands.doctor import command, service
 from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
+from kbsync.errors import OUT_OF_MEMORY
 from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
 from kbsync_standin.faults import Fault
@@ -257,6 +258,24 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
     assert results == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
     assert result[1].fix == "check for a hung disk or network mount"
     never.set()
+
+
+def test_check_without_memory_to_report_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = command.wrong
+
+    def report_later(*args: Any) -> CheckResult:
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+        return report(*args)
+
+    def breaks() -> Iterator[CheckResult]:
+        raise MemoryError
+        yield
+
+    monkeypatch.setattr(command, "wrong", report_later)
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+    [result] = run_checks([Check("a", breaks)])
+    assert (result.grade, result.detail) == (Grade.WRONG, OUT_OF_MEMORY)
 
 
 @pytest.fixture(scope="module")

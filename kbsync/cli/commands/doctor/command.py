@@ -89,14 +89,15 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     Each check runs in its own thread, because a thread that hangs on a disk or network can only be abandoned.
     """
 
-    def run(check: Check, own_results: list[CheckResult]) -> None:
+    def run(check: Check, own_results: list[CheckResult | Exception]) -> None:
         try:
             for result in check.run():
                 own_results.append(result)
         except Exception as error:
-            own_results.append(failed_check(check.subject, error))
+            # The thread may lack the memory to report it.
+            own_results.append(error)
 
-    results = [list[CheckResult]() for _ in checks]
+    results = [list[CheckResult | Exception]() for _ in checks]
     pairs = zip(checks, results, strict=True)
     threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in pairs]
     # In parallel, because the user waits for all of them.
@@ -109,7 +110,10 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     for check, own_results, thread in zip(checks, results, threads, strict=True):
         # Check this before reading the results, so that the last result isn't lost.
         is_over = not thread.is_alive()
-        listed = list(own_results)
+        listed = [
+            failed_check(check.subject, result) if isinstance(result, Exception) else result
+            for result in list(own_results)
+        ]
         if not is_over:
             detail = f"no response within {limit:g} s"
             listed.append(
