@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import math
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -451,6 +451,7 @@ class Reconciler:
         vanished = [hint.path for hint in hints if hint.kind is HintKind.GONE_TREE]
         files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
         if trees or vanished:
+            vanished += await self._store.read(partial(self._stored_spellings_of_folders, vanished))
             stats = await asyncio.to_thread(lambda: [(path, stat_path(root, path)) for path in trees])
             stats += await asyncio.to_thread(stat_exactly, root, vanished)
             stats = await recheck_mounts(self._store, self._journal.binding, stats)
@@ -477,6 +478,13 @@ class Reconciler:
         remaining = await self._check_and_take(files[:PAGE], fresh=True)
         return [Hint(path, HintKind.FILE) for path in [*remaining, *files[PAGE:]]]
 
+    def _stored_spellings_of_folders(self, paths: Sequence[str], tx: Tx) -> list[str]:
+        """Return the paths of stored folders that these paths may refer to in a different spelling."""
+        folded_paths = {fold(path) for path in paths if tx.folders.get(self._mirror, path) is None}
+        parents = {split(path)[0] for path in paths}
+        stored = [join(above, row.path) for above in parents for row in tx.folders.below(self._mirror, above)]
+        return [path for path in stored if fold(path) in folded_paths and path not in paths]
+
     async def check(self, paths: Iterable[str]) -> None:
         """Check all of these paths, and scan the directories among them."""
         remaining = iter(sorted(paths))
@@ -490,6 +498,8 @@ class Reconciler:
         """Check and record one batch of these paths. Return the rest."""
         if not paths:
             return []
+        if fresh:
+            paths = [*paths, *await asyncio.to_thread(self._find_stored_spellings, paths)]
         checked = await asyncio.to_thread(self._stat_paths, paths)
         if fresh:
             checked += await asyncio.to_thread(self._stat_other_links, checked)
@@ -538,6 +548,27 @@ class Reconciler:
             return {path for stamp in stamps for path in tx.entries.outdated_links(self._mirror, stamp, PAGE)}
 
         return self._stat_paths(sorted(self._store.read_now(read) - {path for path, _, _ in checked}))
+
+    def _find_stored_spellings(self, paths: Sequence[str]) -> set[str]:
+        """Return the paths of stored files that these paths may refer to in a different spelling.
+
+        If a folder ignores case, an event has the spelling that a program used, not the listed one.
+        """
+        mirror, root, read = self._mirror, self._journal.binding.settings.root, self._store.read_now
+        names: dict[str, set[str]] = defaultdict(set)
+
+        def read_new_paths(tx: Tx) -> list[str]:
+            rows = {path: tx.entries.get(mirror, path) for path in paths}
+            return [path for path, row in rows.items() if not row or row.presence is not Presence.PRESENT]
+
+        for path in read(read_new_paths):
+            folder, name = split(path)
+            # A new file has another name if it can also be found in the opposite case.
+            other_case = join(folder, name.swapcase())
+            if stat_path(root, path).lacks_file or not stat_path(root, other_case).lacks_file:
+                names[folder].add(fold(path))
+        stored = read(lambda tx: [path for folder in names for path in tx.entries.names(mirror, folder)])
+        return {path for path in stored if fold(path) in names[split(path)[0]]}.difference(paths)
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
         """Return the paths of files that are also stored, or were also checked, under a different spelling.

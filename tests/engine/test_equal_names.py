@@ -175,6 +175,43 @@ async def test_events_of_a_folder_case_rename_are_renames(tmp_path: Path) -> Non
         assert (world.searchable_texts(), world.puts() - sent) == (world.on_disk(), 0)
 
 
+@pytest.mark.parametrize("filesystem", ["folding", "folding_in_fuse"])
+async def test_events_with_a_spelling_that_a_program_used_are_about_the_stored_file(
+    tmp_path: Path, filesystem: str, request: pytest.FixtureRequest
+) -> None:
+    """`rm REPORT.md`, `mv DOCS elsewhere` and `echo text > NOTES.md`, where the listing has `report.md`."""
+    request.getfixturevalue(filesystem)
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    os.unlink(world.root / "report.md")
+    os.rename(world.root / "Docs", tmp_path / "elsewhere")
+    world.write("notes.md", "another text")
+    hints = [Hint(f"{name}.md", HintKind.FILE) for name in ("REPORT", "NOTES")]
+    async with world.start_mirror() as bound:
+        await bound.reconciler.take_hints([*hints, Hint("DOCS", HintKind.GONE_TREE)])
+        world.clock.now += 100
+        await bound.turn()
+    rows = world.read_state(lambda tx: list(tx.entries.visible(1)))
+    assert {row.path for row in rows if row.presence is Presence.PRESENT} == world.on_disk().keys()
+    assert world.searchable_texts()["notes.md"] == "another text"
+
+
+@pytest.mark.usefixtures("folding_in_fuse")
+async def test_replaced_file_written_under_its_former_spelling_stays_one(tmp_path: Path) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    os.replace(world.root / "notes.md", world.root / "report.md")
+    os.rename(world.root / "report.md", world.root / "Report.md")
+    world.clock.now += 100
+    hints = [Hint(f"{name}.md", HintKind.FILE) for name in ("report", "Report", "notes")]
+    async with world.start_mirror() as bound:
+        await bound.reconciler.take_hints(hints)
+        world.write("Report.md", "another text")
+        await bound.reconciler.take_hints(hints[:1])
+        world.clock.now += 100
+        await bound.reconciler.settle_due()
+    rows = world.read_state(lambda tx: list(tx.entries.visible(1)))
+    assert {row.path for row in rows if row.presence is Presence.PRESENT} == world.on_disk().keys()
+
+
 @pytest.mark.usefixtures("folding")
 async def test_leftover_under_the_old_spelling_is_orphaned(tmp_path: Path) -> None:
     world = await mirrored(tmp_path, MemoryTarget, *PATHS, embedded=True)
