@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.target import is_in_the_clear, is_loopback
 from kbsync.core.text import format_list
 from kbsync.targets.registry import TARGETS
+
+MAX_RESOLVE_SECONDS = 2.0
+"""Time limit for following a folder's symlinks, because a dead network mount never responds."""
 
 
 def conflicts(config: Config, needs: Needs) -> Iterator[Conflict]:
@@ -132,6 +136,20 @@ def overlap(path: Path, other: Path) -> bool:
     return is_inside(path, other) or is_inside(other, path)
 
 
+def resolved(folder: Path) -> Path:
+    """Return the real path of the folder, or its absolute path if its file system doesn't respond in time."""
+    path = folder.absolute()
+
+    def resolve() -> None:
+        nonlocal path
+        path = Path(os.path.realpath(folder))
+
+    thread = threading.Thread(target=resolve, daemon=True)
+    thread.start()
+    thread.join(MAX_RESOLVE_SECONDS)
+    return path
+
+
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
     """Yield a conflict for each state directory or knowledge base inside a mirrored folder, and vice versa.
 
@@ -150,7 +168,7 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
             )
     # Compare real paths, because a symlink would hide that one is inside the other.
     for index, mirror in enumerate(config.mirrors):
-        mirrored = Path(os.path.realpath(mirror.folder))
+        mirrored = resolved(mirror.folder)
         folder_loc, folder_description = (
             ("mirrors", index, "folder"),
             f"the mirrored folder {format_path(mirror.folder)}",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kbsync.config import checks
 from kbsync.config.checks import base_conflicts, overlap, prefixes_clash
 from kbsync.config.model import MirrorConfig
 
@@ -20,6 +23,24 @@ def test_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
         f"3 mirrors[0].folder: {tmp_path}/file is a file; choose a folder",
         f"4 mirrors[1].target.path: {tmp_path}/kb is a file; choose a folder",
     ]
+
+
+def test_config_is_read_while_a_folder_on_a_dead_mount_does_not_respond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount_is_back, responses = threading.Event(), list[bool]()
+    real_path = os.path.realpath
+
+    def hang(path: Path) -> str:
+        if path == tmp_path / "notes":
+            responses.append(mount_is_back.wait(10.0))
+        return real_path(path)
+
+    monkeypatch.setattr(os.path, "realpath", hang)
+    monkeypatch.setattr(checks, "MAX_RESOLVE_SECONDS", 0.01)
+    config = read(tmp_path, "mirrors: [{name: a, folder: notes}]")
+    assert (config.mirrors[0].folder, responses) == (tmp_path / "notes", [])
+    mount_is_back.set()
 
 
 def test_nested_folders_may_use_different_knowledge_bases(tmp_path: Path) -> None:
