@@ -107,13 +107,15 @@ def _with_nearest(
     words_with: WordsWith,
     first_phrase: FirstPhrase,
 ) -> Unknown:
-    if term.is_guess or is_unspaced(term.surface) or not SWAPPED <= len(term.surface) <= MAX_WORD_LENGTH:
+    if term.is_guess or is_unspaced(term.surface) or len(term.surface) > MAX_WORD_LENGTH:
         return Unknown(term.surface, "")
     if not _is_alphabetic(term.surface):
         return Unknown(term.surface, *first_phrase(code_splits(term.surface)))
     if variants := occurring(_stems(variants_of(term.surface))):
         stem = max(variants, key=lambda stem: (variants[stem], stem))
         return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])
+    if len(term.surface) < SWAPPED:
+        return Unknown(term.surface, "")
     parted = [parts for parts in splits(term.surface) if len(parts[1]) > 1 and not is_stop_word(parts[0])]
     stems, written = first_phrase(" ".join(parts) for parts in parted if not is_stop_word(parts[1]))
     if stems:
@@ -326,17 +328,39 @@ _ARTICLES = {"ال": re.compile("[ا-ي]{3}"), "ה": re.compile("[א-ת]{3}")}
 """The articles that are written together with their noun, each with a pattern for words of its script."""
 
 
+_DEVANAGARI = re.compile("[अ-ह]")
+_CHANDRABINDU, _ANUSVARA, _NUKTA, _VIRAMA = (chr(VOWEL_SIGNS + sign) for sign in (0x901, 0x902, 0x93C, 0x94D))
+_NASALS = {letter: line[-1] for line in ("कखगघङ", "चछजझञ", "टठडढण", "तथदधन", "पफबभम") for letter in line[:-1]}
+"""Devanagari's consonants, each with the nasal letter that a point before it may replace."""
+_HALF_NASAL = re.compile(f"([ङञणनम]){_VIRAMA}(?=([क-भ]))")
+_POINT = re.compile(f"{_ANUSVARA}(?=([{''.join(_NASALS)}]))")
+_UNDOTTED = re.compile(f"(?<=.)([डढ])(?!{_NUKTA})")
+
+
+def _variants_in_devanagari(word: str) -> Iterator[str]:
+    """Yield `हिंदी` for `हिन्दी`, `चाँद` for `चांद` and vice versa, and the word with fewer or more dots."""
+    plain = word.replace(_CHANDRABINDU, _ANUSVARA).replace(_NUKTA, "")
+    plain = _HALF_NASAL.sub(lambda match: _ANUSVARA if _NASALS.get(match[2]) == match[1] else match[0], plain)
+    explicit = _POINT.sub(lambda match: f"{_NASALS[match[1]]}{_VIRAMA}", plain)
+    nasalized = plain.replace(_ANUSVARA, _CHANDRABINDU)
+    dotted = _UNDOTTED.sub(rf"\1{_NUKTA}", word)
+    yield from filter(word.__ne__, dict.fromkeys([plain, explicit, nasalized, dotted]))
+
+
 def variants_of(word: str) -> Iterator[str]:
     """Yield other spellings of a lower-case word. Not all of them exist.
 
     For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
-    vice versa. An Arabic or Hebrew noun has a variant with or without its article. `mail` is a variant of
+    vice versa. An Arabic or Hebrew noun has a variant with or without its article, and a word in Devanagari
+    has variants with other signs. `mail` is a variant of
     `email`, and also matches the last word of `e-mail`.
     """
     if other := _pairs().get(word):
         yield other
     elif article := next((article for article, letters in _ARTICLES.items() if letters.match(word)), ""):
         yield word.removeprefix(article) if word.startswith(article) else f"{article}{word}"
+    elif _DEVANAGARI.match(word):
+        yield from _variants_in_devanagari(word)
     elif match := _endings().fullmatch(word):
         part = "u" if match["our"] is not None else str(match.lastgroup)
         start, end = match.span(part)

@@ -252,8 +252,12 @@ _SEARCHED = {
         "_" * 4_000, "a__" * 1_300],
     "index.words._PHONE": [times("("), times("+1"), times("+49 "), "+49 " + _DIGITS, "(089) " + times("1 "),
         "+1 (0)" + times("1-") + "x", "(089)" + times("1/") + "é"],
-    "index.words._PARTS_OF_CODE": ["a1" * 15],  # in a word, which is cut at this length
-    "index.spelling._ENDING": ["e" * 30 + "x", "s" * 30 + "x", "ing" * 10 + "x"],  # in a word, too
+    "index.words._PARTS_OF_CODE": ["a1" * 15],
+    "index.spelling._DEVANAGARI": ["अ" * 30],  # in a word, which is cut at this length
+    "index.spelling._HALF_NASAL": ["न\U000f094d" * 15],
+    "index.spelling._POINT": ["\U000f0902" * 30],
+    "index.spelling._UNDOTTED": ["ड" * 30],
+    "index.spelling._ENDING": ["e" * 30 + "x", "s" * 30 + "x", "ing" * 10 + "x"],
     "index.words._HEXADECIMAL": [times("0x"), times("0xaaaa"), times("0x" + "a" * 16) + "g"],
     "index.words._HYPHEN": [times("-"), times("a-"), times("-a"), _LETTERS],
     "index.words._LINE_IN_FILE": ["a:" * 2_000, "a:1" * 1_300, "1:" * 2_000, "a#L" + "1" * 4_000 + "x",
