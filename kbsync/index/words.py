@@ -577,19 +577,22 @@ MAX_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
 _MIN_JOINED_LENGTH = 6
+_SPACED_CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,5}(?: [0-9]{2,})+(?![A-Za-z0-9])")
 
 
 def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each hyphenated word in `question`, and for each code of letters and
     digits, or of twelve digits.
 
-    The form is the word or code without separators, such as `po2026044` for `PO-2026-044`. `question` is in
-    comparable form.
+    The form is the word or code without separators, such as `po2026044` for `PO-2026-044` or `PO 2026 044`.
+    `question` is in comparable form.
     """
     yield from hyphenated_in(question)
     for match in itertools.islice(_CODE.finditer(question), MAX_CODES):
         if form := _joined_code(match[0].casefold()):
             yield *match.span(), form
+    for match in itertools.islice(_SPACED_CODE.finditer(question), MAX_CODES):
+        yield *match.span(), match[0].replace(" ", "").casefold()
 
 
 def _joined_code(code: str) -> str:

@@ -667,6 +667,7 @@ def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:
     [
         ("Order PO2026044 is due.", "PO-2026-044"),
         ("Order PO2026044 is due.", "order PO-2026-044"),
+        ("Order PO2026044 is due.", "PO 2026 044"),
         ("Label 001A2B3C4D5F.", "00:1a:2b:3c:4d:5f"),
         ("Label 001A2B3C4D5F.", "00-1A-2B-3C-4D-5F"),
         ("Id 223e4567e89b12d3a456426614174000.", "223e4567-e89b-12d3-a456-426614174000"),

@@ -164,6 +164,7 @@ _SEARCHED = {
                            times("A.") + "b", times("a."),
                            times("+a"), times("a_"), times("-0")],
     "index.words._RESPELT": ["a" + "1" * 4_000 + "é", "1" * 4_000, "a1" * 2_000, "1." * 2_000],
+    "index.words._SPACED_CODE": [times("a 11"), times("a 11 "), "a" + " 11" * 1_300 + "b", _LETTERS],
     "index.words._SEPARATORS": [times("."), times("a-"), _LETTERS],
     "index.words._SEPARATORS_OF_CODES": [times("."), times("1,"), _LETTERS],
     "index.words._GROUPED": [times("1\u00a0"), times("1\u00a0111"), _DIGITS],
