@@ -28,7 +28,7 @@ Each rule has a row in `tests/core/test_planner.py`:
   kbsync reads it before it sends anything. A document that a mark or its base proves to be ours serves its
   path at once, regardless of its bytes: an old one is replaced, one without a file is deleted, and a second
   one is retired. Of several, kbsync polls one at a time first: it may be deleted although the list still
-  shows it.
+  shows it. One without a file isn't deleted before its poll shows whether it is searchable.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
     if is_undecided(desired) or (not cause and desired.verdict.choice is not FileChoice.SELECTED):
         return ()
     if cause and not desired.keeps:
+        if server is None and any(u.state is UploadState.INDEXING and u.sent_at is None for u in uploads):
+            return ()  # if the poll of an adopted document finds it searchable, its deletion is weighed
         return _remove_all(uploads, cause, abilities)
     if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
         return (Action(Step.SERVE, returning.id),)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import DocState, DocStatus
+from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.core.model import NO_STAMP, Presence, Purpose, Status, UploadState
 from kbsync.engine import reconcile
 from kbsync.engine.deletions import Deletions
@@ -27,6 +27,7 @@ from kbsync.source.scan import FolderListing, _Folder
 from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
+from tests.memory.base import Document
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import ForgetfulMemory
@@ -221,6 +222,30 @@ async def test_document_stays_until_approval_although_a_deleted_one_is_listed(
     world.delete("a.md")
     await world.once()
     assert world.searchable_texts() == {"a.md": "two"}
+    world.approve()
+    await world.once()
+    assert world.searchable_texts() == {}
+
+
+class StatelessList(MemoryTarget):
+    """Its list doesn't show whether a document is searchable."""
+
+    def _row(self, document: Document) -> Listed:
+        return replace(super()._row(document), state=DocState.UNKNOWN)
+
+
+async def test_found_documents_without_files_stay_until_approval_although_polls_fail(tmp_path: Path) -> None:
+    world = World(tmp_path, StatelessList)
+    names = [f"{number}.md" for number in range(5)]
+    for name in names:
+        world.write(name, f"text of {name}")
+    await world.once()
+    world.lose_state()
+    for name in names:
+        world.delete(name)
+    world.base.faults.append(Fault("status", Unavailable("down"), times=3))
+    await world.once()
+    assert sorted(world.searchable_texts()) == names
     world.approve()
     await world.once()
     assert world.searchable_texts() == {}
