@@ -480,8 +480,8 @@ class Reconciler:
 
     def _stored_spellings_of_folders(self, paths: Sequence[str], tx: Tx) -> list[str]:
         """Return the paths of stored folders that these paths may refer to in a different spelling."""
-        folded_paths = {fold(path) for path in paths if tx.folders.get(self._mirror, path) is None}
-        parents = {split(path)[0] for path in paths}
+        new_paths = [path for path in paths if tx.folders.get(self._mirror, path) is None]
+        folded_paths, parents = set(map(fold, new_paths)), {split(path)[0] for path in new_paths}
         stored = [join(above, row.path) for above in parents for row in tx.folders.below(self._mirror, above)]
         return [path for path in stored if fold(path) in folded_paths and path not in paths]
 
@@ -567,8 +567,21 @@ class Reconciler:
             other_case = join(folder, name.swapcase())
             if stat_path(root, path).lacks_file or not stat_path(root, other_case).lacks_file:
                 names[folder].add(fold(path))
-        stored = read(lambda tx: [path for folder in names for path in tx.entries.names(mirror, folder)])
+        folders = list(filter(self._may_ignore_case, names))
+        stored = read(lambda tx: [path for folder in folders for path in tx.entries.names(mirror, folder)])
         return {path for path in stored if fold(path) in names[split(path)[0]]}.difference(paths)
+
+    def _may_ignore_case(self, folder: str) -> bool:
+        """Return False if one of the folder's stored files can be found, but not in the opposite case.
+
+        This way, a large folder's names are rarely read.
+        """
+        root = self._journal.binding.settings.root
+        for path in self._store.read_now(lambda tx: tx.entries.names(self._mirror, folder, limit=8)):
+            other_case = join(folder, split(path)[1].swapcase())
+            if other_case != path and not stat_path(root, path).lacks_file:
+                return not stat_path(root, other_case).lacks_file
+        return True
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
         """Return the paths of files that are also stored, or were also checked, under a different spelling.

@@ -608,10 +608,11 @@ class Entries:
         sql = "UPDATE folder SET files_digest = ? WHERE mirror = ? AND path = ?"
         self._db.execute(sql, (digest_of(self.rows(mirror, folder)), mirror, bind(folder)))
 
-    def names(self, mirror: int, folder: str) -> list[str]:
-        """Return the paths of the files directly in a directory."""
+    def names(self, mirror: int, folder: str, limit: int = -1) -> list[str]:
+        """Return the paths of the files directly in a directory, at most `limit` if it isn't -1."""
         sql = "SELECT name FROM entry WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)"
-        return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
+        rows = self._db.execute(f"{sql} LIMIT ?", (mirror, bind(folder), limit))
+        return [join(folder, unbind(row[0])) for row in rows]
 
     def oldest_since(self, mirror: int) -> float | None:
         """Return the time since which the longest-waiting file has been pending or indexing, or None if no

@@ -14,6 +14,7 @@ import pytest
 
 from kbsync.core.model import Presence, UploadState
 from kbsync.source.hints import Hint, HintKind
+from kbsync.state.files import Entries, Folders
 from tests.engine.auditing import audited, verified
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
@@ -243,3 +244,24 @@ async def test_ordinary_events_list_no_folder(tmp_path: Path, monkeypatch: pytes
         world.clock.now += 100
         await bound.turn()
     assert listed == []
+
+
+async def test_events_where_case_matters_read_only_a_few_stored_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS, *(f"{number}.md" for number in range(20)))
+    (world.root / "Docs").rename(tmp_path / "elsewhere")
+    read, names = list[str](), Entries.names
+
+    def count(*args: Any, **kwargs: Any) -> list[str]:
+        paths = names(*args, **kwargs)
+        read.extend(paths)
+        return paths
+
+    async with world.start_mirror() as bound:
+        monkeypatch.setattr(Entries, "names", count)
+        monkeypatch.setattr(Folders, "below", None)
+        await bound.reconciler.take_hints(
+            [Hint("report.md~", HintKind.FILE), Hint("Docs", HintKind.GONE_TREE)]
+        )
+    assert len(read) < 10
