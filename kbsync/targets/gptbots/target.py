@@ -312,8 +312,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         rows = await self._find_rows(unclear)
         # A lookup may take minutes, and meanwhile the old version's failure may have become outdated.
         stored = [doc_id for doc_id, row in rows.items() if doc_id in unclear and row.is_through]
-        if failed := [doc_id for doc_id in stored if _FINAL.get(words.get(doc_id, "")) is _FAILED]:
-            words |= await self._data_statuses(failed)
+        failed = [doc_id for doc_id in stored if _FINAL.get(words.get(doc_id, "")) is _FAILED]
+        for part in batches(failed, MAX_IDS):
+            words |= await self._data_statuses(part)
         states = {
             doc_id: self._status_of(doc_id, words.get(doc_id), rows.get(doc_id), asked_at) for doc_id in ids
         }

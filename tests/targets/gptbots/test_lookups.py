@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -117,6 +117,25 @@ async def test_failure_of_the_old_version_does_not_count_after_a_long_lookup(
     monkeypatch.setattr(GptbotsTarget, "page", read_page_later)
     state = (await target.status([remote_id]))[remote_id].state
     assert state is (DocState.READY if indexing_seconds < 1_000 else DocState.INDEXING)
+
+
+async def test_repeated_request_for_failures_has_no_more_ids_than_others(
+    served_world: ServedGptbots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [served_world.document(f"{number}.md", f"kestrel {number}") for number in range(2)]
+    ids = await served_world.make_ready(*documents)
+    target, requested, read = await served_world.open(), list[int](), GptbotsTarget._data_statuses
+
+    async def read_failures(self: GptbotsTarget, part: Sequence[str]) -> Mapping[str, str]:
+        requested.append(len(part))
+        return dict.fromkeys(await read(self, part), "FAILED")
+
+    monkeypatch.setattr(GptbotsTarget, "_data_statuses", read_failures)
+    monkeypatch.setattr("kbsync.targets.gptbots.target.MAX_IDS", 1)
+    states = await target.status(ids)
+    assert {status.state for status in states.values()} == {DocState.FAILED}
+    assert requested == [1, 1, 1, 1]
+    await target.aclose()
 
 
 async def test_change_does_not_wait_for_a_lookup_of_an_audit(served_world: ServedGptbots) -> None:
