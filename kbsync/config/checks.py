@@ -8,19 +8,20 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import Config, MirrorConfig, Needs
-from kbsync.config.places import is_inside, is_no_directory
+from kbsync.config.places import is_no_directory
 from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.target import is_in_the_clear, is_loopback
 from kbsync.core.text import format_list
 from kbsync.targets.registry import TARGETS
 
 MAX_RESOLVE_SECONDS = 2.0
-"""Time limit for following a folder's symlinks, because a dead network mount never responds."""
+"""Time limit for following the folders' symlinks, because a dead network mount never responds."""
 
 
 def conflicts(config: Config, needs: Needs) -> Iterator[Conflict]:
@@ -31,8 +32,10 @@ def conflicts(config: Config, needs: Needs) -> Iterator[Conflict]:
             message = f"{format_path(mirror.folder)} is a file; choose a folder"
             yield Conflict(("mirrors", index, "folder"), message)
     yield from name_conflicts(config.mirrors)
-    yield from base_conflicts(config.mirrors)
-    yield from folder_conflicts(config)
+    # Compare real paths, because a symlink would hide that one is inside the other.
+    folders = resolved([mirror.folder for mirror in config.mirrors])
+    yield from base_conflicts(config.mirrors, folders)
+    yield from folder_conflicts(config, folders)
     yield from listener_conflicts(config)
     if config.notify is not None and config.notify.command is None and config.notify.url is None:
         yield Conflict(("notify",), "has no destination; set command, url or url_file")
@@ -94,8 +97,11 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
             yield Conflict(("mirrors", index, "name"), message, (("mirrors", earlier, "name"),))
 
 
-def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Yield a conflict for each mirror that clashes with an earlier mirror of the same knowledge base."""
+def base_conflicts(mirrors: Sequence[MirrorConfig], folders: Sequence[Path]) -> Iterator[Conflict]:
+    """Yield a conflict for each mirror that clashes with an earlier mirror of the same knowledge base.
+
+    `folders`: the real paths of the mirrors' folders.
+    """
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
@@ -109,7 +115,7 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
         if not other.target.shares_base:
             message = f"already belongs to mirror {mirror.name}; use a different one for each mirror"
             yield Conflict((*second_loc, "target", "path"), message, targets)
-        if overlap(mirror.folder, other.folder):
+        if overlap(folders[first], folders[second]):
             message = (
                 f"{format_path(other.folder)} and {format_path(mirror.folder)} of mirror {mirror.name} "
                 "overlap and share a knowledge base; use separate folders or separate knowledge bases"
@@ -132,28 +138,31 @@ def prefixes_clash(prefix: str, other: str) -> bool:
 
 
 def overlap(path: Path, other: Path) -> bool:
-    """Return whether both paths are the same directory or one is inside the other, following symlinks."""
-    return is_inside(path, other) or is_inside(other, path)
+    """Return whether both real paths are the same directory or one is inside the other."""
+    return path.is_relative_to(other) or other.is_relative_to(path)
 
 
-def resolved(folder: Path) -> Path:
-    """Return the real path of the folder, or its absolute path if its file system doesn't respond in time."""
-    path = folder.absolute()
+def resolved(folders: Sequence[Path]) -> list[Path]:
+    """Return each folder's real path, or its absolute path if its file system doesn't respond in time."""
+    paths = [folder.absolute() for folder in folders]
 
-    def resolve() -> None:
-        nonlocal path
-        path = Path(os.path.realpath(folder))
+    def resolve(number: int) -> None:
+        paths[number] = Path(os.path.realpath(folders[number]))
 
-    thread = threading.Thread(target=resolve, daemon=True)
-    thread.start()
-    thread.join(MAX_RESOLVE_SECONDS)
-    return path
+    # All at once: if a server is down, none of its mounts respond.
+    threads = [threading.Thread(target=resolve, args=(number,), daemon=True) for number in range(len(paths))]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + MAX_RESOLVE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return paths.copy()
 
 
-def folder_conflicts(config: Config) -> Iterator[Conflict]:
+def folder_conflicts(config: Config, folders: Sequence[Path]) -> Iterator[Conflict]:
     """Yield a conflict for each state directory or knowledge base inside a mirrored folder, and vice versa.
 
-    Every write there would wake kbsync.
+    Every write there would wake kbsync. `folders`: the real paths of the mirrors' folders.
     """
     our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
@@ -166,9 +175,7 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
             our_paths.append(
                 (("mirrors", index, "target", "path"), Path(os.path.realpath(path)), description)
             )
-    # Compare real paths, because a symlink would hide that one is inside the other.
-    for index, mirror in enumerate(config.mirrors):
-        mirrored = resolved(mirror.folder)
+    for index, (mirror, mirrored) in enumerate(zip(config.mirrors, folders, strict=True)):
         folder_loc, folder_description = (
             ("mirrors", index, "folder"),
             f"the mirrored folder {format_path(mirror.folder)}",

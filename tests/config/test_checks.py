@@ -25,22 +25,40 @@ def test_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     ]
 
 
-def test_config_is_read_while_a_folder_on_a_dead_mount_does_not_respond(
+TWO_IN_ONE_BASE = """
+mirrors:
+- {name: a, folder: notes, target: {path: /srv/kb}}
+- {name: b, folder: docs, target: {path: /srv/kb}}
+"""
+
+
+def test_config_is_read_while_folders_on_a_dead_mount_do_not_respond(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mount_is_back, responses = threading.Event(), list[bool]()
     real_path = os.path.realpath
 
     def hang(path: Path) -> str:
-        if path == tmp_path / "notes":
+        if path in (tmp_path / "notes", tmp_path / "docs"):
             responses.append(mount_is_back.wait(10.0))
         return real_path(path)
 
     monkeypatch.setattr(os.path, "realpath", hang)
     monkeypatch.setattr(checks, "MAX_RESOLVE_SECONDS", 0.01)
-    config = read(tmp_path, "mirrors: [{name: a, folder: notes}]")
-    assert (config.mirrors[0].folder, responses) == (tmp_path / "notes", [])
+    [problem] = problem_lines(tmp_path, TWO_IN_ONE_BASE)
+    assert ("already belongs to mirror a" in problem, responses) == (True, [])
     mount_is_back.set()
+
+
+def test_symlinks_of_all_folders_are_followed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, real_path = threading.Barrier(2), os.path.realpath
+
+    def wait_for_both(path: Path) -> str:
+        both.wait(5.0)
+        return real_path(path)
+
+    monkeypatch.setattr(os.path, "realpath", wait_for_both)
+    assert checks.resolved([Path("/srv/.."), Path("/")]) == [Path("/"), Path("/")]
 
 
 def test_nested_folders_may_use_different_knowledge_bases(tmp_path: Path) -> None:
@@ -133,7 +151,7 @@ def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
 
 def test_prefixes_that_begin_each_other_in_one_base_are_reported() -> None:
     rows = mirrors(("/a", "guides/", "1"), ("/b", "guides/faq/", "1"), ("/c", "faq/", "1"), ("/d", "", "2"))
-    [finding] = base_conflicts(rows)
+    [finding] = base_conflicts(rows, [row.folder for row in rows])
     assert finding.loc == ("mirrors", 1, "prefix")
     assert "'guides/faq/' and 'guides/' of mirror m0 clash in one knowledge base" in finding.message
 
@@ -144,5 +162,6 @@ def test_overlap_is_decided_by_whole_folder_names_and_the_empty_prefix_overlaps_
 
 
 def test_overlapping_folders_into_one_shared_base_are_reported() -> None:
-    [finding] = base_conflicts(mirrors(("/a", "x/", "1"), ("/a/b", "y/", "1"), ("/a/b", "z/", "2")))
+    rows = mirrors(("/a", "x/", "1"), ("/a/b", "y/", "1"), ("/a/b", "z/", "2"))
+    [finding] = base_conflicts(rows, [row.folder for row in rows])
     assert finding.loc == ("mirrors", 1, "folder")
