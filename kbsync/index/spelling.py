@@ -89,10 +89,8 @@ def find_unknown(
     """
     finished = [term for term in terms if not term.goes_on]
     unfinished = {term.stem for term in terms if term.goes_on}  # the user is still typing it
-    known, lookups = (
-        occurring(term.stem for term in finished),
-        (occurring, beginning, words_with, first_phrase),
-    )
+    known = occurring(term.stem for term in finished)
+    lookups = (occurring, beginning, words_with, first_phrase)
     missing = [term for term in finished if term.stem not in known and term.stem not in unfinished]
     return [
         *(_with_nearest(term, *lookups) for term in missing[:MAX_GUESSED_WORDS]),
@@ -352,8 +350,7 @@ def variants_of(word: str) -> Iterator[str]:
 
     For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
     vice versa. An Arabic or Hebrew noun has a variant with or without its article, and a word in Devanagari
-    has variants with other signs. `mail` is a variant of
-    `email`, and also matches the last word of `e-mail`.
+    has variants with other signs. `mail` is a variant of `email`, and also matches the last word of `e-mail`.
     """
     if other := _pairs().get(word):
         yield other
