@@ -97,7 +97,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         # Prefer the file's own document, otherwise take the newest one.
         best = max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id))
-        step = Step.SERVE if len(marked) == 1 else Step.POLL
+        step = Step.SERVE if len(uploads) == 1 else Step.POLL
         return () if is_awaited else (Action(step, best.id),)
     cause = removal_cause(desired)
     if is_undecided(desired) or (not cause and desired.verdict.choice is not FileChoice.SELECTED):

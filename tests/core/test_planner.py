@@ -135,6 +135,7 @@ ROWS: list[tuple[str, Desired, list[Upload], Abilities, list[Action]]] = [
         [],
     ),
     ("of two with a mark, the newer is polled first", WANTED, [MARKED, LISTED], PLAIN, [Poll(3)]),
+    ("also the last one of several", WANTED, [LISTED, up(1, S.TOMBSTONE, "mid")], PLAIN, [Poll(3)]),
     ("or the one with the file's bytes", WANTED, [ITS_OWN, LISTED], PLAIN, [Poll(2)]),
     ("then the other one is deleted", WANTED, [SERVER, MARKED], PLAIN, [Keep(1), Retire(2)]),
     ("a copy is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
