@@ -171,7 +171,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # The service may refuse a change because the document was deleted: then send it as a new one.
         refused = [item for item in items if item.doc_id and isinstance(outcomes[item.index], Rejected)]
         with suppress(TargetError):
-            statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
+            statuses = await self._data_statuses([item.doc_id for item in refused])
             deleted = [item for item in refused if item.doc_id not in statuses]
             outcomes |= await self._send(self._upload_item(item.index, item.document, {}) for item in deleted)
         return [outcomes[index] for index in range(len(documents))]
@@ -300,9 +300,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return the states of the versions that were last sent."""
-        words, asked_at = dict[str, str](), self._steady()
-        for part in batches(ids, MAX_IDS):
-            words |= await self._data_statuses(part)
+        asked_at = self._steady()
+        words = await self._data_statuses(ids)
         self._trusted.update(doc_id for doc_id, word in words.items() if word and word not in _FINAL)
         unclear = [
             doc_id
@@ -311,10 +310,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         ]
         rows = await self._find_rows(unclear)
         # A lookup may take minutes, and meanwhile the old version's failure may have become outdated.
-        stored = [doc_id for doc_id, row in rows.items() if doc_id in unclear and row.is_through]
+        stored = [doc_id for doc_id in unclear if doc_id in rows and rows[doc_id].is_through]
         failed = [doc_id for doc_id in stored if _FINAL.get(words.get(doc_id, "")) is _FAILED]
-        for part in batches(failed, MAX_IDS):
-            words |= await self._data_statuses(part)
+        words |= await self._data_statuses(failed)
         states = {
             doc_id: self._status_of(doc_id, words.get(doc_id), rows.get(doc_id), asked_at) for doc_id in ids
         }
@@ -324,11 +322,15 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 self._update_started.pop(doc_id, None)
         return states
 
-    async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the `data_status` of the ids that the service knows.
+    async def _data_statuses(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the `data_status` of the ids that the service knows."""
+        words: dict[str, str] = {}
+        for part in batches(ids, MAX_IDS):
+            words |= await self._request_statuses(part)
+        return words
 
-        If the service refuses a request, send it again in halves.
-        """
+    async def _request_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Send one request for the statuses. If the service refuses it, send it again in halves."""
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
             path = f"/v1/bot/data/detail/list?{query}"
@@ -337,7 +339,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             if len(ids) == 1:  # the service refuses this id alone
                 return {}
         middle = len(ids) // 2
-        return {**await self._data_statuses(ids[:middle]), **await self._data_statuses(ids[middle:])}
+        return {**await self._request_statuses(ids[:middle]), **await self._request_statuses(ids[middle:])}
 
     def _status_of(
         self, remote_id: str, word: str | None, row: MarkedRow | None, asked_at: float

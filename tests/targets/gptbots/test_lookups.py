@@ -124,13 +124,13 @@ async def test_repeated_request_for_failures_has_no_more_ids_than_others(
 ) -> None:
     documents = [served_world.document(f"{number}.md", f"kestrel {number}") for number in range(2)]
     ids = await served_world.make_ready(*documents)
-    target, requested, read = await served_world.open(), list[int](), GptbotsTarget._data_statuses
+    target, requested, read = await served_world.open(), list[int](), GptbotsTarget._request_statuses
 
     async def read_failures(self: GptbotsTarget, part: Sequence[str]) -> Mapping[str, str]:
         requested.append(len(part))
         return dict.fromkeys(await read(self, part), "FAILED")
 
-    monkeypatch.setattr(GptbotsTarget, "_data_statuses", read_failures)
+    monkeypatch.setattr(GptbotsTarget, "_request_statuses", read_failures)
     monkeypatch.setattr("kbsync.targets.gptbots.target.MAX_IDS", 1)
     states = await target.status(ids)
     assert {status.state for status in states.values()} == {DocState.FAILED}
