@@ -450,8 +450,9 @@ class Reconciler:
         # The old spelling of a renamed folder may still open it.
         vanished = [hint.path for hint in hints if hint.kind is HintKind.GONE_TREE]
         files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
-        if trees or vanished:
+        if vanished:
             vanished += await self._store.read(partial(self._stored_spellings_of_folders, vanished))
+        if trees or vanished:
             stats = await asyncio.to_thread(lambda: [(path, stat_path(root, path)) for path in trees])
             stats += await asyncio.to_thread(stat_exactly, root, vanished)
             stats = await recheck_mounts(self._store, self._journal.binding, stats)
@@ -554,7 +555,7 @@ class Reconciler:
 
         If a folder ignores case, an event has the spelling that a program used, not the listed one.
         """
-        mirror, root, read = self._mirror, self._journal.binding.settings.root, self._store.read_now
+        mirror, read = self._mirror, self._store.read_now
         names: dict[str, set[str]] = defaultdict(set)
 
         def read_new_paths(tx: Tx) -> list[str]:
@@ -562,11 +563,7 @@ class Reconciler:
             return [path for path, row in rows.items() if not row or row.presence is not Presence.PRESENT]
 
         for path in read(read_new_paths):
-            folder, name = split(path)
-            # A new file has another name if it can also be found in the opposite case.
-            other_case = join(folder, name.swapcase())
-            if stat_path(root, path).lacks_file or not stat_path(root, other_case).lacks_file:
-                names[folder].add(fold(path))
+            names[split(path)[0]].add(fold(path))
         folders = list(filter(self._may_ignore_case, names))
         stored = read(lambda tx: [path for folder in folders for path in tx.entries.names(mirror, folder)])
         return {path for path in stored if fold(path) in names[split(path)[0]]}.difference(paths)
