@@ -29,8 +29,8 @@ _NO_MEMORY = re.compile(
     "can't allocate lock|error return without exception set",
     re.IGNORECASE,
 )
-"""The error messages of the dynamic linker (for a library), Python (for a thread), SQLite, OpenSSL and Python
-(for a lock, and for an error that it has no memory to describe).
+"""The error messages of the dynamic linker (for a library), SQLite, OpenSSL, and Python (for a thread, a
+lock, or an error that it has no memory to describe).
 """
 
 

@@ -156,7 +156,7 @@ def resolved(folders: Sequence[Path]) -> list[Path]:
     end = time.monotonic() + MAX_RESOLVE_SECONDS
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return paths.copy()
+    return paths.copy()  # which a late response doesn't change
 
 
 def folder_conflicts(config: Config, folders: Sequence[Path]) -> Iterator[Conflict]:

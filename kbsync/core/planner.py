@@ -27,8 +27,9 @@ Each rule has a row in `tests/core/test_planner.py`:
 - A document found at the target is adopted when its bytes prove it is ours; if its name proves nothing,
   kbsync reads it before it sends anything. A document that a mark or its base proves to be ours serves its
   path at once, regardless of its bytes: an old one is replaced, one without a file is deleted, and a second
-  one is retired. Of several, kbsync polls one at a time first: it may be deleted although the list still
-  shows it. One without a file isn't deleted before its poll shows whether it is searchable.
+  one is retired. If the path has other uploads as well, kbsync polls such documents first, one at a time: the
+  target may list them although they are deleted. One without a file isn't deleted before its poll shows
+  whether it is searchable.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Step(enum.Enum):
     RETIRE = enum.auto()  # delete its document at the target
     UNWANT = enum.auto()  # its outcome is pending and it is no longer wanted: retire it once known
     WANT = enum.auto()  # its outcome is pending and it is wanted again
-    POLL = enum.auto()  # one of several documents proven to be ours: does it still exist?
+    POLL = enum.auto()  # proven to be ours, but not the path's only upload: does it still exist?
     SERVE = enum.auto()  # a hold released, a retirement cancelled, an adoption proven, once it is ready
     WEIGH = enum.auto()  # decide about its deletion with the others
     KEEP = enum.auto()  # drop its deletion

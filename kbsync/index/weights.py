@@ -180,8 +180,9 @@ def share_together(
     """
     sought = dict[str, float]()
     for term, weight in idf.items():
-        stems = [] if term.goes_on else term.stem.split()  # several only for a word in parts
-        sought |= dict.fromkeys(stems, weight / max(1, len(stems)))
+        if not term.goes_on:
+            stems = term.stem.split()  # several only for a word in parts
+            sought |= dict.fromkeys(stems, weight / len(stems))
     around, sentences = sought.keys() & around, [sought.keys() & sentence for sentence in sentences]
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
     anywhere = around.union(*sentences)

@@ -21,7 +21,6 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import cast
 from urllib.parse import unquote
 
@@ -368,8 +367,9 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     terms = (distinctive or list(by_stem.values()))[: 2 * MAX_TERMS]
     if unfinished:
         for term in stemmed(last_word(question)):
-            marked = f"{HYPHEN_MARK}{term.surface}", f"{HYPHEN_MARK}{term.stem}"
-            terms += [replace(term, goes_on=True), Term(*marked, goes_on=True, is_guess=True)]
+            surface, stem = f"{HYPHEN_MARK}{term.surface}", f"{HYPHEN_MARK}{term.stem}"
+            terms.append(Term(term.surface, term.stem, goes_on=True))
+            terms.append(Term(surface, stem, goes_on=True, is_guess=True))
     return terms
 
 
@@ -577,12 +577,13 @@ MAX_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
 _MIN_JOINED_LENGTH = 6
+_MAC_ADDRESS = re.compile("[0-9a-f]{12}")
 _SPACED_CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,5}(?: [0-9]{2,})+(?![A-Za-z0-9])")
 
 
 def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each hyphenated word in `question`, and for each code of letters and
-    digits, or of twelve digits.
+    digits or MAC address.
 
     The form is the word or code without separators, such as `po2026044` for `PO-2026-044` or `PO 2026 044`.
     `question` is in comparable form.
@@ -596,13 +597,14 @@ def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _joined_code(code: str) -> str:
-    """Return the code without separators, or "" if a text wouldn't write it so."""
+    """Return the code without separators, or "" for one that is short, or that has only letters or only
+    digits and isn't a MAC address.
+    """
     form = "".join(filter(str.isalnum, code))
     is_mixed = not form.isdecimal() and any(map(str.isdecimal, form)) and len(form) >= _MIN_JOINED_LENGTH
     return form if is_mixed or _MAC_ADDRESS.fullmatch(form) else ""
 
 
-_MAC_ADDRESS = re.compile("[0-9a-f]{12}")
 _SEPARATORS = re.compile("[._:/-]+")
 _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 
@@ -669,17 +671,17 @@ def code_test(code: str) -> Callable[[str], bool]:
             bool(joined) and contains(text, joined)
         )
 
-    def contains(plain: str, sought: str) -> bool:
-        position = plain.find(sought)
+    def contains(plain: str, form: str) -> bool:
+        position = plain.find(form)
         while position >= 0:
-            start, end = position, position + len(sought)
-            if sought[0].isdigit() and plain[position - 1 : position] == "v":
+            start, end = position, position + len(form)
+            if form[0].isdigit() and plain[position - 1 : position] == "v":
                 start -= 1
             before, after = plain[max(0, start - 1) : start], plain[end : end + 1]
-            goes_on = after.isdigit() or (after.isascii() and after.isalpha() and sought[-1].isalpha())
+            goes_on = after.isdigit() or (after.isascii() and after.isalpha() and form[-1].isalpha())
             if not (before.isascii() and before.isalnum()) and not goes_on:
                 return True
-            position = plain.find(sought, position + 1)
+            position = plain.find(form, position + 1)
         return False
 
     return has_code

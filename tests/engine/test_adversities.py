@@ -186,7 +186,7 @@ async def test_outage_during_confirmation_creates_no_duplicates(world: World) ->
 
 
 @pytest.fixture
-async def listing_a_deleted_document(tmp_path: Path) -> World:
+async def world_with_a_deleted_document_listed(tmp_path: Path) -> World:
     """Return a world whose state is lost while the list shows two documents of `a.md`, the first deleted."""
     world = World(tmp_path, list_lag=5.0)
     world.base.behaviour = Behaviour(list_lag=5.0, indexing_seconds=4.0)
@@ -200,9 +200,9 @@ async def listing_a_deleted_document(tmp_path: Path) -> World:
 
 @long
 async def test_document_is_found_until_the_edit_is_ready_although_a_deleted_one_is_listed(
-    listing_a_deleted_document: World,
+    world_with_a_deleted_document_listed: World,
 ) -> None:
-    world, gaps = listing_a_deleted_document, list[str]()
+    world, gaps = world_with_a_deleted_document_listed, list[str]()
 
     def check(op: str, phase: str, _what: object) -> None:
         if not world.base.searchable("a.md"):
@@ -216,9 +216,9 @@ async def test_document_is_found_until_the_edit_is_ready_although_a_deleted_one_
 
 @long
 async def test_document_stays_until_approval_although_a_deleted_one_is_listed(
-    listing_a_deleted_document: World,
+    world_with_a_deleted_document_listed: World,
 ) -> None:
-    world = listing_a_deleted_document
+    world = world_with_a_deleted_document_listed
     world.delete("a.md")
     await world.once()
     assert world.searchable_texts() == {"a.md": "two"}

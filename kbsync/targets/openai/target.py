@@ -165,7 +165,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         row: Fields | None = None
         try:
             row = (await self._client.post("attach", self._files, json=body)).fields
-            require_document("attach", (row.id("id") or "").lower() == remote_id.lower() or None)
+            is_this_file = (row.id("id") or "").lower() == remote_id.lower()
+            require_document("attach", row if is_this_file else None)
         except Unsure as error:
             self._attaching[remote_id], row = self._steady(), None
             with suppress(Unavailable, Rejected):  # a refused look says nothing about the document
