@@ -165,7 +165,7 @@ def identify(
     `trusts_times`: whether the document's time can disprove that it belongs to an upload. If not, a time can
     only confirm it.
     """
-    marks, candidates = binding.limits.marks, list(candidates)
+    candidates = list(candidates)
     if binding.limits.embedded:  # all documents of the base are this mirror's now
         holders = [row for row in holders if _is_mine(binding, row)]
     # If there are several, choose the one that needs it most.
@@ -175,31 +175,48 @@ def identify(
     fits = [(row, _fit(binding, row, listed, trusts_times)) for row in candidates]
     fitting = tuple(row for row, fit in fits if fit)
     uploads = tuple(row for row in fitting if row.state in OUTCOME_OPEN)
-    is_free = holder is None or (holder.state.is_final and binding.limits.ids_return)
-    if holder is not None and holder.state is UploadState.ADOPTING and not holder.is_marked:
-        # Another mirror read a different path from the name, so the file at that path proves nothing.
-        is_other = not _is_mine(binding, holder)
-        is_free |= is_other and all(holder.path not in (row.path, row.label) for row in uploads)
-    if uploads and (marks or is_free):  # a document updated in place has the id of its predecessor
+    # A document updated in place has the id of its predecessor.
+    if uploads and (binding.limits.marks or holder is None or _may_be_of_an_upload(binding, holder, uploads)):
         if not proves_content(binding) or any(row.state in UNANSWERED for row in uploads):
             return Claim(Whose.OPEN, listed, uploads=uploads)
         return Claim(Whose.OURS_UNNEEDED, _at_path_of(uploads[0], listed), uploads[0], uploads)
-    if holder is not None and not _is_mine(binding, holder):
-        return Claim(Whose.OTHERS, listed, holder)
-    unproven = Whose.OURS_UNNEEDED if binding.limits.embedded else Whose.PATH
     if holder is not None:
-        listed_at_path = _at_path_of(holder, listed)
-        listed_at_path = replace(
-            listed_at_path, digest=holder.digest or listed.digest, size=holder.size or listed.size
-        )
-        if holder.state is UploadState.ADOPTING and not holder.is_marked:
-            return Claim(unproven, listed_at_path, holder)
-        whose = Whose.ROW if _needs_document(holder) else Whose.OURS_UNNEEDED
-        return Claim(whose, listed_at_path, holder, reported=listed if marks else None)
-    if fitting and marks:
+        return _claim_of_holder(binding, holder, listed)
+    if fitting and binding.limits.marks:
         return Claim(Whose.OURS_UNNEEDED, _at_path_of(fitting[0], listed), fitting[0])
     doubts = tuple(row for row, fit in fits if fit is False)
-    return Claim(Whose.FOREIGN if listed.path is None else unproven, listed, doubts=doubts)
+    return Claim(Whose.FOREIGN if listed.path is None else _whose_by_path(binding), listed, doubts=doubts)
+
+
+def _may_be_of_an_upload(binding: Binding, holder: Upload, uploads: Iterable[Upload]) -> bool:
+    """Return whether a document with the holder's id may belong to one of the uploads instead."""
+    if holder.state.is_final and binding.limits.ids_return:
+        return True
+    # Another mirror read a different path from the name, so the file at that path proves nothing.
+    is_misread = _is_unproven(holder) and not _is_mine(binding, holder)
+    return is_misread and all(holder.path not in (row.path, row.label) for row in uploads)
+
+
+def _claim_of_holder(binding: Binding, holder: Upload, listed: Listed) -> Claim:
+    """Return the claim on a document whose id the holder has."""
+    if not _is_mine(binding, holder):
+        return Claim(Whose.OTHERS, listed, holder)
+    digest, size = holder.digest or listed.digest, holder.size or listed.size
+    listed_at_path = replace(_at_path_of(holder, listed), digest=digest, size=size)
+    if _is_unproven(holder):
+        return Claim(_whose_by_path(binding), listed_at_path, holder)
+    whose = Whose.ROW if _needs_document(holder) else Whose.OURS_UNNEEDED
+    return Claim(whose, listed_at_path, holder, reported=listed if binding.limits.marks else None)
+
+
+def _is_unproven(row: Upload) -> bool:
+    """Return whether only a name says that the upload's document is ours."""
+    return row.state is UploadState.ADOPTING and not row.is_marked
+
+
+def _whose_by_path(binding: Binding) -> Whose:
+    """Return whose a document is that has a path of this mirror, but no row or mark that proves it ours."""
+    return Whose.OURS_UNNEEDED if binding.limits.embedded else Whose.PATH
 
 
 def _at_path_of(row: Upload, listed: Listed) -> Listed:
