@@ -8,7 +8,7 @@ scan runs in a single thread: `stat` takes most of the time, and more threads wo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import field
 from pathlib import Path
@@ -163,6 +163,10 @@ class _Folder:
     @property
     def needs_mount(self) -> bool:
         return self.stored is not None and self.stored.needs_mount
+
+    @property
+    def had_problem(self) -> bool:
+        return self.stored is not None and bool(self.stored.problem)
 
     @property
     def has_changed_mount(self) -> bool:
@@ -320,20 +324,9 @@ class Scan(Iterator[FolderListing]):
         """Add the subfolders of a listed folder to `pending`, and return the folder's differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
-        stored_folder, (digest, stored_folders) = folder.stored, self._known.content(folder.path)
-        rows: Collection[EntryRow] = folder.rows
-        stored_rows = rows
-        current_digest = digest_of(rows)
-        if current_digest is None or current_digest != digest:
-            rows, stored_rows = set(rows), self._known.rows(folder.path)
-            if rows != stored_rows:  # convert only then, so that unchanged files cost nothing
-                stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}
-                rows = {(name, size, *storable(*others)) for name, size, *others in rows}
-            elif current_digest is not None:
-                self._known.record_digest(folder.path)
-        has_same_rows = rows == stored_rows
-        had_problem = stored_folder is not None and bool(stored_folder.problem)
-        everything = folder.everything or had_problem or folder.has_changed_mount
+        stored, (digest, stored_folders) = folder.stored, self._known.content(folder.path)
+        differing_rows = self._differing_rows(folder, digest)
+        everything = folder.everything or folder.had_problem or folder.has_changed_mount
         changed_mount = folder.changed_mount or (folder.path if folder.has_changed_mount else "")
 
         # Visit a mount point even if its name is gone, to report it as unknown (promise 1).
@@ -342,9 +335,9 @@ class Scan(Iterator[FolderListing]):
         for name in sorted(folder.folders | mount_points, reverse=True):  # the last one is popped first
             verdict = folder.rules.enters(folder.path_of(name))
             if verdict.choice is FileChoice.SELECTED:
-                stored = stored_folders.get(name)
+                below = stored_folders.get(name)
                 pending.append(
-                    _Folder(folder.depth + 1, name, folder.rules, stored, everything, changed_mount)
+                    _Folder(folder.depth + 1, name, folder.rules, below, everything, changed_mount)
                 )
             elif name in stored_folders:
                 excluded.append((name, verdict))
@@ -352,20 +345,20 @@ class Scan(Iterator[FolderListing]):
         gone_mounts = (folder.path_of(name) for name in gone_folders if stored_folders[name].is_mount)
 
         version = folder.rules.version
-        is_new = stored_folder is None
-        is_reselected = stored_folder is not None and stored_folder.version != version
+        is_new = stored is None
+        is_reselected = stored is not None and stored.version != version
         whole = everything or is_new or is_reselected
-        has_same_mount = stored_folder is None or stored_folder.mount == folder.mount
-        has_same_content = has_same_rows and has_same_mount
+        has_same_mount = stored is None or stored.mount == folder.mount
+        has_same_content = differing_rows is None and has_same_mount
         if has_same_content and not (whole or self._deep or excluded or gone_folders or folder.unclear):
             return None
-        rows, stored_rows = set(rows), set(stored_rows)
-        present = {row[0] for row in rows} | folder.unclear
-        differing = {row[0] for row in rows - stored_rows} | folder.unclear
+        found, lost = differing_rows or (set(), set())
+        present = {row[0] for row in folder.rows} | folder.unclear
+        differing = {row[0] for row in found} | folder.unclear
         changed = _entries_of(folder.fd, present if whole or self._deep else differing)
         if not whole and self._deep:
             changed = (item for item in changed if item.kind is FileKind.FILE or item.name in differing)
-        certain = {row[0] for row in rows ^ stored_rows} - folder.unclear - folder.raced
+        certain = {row[0] for row in found | lost} - folder.unclear - folder.raced
         self.summary.changes += len(gone_folders) + (1 if is_new else len(certain))
         return FolderListing(
             path=folder.path,
@@ -374,13 +367,33 @@ class Scan(Iterator[FolderListing]):
             mount=folder.mount,
             changed_mount=changed_mount or next(gone_mounts, ""),
             changed=tuple(changed),
-            missing=tuple(sorted({row[0] for row in stored_rows} - present - folder.raced)),
+            missing=tuple(sorted({row[0] for row in lost} - present - folder.raced)),
             gone_folders=gone_folders,
             excluded_folders=tuple(excluded),
             new=is_new,
             reselect=is_reselected,
             rules=folder.rules,
         )
+
+    def _differing_rows(
+        self, folder: _Folder, digest: bytes | None
+    ) -> tuple[set[EntryRow], set[EntryRow]] | None:
+        """Return the rows that are only on disk and those that are only stored, or None if there are none.
+
+        `digest`: the digest of the stored rows, if known.
+        """
+        current_digest = digest_of(folder.rows)
+        if current_digest is not None and current_digest == digest:
+            return None
+        rows, stored_rows = set(folder.rows), self._known.rows(folder.path)
+        if rows == stored_rows:
+            if current_digest is not None:
+                self._known.record_digest(folder.path)
+            return None
+        # Convert only now, so that unchanged files cost nothing.
+        stored_rows = {(unbind(row[0]), *row[1:]) for row in stored_rows}
+        rows = {(name, size, *storable(*others)) for name, size, *others in rows}
+        return None if rows == stored_rows else (rows - stored_rows, stored_rows - rows)
 
 
 def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
