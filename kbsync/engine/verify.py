@@ -8,7 +8,7 @@ wrong is checked a second time, in the state and at the target, before it is rep
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import field
 from functools import partial
@@ -235,44 +235,51 @@ class _FolderCheck:
 
     def find_stale(self) -> list[Discrepancy]:
         """Return the documents that are older than their files, and the files without a document."""
-        plan, binding, stale = self._plan, self._binding, list[Discrepancy]()
+        plan, pending = self._plan, "and nothing is pending for it"
+        unhandled = [
+            *((line.path, f"the file is new, has no document yet, {pending}") for line in plan.upload),
+            *((line.path, f"the file is newer than its document, {pending}") for line in plan.replace),
+            *(
+                (line.path, f"the file was renamed from {line.source} after its document was created")
+                for line in plan.rename
+            ),
+        ]
+        return [
+            *(
+                self._discrepancy(line.path, f"the document has the path {line.source} in the knowledge base")
+                for line in plan.rename
+                if self._state.read(partial(self._is_misnamed, line.path)) and self._is_there(line.path)
+            ),
+            *(
+                self._discrepancy(path, why)
+                for path, why in unhandled
+                if self._state.read(partial(self._is_unhandled, path)) and self._is_there(path)
+            ),
+            *self._find_refused(),
+        ]
 
-        def is_misnamed(path: str, tx: Tx) -> bool:
-            """Return whether our state has the file's document under the file's own path."""
-            rows = tx.uploads.at_path(binding.mirror, binding.id, path)
-            return any(row.state.serves and row.label == path for row in rows)
+    def _is_misnamed(self, path: str, tx: Tx) -> bool:
+        """Return whether our state has the file's document under the file's own path."""
+        rows = tx.uploads.at_path(self._binding.mirror, self._binding.id, path)
+        return any(row.state.serves and row.label == path for row in rows)
 
-        def is_unhandled(path: str, tx: Tx) -> bool:
-            """Return whether the state has neither these bytes nor pending work for the file."""
-            row, planned_row = tx.entries.get(binding.mirror, path), self._private.entry(path)
-            if row is not None and row.status in (Status.PENDING, Status.INDEXING):
-                return False
-            # If the bytes are equal, the base or the recipe has changed, not the file.
-            return (
-                row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
-            )
+    def _is_unhandled(self, path: str, tx: Tx) -> bool:
+        """Return whether the state has neither these bytes nor pending work for the file."""
+        row, planned_row = tx.entries.get(self._binding.mirror, path), self._private.entry(path)
+        if row is not None and row.status in (Status.PENDING, Status.INDEXING):
+            return False
+        # If the bytes are equal, the base or the recipe has changed, not the file.
+        return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
-        for line in plan.rename:
-            if self._state.read(partial(is_misnamed, line.path)) and self._is_there(line.path):
-                why = f"the document has the path {line.source} in the knowledge base"
-                stale.append(self._discrepancy(line.path, why))
-        for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
-            for line in lines:
-                if self._state.read(partial(is_unhandled, line.path)) and self._is_there(line.path):
-                    why = "the file is newer than its document, and nothing is pending for it"
-                    if kind == "upload":
-                        why = "the file is new, has no document yet, and nothing is pending for it"
-                    elif kind == "rename":
-                        why = f"the file was renamed from {line.source} after its document was created"
-                    stale.append(self._discrepancy(line.path, why))
-        for failure in plan.failed:
+    def _find_refused(self) -> Iterator[Discrepancy]:
+        """Yield the documents whose new version or new name the target refused."""
+        for failure in self._plan.failed:
             if (refused := failure.refused) is not None and self._is_there(failure.path):
                 what = "the file is newer than its document"
                 if refused.label != failure.path:
                     what = f"the file was renamed from {refused.label}"
                 why = f"{what}; the target refused the change: {failure.note}"
-                stale.append(Discrepancy(failure.path, refused.remote_id, why))
-        return stale
+                yield Discrepancy(failure.path, refused.remote_id, why)
 
     def find_orphaned(self) -> list[Discrepancy]:
         """Return the documents that a pass would delete because their files are missing, except those whose
