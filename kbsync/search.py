@@ -145,11 +145,7 @@ async def search(
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
     if lacks_phrase and answered and unmatched == Unmatched():
-        phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
-        without = " ".join(f"“{word}”" for word in query.excluded)
-        text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
-        text = f"{text}; omit the quotes to search for the individual words"
-        notes = [*notes, Note(printable(text), explains_hits=True)]
+        notes = [*notes, _note_on_phrases(query)]
     if query.text.strip() and not hits and not any(map(str.isalnum, query.text)):
         notes = [*notes, Note("the query has no letters or digits to search for", explains_hits=True)]
     notes = [
@@ -160,6 +156,15 @@ async def search(
     ]
     words = list(filter(None, guesses.values()))
     return SearchReply(hits, freshness, notes, errors, answered, unmatched, words, query)
+
+
+def _note_on_phrases(query: Query) -> Note:
+    """Return a note for a query whose phrases no document has."""
+    phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
+    without = " ".join(f"“{word}”" for word in query.excluded)
+    text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
+    text = f"{text}; omit the quotes to search for the individual words"
+    return Note(printable(text), explains_hits=True)
 
 
 def _notes_on_errors(
