@@ -816,18 +816,27 @@ class Reconciler:
         # An equal timestamp means equal bytes: read and send nothing (promise 7).
         if stored is not None and stored.digest and stored.stamp == stamp and not (file.deep or stored.racy):
             return FileSeen(path, stamp, verdict, digest=stored.digest, fresh=file.fresh)
-        content: StableDigest | Spooled | ReadProblem
         if is_quiet:
-            content = digest(root, path, stamp)
-        elif file.forced:
+            return self._classify_content(file, stored, verdict, digest(root, path, stamp))
+        if file.forced:
             content = copy_growing(root, path, binding.spool_dir, file.sample)
-        else:
-            return Wait(path, stamp)
+            return self._classify_content(file, stored, verdict, content)
+        return Wait(path, stamp)
+
+    def _classify_content(
+        self,
+        file: FoundFile,
+        stored: FileRow | None,
+        verdict: Verdict,
+        content: StableDigest | Spooled | ReadProblem,
+    ) -> FileDecision:
+        """Decide what to do with a selected file that has been read."""
+        path = file.path
         match content:
             case UnreadableFile(reason):
-                return FileSeen(path, stamp, problem=reason)
+                return FileSeen(path, file.stamp, problem=reason)
             case Unstable():
-                return Wait(path, stamp, busy=file.forced, sample=content.sample)
+                return Wait(path, file.stamp, busy=file.forced, sample=content.sample)
             case Spooled():
                 self._keep(path, content)
             case StableDigest():
@@ -844,7 +853,7 @@ class Reconciler:
             content.stamp,
             verdict,
             digest=content.digest,
-            racy=content.stamp.newest >= clock.wall() - RACY_SECONDS,
+            racy=content.stamp.newest >= self._clock.wall() - RACY_SECONDS,
             fresh=file.fresh,
             renamed_from=renamed_from,
         )
