@@ -67,16 +67,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         installation.narrow(name)
         _edit(installation, name, writes=False, deletes=delete)
     documents = 0 if holdings is None else holdings.documents
-    if not (keep or delete):
-        if not sys.stdin.isatty():
-            raise UsageError(f"not a terminal; to remove {name}, pass --keep or --delete")
-        if documents:
-            # An empty answer keeps the documents.
-            count = format_count(documents, "document")
-            question = f"{name} has {count} in its knowledge base; keep or delete them?"
-            while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
-                print_message("type keep or delete")
-            delete = typed == "delete"
+    delete = delete or (not keep and _asks_to_delete(name, documents))
     deleted = 0
     if delete and holdings is not None:
         if not lock.is_held(installation.state_dir):  # otherwise nothing is deleted
@@ -101,17 +92,35 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     Output().line(printable(f"{result}{counts}"))
     if choices.quiet:
         return
-    pronoun = "it" if documents == 1 else "them"
-    if documents and holdings is not None and _is_reachable_without(installation, name, holdings):
+    if documents and holdings is not None:
+        Output().line(_how_to_delete(installation, name, holdings))
+    if what_next:
+        Output().line(what_next)
+
+
+def _asks_to_delete(name: str, documents: int) -> bool:
+    """Ask whether to delete the documents, if there are any. Raises `UsageError` without a terminal."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"not a terminal; to remove {name}, pass --keep or --delete")
+    if not documents:
+        return False
+    count = format_count(documents, "document")
+    question = f"{name} has {count} in its knowledge base; keep or delete them?"
+    while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
+        print_message("type keep or delete")
+    return typed == "delete"
+
+
+def _how_to_delete(installation: Installation, name: str, holdings: Holdings) -> str:
+    """Return a sentence with the command that deletes the documents later."""
+    pronoun = "it" if holdings.documents == 1 else "them"
+    if _is_reachable_without(installation, name, holdings):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
         delete_command = installation.command_line(f"forget {known_as} --delete-documents")
-        Output().line(f"to delete {pronoun}: {delete_command}")
-    elif documents:
-        command_line = installation.command_line(f"remove {name} --delete")
-        Output().line(f"to delete {pronoun}, put {name} back into the config, then run: {command_line}")
-    if what_next:
-        Output().line(what_next)
+        return f"to delete {pronoun}: {delete_command}"
+    command_line = installation.command_line(f"remove {name} --delete")
+    return f"to delete {pronoun}, put {name} back into the config, then run: {command_line}"
 
 
 def _is_reachable_without(installation: Installation, name: str, holdings: Holdings) -> bool:
