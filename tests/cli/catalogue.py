@@ -135,6 +135,7 @@ MIRRORS = (
 ELSEWHERE = {
     "disk-full": "what the embedded base's disk reports",
     "out-of-memory": "no library fits into the limit of the process any more",
+    "upgraded": "files of kbsync that were replaced while it runs",
     "embedding": "a model that vanished while it was used",
     "read-only": "a base that was opened for looking",
     "embedding-dimensions": "another model answers than the one whose vectors the index has",

@@ -36,6 +36,7 @@ from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.clients import refuses_everything
 from kbsync.targets.services.config import EmbeddingConfig
+from kbsync.upgrade import upgraded
 from tests.cli.catalogue import AT_A_DATABASE, CODES, ELSEWHERE, MIRRORS, Trouble
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
@@ -191,6 +192,7 @@ def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
             does()
         errors.append(halted.value)
     assert "set embedding.dimensions in the config" in halted.value.fix
+    errors.append(upgraded())
     errors.append(refuses_everything(Rejected("no such model", code="400")))
     assert {getattr(error, "halt", "") for error in errors} == {*ELSEWHERE, "index-read-only"}
 

@@ -38,6 +38,7 @@ from kbsync.errors import LockedError
 from kbsync.once import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.terminal import can_move_cursor
+from kbsync.upgrade import guard_imports
 
 if TYPE_CHECKING:
     from kbsync.engine.mirror import Mirror
@@ -139,6 +140,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
 
 
 def _once(choices: Choices, hard: HardEnd, signals: Signals, *, as_json: bool) -> int:
+    guard_imports()
     installation = choose(choices)
     prepare(installation, choices)
     level = choices.log_level or ("error" if choices.quiet else "warning")

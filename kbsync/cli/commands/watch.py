@@ -140,7 +140,9 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
     from kbsync.cli.report import log_error
     from kbsync.daemon import Daemon
     from kbsync.systemd import ServiceManager
+    from kbsync.upgrade import guard_imports
 
+    guard_imports()
     installation = choose(choices)
     prepare(installation, choices)
 

@@ -46,6 +46,7 @@ from kbsync.index.fence.child import (
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
+from kbsync.upgrade import refuse_if_upgraded
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 """Maximum size of a text file in bytes."""
@@ -429,6 +430,7 @@ class Parser:
 
     def _start(self) -> ParserProcess:
         """Return a process that is ready. Raises `TargetError` if none can currently be started."""
+        refuse_if_upgraded()
         failed = "the parser cannot be started"
         try:
             process = self._process = self._making.submit(self._make).result()

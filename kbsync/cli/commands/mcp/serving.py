@@ -32,6 +32,7 @@ from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
 from kbsync.threads import Threads
+from kbsync.upgrade import guard_imports
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
@@ -54,6 +55,7 @@ may be restarting.
 
 def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
     """Serve and mirror until the client disconnects or a signal arrives, then end the process."""
+    guard_imports()
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
         asyncio.run(_run(open_mirrors, answering, signals, end))
 
