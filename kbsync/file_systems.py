@@ -2,18 +2,31 @@
 
 On such file systems, file locks are unreliable, and the kernel doesn't report every change. So they can't
 hold kbsync's state, and folders on them are polled. One list serves both purposes.
+
+A dead network mount never responds. `access_within` limits the time for accessing a path that may be on one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 from kbsync.dataclass import dataclass
 
+T = TypeVar("T")
+
 MOUNTINFO = Path("/proc/self/mountinfo")
+
+MAX_RESPONSE_SECONDS = 2.0
+"""Time limit for one access to a folder, such as following its symlinks."""
 
 # fmt: off
 SHARED = frozenset((
@@ -113,3 +126,74 @@ def _unescaped(field: bytes) -> bytes:
 def holds(folder: str, path: str) -> bool:
     """Return whether `path` is `folder` or is inside it."""
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+@dataclass
+class _Access:
+    """A call that accesses a path in its own thread."""
+
+    began: float
+    ended: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+    error: BaseException | None = None
+
+
+_accesses: dict[str, _Access] = {}
+"""The running call for each path."""
+_changing = threading.Lock()
+
+
+def access_within(path: Path, call: Callable[[], T], seconds: float | None = None) -> T:
+    """Run `call`, which accesses `path`, in a thread. Return its result or raise its error.
+
+    Raises TimeoutError if the file system doesn't respond within `seconds` (default: `MAX_RESPONSE_SECONDS`).
+    The call then continues, and until it ends, later calls for this path wait only until `seconds` after its
+    start. So at most one thread hangs for each path, and a command that accesses a path several times waits
+    only once. `call` must not use `access_within` for the same path.
+    """
+    seconds = MAX_RESPONSE_SECONDS if seconds is None else seconds
+    access, key = _Access(time.monotonic()), os.fspath(path)
+
+    def run() -> None:
+        try:
+            access.result = call()
+        except BaseException as error:
+            access.error = error
+        with _changing:
+            del _accesses[key]
+        access.ended.set()
+
+    while (running := _claim(key, access)) is not access:
+        _wait(running, seconds)
+    try:
+        threading.Thread(target=run, name="kbsync-disk", daemon=True).start()
+    except BaseException:
+        with _changing:
+            del _accesses[key]
+        access.ended.set()
+        raise
+    _wait(access, seconds)
+    if access.error is not None:
+        raise access.error
+    result: T = access.result
+    return result
+
+
+def _claim(key: str, access: _Access) -> _Access:
+    """Return the running call for the path. If there is none, `access` becomes the running call."""
+    with _changing:
+        access.began = time.monotonic()
+        return _accesses.setdefault(key, access)
+
+
+def _wait(access: _Access, seconds: float) -> None:
+    if not access.ended.wait(max(0.0, access.began + seconds - time.monotonic())):
+        raise TimeoutError(errno.ETIMEDOUT, "its file system isn't responding")
+
+
+def real_path(path: Path) -> Path:
+    """Return the real path, or the absolute path if the file system isn't responding."""
+    try:
+        return Path(access_within(path, lambda: os.path.realpath(path)))
+    except TimeoutError:
+        return Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)

@@ -30,6 +30,7 @@ from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
 from kbsync.errors import KbsyncError, StateError, UsageError, system_reason
+from kbsync.file_systems import real_path
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import ReceiveSignal, Signals
@@ -263,7 +264,7 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
     kind = mirror.target.type
     return MirrorSettings(
         name=mirror.name,
-        root=Path(os.path.realpath(mirror.folder)),
+        root=real_path(mirror.folder),
         target_type=kind,
         include=mirror.include,
         exclude=mirror.exclude,
@@ -300,7 +301,7 @@ def location_of(mirror: MirrorConfig) -> str:
 def identities_of(config: Config) -> list[MirrorIdentity]:
     """Return the identities under which the state may have stored the mirrors in the config."""
     return [
-        MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), location_of(mirror))
+        MirrorIdentity(mirror.name, str(real_path(mirror.folder)), location_of(mirror))
         for mirror in config.mirrors
     ]
 

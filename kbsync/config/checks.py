@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,22 +17,20 @@ from kbsync.config.places import is_no_directory
 from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.target import is_in_the_clear, is_loopback
 from kbsync.core.text import format_list
+from kbsync.file_systems import real_path
 from kbsync.targets.registry import TARGETS
-
-MAX_RESOLVE_SECONDS = 2.0
-"""Time limit for following the folders' symlinks, because a dead network mount never responds."""
 
 
 def conflicts(config: Config, needs: Needs) -> Iterator[Conflict]:
     """Yield all conflicts in `config`. Accesses the disk if a setting contains a path."""
+    # Compare real paths, because a symlink would hide that one is inside the other.
+    folders = resolved([mirror.folder for mirror in config.mirrors])
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
         if needs.folders and is_no_directory(mirror.folder):
             message = f"{format_path(mirror.folder)} is a file; choose a folder"
             yield Conflict(("mirrors", index, "folder"), message)
     yield from name_conflicts(config.mirrors)
-    # Compare real paths, because a symlink would hide that one is inside the other.
-    folders = resolved([mirror.folder for mirror in config.mirrors])
     yield from base_conflicts(config.mirrors, folders)
     yield from folder_conflicts(config, folders)
     yield from listener_conflicts(config)
@@ -144,19 +141,18 @@ def overlap(path: Path, other: Path) -> bool:
 
 def resolved(folders: Sequence[Path]) -> list[Path]:
     """Return each folder's real path, or its absolute path if its file system doesn't respond in time."""
-    paths = [folder.absolute() for folder in folders]
+    paths = list(folders)
 
     def resolve(number: int) -> None:
-        paths[number] = Path(os.path.realpath(folders[number]))
+        paths[number] = real_path(folders[number])
 
     # All at once: if a server is down, none of its mounts respond.
     threads = [threading.Thread(target=resolve, args=(number,), daemon=True) for number in range(len(paths))]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + MAX_RESOLVE_SECONDS
     for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    return paths.copy()  # which a late response doesn't change
+        thread.join()
+    return paths
 
 
 def folder_conflicts(config: Config, folders: Sequence[Path]) -> Iterator[Conflict]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.core.text import shell_word
 from kbsync.errors import UsageError, system_reason
-from kbsync.file_systems import holds, is_network, mounts
+from kbsync.file_systems import access_within, holds, is_network, mounts, real_path
 from kbsync.permissions import make_private_folder, replace_private
 
 
@@ -149,7 +149,7 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
     """Return `folders/<name>-<8 hex of sha256(realpath)>` under the state home `below`."""
     import hashlib
 
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
+    digest = hashlib.sha256(os.fsencode(real_path(folder))).hexdigest()
     return below / _FOLDERS / f"{folder_name(folder)}-{digest[:8]}"
 
 
@@ -242,20 +242,20 @@ def read_only_mount(path: Path) -> Path | None:
 
 def is_inside(inner: Path, outer: Path) -> bool:
     """Return whether `inner` is `outer` or below it, following symlinks. Neither path needs to exist."""
-    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
+    return real_path(inner).is_relative_to(real_path(outer))
 
 
 def is_no_directory(path: Path) -> bool:
     """Return whether the path is definitely not a directory. If it can't be accessed, return False."""
     try:
-        return not stat.S_ISDIR(path.stat().st_mode)
+        return not stat.S_ISDIR(access_within(path, path.stat).st_mode)
     except OSError:
         return False
 
 
 def note_folder(state_dir: Path, folder: Path) -> None:
     """Record in `state_dir`, which must exist, that it belongs to `folder`."""
-    content = os.fsencode(os.path.realpath(folder))
+    content = os.fsencode(real_path(folder))
     note = state_dir / _FOLDER_NOTE
     with contextlib.suppress(OSError):
         if note.read_bytes() == content:
@@ -297,6 +297,6 @@ def _read_note(state_dir: Path) -> KnownFolder | None:
 
 def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
     """Return the innermost known folder that contains `directory`, or None if there is none."""
-    real = Path(os.path.realpath(directory))
+    real = real_path(directory)
     candidates = [folder for folder in known_folders(below) if real.is_relative_to(folder.folder)]
     return max(candidates, key=lambda folder: len(folder.folder.parts), default=None)

@@ -323,7 +323,9 @@ class MirrorLoop:
             await self._store_mode(watcher)
         # Each component of a path without symlinks was just checked. A symlink may lead to a dead mount.
         is_checked = settings.given in (None, settings.root) and watcher.is_local
-        resolved = settings.resolved() if is_checked else await asyncio.to_thread(settings.resolved)
+        resolved = settings
+        with contextlib.suppress(TimeoutError):  # the watcher reports a root that isn't responding
+            resolved = settings.resolved() if is_checked else await asyncio.to_thread(self.mirror.resolved)
         if resolved.root != settings.root:
             log.warning("folder.moved", mirror=settings.name, folder=str(settings.given))
             self._must_restart = True

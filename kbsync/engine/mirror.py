@@ -13,7 +13,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, pause_json, with_approve_command
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, KbsyncError, StateError, TargetError, UsageError
+from kbsync.file_systems import access_within
 from kbsync.source.hints import Hint, HintKind
+from kbsync.source.roots import MAX_CHECK_SECONDS, unreadable
 from kbsync.source.scan import ScanSummary
 from kbsync.state import history
 from kbsync.state.mirrors import Halt, MirrorFact, Pause
@@ -576,13 +578,10 @@ class Mirror:
         At the end, the work is stopped and the target is closed in any case, because an embedded base that
         stays open would stay locked.
         """
-        # Use this mirror's own thread: on a dead mount, this call never returns, while other mirrors
-        # continue.
-        self.settings = await asyncio.to_thread(self.settings.resolved)
-        # Do this first, because `status` needs the mirror's row to show later errors.
-        await self._enroll()
         async with AsyncExitStack() as stack:
             try:
+                # Do this first, because `status` needs the mirror's row to show later errors.
+                await self._enroll()
                 self.bound = await self._begin(stack)
             except Halted as error:
                 await self.halts.halt(error)
@@ -619,6 +618,16 @@ class Mirror:
         await target.aclose()
 
     async def _enroll(self) -> None:
+        """Find or add the mirror's row. Raises `Halted` if the folder's real path can't be determined."""
+        try:
+            self.settings = await asyncio.to_thread(self.resolved)
+        except TimeoutError as error:
+            # Without the real path, a renamed mirror would look like a new one, and a known one like a moved
+            # one.
+            record = await self.store.read(lambda tx: tx.mirrors.named(self.settings.name))
+            if record is not None:
+                self.id, self.halts.stored = record.id, record.halt
+            raise attach.root_missing(unreadable(self.settings.root, error)) from error
         settings, configured = self.settings, self.context.configured
         record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
         if record is not None:
@@ -635,6 +644,14 @@ class Mirror:
                 await asyncio.to_thread(self.context.rename_base, old, new)
         record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
         self.id, self.halts.stored = record.id, record.halt
+
+    def resolved(self) -> MirrorSettings:
+        """Return the settings with the folder's current real path.
+
+        Raises TimeoutError if its file system isn't responding.
+        """
+        settings = self.settings
+        return access_within(settings.given or settings.root, settings.resolved, MAX_CHECK_SECONDS)
 
     def quiet_period(self) -> tuple[float, float] | None:
         """Return the start and end of the current quiet hours, in epoch seconds, or None outside quiet hours.
@@ -663,8 +680,10 @@ class Mirror:
 
         pause, must_write = await self.store.read(find)
         if must_write:
-            await self._enroll()
-            await self.store.write(lambda tx: tx.pauses.follow(self.id, quiet, now))
+            with suppress(Halted):  # `bind` reports it
+                await self._enroll()
+            if self.id:
+                await self.store.write(lambda tx: tx.pauses.follow(self.id, quiet, now))
         if pause is not None and not self.is_paused:
             log.info("mirror.paused", mirror=settings.name, **pause_json(pause))
         elif pause is None and self.is_paused:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError, ShortageError, system_reason
-from kbsync.file_systems import Mount, has_lasting_inodes, holds, is_shared, mounts
+from kbsync.file_systems import Mount, access_within, has_lasting_inodes, holds, is_shared, mounts
+
+MAX_CHECK_SECONDS = 5.0
+"""Time limit for checking a root, because a dead network mount never responds."""
 
 VOLUMES = Path("/dev/disk/by-uuid")
 """The folder in which udev names the devices of file systems."""
@@ -142,26 +145,35 @@ class RootError(KbsyncError):
 def identify(root: Path) -> RootIdentity:
     """Identify `root`, which may be a symlink.
 
-    Raises RootError if it is missing, unreadable or not a directory. May also raise ShortageError, which says
-    nothing about the root.
+    Raises RootError if it is missing, unreadable or not a directory, or if its file system isn't responding.
+    May also raise ShortageError, which says nothing about the root.
     """
     try:
-        with opened_root(root) as fd:
-            # Fails if the folder may be listed but not entered.
-            os.stat(".", dir_fd=fd)
-            status, mount = os.fstat(fd), mount_of(fd)
-            is_mount = mount is not None and mount.point == os.path.realpath(root)
-            fs_type = mount.fs_type if mount else UNKNOWN
-            ino = storable_inode(status.st_ino) if has_lasting_inodes(fs_type) else 0
-            mounted = identify_mount(fd, mount) if mount is not None and (is_mount or not ino) else ""
+        return access_within(root, lambda: _identify(root), MAX_CHECK_SECONDS)
     except FileNotFoundError as error:
         advice = "mount the folder, or if it has moved, correct `folder` in the config or --folder"
         raise RootError(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
         raise RootError(f"{root}: not a directory; correct `folder` in the config or --folder") from error
     except OSError as error:
-        raise RootError(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
-    return RootIdentity(status.st_dev, ino, fs_type, is_mount, mounted)
+        raise unreadable(root, error) from error
+
+
+def unreadable(root: Path, error: OSError) -> RootError:
+    """Return the error for a root that can't be read now. Raises ShortageError if the root isn't to blame."""
+    return RootError(f"{root}: the folder is unreadable: {error_words_at(error)}")
+
+
+def _identify(root: Path) -> RootIdentity:
+    with opened_root(root) as fd:
+        # Fails if the folder may be listed but not entered.
+        os.stat(".", dir_fd=fd)
+        status, mount = os.fstat(fd), mount_of(fd)
+        is_mount = mount is not None and mount.point == os.path.realpath(root)
+        fs_type = mount.fs_type if mount else UNKNOWN
+        ino = storable_inode(status.st_ino) if has_lasting_inodes(fs_type) else 0
+        mounted = identify_mount(fd, mount) if mount is not None and (is_mount or not ino) else ""
+        return RootIdentity(status.st_dev, ino, fs_type, is_mount, mounted)
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:

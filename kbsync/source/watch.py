@@ -44,6 +44,7 @@ from kbsync.source.observer import (
     too_few_watches,
 )
 from kbsync.source.roots import (
+    MAX_CHECK_SECONDS,
     UNKNOWN,
     bound,
     error_words,
@@ -67,9 +68,6 @@ TRY_AGAIN = 600.0
 """Seconds to wait before requesting events again after the system has refused more watches."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
-
-MAX_CHECK_SECONDS = 5.0
-"""Time limit for checking the folder, because a dead network mount never responds."""
 
 FREE_FAILURES = 3
 """Maximum number of failures after which another observer starts immediately; beyond that, the pauses

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kbsync import file_systems
 from kbsync.config import checks
 from kbsync.config.checks import base_conflicts, overlap, prefixes_clash
 from kbsync.config.model import MirrorConfig
@@ -44,7 +45,7 @@ def test_config_is_read_while_folders_on_a_dead_mount_do_not_respond(
         return real_path(path)
 
     monkeypatch.setattr(os.path, "realpath", hang)
-    monkeypatch.setattr(checks, "MAX_RESOLVE_SECONDS", 0.01)
+    monkeypatch.setattr(file_systems, "MAX_RESPONSE_SECONDS", 0.01)
     [problem] = problem_lines(tmp_path, TWO_IN_ONE_BASE)
     assert ("already belongs to mirror a" in problem, responses) == (True, [])
     mount_is_back.set()

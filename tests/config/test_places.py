@@ -4,6 +4,8 @@ import hashlib
 import os
 import pwd
 import stat
+import threading
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +28,7 @@ from kbsync.config.places import (
     state_home,
 )
 from kbsync.errors import UsageError
+from kbsync.file_systems import access_within
 
 HOME = {"HOME": "/home/someone"}
 USER_STATE = Path("/home/someone/.local/state/kbsync")
@@ -280,3 +283,27 @@ def test_state_directory_that_another_process_is_creating_is_no_obstacle(
     monkeypatch.setattr(os.path, "islink", create)
     check_state_dir(path, create=False)
     assert path.is_dir()
+
+
+def test_only_one_call_waits_for_a_path_that_does_not_respond() -> None:
+    responds, started = threading.Event(), list[int]()
+
+    def access(number: int, seconds: float) -> int:
+        def call() -> int:
+            started.append(number)
+            responds.wait(20.0)
+            return number
+
+        return access_within(Path("/mnt/nas"), call, seconds)
+
+    began = time.monotonic()
+    for number, seconds in enumerate((0.05, 0.05, 0.1)):
+        with pytest.raises(TimeoutError, match="its file system isn't responding"):
+            access(number, seconds)
+    assert time.monotonic() - began < 5.0
+    assert access_within(Path("/mnt/other"), lambda: "responds", 5.0) == "responds"
+    assert started == [0]
+    responds.set()
+    assert access(3, 20.0) == 3
+    with pytest.raises(FileNotFoundError):
+        access_within(Path("/nowhere"), lambda: os.stat("/nowhere"))

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import Base
-from kbsync.engine import worker
+from kbsync.engine import mirror, worker
 from kbsync.errors import StateError
+from kbsync.once import run_once
 from kbsync.source.scan import Scan
 from kbsync.state import db, read_only
 from kbsync.state import store as state_store
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.store import StateStore
+from tests.dead_mount import let_hang
 from tests.engine.auditing import audited, start_audits, verified
 from tests.engine.read_only_commands import explained
 from tests.engine.test_watching import WatchingWorld, until
@@ -86,6 +89,43 @@ async def test_hanging_path_lookup_blocks_no_other_mirror(
         daemon.run.wake.set()
         await until(lambda: daemon.watching is not None and daemon.watching._next_check > 0.0)
     assert in_loop == []
+
+
+@pytest.mark.parametrize("name", ["docs", "renamed"])
+async def test_mirror_keeps_its_row_while_its_folder_does_not_respond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    world, is_dead = World(tmp_path), threading.Event()
+    world.in_threads = True
+    link = tmp_path / "link"
+    link.symlink_to(world.root)
+    world.settings = replace(world.settings, given=link)
+    await world.mirrored(3)
+    records = list[MirrorRecord]()
+
+    async def run_pass() -> None:
+        async with world.running() as store:
+            await run_once(world.make_run(store))
+            records[:] = await store.read(lambda tx: tx.mirrors.all())
+
+    await run_pass()
+    [before], sent = records, world.puts()
+    # The real path is unknown.
+    world.settings, world.configured = replace(world.settings, name=name, root=link), (name,)
+    for folder in (link, world.root):
+        let_hang(folder, is_dead.is_set, monkeypatch.setattr)
+    is_dead.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "MAX_CHECK_SECONDS", 0.01)
+        await run_pass()
+    assert (halt := world.run.halt) is not None and halt.reason == "folder-missing"
+    assert "its file system isn't responding" in halt.detail
+    assert records == [replace(before, halt=halt if name == "docs" else None)]
+    is_dead.clear()
+    await run_pass()
+    [after] = records
+    assert after == replace(before, name=name, last_pass=after.last_pass)
+    assert world.puts() == sent
 
 
 async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path) -> None:

@@ -8,13 +8,16 @@ import pty
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from kbsync.state import lock
-from tests.cli.sandbox import Sandbox
+from kbsync.state.read_only import opened
+from tests import dead_mount
+from tests.cli.sandbox import Sandbox, eventually
 from tests.service import early, held_up, importing, stuck
 from tests.service.manager import PATIENCE, manager_in
 from tests.share import enumerated, long
@@ -180,6 +183,53 @@ def test_shutdown_does_not_wait_for_a_hanging_thread(sandbox: Sandbox) -> None:
     assert process.returncode == 0
     with lock.held(sandbox.state):
         pass
+
+
+def test_daemon_starts_and_stops_while_a_folder_does_not_respond(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    dead, flag = sandbox.add_mirror("dead", {"b.md": "beta", "c.md": "gamma"}), tmp_path / "flag"
+    sandbox.once()
+
+    def rows() -> list[tuple[object, ...]]:
+        with closing(opened(sandbox.state / "state.db")) as state:
+            records = state.read(lambda tx: tx.mirrors.all())
+        return [(row.id, row.name, row.folder, row.root, row.binding, row.hold_all) for row in records]
+
+    def halt() -> dict[str, str] | None:
+        mirrors = {mirror["name"]: mirror for mirror in sandbox.run("status", "--json").json["mirrors"]}
+        assert mirrors["handbook"]["halt"] is None
+        found: dict[str, str] | None = mirrors["dead"]["halt"]
+        return found
+
+    before = rows()
+    flag.touch()
+    sandbox.write("a.md", "delta")
+    with manager_in(tmp_path) as manager:
+        variables = {"DEAD": f"{dead}:{flag}", "NOTIFY_SOCKET": manager.address}
+        process = start_daemon(dead_mount, sandbox, **variables)
+        manager.until("READY=1")
+        eventually(lambda: "delta" in sandbox.run("search", "delta").out)
+        assert (found := eventually(halt)) is not None
+        assert found["reason"] == "folder-missing"
+        assert "its file system isn't responding" in found["detail"]
+        assert {"b.md", "c.md"} <= {*sandbox.search("beta gamma")}
+        assert rows() == before
+        flag.unlink()
+        eventually(lambda: halt() is None)
+        (dead / "b.md").write_text("epsilon")
+        eventually(lambda: "epsilon" in sandbox.run("search", "epsilon").out)
+        assert rows() == before
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        flag.touch()
+        process = start_daemon(dead_mount, sandbox, **variables)
+        manager.until("READY=1")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize("problem", ["slow", "full"])

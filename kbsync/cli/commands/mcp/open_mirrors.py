@@ -18,7 +18,8 @@ from kbsync.contract.target import Target
 from kbsync.engine.status import iso
 from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
-from kbsync.source.watch import MAX_CHECK_SECONDS, run_detached
+from kbsync.source.roots import MAX_CHECK_SECONDS
+from kbsync.source.watch import run_detached
 from kbsync.state.read_only import SnapshotReader
 from kbsync.threads import in_mirror_threads
 
