@@ -95,7 +95,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
     """Return the steps to take now, if any. `uploads` doesn't include uploads in a final state."""
     server, marked = serving(uploads), [upload for upload in uploads if upload.is_marked]
     if server is None and marked:
-        is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
+        is_awaited = any(_may_serve(u) for u in uploads)
         # Prefer the file's own document, otherwise take the newest one.
         best = max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id))
         step = Step.SERVE if len(uploads) == 1 else Step.POLL

@@ -35,7 +35,7 @@ from kbsync.core.text import format_count
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT, has_open_deletions
 from kbsync.engine.journal import Journal
-from kbsync.engine.listing import Claim, Whose, find_missing, read_list, unlisted, uploads_in
+from kbsync.engine.listing import Claim, Whose, find_missing, find_present, read_list, unlisted, uploads_in
 from kbsync.engine.settings import (
     Binding,
     MirrorIdentity,
@@ -231,10 +231,13 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     serving = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
     if binding.limits.embedded or not is_emptied(serving, serving - len(unreplaced)):
         to_end += unreplaced
-    if binding.limits.embedded:
-        # If an older copy replaced the base, the ids that the copy lacks will be given to other documents.
-        async for rows in uploads_in(binding, store.read, (UploadState.INDEXING, UploadState.RETIRING)):
-            to_end += [row for row in rows if row.remote_id is not None and row.remote_id not in listed]
+    # If an older copy replaced the base, the ids that the copy lacks will be given to other documents.
+    states = {UploadState.RETIRING, *([UploadState.INDEXING] if binding.limits.embedded else ())}
+    async for rows in uploads_in(binding, store.read, states):
+        ids = {row.remote_id for row in rows if row.remote_id is not None and row.remote_id not in listed}
+        if not binding.limits.embedded:  # a document deleted since a backup must not serve its file again
+            ids -= await find_present(target, sorted(ids))
+        to_end += [row for row in rows if row.remote_id in ids]
 
     def end_batch(batch: Sequence[Upload], tx: Tx) -> None:
         for row in batch:

@@ -134,6 +134,7 @@ ROWS: list[tuple[str, Desired, list[Upload], Abilities, list[Action]]] = [
         PLAIN,
         [],
     ),
+    ("as it does until a lost upload is found", WANTED, [up(1, S.UNSURE), ITS_OWN], PLAIN, []),
     ("of two with a mark, the newer is polled first", WANTED, [MARKED, LISTED], PLAIN, [Poll(3)]),
     ("also the last one of several", WANTED, [LISTED, up(1, S.TOMBSTONE, "mid")], PLAIN, [Poll(3)]),
     ("or the one with the file's bytes", WANTED, [ITS_OWN, LISTED], PLAIN, [Poll(2)]),
