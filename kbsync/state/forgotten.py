@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kbsync.core.model import PROVEN
 from kbsync.dataclass import dataclass
-from kbsync.state.db import Table
+from kbsync.state.db import Table, bind
 from kbsync.state.mirrors import BindingRecord
 
 
@@ -77,7 +77,7 @@ class Forgotten(Table):
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"
             f" WHERE (?1 IS NULL OR f.name = ?1) AND {_UNCLAIMED} GROUP BY f.id ORDER BY f.name, f.id",
-            (name,),
+            (None if name is None else bind(name),),
         )
         return [
             ForgottenBase(number, owner, BindingRecord(0, *base), documents)

@@ -120,7 +120,7 @@ class Mirrors(Table):
 
     def named(self, name: str) -> MirrorRecord | None:
         """Return the mirror with this name."""
-        row = self._db.execute(_SELECT + "WHERE name = ?", (name,)).fetchone()
+        row = self._db.execute(_SELECT + "WHERE name = ?", (bind(name),)).fetchone()
         return None if row is None else _read(row)
 
     def add(self, name: str, folder: str, target: str) -> MirrorRecord:

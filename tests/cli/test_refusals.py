@@ -183,6 +183,8 @@ WRONG = (
     ),
     wrong("retry no.md", "no mirror has no.md; pass the path of a mirrored file", before=mirrored),
     wrong(f"forget {'x' * 300}", "the state has no mirror", before=mirrored),
+    wrong("forget \udcff", r"the state has no mirror named '\udcff'; its mirrors: handbook", before=mirrored),
+    wrong("remove \udcff --keep", r"there is no mirror '\udcff'; known mirrors: handbook", before=mirrored),
     wrong("forget nobody", "the state has no mirror named 'nobody'; its mirrors: handbook", before=mirrored),
     wrong("forget handbook", "1 document", "not a terminal; pass --yes to forget handbook", before=mirrored),
     wrong(
