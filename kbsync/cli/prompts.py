@@ -78,9 +78,9 @@ def _eof_as_error() -> Iterator[None]:
         with interruptible():
             yield
     except click.Abort as error:
+        sys.stderr.write("\n")
         if not isinstance(error.__context__, EOFError):
             raise
-        sys.stderr.write("\n")
         raise EOFError from None
 
 

@@ -91,6 +91,7 @@ def test_nothing_is_done_without_confirmation(
     else:
         session.process.send_signal(signal.SIGINT)
     assert (session.end(), message in session.output) == (code, True)
+    assert session.output.endswith("\n"), session.output
     if words == "init":
         assert not zhipu.config.exists()
         (zhipu.root / "kept.yaml").rename(zhipu.config)
