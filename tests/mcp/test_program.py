@@ -431,6 +431,20 @@ def test_mcp_ends_when_its_client_closes_stdin(sandbox: Sandbox) -> None:
 
 
 @long
+def test_mcp_ends_when_its_client_closes_stdin_and_reads_nothing(sandbox: Sandbox) -> None:
+    sandbox.prepare({"ice.md": "The walrus lies on the ice."})
+    process = start_server(sandbox)
+    wait_until_mirroring(sandbox)
+    assert process.stdin is not None
+    for number in range(2, 100):  # more responses than fit into a pipe
+        request = {"jsonrpc": "2.0", "id": number, "method": "tools/list"}
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.close()
+    assert process.wait(LONGEST) == 0
+    assert not lock.is_held(sandbox.state)
+
+
+@long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_mcp_while_a_client_is_connected(sandbox: Sandbox, number: int) -> None:
     sandbox.configure()

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ log = structlog.get_logger("kbsync")
 CHECK_LOCK_EVERY = 5.0
 READ_CONFIG_EVERY = 30.0
 """Seconds between checks of the config and its key files, because an assistant doesn't send SIGHUP."""
+
+UNREAD_LONGEST = 5.0
+"""Seconds to wait until a client that has closed stdin reads the remaining responses."""
 
 FREE_FOR = 4
 """Number of consecutive checks that must find the lock free before this process takes it, because a daemon
@@ -193,6 +197,8 @@ async def _forward_messages(
 ) -> None:
     """Forward the client's messages to the server, and answer lines that aren't messages with an error. The
     mcp package drops such lines.
+
+    After the last line, this ends the process even if the client doesn't read the remaining responses.
     """
     async with messages:
         async for item in incoming:
@@ -207,6 +213,8 @@ async def _forward_messages(
             else:
                 error = ErrorData(code=PARSE_ERROR, message=f"Parse error: {fault['msg']}")
             await respond(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+    # Nothing else ends the thread that writes to a full pipe.
+    asyncio.get_running_loop().call_later(UNREAD_LONGEST, signal.raise_signal, signal.SIGTERM)
 
 
 async def answer_stdio(server: Server[Any]) -> None:
