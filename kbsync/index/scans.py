@@ -190,15 +190,21 @@ class Scans:
 
     def _open_writer(self) -> apsw.Connection:
         connection = open_writer(self._file)
-        connection.execute(_SCHEMA)
+        with transaction(connection, "BEGIN IMMEDIATE"):
+            connection.execute(_SCHEMA)
         refuse_damaged(connection, self._file)
         return connection
 
     def open_to_read(self) -> None:
-        """Open the file, if it exists, without changing anything. Ignore a damaged file."""
+        """Open the file, if it exists, without changing anything.
+
+        Ignore a damaged file, and one without tables: the process that created it may have been killed.
+        """
         with self._use(), suppress(apsw.CorruptError, apsw.NotADBError):
             if self._connection is None and self._file.exists():
-                self._connection = open_reader(self._file)
+                connection = open_reader(self._file)
+                if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'page'").get:
+                    self._connection = connection
 
     def texts(self, digest: str) -> dict[int, str]:
         """Return the texts of the pages that have been read, by page number."""

@@ -279,20 +279,21 @@ def test_repeated_page_is_recognized_once() -> None:
     assert len(read) == 1
 
 
-@pytest.mark.parametrize("damage", ["junk", "torn"])
+@pytest.mark.parametrize("damage", ["junk", "torn", "empty"])
 async def test_damaged_file_of_recognized_pages_is_replaced(scanned: ScannedFolder, damage: str) -> None:
     accepted = await scanned.put(scanned.document(1, "walnut first", ""))
     await scanned.put(scanned.document(2, "walnut note", path="b.md"))
     assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.READY
     await scanned.target.aclose()
     file = scanned.folder / "kb" / "scans.db"
-    file.write_bytes(b"junk" * 4096 if damage == "junk" else file.read_bytes()[:8192])
+    file.write_bytes({"junk": b"junk" * 4096, "torn": file.read_bytes()[:8192], "empty": b""}[damage])
     for suffix in ("-wal", "-shm"):
         file.with_name(file.name + suffix).unlink(missing_ok=True)
     context = TargetContext("m", scanned.folder, scanned.folder / "spool", read_only=True)
     scanned.target = LocalTarget.open(LocalTargetConfig(path=scanned.folder / "kb"), context)
     await scanned.target.base()
     assert len(await scanned.hits("walnut")) == 2, "a search neither fails nor repairs it"
+    assert await scanned.target.partly_read() == [], "neither does an audit"
     await scanned.target.aclose()
     reopened = await scanned.open(scanned.recognizer)
     assert len(await scanned.hits("walnut")) == 2
