@@ -875,7 +875,8 @@ def names_sought(question: str) -> list[str]:
     question = _pasted_path(question) or question
     last = question.rpartition("/")[2]
     whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
-    tokeniser, names = Tokeniser(), [form for name in whole for form in (name, name.rpartition(".")[0])]
+    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])  # without stems, which a search would stem a second time
+    names = [form for name in whole for form in (name, name.rpartition(".")[0])]
     before, _, extension = last.rstrip().rpartition(" ")
     if extension.lower() in EXTENSIONS:
         names += [before][: len(whole)]

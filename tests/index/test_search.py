@@ -1102,10 +1102,13 @@ def test_snippet_has_no_markup_and_no_repeated_heading(
         ("status-notes.md:3", "status-notes.md"),
         ("49 89 1234567", "+49 89 1234567.md"),
         ("E 4471", "E-4471.md"),
+        ("argparse.py", "argparse.py"),
     ],
 )
 def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, path: str) -> None:
-    every_line = "2026-03-14 report 11 sent, 备份计划, server log, status notes, 49 89 1234567, E 4471"
+    every_line = (
+        "2026-03-14 report 11 sent, 备份计划, server log, status notes, 49 89 1234567, E 4471, argparse.py"
+    )
     texts = [("server.log", "\n".join([every_line] * 500)), ("report 11 of march.md", every_line)]
     texts += [
         ("b/report 11.txt", "some"),
@@ -1114,6 +1117,7 @@ def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, pa
         ("status-notes.md", "a"),
         ("+49 89 1234567.md", "b"),
         ("E-4471.md", "y"),
+        ("argparse.py", "z"),
         ("c.md", "x"),
     ]
     with searching(tmp_path, texts) as (search, index):

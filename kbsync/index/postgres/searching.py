@@ -480,10 +480,10 @@ class PostgresSnapshot:
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
         """Return the documents whose file name or path equals the question."""
-        question = readable(question)
+        question, tokeniser = readable(question), Tokeniser()
         paths = dict[int, str]()
         for name in names_sought(question):
-            terms = sorted({term_of(word) for word in name.split()})
+            terms = sorted(set(map(term_of, tokeniser.tokens(name))))
             values = {"terms": terms, "most": MAX_ROWS, **scope.values}
             rows = self._connection.execute(_PATHS_NAMED.replace("@scope", scope.of_names), values)
             paths.update((document, unbind(path)) for document, path in rows)
