@@ -56,6 +56,7 @@ from kbsync.index.words import (
     joined_in,
     naming_text,
     number_forms_in,
+    other_spellings,
     readable,
     stemmed,
     terms_of,
@@ -364,6 +365,9 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
     for start, end, form in joined_in(text):
         if known.issuperset(term.surface for term in stemmed(form.lower())):
             known.update(term.surface for term in stemmed(text[start:end]))
+    for start, end, phrase in other_spellings(text):
+        if phrase in known:
+            known.update(term.surface for term in stemmed(text[start:end]))
     return [term for term in unknown if term.word in words - known]
 
 
@@ -378,6 +382,7 @@ def _unknown_codes(snapshot: StoreSnapshot, question: str, unknown: Sequence[Unk
     forms = (item for item in forms_in(text) if " " not in item[2] or item[2][0].isdecimal())
     others = (*whole_dates(text), *forms)
     parts = [text[start:end] for start, end, form in others if absent.isdisjoint(form.lower().split())]
+    parts += (text[start:end] for start, end, phrase in other_spellings(text) if snapshot.has_phrase(phrase))
 
     def spellings(code: str) -> dict[str, None]:
         joined = (form for _, _, form in joined_in(comparable(code)))

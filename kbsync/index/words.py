@@ -391,15 +391,18 @@ def without_separators(question: str) -> dict[str, str]:
 
 
 def hyphenation_variants(question: str) -> dict[str, str]:
-    """Return the question's hyphenated words and its codes without separators, and its other words as forms
-    of hyphenated words, keyed by stem.
+    """Return the question's hyphenated words and its codes without separators, its other words as forms of
+    hyphenated words, and its MAC addresses and times of day in other spellings, keyed by stem.
     """
     hyphenated = {
         f"{HYPHEN_MARK}{term.stem}": f"{HYPHEN_MARK}{term.surface}"
         for term in terms_of(question)
         if any(True for _ in splits(term.surface))
     }
-    return without_separators(question) | hyphenated
+    plain = Tokeniser(SQLITE_TOKENISER[1:]).tokens(comparable(question))
+    spellings = (phrase for _, _, phrase in other_spellings(comparable(question)))
+    others = {phrase: phrase for phrase in spellings if not _contains(plain, phrase.split())}
+    return without_separators(question) | hyphenated | others
 
 
 def word_with(stem: str, text: str = "") -> str:
@@ -579,11 +582,12 @@ MAX_CODES = 16
 _MIN_JOINED_LENGTH = 6
 _MAC_ADDRESS = re.compile("[0-9a-f]{12}")
 _SPACED_CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,5}(?: [0-9]{2,})+(?![A-Za-z0-9])")
+_INITIALS = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,3}&[A-Za-z]{1,3}(?![A-Za-z0-9])")
 
 
 def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, form) for each hyphenated word in `question`, and for each code of letters and
-    digits or MAC address.
+    digits, MAC address, or name such as `AT&T`.
 
     The form is the word or code without separators, such as `po2026044` for `PO-2026-044` or `PO 2026 044`.
     `question` is in comparable form.
@@ -594,6 +598,52 @@ def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
             yield *match.span(), form
     for match in itertools.islice(_SPACED_CODE.finditer(question), MAX_CODES):
         yield *match.span(), match[0].replace(" ", "").casefold()
+    for match in itertools.islice(_INITIALS.finditer(question), MAX_CODES):
+        yield *match.span(), match[0].replace("&", "").casefold()
+
+
+_TIME = re.compile(
+    r"(?<![\w:.,/])(?P<hour>[01]?[0-9]|2[0-3])"
+    r"(?:(?::(?P<minute>[0-5][0-9]))?[ \u00a0\u202f]?(?P<half>[AaPp])(?:\.[Mm]\.|[Mm])"
+    r"|:(?P<exact>[0-5][0-9]))"
+    r"(?![\w:/]|\.[0-9])"
+)
+
+
+def times_in(text: str) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Yield (start, end, (hour, minute)) for each time of day in `text`, such as 19:45 and 7:45 pm."""
+    for match in _TIME.finditer(text):
+        hour, minute = int(match["hour"]), int(match["minute"] or match["exact"] or 0)
+        if not match["half"]:
+            yield *match.span(), (hour, minute)
+        elif 1 <= hour <= 12:
+            yield *match.span(), (hour % 12 + 12 * (match["half"] in "Pp"), minute)
+
+
+def other_spellings(question: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, phrase) for each other way to write a MAC address with separators or a time of day.
+
+    For example, `0011 2233 4455` for `00:11:22:33:44:55`, and `7 45 pm` for `19:45`.
+    """
+    for start, end, form in joined_in(question):
+        if _MAC_ADDRESS.fullmatch(form):
+            yield from ((start, end, phrase) for phrase in _groups(form, (2, 4)))
+    for start, end, (hour, minute) in itertools.islice(times_in(question), MAX_CODES):
+        half, hours = "ap"[hour >= 12], hour % 12 or 12
+        for minutes in (f" {minute:02}", "") if minute == 0 else (f" {minute:02}",):
+            yield from (
+                (start, end, f"{hours}{minutes}{mark}") for mark in (f" {half}m", f"{half}m", f" {half} m")
+            )
+        yield from (
+            (start, end, phrase)
+            for phrase in dict.fromkeys((f"{hour:02} {minute:02}", f"{hour} {minute:02}"))
+        )
+
+
+def _groups(word: str, sizes: Iterable[int]) -> Iterator[str]:
+    """Yield the characters of `word` in groups of each of these sizes."""
+    for size in sizes:
+        yield " ".join(word[at : at + size] for at in range(0, len(word), size))
 
 
 def _joined_code(code: str) -> str:
@@ -610,14 +660,18 @@ _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 
 
 def codes_in(question: str) -> list[str]:
-    """Return the dates, versions, addresses, identifiers and other codes in `question`.
+    """Return the dates, times, versions, addresses, identifiers and other codes in `question`.
 
-    A code is a date with a year, or letters and digits joined by `.`, `_`, `:`, `/` or `-`. Stop words
-    such as `and/or` and words such as `e-mail` aren't codes.
+    A code is a date with a year, a time of day, or letters and digits joined by `.`, `_`, `:`, `/` or `-`.
+    Stop words such as `and/or` and words such as `e-mail` aren't codes.
     """
     text = comparable(question)
     dates = [text[start:end].casefold() for start, end, _ in dates_in(text)]
-    codes = dict.fromkeys([*dates, *(match[0].casefold() for match in _CODE.finditer(question))])
+    times = [text[start:end].casefold() for start, end, _ in times_in(text)]
+    others = (match[0].casefold() for match in _CODE.finditer(question))
+    codes = dict.fromkeys(
+        [*dates, *times, *(code for code in others if not any(code in time for time in times))]
+    )
     return [code for code in codes if not _is_word_or_stop_words(code)][:MAX_CODES]
 
 
@@ -656,18 +710,23 @@ def code_test(code: str) -> Callable[[str], bool]:
     """Return a function that checks whether a text contains the code.
 
     The code may have any of the separators in `codes_in`, none, or a decimal comma. If it begins with a
-    digit, it may have a `v` before it. A date may be written in any way.
+    digit, it may have a `v` before it. A date, a time of day or a MAC address may be written in any way.
     """
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
         return lambda text: (
             not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
         )
+    if time := next((time for start, end, time in times_in(code) if end - start == len(code)), None):
+        return lambda text: time in (other for _, _, other in times_in(text))
     sought = _SEPARATORS_OF_CODES.sub(".", code)
     sought, joined = sought[sought[0] == "v" and sought[1].isdigit() :], _joined_code(code)
+    is_address = _MAC_ADDRESS.fullmatch(joined)
+    spellings = [group.replace(" ", ".") for group in _groups(joined, (2, 4))] if is_address else [sought]
 
     def has_code(text: str) -> bool:
         text = text.casefold()
-        return contains(_SEPARATORS_OF_CODES.sub(".", text), sought) or (
+        with_dots = _SEPARATORS_OF_CODES.sub(".", text)
+        return any(contains(with_dots, form) for form in spellings) or (
             bool(joined) and contains(text, joined)
         )
 
@@ -773,16 +832,23 @@ def splits(word: str) -> Iterator[tuple[str, ...]]:
 
 _PARTS_OF_CODE = re.compile("[a-z]+|[0-9]+")
 _CODE_WITH_DIGITS = re.compile("([a-z]{1,5})([0-9]{5,})")
+_MIN_GROUPED_LENGTH = 8
+_ISBN = re.compile("97[89][0-9]{10}")
 
 
 def code_splits(word: str) -> Iterator[str]:
     """Yield the parts into which texts may separate a code of letters and digits.
 
-    For example, `inv 2026 031` for `inv2026031`, and pairs of digits for a MAC address.
+    For example, `inv 2026 031` for `inv2026031`, pairs of digits for a MAC address, and groups of four or
+    five characters for a license key or the number of a card.
     """
     if _MAC_ADDRESS.fullmatch(word):
-        for size in (2, 4):
-            yield " ".join(word[at : at + size] for at in range(0, len(word), size))
+        yield from _groups(word, (2,))
+    if len(word) >= _MIN_GROUPED_LENGTH:
+        yield from _groups(word, (4, 5))
+    if _ISBN.fullmatch(word):
+        for first, last in itertools.combinations(range(4, 12), 2):
+            yield " ".join((word[:3], word[3:first], word[first:last], word[last:12], word[12]))
     if len(parts := _PARTS_OF_CODE.findall(word)) > 1 and "".join(parts) == word:
         yield " ".join(parts)
     if code := _CODE_WITH_DIGITS.fullmatch(word):

@@ -197,6 +197,9 @@ def test_each_unknown_part_of_a_hyphenated_word_is_named_once(
         ),
         *(("+49 (0)89 1234567", "de.md"), ("80070005", "hex.md"), ("14. März 2026", "date.md")),
         *(("إجازة", "ar.md"), ("المكتب", "ar.md"), ("סיסמה", "he.md"), ("החופשה", "he.md")),
+        *(("0011.2233.4455", "mac.md"), ("00-11-22-33-44-55", "mac.md"), ("aa:bb:cc:12:34:56", "cisco.md")),
+        *(("7:45 pm", "train.md"), ("7:45pm", "train.md"), ("door 18:30", "doors.md"), ("20:00", "doors.md")),
+        *(("at 8 p.m.", "doors.md"), ("9:05", "early.md"), ("at&t syntax", "att.md")),
     ],
 )
 def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, question: str, path: str) -> None:
@@ -207,8 +210,15 @@ def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, questi
         "date.md": "Due on 14 March 2026. Mr. Marz.",
         "ar.md": "الإجازة السنوية في مكتب",
         "he.md": "הסיסמה של חופשה",
+        "mac.md": "Printer 00:11:22:33:44:55.",
+        "cisco.md": "Switch aabb.cc12.3456 is up.",
+        "train.md": "It departs at 19:45.",
+        "doors.md": "Doors open 6:30 pm, concert at 8pm.",
+        "early.md": "Breakfast from 09:05.",
+        "att.md": "The AT&T syntax.",
+        "t.md": "The syntax of T. " * 9,
     }
-    others = [(f"{number}.md", f"Call {number} on 15 May.") for number in range(9)]
+    others = [(f"{number}.md", f"Call {number} on 15 May, 45, 18, 20, 05.") for number in range(9)]
     with searching(tmp_path, [*texts.items(), *others]) as (searcher, _):
         assert searcher.search(Query(question))[0].path == path
         unknown = searcher.unknown_words(Query(question))
@@ -671,6 +681,7 @@ def test_code_precedes_a_file_named_after_its_parts(tmp_path: Path) -> None:
         ("Label 001A2B3C4D5F.", "00:1a:2b:3c:4d:5f"),
         ("Label 001A2B3C4D5F.", "00-1A-2B-3C-4D-5F"),
         ("Id 223e4567e89b12d3a456426614174000.", "223e4567-e89b-12d3-a456-426614174000"),
+        ("Label 001A2B3C4D5F.", "001A.2B3C.4D5F"),
     ],
 )
 def test_code_is_found_without_its_separators(tmp_path: Path, text: str, question: str) -> None:

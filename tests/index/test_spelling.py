@@ -162,6 +162,9 @@ def test_correction_is_a_word_in_a_document_that_looks_similar(
         ("INV2026031", "Invoice INV-2026-031 of May.", "INV-2026-031"),
         ("001A2B3C4D5E", "Printer 00:1a:2b:3c:4d:5e.", "00:1a:2b:3c:4d:5e"),
         ("001A2B3C4D5E", "Switch 001a.2b3c.4d5e.", "001a.2b3c.4d5e"),
+        ("9F3A77QXLM02P8YT", "Key 9F3A-77QX-LM02-P8YT.", "9F3A-77QX-LM02-P8YT"),
+        ("4111111111111111", "Pay with 4111 1111-1111 1111, 2026.", "4111 1111-1111 1111"),
+        ("9780441478125", "1969,978-0-441-47812-5", "978-0-441-47812-5"),
         ("workin", "They work in pairs. Working hours.", "Working"),  # a misspelled word
         ("ofice", "The prices of ice. The office.", "office"),
         ("rollback", "The ball may roll. Back then, it did.", ""),  # in two sentences
