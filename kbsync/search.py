@@ -200,7 +200,7 @@ def _notes_on_words(
     guesses: Mapping[str, str], unknown: Sequence[UnknownWords], *, has_hits: bool
 ) -> list[Note]:
     """Return notes on words that no document contains. `unknown`: the unknown words of each target."""
-    lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
+    lines = [f"no document has “{word}”; {_instead(word, other)}" for word, other in guesses.items() if other]
     if not lines and not has_hits and guesses:
         lines = [f"no document has {_any_of(guesses)}"]
     elif not lines and unknown and has_hits and all(target.are_all for target in unknown):
@@ -216,6 +216,15 @@ def _notes_on_words(
     ):
         lines.append(f"no document has {_any_of(codes)}")
     return [Note(printable(line), explains_hits=True) for line in lines]
+
+
+_MAX_TYPOS = 2  # a corrected word is at most this much longer
+
+
+def _instead(word: str, other: str) -> str:
+    """Return what was searched for instead of a word: `other`, or longer words that begin with the word."""
+    is_beginning = len(other) > len(word) + _MAX_TYPOS and other.casefold().startswith(word.casefold())
+    return f"searched for {'words that begin with it, such as ' * is_beginning}“{other}”"
 
 
 def _any_of(words: Iterable[str]) -> str:

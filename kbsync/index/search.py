@@ -203,12 +203,15 @@ class Search:
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
             unknown = [term for term in _unknown(snapshot, terms, text) if term.stem]
-            guesses = {term.stem: word_with(term.stem, term.written) for term in unknown}
-            query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
+            corrections = [term for term in unknown if not term.goes_on]
+            guesses = {term.stem: word_with(term.stem, term.written) for term in corrections}
+            query = replace(query, phrases=tuple(_corrected(phrase, corrections) for phrase in query.phrases))
             stems = {term.stem for term in terms}
             variants = variants_in(term.surface for term in terms) | hyphenation_variants(text)
             guesses |= {stem: word for stem, word in variants.items() if stem not in stems}
-            terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
+            beginnings = (Term(term.word, term.stem, goes_on=True) for term in unknown if term.goes_on)
+            terms = [*terms, *beginnings]
+            terms += (Term(word, stem, is_guess=True) for stem, word in guesses.items())
             model, least = self._encoder.model, self._encoder.least_cosine
             if least is None:
                 least = 0.0 if vector is None else snapshot.estimate_least_cosine(model)

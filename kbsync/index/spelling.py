@@ -40,6 +40,7 @@ many."""
 
 _LONG_STEM = 7  # minimum length of stems that mean the same if they are similar: "suspens" and "suspend"
 _MAX_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
+_MIN_BEGINNING = 5  # minimum length of a word that is searched for as the beginning of longer ones
 _RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
@@ -69,12 +70,14 @@ class Unknown:
     contains, or "".
 
     `stem` has several words if a document has the word in parts, such as `Node.js` for `nodejs`. `written`:
-    the similar word as written in a document.
+    the similar word as written in a document. `goes_on`: `stem` is the word itself, and documents contain
+    longer words that begin with it, such as `written`.
     """
 
     word: str
     stem: str
     written: str = ""
+    goes_on: bool = False
 
 
 def find_unknown(
@@ -108,10 +111,17 @@ def _with_nearest(
     if term.is_guess or is_unspaced(term.surface) or len(term.surface) > MAX_WORD_LENGTH:
         return Unknown(term.surface, "")
     if not _is_alphabetic(term.surface):
-        return Unknown(term.surface, *first_phrase(code_splits(term.surface)))
+        stems, written = first_phrase(code_splits(term.surface))
+        return Unknown(term.surface, stems, written) if stems else _completed(term, beginning, words_with)
     if variants := occurring(_stems(variants_of(term.surface))):
         stem = max(variants, key=lambda stem: (variants[stem], stem))
         return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])
+    without_digraphs = (
+        _stems(_without_digraphs(term.surface)) if _DIGRAPH.search(term.surface) else frozenset()
+    )
+    for stem in occurring(without_digraphs - _stems_of_stop_words()) if without_digraphs else ():
+        if written := next((written for _, written in words_with(stem) if not written.isascii()), ""):
+            return Unknown(term.surface, stem, written)
     if len(term.surface) < SWAPPED:
         return Unknown(term.surface, "")
     parted = [parts for parts in splits(term.surface) if len(parts[1]) > 1 and not is_stop_word(parts[0])]
@@ -126,7 +136,23 @@ def _with_nearest(
         if is_certain or _is_similar(*endings_removed) or _is_similar(term.surface, surface):
             return Unknown(term.surface, stem, written)
     # `login` for `log in`, but not if it may be a misspelling: `workin` isn't `work in`.
-    return Unknown(term.surface, *first_phrase(" ".join(parts) for parts in parted if is_stop_word(parts[1])))
+    stems, written = first_phrase(" ".join(parts) for parts in parted if is_stop_word(parts[1]))
+    return Unknown(term.surface, stems, written) if stems else _completed(term, beginning, words_with)
+
+
+def _completed(term: Term, beginning: Beginning, words_with: WordsWith) -> Unknown:
+    """Return the term as the beginning of longer words, such as German compounds, if documents have some.
+
+    The beginning of a number means nothing, and a stem that was shortened is the beginning of other words.
+    """
+    if len(term.surface) >= _MIN_BEGINNING and term.stem == term.surface and not term.surface.isdecimal():
+        shortest = len(term.surface) + 1
+        counts = dict(beginning(term.surface, shortest, shortest + 2 * MAX_WORD_LENGTH))
+        if counts:
+            stem = max(counts, key=lambda stem: (counts[stem], stem))
+            written = _nearest(term.surface, words_with(stem))[1]
+            return Unknown(term.surface, term.stem, written, goes_on=True)
+    return Unknown(term.surface, "")
 
 
 def _nearest(word: str, others: Iterable[tuple[str, str]]) -> tuple[str, str]:
@@ -183,6 +209,23 @@ def _similar_stems(term: Term, occurring: Occurring, beginning: Beginning) -> li
 
     ordered = sorted(similar_stems, key=likelihood, reverse=True)
     return [(stem, is_certain(stem)) for stem in ordered]
+
+
+def _without_digraphs(word: str) -> Iterator[str]:
+    """Yield the word with some of its pairs of vowels as the single letters that they may stand for, without
+    accents: `ase` for `aase`, which may be `Åse`.
+    """
+    places = list(itertools.islice(_DIGRAPH.finditer(word), _MAX_DIGRAPHS))
+    for chosen in itertools.product(("", None), repeat=len(places)):
+        parts, end = list[str](), 0
+        for place, removed in zip(places, chosen, strict=True):
+            parts.append(word[end : place.start() + 1] + (word[place.start() + 1] if removed is None else ""))
+            end = place.end()
+        yield "".join([*parts, word[end:]])
+
+
+_DIGRAPH = re.compile("aa|ae|oe|(?<![aeoq])ue")
+_MAX_DIGRAPHS = 4
 
 
 def _without_ending(word: str) -> str:

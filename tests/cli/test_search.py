@@ -638,6 +638,8 @@ def test_complete_search_has_no_notes(mirrored: Sandbox) -> None:
     [
         ("passwrd", "no document has “passwrd”; searched for “password”"),
         ("pasword frobnicate", "no document has “pasword”; searched for “password”"),
+        ("passwo", "no document has “passwo”; searched for “password”"),
+        ("passw", "no document has “passw”; searched for words that begin with it, such as “password”"),
     ],
 )
 def test_corrected_spelling_is_reported_and_marked(mirrored: Sandbox, question: str, note: str) -> None:

@@ -258,6 +258,9 @@ def test_name_words_are_known_and_shown_as_written(tmp_path: Path) -> None:
     ("text", "question", "instead"),
     [
         ("Frau Schröder kommt.", "Schroeder", {"Schroeder": "Schröder"}),
+        ("Das Überprüfungsgerät.", "Ueberpruefungsgeraet", {"Ueberpruefungsgeraet": "Überprüfungsgerät"}),
+        ("Åke kommer.", "Aake", {"Aake": "Åke"}),
+        ("An ak is red.", "Aake", {"Aake": ""}),
         ("Die Kündigungsfrist endet.", "Kündigungsfrst", {"Kündigungsfrst": "Kündigungsfrist"}),
         ("Die Großstadt am See.", "GROSSTADT", {"GROSSTADT": "Großstadt"}),
         ("Ένας άνθρωπος.", "άνθροπος", {"άνθροπος": "άνθρωπος"}),
@@ -280,6 +283,27 @@ def test_unknown_words_are_named_as_written(
         reasons = [hit.reasons for hit in hits if hit.path == "a.md" and hit.reasons]
         explained = {word.word: word.written for reason in reasons for word in reason.in_text}
         assert explained == {word: other for word, other in instead.items() if other}
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("Haftpflicht", "Haftpflichtversicherung"),
+        ("photosynth", "photosynthesis"),
+        ("CZ3423", "CZ3423X9PL"),
+        ("phot", ""),  # too short
+        ("34239", ""),  # a number
+    ],
+)
+def test_beginning_of_a_longer_word_is_searched_for(tmp_path: Path, typed: str, completed: str) -> None:
+    text = "Haftpflichtversicherung, photosynthesis of seedlings, serial CZ3423X9PL, number 342391."
+    others = [(f"{number}.md", "Something else.") for number in range(9)]
+    with searching(tmp_path, [("a.md", text), *others]) as (search, _):
+        assert search.unknown_words(Query(typed)).instead == {typed: completed}
+        matches = [hit for hit in search.search(Query(typed, explain=True)) if hit.score > 0.5]
+        written = [word.written for hit in matches if hit.reasons for word in hit.reasons.in_text]
+        assert written == [completed] * bool(completed)
+        assert not search.search(Query(typed, phrases=(typed,)))  # quotes are exact
 
 
 def test_query_of_unknown_words_says_so(tmp_path: Path) -> None:
