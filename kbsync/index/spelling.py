@@ -143,11 +143,12 @@ def _with_nearest(
 def _completed(term: Term, beginning: Beginning, words_with: WordsWith) -> Unknown:
     """Return the term as the beginning of longer words, such as German compounds, if documents have some.
 
-    The beginning of a number means nothing, and a stem that was shortened is the beginning of other words.
+    The beginning of a number means nothing, and a stem that lacks more than the last letter is the beginning
+    of other words.
     """
-    if len(term.surface) >= _MIN_BEGINNING and term.stem == term.surface and not term.surface.isdecimal():
-        shortest = len(term.surface) + 1
-        counts = dict(beginning(term.surface, shortest, shortest + 2 * MAX_WORD_LENGTH))
+    length, is_beginning = len(term.stem), term.stem in (term.surface, term.surface[:-1])
+    if len(term.surface) >= _MIN_BEGINNING and is_beginning and not term.surface.isdecimal():
+        counts = dict(beginning(term.stem, length + 1, length + 2 * MAX_WORD_LENGTH))
         if counts:
             stem = max(counts, key=lambda stem: (counts[stem], stem))
             written = _nearest(term.surface, words_with(stem))[1]

@@ -290,13 +290,17 @@ def test_unknown_words_are_named_as_written(
     [
         ("Haftpflicht", "Haftpflichtversicherung"),
         ("photosynth", "photosynthesis"),
+        ("Schönheits", "Schönheitsreparatur"),
+        ("organizer", ""),  # whose stem is "organ"
         ("CZ3423", "CZ3423X9PL"),
         ("phot", ""),  # too short
         ("34239", ""),  # a number
     ],
 )
 def test_beginning_of_a_longer_word_is_searched_for(tmp_path: Path, typed: str, completed: str) -> None:
-    text = "Haftpflichtversicherung, photosynthesis of seedlings, serial CZ3423X9PL, number 342391."
+    text = (
+        "Haftpflichtversicherung, Schönheitsreparatur, photosynthesis, organelles, CZ3423X9PL, number 342391."
+    )
     others = [(f"{number}.md", "Something else.") for number in range(9)]
     with searching(tmp_path, [("a.md", text), *others]) as (search, _):
         assert search.unknown_words(Query(typed)).instead == {typed: completed}
