@@ -28,6 +28,7 @@ from kbsync.index.words import (
     readable,
     runs_in,
     stemmed,
+    stop_words_in,
     without_separators,
     words_in,
 )
@@ -196,7 +197,8 @@ def _terms(query: str) -> frozenset[str]:
     for run in runs_in(comparable(text)):
         grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))
-    distinctive = {stem for stem, surface in surfaces.items() if not is_stop_word(surface)}
+    stop_words = stop_words_in(surfaces.values())
+    distinctive = {stem for stem, surface in surfaces.items() if surface not in stop_words}
     return frozenset(distinctive or surfaces)
 
 

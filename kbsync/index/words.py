@@ -20,7 +20,7 @@ import itertools
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from typing import cast
 from urllib.parse import unquote
 
@@ -335,6 +335,66 @@ def is_stop_word(word: str) -> bool:
     return word in STOP_WORDS or (is_alphabetic and len(characters_of(word)) == 1)
 
 
+_OTHER_LANGUAGES = (
+    """
+    aber als am an auch auf aus bei bin bis da das dass dem den der des die dies diese dieser du durch
+    ein eine einem einen einer eines er es euch fur gibt habe haben hat hatte ich ihr ihre im in ist
+    kann kein keine man mein meine mit muss nach nicht noch nur oder ob sein seine sich sie sind soll
+    uber um und uns unser unsere unter vom von vor wann war waren warum was welche welchem welchen
+    welcher welches wenn wer werden wie wieviel wir wird wo woher wohin wurde wurden zu zum zur
+    """,
+    """
+    a ai au aux avec ce ces cet cette comment combien d dans de des doit donc du elle elles en est et
+    etait ete il ils j je l la le les leur lors ma mais mes mon n ne nos notre nous on ou par pas peut
+    pour pourquoi qu quand que quel quelle quelles quels qui quoi s sa se ses son sont sur ta tes ton tu
+    un une vos votre vous y
+    """,
+    """
+    a al como con cual cuales cuando cuanta cuantas cuanto cuantos de del desde donde e el ella ellas
+    ellos en era es esa ese esta este esto fue ha han hay la las le les lo los me mi mis muy nos nuestra
+    nuestro o para pero por porque que quien se ser si sin sobre son su sus tiene tu un una y
+    """,
+    """
+    a ai al alla alle anche che chi ci come con cosa da dal dalla dei del della delle di dove e era fra
+    gli ha hanno i il in io l la le lo ma mi mio nel nella noi non o per perche piu puo qual quale quali
+    quando quanti quanto se si sono su sua suo sul sulla tra un una uno
+    """,
+    """
+    в во вы где для до его ее если есть и из или их к как какая какие какой ко когда кто ли мне мой мы
+    на над не но о об он она они от по под при с сколько со так то у что чтобы эта эти это этот я
+    """,
+)
+"""Stop words in German, French, Spanish, Italian and Russian, with accents folded."""
+
+_ALSO_ENGLISH = """
+a ai also am an as come d da des die du e en er era es et fur hat he i in it j l la le les lo los ma man me
+mi mon n no nos o on or per pour s sa se si sin so son su sue sur ta ton tu um un war y
+"""
+"""Words of these languages that occur in English questions, too, at least in names."""
+
+
+@functools.cache
+def _other_languages() -> Sequence[tuple[frozenset[str], frozenset[str]]]:
+    also_english = frozenset(_ALSO_ENGLISH.split())
+    stop_words = (frozenset(words.split()) for words in _OTHER_LANGUAGES)
+    return [(words, words - also_english) for words in stop_words]
+
+
+def stop_words_in(words: Collection[str]) -> Set[str]:
+    """Return the stop words among a question's words.
+
+    Those of another language are included if the question has at least two of them. If few documents are in
+    that language, these words are rare, and would count more than the others.
+    """
+    present = frozenset(words)
+    in_other_languages = (
+        present & stop_words
+        for stop_words, not_english in _other_languages()
+        if len(present & stop_words - STOP_WORDS) > 1 and present & not_english
+    )
+    return frozenset(filter(is_stop_word, present)).union(*in_other_languages)
+
+
 _WORD = re.compile(r"\w")
 
 
@@ -363,7 +423,8 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     `unfinished`: words that begin with the last word match, too.
     """
     by_stem = {term.stem: term for term in stemmed(readable(question))}
-    distinctive = [term for term in by_stem.values() if not is_stop_word(term.surface)]
+    stop_words = stop_words_in({term.surface for term in by_stem.values()})
+    distinctive = [term for term in by_stem.values() if term.surface not in stop_words]
     terms = (distinctive or list(by_stem.values()))[: 2 * MAX_TERMS]
     if unfinished:
         for term in stemmed(last_word(question)):

@@ -96,6 +96,38 @@ def test_right_document_is_first(searcher: Search, question: str, path: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("Wie hoch ist die Miete?", "miete.md"),
+        ("Quel est le loyer de la maison ?", "loyer.md"),
+        ("¿Cuál es el alquiler de la casa?", "alquiler.md"),
+        ("Qual è il canone della casa?", "canone.md"),
+        ("Какая это аренда для нас?", "аренда.md"),
+        ("Who was von der Leyen?", "leyen.md"),
+        ("the man in the war", "war.md"),
+    ],
+)
+def test_stop_words_of_another_language_find_nothing(tmp_path: Path, question: str, path: str) -> None:
+    texts = {
+        "miete.md": "Miete 980 Euro.",
+        "de.md": "Wie hoch es ist, und die anderen. Das ist die Tür, wie immer.",
+        "loyer.md": "Loyer 980 euros.",
+        "fr.md": "Quel est le prix de la maison.",
+        "alquiler.md": "Alquiler 980 euros.",
+        "es.md": "Es el precio de la casa, cual no es.",
+        "canone.md": "Canone 980 euro.",
+        "it.md": "Qual è il prezzo della casa.",
+        "аренда.md": "Аренда 980 рублей.",
+        "ru.md": "Какая это цена для нас.",
+        "leyen.md": "Ursula von der Leyen spoke.",
+        "war.md": "One man in a war.",
+    }
+    others = [(f"{number}.md", "The rent of a house is 980.") for number in range(40)]
+    with searching(tmp_path, [*texts.items(), *others]) as (searcher, _):
+        assert searcher.search(Query(question))[0].path == path
+
+
+@pytest.mark.parametrize(
     ("typed", "path"),
     [
         ("sala", "hr/pay.txt"),
