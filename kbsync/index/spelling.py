@@ -40,6 +40,11 @@ many."""
 
 _LONG_STEM = 7  # minimum length of stems that mean the same if they are similar: "suspens" and "suspend"
 _MAX_SPELLINGS = 2_500  # of one word to look up, with any letters of its script
+FIRST_LETTERS = 4
+"""Number of letters after which typos are looked for first; a store can read all words with the same first
+letters.
+"""
+
 _MIN_BEGINNING = 5  # minimum length of a word that is searched for as the beginning of longer ones
 _RIGHT = 3  # first letters that a word with two typos must have right
 
@@ -185,7 +190,12 @@ def _similar_stems(term: Term, occurring: Occurring, beginning: Beginning) -> li
     # A misspelled word may be stemmed differently.
     swapped = _stems(_swaps(term.surface))
     slipped = _stems(_slips(term.surface)) if len(term.surface) >= ONE_SLIP else frozenset()
-    similar_stems = occurring((swapped | slipped) - _stems_of_stop_words())
+    stems = (swapped | slipped) - _stems_of_stop_words()
+    similar_stems = dict[str, int]()
+    if len(term.surface) >= TWO_SLIPS:  # in a long word, the first letters are rarely wrong
+        first = term.surface[:FIRST_LETTERS]
+        similar_stems = dict(occurring(stem for stem in stems if stem.startswith(first)))
+    similar_stems = similar_stems or dict(occurring(stems))
     has_one_typo = bool(similar_stems)
     if not has_one_typo and len(term.surface) >= TWO_SLIPS:
         # There are too many spellings with two typos to look up and, in a large script, too many with one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -393,6 +394,22 @@ def test_search_and_its_note_look_up_similar_words_once(
         while index.tidy():
             pass
         assert search.unknown_words(Query("temprature")).instead == {"temprature": ""}
+
+
+@pytest.mark.parametrize(("typed", "most"), [("temperatyre", 150), ("tenperature", 400), ("thermostas", 150)])
+def test_few_spellings_of_a_misspelled_word_are_looked_up_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, most: int
+) -> None:
+    sizes, dumps = list[int](), json.dumps
+
+    def counted(values: Any) -> str:
+        sizes.append(len(values))
+        return dumps(values)
+
+    with searching(tmp_path, TEXTS) as (search, _):
+        monkeypatch.setattr(store.json, "dumps", counted)
+        assert all(search.unknown_words(Query(typed)).instead.values())
+        assert 0 < sum(sizes) < most
 
 
 def test_words_of_deleted_documents_become_unknown(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from kbsync.index.dates import whole_dates
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
-from kbsync.index.spelling import Unknown, find_unknown
+from kbsync.index.spelling import FIRST_LETTERS, Unknown, find_unknown
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.readahead import read_tables_ahead
 from kbsync.index.sqlite.schema import (
@@ -506,8 +506,19 @@ class Reader:
         return "", ""
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
-        """Return the stems that occur, each with the number of chunks or names that contain it."""
-        counts, sought = Counter[str](), json.dumps(list(stems))
+        """Return the stems that occur, each with the number of chunks or names that contain it.
+
+        A look at all stems with the same first letters is as fast as looking up a few of them.
+        """
+        counts, by_beginning = Counter[str](), defaultdict[str, set[str]](set)
+        for stem in stems:
+            by_beginning[stem[:FIRST_LETTERS]].add(stem)
+        many = {beginning: its for beginning, its in by_beginning.items() if len(its) >= _MANY_STEMS}
+        for beginning, its in many.items():
+            for stem, count in self._beginning(beginning, min(map(len, its)), max(map(len, its))):
+                if stem in its:
+                    counts[stem] = max(counts[stem], count)
+        sought = json.dumps([*chain.from_iterable(by_beginning[key] for key in by_beginning.keys() - many)])
         for table in _WORD_TABLES:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
         return counts
@@ -727,6 +738,9 @@ _MAX_CODE_CANDIDATES = 100_000
 """Maximum number of chunks to search for a code, among those that contain all of its words; this takes
 about 25 ms.
 """
+
+_MANY_STEMS = 30
+"""Number of stems with the same first letters from which on all stems with these letters are read instead."""
 
 _MAX_PHRASE_CANDIDATES = 10_000
 """Maximum number of passages with the rarest word of a phrase to look for the phrase in."""
