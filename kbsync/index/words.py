@@ -1072,7 +1072,8 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
     """Return a function that checks whether a path's file name, without its extension, is part of the
     question.
 
-    The name must have several words, or be a date, which the question may have in a different notation.
+    The name must have several words, or be a date, which the question may have in a different notation. The
+    question may omit the number or date at the beginning of a name.
     """
     tokeniser, plain = Tokeniser(SQLITE_TOKENISER[1:]), comparable(question)
     question_tokens = tokeniser.tokens(plain)
@@ -1081,8 +1082,8 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
     def has_name(path: str) -> bool:
         stem = path.rpartition("/")[2].rpartition(".")[0].encode("utf-8", "replace").decode()
         name = tokeniser.tokens(comparable(stem))
-        ends = range(len(name), len(question_tokens) + 1)
-        if len(name) > 1 and any(question_tokens[end - len(name) : end] == name for end in ends):
+        without_number = list(itertools.dropwhile(str.isdecimal, name))
+        if any(len(words) > 1 and _contains(question_tokens, words) for words in (name, without_number)):
             return True
         return bool(dates) and not dates.isdisjoint(_date_named(stem))
 

@@ -789,6 +789,10 @@ def test_code_is_found_with_other_separators_and_not_within_longer_numbers() -> 
 def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path) -> None:
     fruit_files = [(f"{number}.txt", f"The file on {fruit} farms.") for number, fruit in enumerate(FRUITS)]
     files = [*FILES_BESIDE_A_LOG, *fruit_files, ("notes/2026-03-14.md", "Bread.")]
+    files += [
+        ("adr/0008-file-limit.md", "A bucket for each key."),
+        ("a.md", "The file limit is a limit of files."),
+    ]
     with searching(tmp_path, files) as (searcher, writer):
         writer.put(
             [
@@ -799,7 +803,11 @@ def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path)
             ],
             ENCODER,
         )
-        named = {"the paper 15 file": "papers/paper 15.txt", "file 2026-03-14.md": "notes/2026-03-14.md"}
+        named = {
+            "the paper 15 file": "papers/paper 15.txt",
+            "file 2026-03-14.md": "notes/2026-03-14.md",
+            "file limit": "adr/0008-file-limit.md",
+        }
         for question, path in named.items():
             assert paths(searcher.search(Query(question)))[0] == path
 
@@ -819,7 +827,7 @@ def test_log_named_like_the_query_precedes_texts_about_it(tmp_path: Path) -> Non
 
 def test_name_in_a_query_has_several_ordered_words() -> None:
     has_name = whole_name_test("Where is Paper 15 of May?")
-    matching = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md")
+    matching = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md", "07-where-is.md", "2026-03-14 paper 15.md")
     assert all(map(has_name, matching))
     assert not any(map(has_name, ("15 paper.txt", "paper 1.txt", "15.txt", "paper", "paper 15 of June.txt")))
 
