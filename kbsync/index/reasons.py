@@ -18,8 +18,12 @@ from kbsync.index.words import (
     ComparableText,
     Term,
     characters_of,
+    comparable,
     is_unspaced,
+    joined_in,
+    joined_phrase,
     naming_text,
+    other_spellings,
     runs_in,
     written_terms,
 )
@@ -81,7 +85,10 @@ def _spaced_words(
     points: Mapping[Term, float], question: str, unknown: Sequence[Unknown], text: str
 ) -> Iterable[MatchedWord]:
     by_word = dict[str, MatchedWord]()
-    typed = {term.surface: written for term, written in written_terms(question)}
+    plain = comparable(question)
+    spellings = (*joined_in(plain), *other_spellings(plain))
+    typed = {spelling.lower(): plain[start:end] for start, end, spelling in spellings}
+    typed |= {term.surface: written for term, written in written_terms(question)}
     guessed = {term.stem: term for term in reversed(unknown) if term.stem}
     words = list(written_terms(text))
     for term, number in points.items():
@@ -92,8 +99,8 @@ def _spaced_words(
             if word.stem == stem or (term.goes_on and word.surface.startswith(surface)):
                 surfaces.setdefault(word.surface, as_written)
         sought, usual = (guess.word, guess.written) if guess else (surface, "")
-        written = ""
-        if sought not in surfaces:
+        written = joined_phrase(text, surface) if surface in typed and " " in surface else ""
+        if sought not in surfaces and not written:
             nearest = min(surfaces, key=partial(slips_between, sought), default="")
             written = surfaces.get(nearest, usual)
         typed_word = typed.get(sought, sought)
@@ -114,8 +121,10 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
         return
     remaining = dict(points)
     question_folds, folds = ComparableText(question), ComparableText(text)
-    for run in runs_in(question_folds.plain):
-        characters, start, first = characters_of(run[0]), 0, run.start()
+    runs = [(run.start(), run[0]) for run in runs_in(question_folds.plain)]
+    runs += ((start, form) for start, _, form in joined_in(question_folds.plain) if is_unspaced(form))
+    for first, run in runs:
+        characters, start = characters_of(run), 0
         while start < len(characters):
             end = start + 1
             while "".join(characters[end - 1 : end + 1]) in points and end < len(characters):

@@ -643,15 +643,17 @@ MAX_CODES = 16
 _MIN_JOINED_LENGTH = 6
 _MAC_ADDRESS = re.compile("[0-9a-f]{12}")
 _SPACED_CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,5}(?: [0-9]{2,})+(?![A-Za-z0-9])")
+_KANA = re.compile("(?<!\\S)(?:(?P<hiragana>[ぁ-ゖー]{2,})|[ァ-ヶー]{2,})(?!\\S)")
+_KATAKANA = ord("ァ") - ord("ぁ")
 _INITIALS = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,3}&[A-Za-z]{1,3}(?![A-Za-z0-9])")
 
 
 def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, form) for each hyphenated word in `question`, and for each code of letters and
-    digits, MAC address, or name such as `AT&T`.
+    """Yield (start, end, form) for each hyphenated word in `question`, for each code of letters and digits,
+    MAC address, or name such as `AT&T`, and for each word in kana.
 
-    The form is the word or code without separators, such as `po2026044` for `PO-2026-044` or `PO 2026 044`.
-    `question` is in comparable form.
+    The form is the word or code without separators, such as `po2026044` for `PO-2026-044` or `PO 2026 044`,
+    or the word in the other kana. `question` is in comparable form.
     """
     yield from hyphenated_in(question)
     for match in itertools.islice(_CODE.finditer(question), MAX_CODES):
@@ -661,6 +663,9 @@ def joined_in(question: str) -> Iterator[tuple[int, int, str]]:
         yield *match.span(), match[0].replace(" ", "").casefold()
     for match in itertools.islice(_INITIALS.finditer(question), MAX_CODES):
         yield *match.span(), match[0].replace("&", "").casefold()
+    for match in itertools.islice(_KANA.finditer(question) if not question.isascii() else (), MAX_CODES):
+        shift = _KATAKANA if match["hiragana"] else -_KATAKANA
+        yield *match.span(), "".join(kana if kana == "ー" else chr(ord(kana) + shift) for kana in match[0])
 
 
 _TIME = re.compile(

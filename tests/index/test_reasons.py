@@ -166,6 +166,11 @@ def test_inflected_form_is_named(
         ("Die Straßen sind gesperrt", "STRASSE", {("STRASSE", "Straßen")}),
         ("Frau Schröder kommt", "Schroeder", {("Schroeder", "Schröder")}),
         ("مُحَمَّدٌ هنا", "محمد", {("محمد", "")}),
+        ("空港でスイカを", "すいか", {("すいか", "スイカ")}),
+        ("イスの話", "すいか", {("す", "ス"), ("い", "イ")}),
+        ("Printer 00:1a:22:33:44:55.", "001a.2233.4455", {("001a.2233.4455", "00:1a:22:33:44:55")}),
+        ("The AT&T syntax.", "at&t", {("at&t", ""), ("t", "")}),
+        ("It departs at 19:45.", "7:45 PM", {("7:45 PM", "19:45"), ("45", "")}),
     ],
 )
 def test_matching_words_are_named_as_written(

@@ -231,6 +231,7 @@ def test_each_unknown_part_of_a_hyphenated_word_is_named_once(
         *(("إجازة", "ar.md"), ("المكتب", "ar.md"), ("סיסמה", "he.md"), ("החופשה", "he.md")),
         *(("0011.2233.4455", "mac.md"), ("00-11-22-33-44-55", "mac.md"), ("aa:bb:cc:12:34:56", "cisco.md")),
         *(("7:45 pm", "train.md"), ("7:45pm", "train.md"), ("door 18:30", "doors.md"), ("20:00", "doors.md")),
+        *(("すいか", "suica.md"), ("ラーメン", "ramen.md")),
         *(("at 8 p.m.", "doors.md"), ("9:05", "early.md"), ("at&t syntax", "att.md")),
     ],
 )
@@ -248,6 +249,8 @@ def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, questi
         "doors.md": "Doors open 6:30 pm, concert at 8pm.",
         "early.md": "Breakfast from 09:05.",
         "att.md": "The AT&T syntax.",
+        "suica.md": "空港でスイカを買う。",
+        "ramen.md": "新宿でらーめんを食べる。",
         "t.md": "The syntax of T. " * 9,
     }
     others = [(f"{number}.md", f"Call {number} on 15 May, 45, 18, 20, 05.") for number in range(9)]

@@ -166,6 +166,7 @@ _SEARCHED = {
     "index.words._RESPELT": ["a" + "1" * 4_000 + "é", "1" * 4_000, "a1" * 2_000, "1." * 2_000],
     "index.words._SPACED_CODE": [times("a 11"), times("a 11 "), "a" + " 11" * 1_300 + "b", _LETTERS],
     "index.words._INITIALS": [times("a&"), times("aaa&aaa"), times("&a"), _LETTERS],
+    "index.words._KANA": [times("あ"), times("ア "), times("あア"), "ー" * 4_000 + "a"],
     "index.words._TIME": [times("1:00"), times("1 "), times("1:00 p."), _DIGITS, times("12 pm")],
     "index.words._SEPARATORS": [times("."), times("a-"), _LETTERS],
     "index.words._SEPARATORS_OF_CODES": [times("."), times("1,"), _LETTERS],
