@@ -262,6 +262,7 @@ _SEARCHED = {
     "index.spelling._POINT": ["\U000f0902" * 30],
     "index.spelling._UNDOTTED": ["ड" * 30],
     "index.spelling._ENDING": ["e" * 30 + "x", "s" * 30 + "x", "ing" * 10 + "x"],
+    "index.spelling._DIGRAPH": ["a" * 30, "ue" * 15, "eue" * 10],
     "index.words._HEXADECIMAL": [times("0x"), times("0xaaaa"), times("0x" + "a" * 16) + "g"],
     "index.words._HYPHEN": [times("-"), times("a-"), times("-a"), _LETTERS],
     "index.words._LINE_IN_FILE": ["a:" * 2_000, "a:1" * 1_300, "1:" * 2_000, "a#L" + "1" * 4_000 + "x",
