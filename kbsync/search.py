@@ -34,6 +34,7 @@ from kbsync.engine.status import CREDENTIALS, forgotten_bases, iso, why_old
 from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import plain_heading, without_markup
+from kbsync.index.words import has_cjk
 from kbsync.installation import Installation
 from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import gather, in_mirror_threads, in_thread
@@ -228,7 +229,23 @@ def _instead(word: str, other: str) -> str:
 
 
 def _any_of(words: Iterable[str]) -> str:
-    return format_list([f"“{word}”" for word in words], "or")
+    return format_list([f"“{word}”" for word in _join_pairs(words)], "or")
+
+
+def _join_pairs(words: Iterable[str]) -> list[str]:
+    """Return the words, with the pairs of adjacent characters in Chinese, Japanese and Korean joined, and
+    without the single characters in these pairs.
+    """
+    listed, joined = list(words), list[str]()
+    cjk = set(filter(has_cjk, listed))
+    for word in listed:
+        if word in cjk and len(word) == 1 and any(word in pair for pair in cjk - {word}):
+            continue
+        if joined and word in cjk and has_cjk(joined[-1]) and joined[-1][-1] == word[0]:
+            joined[-1] += word[1:]
+        else:
+            joined.append(word)
+    return joined
 
 
 def notes_on(

@@ -634,6 +634,15 @@ def test_complete_search_has_no_notes(mirrored: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "unknown"),
+    [("滑雪票價 乘船", "“滑雪票價” or “乘船”"), ("frobnicate 雪", "“frobnicate” or “雪”")],
+)
+def test_unknown_words_without_spaces_are_named_whole(mirrored: Sandbox, question: str, unknown: str) -> None:
+    [note] = notes(mirrored, question, "--folder", "docs")
+    assert note.partition(";")[0] == f"no document has {unknown}"
+
+
+@pytest.mark.parametrize(
     ("question", "note"),
     [
         ("passwrd", "no document has “passwrd”; searched for “password”"),
