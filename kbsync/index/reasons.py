@@ -18,6 +18,7 @@ from kbsync.index.words import (
     ComparableText,
     Term,
     characters_of,
+    code_test,
     comparable,
     is_unspaced,
     joined_in,
@@ -49,9 +50,12 @@ def reasons_for(
     for word in _matched_words(matched.text, weight, question, unknown, text):
         # A date has a form that the index knows, and counts as a code.
         words.append(replace(word, points=word.points + codes.pop(word.word.casefold(), 0.0)))
+    in_text, in_name = list[MatchedWord](), list[MatchedWord]()
+    for code, points in codes.items():
+        (in_text if code_test(code)(text) else in_name).append(MatchedWord(code, points, ""))
     return Reasons(
-        in_text=(*(MatchedWord(code, points, "") for code, points in codes.items()), *words),
-        in_name=_matched_words(matched.name, weight, question, unknown, name),
+        in_text=(*in_text, *words),
+        in_name=(*in_name, *_matched_words(matched.name, weight, question, unknown, name)),
         words=candidate.words,
         meaning=max(0.0, candidate.meaning),
         cosine=candidate.meaning or None,

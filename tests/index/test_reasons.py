@@ -232,6 +232,16 @@ def test_code_as_written_counts_in_addition_to_its_parts(tmp_path: Path) -> None
     assert right[0] > 3 * other[0]
 
 
+def test_code_that_only_the_name_has_is_explained_as_part_of_the_name(tmp_path: Path) -> None:
+    with explaining(tmp_path, {"2026-03-14 a.txt": "Bread of 2026.", "b.txt": "On 2026-03-14."}) as searcher:
+        of_name, of_text = (
+            reasons(searcher, "bread 2026-03-14", path) for path in ("2026-03-14 a.txt", "b.txt")
+        )
+    assert [word.word for word in of_name.in_text] == ["bread", "2026"]
+    assert "2026-03-14" in [word.word for word in of_name.in_name]
+    assert "2026-03-14" in [word.word for word in of_text.in_text]
+
+
 @long
 def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
     lines = "\n\n".join(f"{number} heat pump started" + " quiet" * 150 for number in range(1300))
