@@ -453,7 +453,7 @@ def without_separators(question: str) -> dict[str, str]:
 
 def hyphenation_variants(question: str) -> dict[str, str]:
     """Return the question's hyphenated words and its codes without separators, its other words as forms of
-    hyphenated words, and its MAC addresses and times of day in other spellings, keyed by stem.
+    hyphenated words, and its MAC addresses, times of day and codes in other spellings, keyed by stem.
     """
     hyphenated = {
         f"{HYPHEN_MARK}{term.stem}": f"{HYPHEN_MARK}{term.surface}"
@@ -461,8 +461,17 @@ def hyphenation_variants(question: str) -> dict[str, str]:
         if any(True for _ in splits(term.surface))
     }
     plain = Tokeniser(SQLITE_TOKENISER[1:]).tokens(comparable(question))
-    spellings = (phrase for _, _, phrase in other_spellings(comparable(question)))
-    others = {phrase: phrase for phrase in spellings if not _contains(plain, phrase.split())}
+    codes = (code_splits(word) for word in plain if not word.isalpha() and not word.isdecimal())
+    spellings = itertools.chain(
+        (phrase for _, _, phrase in other_spellings(comparable(question))),
+        itertools.islice(itertools.chain.from_iterable(codes), MAX_CODES),
+    )
+    stemmer = Tokeniser()
+    others = {
+        " ".join(stemmer.tokens(phrase)): phrase
+        for phrase in spellings
+        if not _contains(plain, phrase.split())
+    }
     return without_separators(question) | hyphenated | others
 
 

@@ -728,6 +728,15 @@ def test_code_is_found_without_its_separators(tmp_path: Path, text: str, questio
         assert (unknown.instead, unknown.are_all, unknown.codes) == ({}, False, ())
 
 
+@pytest.mark.parametrize("question", ["INV2026031", "INV-2026-031", "invoice INV2026031"])
+def test_code_is_found_in_both_spellings(tmp_path: Path, question: str) -> None:
+    texts = [("INV2026031.txt", "Paid."), ("rack.md", "Invoice INV-2026-031."), ("log.md", "Id INV2026031.")]
+    others = [(f"{number}.md", f"Invoice {number} INV-2026-{number}") for number in range(100, 109)]
+    with searching(tmp_path, [*texts, *others]) as (search, _):
+        assert set(paths(search.search(Query(question)))[:3]) == {path for path, _ in texts}
+        assert search.unknown_words(Query(question)).instead == {}
+
+
 def test_code_is_found_among_many_passages_with_its_words(tmp_path: Path) -> None:
     """However many passages have the words, and in the passage that has the code, however long its file."""
     often = "user settings: get the user, get settings, settings of the user. "
