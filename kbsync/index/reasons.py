@@ -97,7 +97,7 @@ def _spaced_words(
     words = list(written_terms(text))
     for term, number in points.items():
         surface, stem = (form.removeprefix(HYPHEN_MARK) for form in (term.surface, term.stem))
-        guess = guessed.get(term.stem) if term.is_guess else None
+        guess = guessed.get(term.stem) if term.is_guess or term.goes_on else None
         surfaces = dict[str, str]()
         for word, as_written in words:
             if word.stem == stem or (term.goes_on and word.surface.startswith(surface)):

@@ -209,8 +209,10 @@ class Search:
             stems = {term.stem for term in terms}
             variants = variants_in(term.surface for term in terms) | hyphenation_variants(text)
             guesses |= {stem: word for stem, word in variants.items() if stem not in stems}
-            beginnings = (Term(term.word, term.stem, goes_on=True) for term in unknown if term.goes_on)
-            terms = [*terms, *beginnings]
+            beginnings = {
+                term.word: Term(term.stem, term.stem, goes_on=True) for term in unknown if term.goes_on
+            }
+            terms = [beginnings.get(term.surface, term) for term in terms]
             terms += (Term(word, stem, is_guess=True) for stem, word in guesses.items())
             model, least = self._encoder.model, self._encoder.least_cosine
             if least is None:

@@ -151,13 +151,16 @@ def _completed(term: Term, beginning: Beginning, words_with: WordsWith) -> Unkno
     The beginning of a number means nothing, and a stem that lacks more than the last letter is the beginning
     of other words.
     """
-    length, is_beginning = len(term.stem), term.stem in (term.surface, term.surface[:-1])
-    if len(term.surface) >= _MIN_BEGINNING and is_beginning and not term.surface.isdecimal():
-        counts = dict(beginning(term.stem, length + 1, length + 2 * MAX_WORD_LENGTH))
-        if counts:
-            stem = max(counts, key=lambda stem: (counts[stem], stem))
-            written = _nearest(term.surface, words_with(stem))[1]
-            return Unknown(term.surface, term.stem, written, goes_on=True)
+    if len(term.surface) < _MIN_BEGINNING or term.surface.isdecimal():
+        return Unknown(term.surface, "")
+    for word in (term.surface, *_without_digraphs(term.surface)):
+        [stem, *_] = Tokeniser().tokens(word)
+        counts = dict(beginning(stem, len(stem) + 1, len(stem) + 2 * MAX_WORD_LENGTH))
+        if counts and stem in (word, word[:-1]):
+            longer = max(counts, key=lambda stem: (counts[stem], stem))
+            written = _nearest(term.surface, words_with(longer))[1]
+            if word == term.surface or not written.isascii():
+                return Unknown(term.surface, stem, written, goes_on=True)
     return Unknown(term.surface, "")
 
 
@@ -232,7 +235,8 @@ def _without_digraphs(word: str) -> Iterator[str]:
         for place, removed in zip(places, chosen, strict=True):
             parts.append(word[end : place.start() + 1] + (word[place.start() + 1] if removed is None else ""))
             end = place.end()
-        yield "".join([*parts, word[end:]])
+        if "" in chosen:
+            yield "".join([*parts, word[end:]])
 
 
 _DIGRAPH = re.compile("aa|ae|oe|(?<![aeoq])ue")

@@ -908,6 +908,7 @@ def splits(word: str) -> Iterator[tuple[str, ...]]:
 _PARTS_OF_CODE = re.compile("[a-z]+|[0-9]+")
 _CODE_WITH_DIGITS = re.compile("([a-z]{1,5})([0-9]{5,})")
 _MIN_GROUPED_LENGTH = 8
+_MAX_SEAMS = 3  # between letters and digits, at which texts may separate a code or not
 _ISBN = re.compile("97[89][0-9]{10}")
 
 
@@ -925,7 +926,10 @@ def code_splits(word: str) -> Iterator[str]:
         for first, last in itertools.combinations(range(4, 12), 2):
             yield " ".join((word[:3], word[3:first], word[first:last], word[last:12], word[12]))
     if len(parts := _PARTS_OF_CODE.findall(word)) > 1 and "".join(parts) == word:
-        yield " ".join(parts)
+        seams = [(" ", "") if number < _MAX_SEAMS else (" ",) for number in range(len(parts) - 1)]
+        for marks in itertools.product(*seams):
+            if any(marks):
+                yield "".join(map("".join, zip(("", *marks), parts, strict=True)))
     if code := _CODE_WITH_DIGITS.fullmatch(word):
         for at in range(2, len(code[2]) - 1):
             yield f"{code[1]} {code[2][:at]} {code[2][at:]}"

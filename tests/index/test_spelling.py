@@ -166,6 +166,8 @@ def test_correction_is_a_word_in_a_document_that_looks_similar(
         ("9F3A77QXLM02P8YT", "Key 9F3A-77QX-LM02-P8YT.", "9F3A-77QX-LM02-P8YT"),
         ("4111111111111111", "Pay with 4111 1111-1111 1111, 2026.", "4111 1111-1111 1111"),
         ("9780441478125", "1969,978-0-441-47812-5", "978-0-441-47812-5"),
+        ("5w30", "Oil 5W-30, 4.3 litres.", "5W-30"),
+        ("KX4471B", "A bolt KX-4471B.", "KX-4471B"),
         ("workin", "They work in pairs. Working hours.", "Working"),  # a misspelled word
         ("ofice", "The prices of ice. The office.", "office"),
         ("rollback", "The ball may roll. Back then, it did.", ""),  # in two sentences
@@ -292,6 +294,7 @@ def test_unknown_words_are_named_as_written(
         ("Haftpflicht", "Haftpflichtversicherung"),
         ("photosynth", "photosynthesis"),
         ("Schönheits", "Schönheitsreparatur"),
+        ("Schoenheits", "Schönheitsreparatur"),
         ("organizer", ""),  # whose stem is "organ"
         ("CZ3423", "CZ3423X9PL"),
         ("phot", ""),  # too short
