@@ -299,6 +299,19 @@ def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuSandbox) -> Non
     assert zhipu.service.effects("base-created") == []
 
 
+def test_base_left_by_an_interrupted_init_is_named_with_its_option(zhipu: ZhipuSandbox) -> None:
+    url = ("--base-url", f"{zhipu.service.url}/api")
+    result = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "handbook", env=ENV)
+    assert (result.code, result.out) == (2, "")
+    assert f"already exists: {HOME_ID}; to use it, pass this id with --base\n" in result.err
+    assert not zhipu.config.exists()
+    zhipu.service.play("status", op="create-base", effect=False, args={"status": 400})
+    result = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
+    assert (result.code, result.out, "--base" in result.err) == (2, "", False), result.err
+    _, base = begin(zhipu, "--base", HOME_ID)
+    assert base == HOME_ID
+
+
 @long
 def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")

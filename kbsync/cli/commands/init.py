@@ -30,7 +30,7 @@ from kbsync.config.folder_options import FolderOptions, read_target, recall
 from kbsync.config.model import Config, folder_name
 from kbsync.core.text import format_count, path_argument, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
-from kbsync.errors import KbsyncError, UsageError, system_reason
+from kbsync.errors import KbsyncError, NameTaken, Rejected, UsageError, system_reason
 from kbsync.permissions import make_private_folder
 
 if TYPE_CHECKING:
@@ -547,7 +547,12 @@ def _base(
     from kbsync.accounts.account import BaseRequest
 
     def created(name: str) -> str:
-        card = _query_account(kind, key, settings, lambda bases: bases.create(BaseRequest(name)))
+        try:
+            card = _query_account(kind, key, settings, lambda bases: bases.create(BaseRequest(name)))
+        except Rejected as error:
+            # An earlier `init` may have been interrupted after it had created the base.
+            fix = "; to use it, pass this id with --base" if isinstance(error, NameTaken) else ""
+            raise UsageError(f"{error.reason}{fix}") from error
         print_message(f"created the knowledge base {printable(name)}: {card.id}")
         return card.id
 
