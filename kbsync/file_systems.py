@@ -191,9 +191,12 @@ def _wait(access: _Access, seconds: float) -> None:
         raise TimeoutError(errno.ETIMEDOUT, "its file system isn't responding")
 
 
-def real_path(path: Path) -> Path:
-    """Return the real path, or the absolute path if the file system isn't responding."""
+def real_path(path: Path, root: Path | None = None) -> Path:
+    """Return the real path, or the absolute path if the file system isn't responding.
+
+    `root`: a folder that contains `path`, if known. While it doesn't respond, its paths don't, either.
+    """
     try:
-        return Path(access_within(path, lambda: os.path.realpath(path)))
+        return Path(access_within(root or path, lambda: os.path.realpath(path)))
     except TimeoutError:
         return Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)

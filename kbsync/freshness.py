@@ -23,16 +23,19 @@ from kbsync.engine.status import (
     RECIPE_HELD,
     CommandLine,
     MirrorStatus,
+    as_halt,
     disk_halt,
     halt_sentence,
     in_words,
     iso,
     mirror_status,
     never_ran,
+    with_retry_command,
 )
 from kbsync.errors import KbsyncError
+from kbsync.file_systems import access_within
 from kbsync.installation import STATE_FILE, Installation
-from kbsync.source.roots import RootError, identify
+from kbsync.source.roots import RootError, identify, unreadable
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
@@ -236,11 +239,15 @@ class Freshness:
 
 
 def freshness_reader(
-    installation: Installation, mirrors: Sequence[MirrorConfig], *, check_folders: bool = False
+    installation: Installation,
+    mirrors: Sequence[MirrorConfig],
+    *,
+    check_folders: bool = False,
+    unwritten: Halt | None = None,
 ) -> ReadFreshness:
     """Return a reader that reports how up to date these mirrors are.
 
-    `check_folders`: whether to check unwatched folders, too.
+    `check_folders`: whether to check unwatched folders, too. `unwritten`: see `status_in`.
     """
     # Read this before the rows, so that a kbsync that ends in between doesn't seem to be at work.
     process = lock.find(installation.state_dir)
@@ -248,7 +255,7 @@ def freshness_reader(
     since = lock.taken_at(installation.state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
-        status = status_in(tx, mirror, installation, at_work=holder is not None)
+        status = status_in(tx, mirror, installation, at_work=holder is not None, unwritten=unwritten)
         is_left_out = holder is not None and not holder.serves(mirror.name)
         freshness = Freshness(
             status,
@@ -287,6 +294,24 @@ def find_root_problem(folder: Path) -> str:
     return "".join(problems)
 
 
+def silent_halt(installation: Installation, mirror: MirrorConfig) -> Halt | None:
+    """Return the halt of a mirror if its folder isn't responding.
+
+    The state may not have this halt, because a mirror without a row can't store it, and no kbsync process may
+    be running.
+    """
+    try:
+        access_within(mirror.folder, mirror.folder.stat)
+    except TimeoutError as error:
+        from kbsync.engine.attach import root_missing
+
+        halted = root_missing(unreadable(mirror.folder, error))
+        return as_halt(halted, mirror.name, installation.command_line)
+    except OSError:
+        pass  # a pass reports it
+    return None
+
+
 def status_in(
     tx: Tx,
     mirror: MirrorConfig,
@@ -299,13 +324,16 @@ def status_in(
 ) -> MirrorStatus:
     """Return a mirror's status. Its `items` can be read only while the transaction `tx` is open.
 
-    `at_work`: whether a kbsync process holds the state. `unwritten`: a halt that the state can't store, if
+    `at_work`: whether a kbsync process holds the state. `unwritten`: a halt that the state doesn't have, if
     the caller knows of one.
     """
     record, command_line = tx.mirrors.named(mirror.name), installation.command_line
     if record is None:
         folder, target = str(mirror.folder), mirror.target.type
         status = never_ran(tx, mirror.name, folder, target, command_line=command_line, documents=documents)
+        if unwritten is not None:
+            halt = with_retry_command(unwritten, mirror.name, command_line, at_work=at_work)
+            status = replace(status, halt=halt)
     else:
         status = mirror_status(
             tx,

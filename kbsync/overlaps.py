@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kbsync.core.text import printable
 from kbsync.errors import KbsyncError, UsageError
+from kbsync.file_systems import access_within, real_path
 
 if TYPE_CHECKING:
     from kbsync.config.model import Config, MirrorConfig
@@ -28,7 +29,7 @@ def describe_overlaps(config: Config, name: str) -> Iterator[str]:
     added = next(mirror for mirror in config.mirrors if mirror.name == name)
     for other in config.mirrors:
         for outer, inner in ((other, added), (added, other)):
-            root, below = (Path(os.path.realpath(mirror.folder)) for mirror in (outer, inner))
+            root, below = (real_path(mirror.folder) for mirror in (outer, inner))
             if other is not added and below.is_relative_to(root) and enters(root, below, outer):
                 verb = "is inside" if inner is added else "contains"
                 pattern = f"/{literal_pattern(str(below.relative_to(root)))}/"
@@ -80,8 +81,7 @@ def refuse_moved_folder(installation: Installation, folder: Path) -> None:
 
     This reads only file sizes, for at most `MAX_SAMPLE` files. It does nothing if the state can't be read.
     """
-    lost = [m for m in installation.config.mirrors if not os.path.lexists(os.path.realpath(m.folder))]
-    for mirror in lost:
+    for mirror in filter(_is_lost, installation.config.mirrors):
         sizes = _recorded_sizes(installation, mirror.name)
         equal_count = sum(_size_of(folder / path) == size for path, size in sizes.items())
         if sizes and equal_count >= MIN_EQUAL_SHARE * len(sizes):
@@ -92,6 +92,15 @@ def refuse_moved_folder(installation: Installation, folder: Path) -> None:
                     f"{installation.config.path}, so that nothing is reindexed"
                 )
             )
+
+
+def _is_lost(mirror: MirrorConfig) -> bool:
+    """Return whether the mirror's folder is missing, rather than not responding."""
+    folder = mirror.folder
+    try:
+        return not access_within(folder, lambda: os.path.lexists(os.path.realpath(folder)))
+    except TimeoutError:
+        return False
 
 
 def _recorded_sizes(installation: Installation, name: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ respond while FILE exists.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -19,14 +20,20 @@ CALLS = ("access", "listdir", "lstat", "mkdir", "open", "readlink", "scandir", "
 
 
 def let_hang(
-    folder: Path, is_dead: Callable[[], bool], replace: Callable[[Any, str, Any], None] = setattr
+    folder: Path,
+    is_dead: Callable[[], bool],
+    replace: Callable[[Any, str, Any], None] = setattr,
+    longest: float = math.inf,
 ) -> None:
-    """Make system calls with a path in `folder` wait while `is_dead`."""
+    """Make system calls with a path in `folder` wait while `is_dead`, for at most `longest` seconds."""
 
     def hanging(call: Callable[..., Any]) -> Callable[..., Any]:
         def wait(path: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(path, int) and f"{os.fsdecode(path)}/".startswith(f"{folder}/"):
-                while is_dead():
+            if not isinstance(path, int) and f"{os.path.abspath(os.fsdecode(path))}/".startswith(
+                f"{folder}/"
+            ):
+                until = time.monotonic() + longest
+                while is_dead() and time.monotonic() < until:
                     time.sleep(0.01)
             return call(path, *args, **kwargs)
 

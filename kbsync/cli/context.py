@@ -20,7 +20,8 @@ from kbsync.config import places
 from kbsync.config.folder_options import FolderOptions, apply_options, recall, remember
 from kbsync.config.model import Needs, folder_config
 from kbsync.core.text import format_list, printable
-from kbsync.errors import KbsyncError, LockedError, StateError, UnmadeError, UsageError
+from kbsync.errors import Halted, KbsyncError, LockedError, StateError, UnmadeError, UsageError
+from kbsync.file_systems import access_within, real_path
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -47,17 +48,15 @@ def resolve(
     mirror's folder. Paths that exist or are in the state (`is_known`) come first. If several mirrors contain
     the path, all of their locations are returned; if none does, the list is empty.
     """
-    roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in mirrors}
+    roots = {mirror.name: real_path(mirror.folder) for mirror in mirrors}
     absolute = _real((cwd or Path.cwd()) / typed)
     candidates = [(name, _below(root, absolute)) for name, root in roots.items()]
     from_cwd = [(name, below) for name, below in candidates if below is not None]
-    candidates = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]
+    candidates = [(name, _below(root, _real(root / typed, root))) for name, root in roots.items()]
     from_roots = [(name, below) for name, below in candidates if below is not None]
     for paths in (from_cwd, from_roots):
         existing = [
-            (name, path)
-            for name, path in paths
-            if os.path.lexists(roots[name] / path) or is_known(name, path)
+            (name, path) for name, path in paths if exists_in(roots[name], path) or is_known(name, path)
         ]
         if existing:
             return existing
@@ -79,15 +78,24 @@ def is_known(tx: Tx, mirror: int, path: str) -> bool:
     return tx.entries.get(mirror, path) is not None or tx.folders.get(mirror, path) is not None
 
 
-def _real(path: Path) -> Path:
+def exists_in(root: Path, path: str) -> bool:
+    """Return whether the folder `root` is known to have something at `path`."""
+    try:
+        return access_within(root, lambda: os.path.lexists(root / path))
+    except TimeoutError:
+        return False
+
+
+def _real(path: Path, root: Path | None = None) -> Path:
+    """Return the real path, like `real_path`. `root`: the mirrored folder that contains `path`, if known."""
     # Follows symlinks of directories, but not of the file itself, since the user may mean the symlink.
     folder, name = os.path.split(os.path.normpath(path))
-    return Path(os.path.realpath(folder), name)
+    return real_path(Path(folder), root) / name
 
 
 def _below(root: Path, path: Path) -> str | None:
     """Return the path relative to `root`: '' for the root or a symlink to it, None for a path outside it."""
-    if path == root or (not path.is_relative_to(root) and Path(os.path.realpath(path)) == root):
+    if path == root or (not path.is_relative_to(root) and real_path(path) == root):
         return ""
     return str(path.relative_to(root)) if path.is_relative_to(root) else None
 
@@ -192,7 +200,7 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     from kbsync.installation import Installation
 
     from_command = _folder_options(choices)
-    real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
+    real = real_path(Path(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     is_file = places.is_no_directory(real)
     not_a_folder = UsageError(f"--folder: {folder} is a file; choose a folder")
     if is_file and needs.folders:
@@ -218,7 +226,13 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     if not chosen.state_file.exists():
         if is_file:
             raise not_a_folder
-        if not mistyped and not os.path.lexists(real):
+        try:
+            is_missing = not mistyped and not access_within(real, lambda: os.path.lexists(real))
+        except TimeoutError as error:
+            # The folder may have a state that is found only by its real path.
+            detail = f"{real}: {error.strerror}; check the network and the file server"
+            raise Halted("folder-missing", printable(detail)) from error
+        if is_missing:
             raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
 

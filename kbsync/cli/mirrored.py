@@ -12,6 +12,7 @@ from kbsync.config import places
 from kbsync.config.model import Config, Needs
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError
+from kbsync.file_systems import real_path
 from kbsync.overlaps import enters
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
             config = load(file, environ, Needs(secrets=False, bases=False, folders=False))
             names_by_root: dict[Path, tuple[str, ...]] = {}
             for mirror in config.mirrors:
-                root = Path(os.path.realpath(mirror.folder))
+                root = real_path(mirror.folder)
                 if folder.is_relative_to(root) and enters(root, folder, mirror):
                     names_by_root[root] = (*names_by_root.get(root, ()), mirror.name)
             for root, names in names_by_root.items():

@@ -83,7 +83,15 @@ class PathArgument(click.Path):
 
 
 FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
-DOCUMENT = click.Path(readable=False)
+
+
+class _DocumentArgument(click.Path):
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
+        """Return the path as typed. Don't access it, because it may be on a dead network mount."""
+        return os.fsdecode(value)
+
+
+DOCUMENT = _DocumentArgument()
 """A file in a mirror. The command, not click, checks whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")

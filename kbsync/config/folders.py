@@ -13,6 +13,7 @@ from kbsync.config.template import as_yaml, escaped
 from kbsync.config.yaml import Value
 from kbsync.core.text import path_argument, shell_command, shell_word
 from kbsync.errors import UsageError
+from kbsync.file_systems import access_within, real_path
 
 
 class AlreadyMirrored(UsageError):
@@ -22,6 +23,13 @@ class AlreadyMirrored(UsageError):
 def folder_fault(typed: str) -> str:
     """Return why the typed path isn't a folder, and what to do. Return "" if the path is a folder."""
     path = os.path.expanduser(typed)  # noqa: PTH111
+    try:
+        return access_within(Path(path), lambda: _folder_fault(typed, path))
+    except TimeoutError as error:
+        return f"{typed}: {error.strerror}; check the network and the file server"
+
+
+def _folder_fault(typed: str, path: str) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         return ""
     if os.path.exists(path):  # noqa: PTH110
@@ -51,9 +59,9 @@ def add_mirror(
     added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder)), **settings}
 
     def change(config: Config, text: str) -> str:
-        real = os.path.realpath(folder)
+        real = real_path(folder)
         for mirror in config.mirrors:
-            if os.path.realpath(mirror.folder) == real:
+            if real_path(mirror.folder) == real:
                 raise AlreadyMirrored(f"{folder} already belongs to mirror {mirror.name}")
             if mirror.name == name:
                 raise UsageError(f"{name} is already the name of {mirror.folder}; {other_name}")

@@ -38,6 +38,7 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
 from kbsync.core.selection import path_matcher
 from kbsync.dataclass import dataclass
+from kbsync.file_systems import real_path
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS, WITH_DOCUMENT_SETTINGS
 
 if TYPE_CHECKING:
@@ -407,9 +408,9 @@ def free_name(folder: Path, mirrors: Sequence[MirrorConfig]) -> str:
 
     If letters had to be replaced and another mirror already has the resulting name, a number is added to it.
     """
-    real = os.path.realpath(folder)
+    real = real_path(folder)
     name, number = folder_name(folder), 1
-    other_names = {mirror.name for mirror in mirrors if os.path.realpath(mirror.folder) != real}
+    other_names = {mirror.name for mirror in mirrors if real_path(mirror.folder) != real}
     has_others = any(letter.isalnum() and not letter.isascii() for letter in folder.name)
     while has_others and name in other_names:
         number += 1

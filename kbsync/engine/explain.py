@@ -60,9 +60,10 @@ from kbsync.engine.status import (
     with_retry_command,
 )
 from kbsync.errors import TargetError
+from kbsync.file_systems import access_within
 from kbsync.source.hints import ancestors
 from kbsync.source.read import StableDigest, digest
-from kbsync.source.roots import RootError, error_words, identify
+from kbsync.source.roots import MAX_CHECK_SECONDS, RootError, error_words, identify
 from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord, Pause
@@ -291,8 +292,21 @@ def _read_disk(
 ) -> tuple[PathExplanation, RootIdentity | RootError]:
     """Return the facts about the path from the disk and the rules, and the root or the problem with it.
 
-    This reads the disk, so it may block.
+    This reads the disk, so it may block for some seconds.
     """
+    root = settings.root
+    try:
+        evidence = access_within(root, lambda: _read_path(settings, rules, path, now), MAX_CHECK_SECONDS)
+    except TimeoutError as error:
+        stat = PathStat(Presence.UNKNOWN, problem=error_words(error))
+        evidence = PathExplanation(settings.name, path, stat)
+    try:
+        return evidence, identify(root)
+    except RootError as error:
+        return evidence, error
+
+
+def _read_path(settings: MirrorSettings, rules: Rules, path: str, now: float) -> PathExplanation:
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
@@ -305,10 +319,7 @@ def _read_disk(
             os.scandir(settings.root / path).close()
         except OSError as error:
             evidence.folder_problem = error_words(error)
-    try:
-        return evidence, identify(settings.root)
-    except RootError as error:
-        return evidence, error
+    return evidence
 
 
 def _has_same_bytes(root: Path, evidence: PathExplanation) -> bool:

@@ -191,7 +191,8 @@ class Counters:
             unwritten={
                 name: halt
                 for name, run in self._current.items()
-                if run.halts.write_error and (halt := run.halts.shown) is not None
+                # A mirror without a row can't store its halt.
+                if (run.halts.write_error or not run.id) and (halt := run.halts.shown) is not None
             },
         )
 

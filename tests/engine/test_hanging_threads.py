@@ -122,7 +122,7 @@ async def test_mirror_keeps_its_row_while_its_folder_does_not_respond(
     assert "its file system isn't responding" in halt.detail
     assert records == [replace(before, halt=halt if name == "docs" else None)]
     is_dead.clear()
-    await run_pass()
+    await run_pass()  # it waits for the calls that hung
     [after] = records
     assert after == replace(before, name=name, last_pass=after.last_pass)
     assert world.puts() == sent

@@ -13,6 +13,7 @@ from kbsync.cli.output import Output, first_lines
 from kbsync.cli.prompts import confirm
 from kbsync.core.text import format_count, printable
 from kbsync.dataclass import dataclass
+from kbsync.file_systems import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     if record.halt is not None and record.halt.reason == FOLDER_MISSING:
         # A missing folder can't be accepted: that would accept any later replacement.
         with suppress(RootError):
-            identify(mirror.folder.resolve())
+            identify(real_path(mirror.folder))
             folder = str(mirror.folder)
     problems = [item for item in tx.folders.problems(record.id) if not item.is_excluded]
     unmounted = tuple(item.path for item in problems if item.problem == UNMOUNTED)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, is_known, read_state, recorded_mirrors, resolve
+from kbsync.cli.context import choose, exists_in, is_known, read_state, recorded_mirrors, resolve
 from kbsync.cli.options import DOCUMENT, MOMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable
@@ -87,7 +86,7 @@ def find_entries(
     places = [
         (numbers[name], below)
         for name, below in resolve(path, mirrors, has_history)
-        if has_history(name, below) or os.path.lexists(installation.mirror(name).folder / below)
+        if has_history(name, below) or exists_in(installation.mirror(name).folder, below)
     ]
     if not places:
         raise UsageError(

@@ -154,12 +154,16 @@ def _print_mirror(
 
     Return the error that interrupted it, if any.
     """
-    from kbsync.freshness import status_in
+    from kbsync.freshness import silent_halt, status_in
     from kbsync.state.db import state_errors
+
+    unwritten = silent_halt(installation, mirror)
 
     def write(tx: Tx) -> Exception | None:
         at_work = lock.is_held(installation.state_dir)
-        status = status_in(tx, mirror, installation, at_work=at_work, documents=documents)
+        status = status_in(
+            tx, mirror, installation, at_work=at_work, documents=documents, unwritten=unwritten
+        )
         pieces = status.json_pieces()
         output.write(start + next(pieces)[1:])
         try:

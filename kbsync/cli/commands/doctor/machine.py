@@ -24,6 +24,7 @@ from kbsync.config.yaml import Value, read_yaml
 from kbsync.core.model import Formats, Status
 from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
+from kbsync.file_systems import access_within, real_path
 from kbsync.installation import BASES, Installation
 from kbsync.source.roots import identify
 from kbsync.state import lock
@@ -124,7 +125,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     Only `kbsync forget` deletes them, after showing them and asking for confirmation.
     """
     served = [base for mirror in installation.config.mirrors if (base := installation.embedded_base(mirror))]
-    mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
+    mirrored = {str(real_path(mirror.folder)) for mirror in installation.config.mirrors}
     records = read_state(installation, lambda tx: tx.mirrors.all())
     # Before the first pass nothing is mirrored here, whatever the config says.
     copied = {
@@ -262,7 +263,7 @@ def _bases_of_former_mirrors(
             detail = f"{name} now uses {targets[name]}; {base} is its former knowledge base"
             end = installation.command_line(f"forget {name} --left-behind") if base in former else ""
             yield warning("copies", detail, end)
-        elif os.path.realpath(folders[name]) not in mirrored:
+        elif str(real_path(Path(folders[name]))) not in mirrored:
             # A mirror of the same folder continues to use the base under its new name.
             detail = f"{base} is the knowledge base of {name}, but {name} is not in this config"
             end = installation.command_line(f"forget {name} --delete-documents")
@@ -286,6 +287,13 @@ def user() -> str:
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
     """Check that the folder exists and that this user can read the files to mirror."""
+    with suppress(OSError):
+        try:
+            access_within(mirror.folder, mirror.folder.stat)
+        except TimeoutError as error:
+            fix = "check the network and the file server"
+            yield wrong("folder", f"{mirror.folder}: {error.strerror}", fix, Code.PERSON)
+            return
     try:
         limits: Formats = limits_of(installation, mirror)
     except (KbsyncError, OSError):
