@@ -126,6 +126,18 @@ async def test_halt_that_the_state_cannot_store_is_served(
         assert HALTED not in samples((await world.get("/metrics")).text)
 
 
+async def test_halt_of_a_mirror_without_a_row_is_served(tmp_path: Path) -> None:
+    world = mirror_with_listener(tmp_path)
+    async with world.open():
+        run = world.runs["docs"]
+        await run.halts.show(Halt("folder-missing", "its file system isn't responding", ""))
+        assert samples((await world.get("/metrics")).text)[
+            'kbsync_halted{mirror="docs",reason="folder-missing"}'
+        ]
+        [mirror] = (await world.json("/api/status"))["mirrors"]
+        assert mirror["halt"]["reason"] == "folder-missing"
+
+
 async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:
     world = mirror_with_listener(tmp_path)
     world.make_app()
