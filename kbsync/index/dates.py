@@ -138,6 +138,14 @@ def _other_dates(
             yield start - length, end, match[0], dates
 
 
+_COMPACT_DATE = re.compile("(?<![0-9])(?:19|20)[0-9]{4}(?:[0-9]{2})?(?![0-9])")
+
+
+def compact_dates(text: str) -> list[str]:
+    """Return the dates and months in `text` that are written like their forms: 20260314, 202603."""
+    return _COMPACT_DATE.findall(text)
+
+
 def _dates_before(match: re.Match[str]) -> tuple[int, Sequence[_Date]]:
     """Return the length of the part of a date before its year, and the months that it may refer to, each with
     its day.

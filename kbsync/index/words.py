@@ -28,7 +28,7 @@ import apsw
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS, folded, legible, unified
-from kbsync.index.dates import date_forms, dates_in, whole_dates
+from kbsync.index.dates import compact_dates, date_forms, dates_in, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
 
 TOKENISER, OLDEST_TOKENISER = 7, 4
@@ -788,9 +788,7 @@ def code_test(code: str) -> Callable[[str], bool]:
     digit, it may have a `v` before it. A date, a time of day or a MAC address may be written in any way.
     """
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
-        return lambda text: (
-            not dates.isdisjoint([*date_forms(comparable(text)), *_COMPACT_DATE.findall(text)])
-        )
+        return lambda text: not dates.isdisjoint([*date_forms(comparable(text)), *compact_dates(text)])
     if time := next((time for start, end, time in times_in(code) if end - start == len(code)), None):
         return lambda text: time in (other for _, _, other in times_in(text))
     sought = _SEPARATORS_OF_CODES.sub(".", code)
@@ -819,9 +817,6 @@ def code_test(code: str) -> Callable[[str], bool]:
         return False
 
     return has_code
-
-
-_COMPACT_DATE = re.compile("(?<![0-9])(?:19|20)[0-9]{4}(?:[0-9]{2})?(?![0-9])")
 
 
 _MAX_SPELLINGS, _MAX_JOINED_WORDS, _MAX_SPLIT_LENGTH = 32, 4, 20
@@ -1032,7 +1027,7 @@ def names_sought(question: str) -> list[str]:
 def _date_named(name: str) -> set[str]:
     """Return the forms of the date if `name` is nothing but a date, in any notation."""
     text = comparable(name).strip()
-    if _COMPACT_DATE.fullmatch(text):
+    if compact_dates(text) == [text]:
         return {text}
     return {form for start, end, form in whole_dates(text) if (start, end) == (0, len(text))}
 
@@ -1095,7 +1090,7 @@ def whole_name_test(question: str) -> Callable[[str], bool]:
     """
     tokeniser, plain = Tokeniser(SQLITE_TOKENISER[1:]), comparable(question)
     question_tokens = tokeniser.tokens(plain)
-    dates = {*(form for _, _, form in whole_dates(plain)), *_COMPACT_DATE.findall(plain)}
+    dates = {*(form for _, _, form in whole_dates(plain)), *compact_dates(plain)}
 
     def has_name(path: str) -> bool:
         stem = path.rpartition("/")[2].rpartition(".")[0].encode("utf-8", "replace").decode()

@@ -154,7 +154,7 @@ _SEARCHED = {
     # Applied to the 26 characters before a year, reversed.
     "index.dates._before_year": ["1" * 26, ".1" * 13, " .1" * 8, " " + "a" * 25, " .a" * 8, " ,.ram 1" * 3,
                                  " de ram fo 1", " ,ht41 hcram"],
-    "index.words._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
+    "index.dates._COMPACT_DATE": [times("20260101"), times("20260101 "), _DIGITS],
     "index.spelling._endings": ["e" * 30 + "n", "al" * 2_000, "bab" * 1_300, "a" * 4_000, "og" * 2_000],
     "index.words._forms": [times("aA"), times("aA") + "é", _LETTERS, "a-" + _DIGITS, times("a-1"),
                            times("1'111'") + "x", times("1,111") + "é", times("111,"), _DIGITS, times("1 "),
