@@ -695,6 +695,9 @@ def times_in(text: str) -> Iterator[tuple[int, int, tuple[int, int]]]:
             yield *match.span(), (hour % 12 + 12 * (match["half"] in "Pp"), minute)
 
 
+_MAX_TIMES = 4  # of a question; a pasted timetable has many, each with several spellings to look up
+
+
 def other_spellings(question: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, phrase) for each other way to write a MAC address with separators or a time of day.
 
@@ -703,7 +706,7 @@ def other_spellings(question: str) -> Iterator[tuple[int, int, str]]:
     for start, end, form in joined_in(question):
         if _MAC_ADDRESS.fullmatch(form):
             yield from ((start, end, phrase) for phrase in _groups(form, (2, 4)))
-    for start, end, (hour, minute) in itertools.islice(times_in(question), MAX_CODES):
+    for start, end, (hour, minute) in itertools.islice(times_in(question), _MAX_TIMES):
         half, hours = "ap"[hour >= 12], hour % 12 or 12
         for minutes in (f" {minute:02}", "") if minute == 0 else (f" {minute:02}",):
             yield from (
@@ -790,7 +793,12 @@ def code_test(code: str) -> Callable[[str], bool]:
     if dates := {form for _, _, form in whole_dates(comparable(code))}:
         return lambda text: not dates.isdisjoint([*date_forms(comparable(text)), *compact_dates(text)])
     if time := next((time for start, end, time in times_in(code) if end - start == len(code)), None):
-        return lambda text: time in (other for _, _, other in times_in(text))
+        hour, minute = time
+        # Most texts have none of these, and don't have to be searched for all their times.
+        forms = [f"{number}:{minute:02}" if minute else f"{number}" for number in (hour, hour % 12 or 12)]
+        return lambda text: (
+            any(form in text for form in forms) and time in (other for _, _, other in times_in(text))
+        )
     sought = _SEPARATORS_OF_CODES.sub(".", code)
     sought, joined = sought[sought[0] == "v" and sought[1].isdigit() :], _joined_code(code)
     is_address = _MAC_ADDRESS.fullmatch(joined)

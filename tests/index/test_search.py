@@ -29,7 +29,7 @@ from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import MAX_FREQUENCIES, Reader, SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
-from kbsync.index.words import Term, code_test, codes_in, forms_in, terms_of, whole_name_test
+from kbsync.index.words import Term, code_test, codes_in, forms_in, other_spellings, terms_of, whole_name_test
 from tests.share import long
 
 ENCODER = LocalEncoder()
@@ -259,6 +259,11 @@ def test_number_date_or_noun_is_found_in_another_notation(tmp_path: Path, questi
         unknown = searcher.unknown_words(Query(question))
         assert not unknown.codes
         assert path in ("ar.md", "he.md") or not (unknown.are_all or any(unknown.instead.values()))
+
+
+def test_few_times_of_a_pasted_timetable_are_looked_up_in_other_spellings() -> None:
+    times = [f"{hour}:{minute:02}" for hour in range(6, 20) for minute in (5, 35)]
+    assert {start for start, _, _ in other_spellings(" ".join(times))} == {0, 5, 10, 15}
 
 
 def test_unknown_telephone_number_is_named_as_typed(searcher: Search) -> None:
