@@ -18,6 +18,7 @@ from kbsync.core.selection import Rules
 from kbsync.state import lock
 from kbsync.targets.registry import TARGETS
 from kbsync_standin.zhipu import HOME_ID
+from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import KEY, ZhipuSandbox
@@ -299,6 +300,7 @@ def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuSandbox) -> Non
     assert zhipu.service.effects("base-created") == []
 
 
+@proves("; to use it, pass this id with --base")
 def test_base_left_by_an_interrupted_init_is_named_with_its_option(zhipu: ZhipuSandbox) -> None:
     url = ("--base-url", f"{zhipu.service.url}/api")
     result = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "handbook", env=ENV)
