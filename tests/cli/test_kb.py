@@ -91,6 +91,12 @@ def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuSandbox, 
     assert (second.code, second.out, base_ids[0] in second.err) == (2, "", True)
 
 
+def test_id_that_is_not_utf8_is_refused(zhipu: ZhipuSandbox) -> None:
+    for words in (["kb", "show"], ["kb", "delete"], ["ask", "why", "--app"]):
+        result = zhipu.run(*words, "\udcff")
+        assert (result.code, result.err) == (2, "kbsync: handbook: \\xff is not text (UTF-8)\n")
+
+
 def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuSandbox) -> None:
     listed = zhipu.run("kb", "models", "--json").json["models"]
     assert [row["id"] for row in listed] == ["3", "11", "12"]

@@ -147,6 +147,8 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
             raise NotOffered(reason, code=error.code) from error
         except Rejected as error:
             raise MirrorError(mirror.name, error, Code.USAGE) from error
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{printable(error.object)} is not text (UTF-8)") from error
 
 
 def only_remote(installation: Installation) -> MirrorConfig:
