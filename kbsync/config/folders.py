@@ -9,7 +9,7 @@ from pathlib import Path
 from kbsync.config import places
 from kbsync.config.edit import NotEditable, edit_config, lines_of, with_mirror, without_mirror
 from kbsync.config.model import Config
-from kbsync.config.template import as_yaml, escaped
+from kbsync.config.template import INSTEAD, as_yaml, escaped
 from kbsync.config.yaml import Value
 from kbsync.core.text import path_argument, shell_command, shell_word
 from kbsync.errors import UsageError
@@ -56,7 +56,7 @@ def add_mirror(
     `UsageError` without changing anything, for example if the config can't be edited.
     """
 
-    added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder)), **settings}
+    added: dict[str, Value] = {"name": escaped(name), "folder": escaped(str(folder), INSTEAD), **settings}
 
     def change(config: Config, text: str) -> str:
         real = real_path(folder)

@@ -16,6 +16,7 @@ from kbsync.config.model import Config, Field, MirrorConfig, folder_name, settin
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Value
+from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
@@ -93,7 +94,7 @@ def commented_config(
     state = f"# state_dir: {quoted_dir}" if state_dir is None else f"state_dir: {quoted_dir}"
     parts = [_HEAD.format(schema=schema), _describe_key(Config, "state_dir", state, "")]
     parts += [_describe_key(Config, key, f"# {key}: {value}", "") for key, value in _GLOBAL_EXAMPLES.items()]
-    parts.append(_MIRROR.format(name=quoted(name or folder_name(folder)), folder=quoted(absolute)))
+    parts.append(_MIRROR.format(name=quoted(name or folder_name(folder)), folder=quoted(absolute, INSTEAD)))
     indent = " " * 4
     settings = {key: f"# {key}: {value}" for key, value in _MIRROR_EXAMPLES.items()}
     if exclude:
@@ -110,20 +111,22 @@ def _describe_key(block: type, key: str, setting: str, indent: str) -> str:
     return "".join(f"{indent}{line}\n" for line in (*(f"# {line}" for line in about), setting)) + "\n"
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, fix: str = "") -> str:
     """Return `text` as a quoted YAML string. Raises the same `UsageError` as `escaped`."""
-    return as_yaml(escaped(text))
+    return as_yaml(escaped(text, fix))
 
 
-def escaped(text: str) -> str:
-    """Return `text` with references escaped. Raises `UsageError` if it isn't UTF-8."""
+INSTEAD = "; use --folder instead"
+"""What to do about the path of a folder that a config can't contain."""
+
+
+def escaped(text: str, fix: str = "") -> str:
+    """Return `text` with references escaped. Raises `UsageError`, with the hint `fix`, if it isn't UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(
-            f"the path {os.fsencode(text)!r} is not valid UTF-8, so a config can't contain it; use "
-            "--folder instead"
-        ) from None
+        why = f"{printable(text)} is not text (UTF-8), so a config can't contain it"
+        raise UsageError(f"{why}{fix}") from None
     return text.replace("${", "$${")
 
 

@@ -92,6 +92,7 @@ def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
         ("--once --folder docs --target local --url http://a", "--url: a target of type local has no URL"),
         ("--once --folder docs --target zhipu --base 1 --url a", "--url: "),
         ("--once --folder docs --exclude [z-a]", "--exclude: "),
+        ("--once --folder docs --exclude \udcff", r": \xff is not text (UTF-8), so a config can't contain"),
         ("--once --exclude x", "--target, --url, --base and --exclude need --folder DIR"),
         ("--exclude x --folder docs status", "--exclude takes no command; run `kbsync --once --folder DIR"),
     ],

@@ -78,5 +78,5 @@ def test_written_config_names_the_installed_schema(tmp_path: Path) -> None:
 
 
 def test_folder_that_yaml_cannot_represent_is_reported() -> None:
-    with pytest.raises(UsageError, match=r"is not valid UTF-8.*use --folder"):
+    with pytest.raises(UsageError, match=r"^/srv/caf\\xe9 is not text \(UTF-8\), .*; use --folder instead$"):
         commented_config(Path("/srv/caf\udce9"))
