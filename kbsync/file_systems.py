@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
@@ -156,6 +157,7 @@ def access_within(path: Path, call: Callable[[], T], seconds: float | None = Non
 
     def run() -> None:
         try:
+            _wait_for_fuse(key)
             access.result = call()
         except BaseException as error:
             access.error = error
@@ -177,6 +179,24 @@ def access_within(path: Path, call: Callable[[], T], seconds: float | None = Non
         raise access.error
     result: T = access.result
     return result
+
+
+STAT = "/usr/bin/stat"
+
+
+def _wait_for_fuse(path: str) -> None:
+    """Wait until another process has accessed `path`, if the path is on a file system in FUSE.
+
+    Not even SIGKILL ends a thread that waits for a program behind FUSE, such as sshfs, so neither this
+    process nor a shell that waits for it could continue.
+    """
+    with suppress(OSError):  # no mountinfo, or no such program: access the path directly
+        absolute = os.path.abspath(path)  # noqa: PTH100
+        if any(mount.fs_type.startswith("fuse") and holds(mount.point, absolute) for mount in mounts()):
+            # `-f` asks for the free space, which no cache answers.
+            null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+            child = os.posix_spawn(STAT, [STAT, "-f", "--", path], {}, file_actions=null)
+            os.waitpid(child, 0)
 
 
 def _claim(key: str, access: _Access) -> _Access:

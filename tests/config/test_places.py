@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from kbsync import file_systems
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.places import (
     SYSTEM_CONFIG,
@@ -283,6 +284,30 @@ def test_state_directory_that_another_process_is_creating_is_no_obstacle(
     monkeypatch.setattr(os.path, "islink", create)
     check_state_dir(path, create=False)
     assert path.is_dir()
+
+
+def test_another_process_waits_for_a_file_system_in_fuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, mountinfo, flag, calls = (
+        tmp_path / "stat",
+        tmp_path / "mountinfo",
+        tmp_path / "flag",
+        list[str](),
+    )
+    program.write_text(f"#!/bin/sh\ntest $3 = {tmp_path} && while test -e {flag}; do sleep 0.01; done\n")
+    program.chmod(0o700)
+    flag.touch()
+    mountinfo.write_text(f"33 27 0:43 / {tmp_path} rw - fuse.sshfs u@h: rw\n")
+    monkeypatch.setattr(file_systems, "STAT", str(program))
+    monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
+    with pytest.raises(TimeoutError):
+        access_within(tmp_path, lambda: calls.append("hangs"), 0.2)
+    assert calls == []
+    assert access_within(tmp_path.parent, lambda: "responds", 20.0) == "responds"
+    flag.unlink()
+    access_within(tmp_path, lambda: calls.append("responds"), 20.0)
+    assert calls == ["hangs", "responds"]
 
 
 def test_only_one_call_waits_for_a_path_that_does_not_respond() -> None:
