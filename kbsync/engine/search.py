@@ -20,6 +20,7 @@ from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
 from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable
+from kbsync.file_systems import real_path
 from kbsync.state.read_only import SnapshotReader, Tx
 from kbsync.threads import gather
 
@@ -314,7 +315,7 @@ def _anchored_pattern(folder: Path, typed: str) -> tuple[str | None, bool]:
     if not typed.startswith(("/", "./")):
         return typed, False
     path = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)
-    for root in (os.path.realpath(folder), os.path.abspath(folder)):  # noqa: PTH100
+    for root in (str(real_path(folder)), os.path.abspath(folder)):  # noqa: PTH100
         if path == root:
             return None, True
         if path.startswith(root.rstrip("/") + "/"):

@@ -60,6 +60,7 @@ def dead(sandbox: Sandbox, is_dead: threading.Event) -> Path:
         (["retry", "dead/b.md"], 0, "nothing has failed"),
         (["approve"], 0, "nothing is held"),
         (["pause", "dead"], 0, "paused dead"),
+        (["search", "beta", "--path", "DEAD/*"], 0, "dead: b.md"),
         (["status"], 0, SILENT),
         (["status", "--json"], 0, SILENT),
         (["status", "--check"], 3, SILENT),
@@ -79,6 +80,7 @@ def test_command_answers_while_a_folder_does_not_respond(
     code: int,
     expected: str,
 ) -> None:
+    words = [word.replace("DEAD", str(dead)) for word in words]
     sandbox.add_folder("other", {"c.md": "gamma"})
     began = time.monotonic()
     completed = sandbox.run(*words)
