@@ -12,6 +12,7 @@ import pytest
 from kbsync import file_systems
 from kbsync.engine import explain, mirror
 from kbsync.source import roots
+from tests.cli.cures import proves
 from tests.cli.sandbox import Sandbox, eventually
 from tests.dead_mount import let_hang
 from tests.share import long
@@ -46,6 +47,7 @@ def dead(sandbox: Sandbox, is_dead: threading.Event) -> Path:
     return sandbox.root / "dead"
 
 
+@proves("check the network and the file server")
 @pytest.mark.parametrize(
     "words, code, expected",
     [
