@@ -592,7 +592,9 @@ class Journal:
                 elif replaced:
                     tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
                 else:
-                    tx.uploads.save(lifecycle.retire(old, self.timing))
+                    retired = lifecycle.retire(old, self.timing)
+                    # A lost response may have said that the target replaced it, so it must not serve again.
+                    tx.uploads.save(lifecycle.unwant(retired) if self.binding.abilities.updates else retired)
         tx.uploads.save(upload)
 
     def claim(

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,16 @@ def test_base_ahead_of_the_state_after_a_kill_causes_no_comparison(
     assert count_created(sandbox) <= 1
     assert count_created(sandbox) == 0
     assert adoptions == []
+    check_base(sandbox)
+
+
+def test_file_changed_back_after_a_kill_stays_searchable(sandbox: Sandbox) -> None:
+    text = (sandbox.docs / "f1.md").read_text()
+    sandbox.write("f1.md", "# Title 1\n\nAnother text.\n")
+    kill(sandbox, STORED)
+    sandbox.write("f1.md", text)
+    time.sleep(0.2)  # it is quiet before the base is read
+    assert count_created(sandbox) == 2
     check_base(sandbox)
 
 
