@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -221,9 +222,10 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
     If too many documents are missing without a replacement, the audit reports that (ADR 14).
     """
-    binding, now = journal.binding, journal.timing.now
+    binding = journal.binding
     to_end, unreplaced = list[Upload](), list[Upload]()
-    async for rows in unlisted(binding, store.read, listed, now):
+    # Nothing is being sent, so rows from the future only mean that the clock was set back.
+    async for rows in unlisted(binding, store.read, listed, math.inf):
         for row in await find_missing(target, store.read, rows):
             rows_at_path = await store.read(lambda tx, row=row: journal.uploads(tx, row.path))  # type: ignore[misc]
             is_replaced = any(row_at_path.state is UploadState.ADOPTING for row_at_path in rows_at_path)

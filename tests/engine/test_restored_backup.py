@@ -43,6 +43,19 @@ async def test_document_deleted_since_the_backup_does_not_serve_its_file_again(w
     assert world.puts() == 3
 
 
+async def test_document_replaced_since_the_backup_is_noticed_after_the_clock_was_set_back(
+    world: World,
+) -> None:
+    await world.mirrored({"a.md": "one"})
+    back_up(world)
+    world.clock.skew -= 7200.0
+    world.write("a.md", "two")
+    await world.once()
+    restore(world)
+    await world.ends_equal()
+    assert world.puts() == 2
+
+
 async def test_upload_sent_again_since_the_backup_is_found_in_the_base(world: World) -> None:
     world.write("a.md", "one")
     await world.crash(Guillotine(upon=["put start"]))
