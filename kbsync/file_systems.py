@@ -183,6 +183,14 @@ def access_within(path: Path, call: Callable[[], T], seconds: float | None = Non
 
 STAT = "/usr/bin/stat"
 
+FUSE_RESPONSE_HOLDS = 60.0
+"""Seconds for which a response of a file system in FUSE makes another one likely, so that a daemon doesn't
+start a process every second.
+"""
+
+_fuse_responses: dict[str, float] = {}
+"""The monotonic time of each mount's last response."""
+
 
 def _wait_for_fuse(path: str) -> None:
     """Wait until another process has accessed `path`, if the path is on a file system in FUSE.
@@ -192,11 +200,15 @@ def _wait_for_fuse(path: str) -> None:
     """
     with suppress(OSError):  # no mountinfo, or no such program: access the path directly
         absolute = os.path.abspath(path)  # noqa: PTH100
-        if any(mount.fs_type.startswith("fuse") and holds(mount.point, absolute) for mount in mounts()):
-            # `-f` asks for the free space, which no cache answers.
-            null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-            child = os.posix_spawn(STAT, [STAT, "-f", "--", path], {}, file_actions=null)
-            os.waitpid(child, 0)
+        for mount in mounts():
+            is_around = mount.fs_type.startswith("fuse") and holds(mount.point, absolute)
+            last = _fuse_responses.get(mount.point, -FUSE_RESPONSE_HOLDS)
+            if is_around and time.monotonic() >= last + FUSE_RESPONSE_HOLDS:
+                # `-f` asks for the free space, which no cache answers.
+                null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+                child = os.posix_spawn(STAT, [STAT, "-f", "--", path], {}, file_actions=null)
+                os.waitpid(child, 0)
+                _fuse_responses[mount.point] = time.monotonic()
 
 
 def _claim(key: str, access: _Access) -> _Access:

@@ -307,7 +307,10 @@ def test_another_process_waits_for_a_file_system_in_fuse(
     assert access_within(tmp_path.parent, lambda: "responds", 20.0) == "responds"
     flag.unlink()
     access_within(tmp_path, lambda: calls.append("responds"), 20.0)
-    assert calls == ["hangs", "responds"]
+    # No other process is started soon afterwards.
+    flag.touch()
+    access_within(tmp_path, lambda: calls.append("responds again"), 20.0)
+    assert calls == ["hangs", "responds", "responds again"]
 
 
 def test_only_one_call_waits_for_a_path_that_does_not_respond() -> None:
