@@ -461,7 +461,11 @@ def hyphenation_variants(question: str) -> dict[str, str]:
         if any(True for _ in splits(term.surface))
     }
     plain = Tokeniser(SQLITE_TOKENISER[1:]).tokens(comparable(question))
-    codes = (code_splits(word) for word in plain if not word.isalpha() and not word.isdecimal())
+    codes = (
+        code_splits(word)
+        for word in plain
+        if not word.isdecimal() and sum(map(str.isdecimal, word)) >= _MIN_CODE_DIGITS
+    )
     spellings = itertools.chain(
         (phrase for _, _, phrase in other_spellings(comparable(question))),
         itertools.islice(itertools.chain.from_iterable(codes), MAX_CODES),
@@ -908,6 +912,7 @@ def splits(word: str) -> Iterator[tuple[str, ...]]:
         yield word[:8], word[8:12], word[12:16], word[16:20], word[20:]
 
 
+_MIN_CODE_DIGITS = 4  # of a code whose other spellings count as much: `python3` isn't just any `Python 3`
 _PARTS_OF_CODE = re.compile("[a-z]+|[0-9]+")
 _CODE_WITH_DIGITS = re.compile("([a-z]{1,5})([0-9]{5,})")
 _MIN_GROUPED_LENGTH = 8

@@ -742,6 +742,13 @@ def test_code_is_found_in_both_spellings(tmp_path: Path, question: str) -> None:
         assert search.unknown_words(Query(question)).instead == {}
 
 
+def test_word_with_a_digit_is_found_as_typed_first(tmp_path: Path) -> None:
+    texts = [(f"f{n}.md", f"# Title {n}\n\nThe text of number{n}.") for n in range(6)]
+    texts += [(f"later{n}.md", f"# Later\n\nAdded as number {n}.") for n in range(14)]
+    with searching(tmp_path, texts) as (search, _):
+        assert paths(search.search(Query("number3")))[0] == "f3.md"
+
+
 def test_code_is_found_among_many_passages_with_its_words(tmp_path: Path) -> None:
     """However many passages have the words, and in the passage that has the code, however long its file."""
     often = "user settings: get the user, get settings, settings of the user. "
