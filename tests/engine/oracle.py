@@ -165,6 +165,8 @@ class Oracle:
         self._vanished_paths.add(path)
         self.serving = {new: origins for new, origins in self.serving.items() if path not in origins}
         self.held_paths.discard(path)
+        if self._is_state_new:  # a new state counts only the documents that are left
+            self._count_held()
         self.may_send_again()
 
     def may_send_again(self, paths: Iterable[str] | None = None) -> None:
