@@ -330,7 +330,7 @@ class Daemon:
             if new.state_dir != self._installation.state_dir:
                 raise UsageError("state_dir cannot be changed while kbsync is running; restart kbsync")
             await self._listen(new)
-        except (UsageError, OSError) as error:
+        except (KbsyncError, OSError) as error:
             reason = "; ".join(str(error).splitlines())
             log.error("config.refused", reason=reason)
             self._reports.complaint = "the new config was refused; the old one stays in use"
@@ -362,7 +362,7 @@ class Daemon:
             reloaded = await self._read()
             new = replace(before, config=with_secrets_of(before.config, reloaded.config, names))
             await self._listen(new)
-        except (UsageError, OSError):
+        except (KbsyncError, OSError):
             return
         if new != before:
             for name in await self._switch_to(store, new):

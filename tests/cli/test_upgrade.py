@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from kbsync.index.fence.parser import Content, Parser
 from tests.cli.cures import proves
 from tests.cli.sandbox import Daemon, Sandbox, eventually
 from tests.index import samples
+from tests.ports import free_port
 from tests.share import long
 
 PACKAGE = Path(kbsync.__file__).parent
@@ -49,6 +51,11 @@ def test_documents_wait_for_a_restart_after_an_upgrade(sandbox: Sandbox, tmp_pat
     assert sandbox.status()["halt"]["cure"] == "restart kbsync"
     assert {item["state"] for item in sandbox.status()["items"]} == {"pending"}
     assert daemon.lines("document.failed") == []
+
+    replace_file(installed / "server" / "app.py", (installed / "server" / "app.py").read_bytes())
+    sandbox.config.write_text(f"{sandbox.config.read_text()}http: {{listen: 127.0.0.1:{free_port()}}}\n")
+    daemon.send_signal(signal.SIGHUP)
+    assert daemon.wait_for_event("config.refused")["reason"] == "kbsync was upgraded while it was running"
     assert daemon.end() == 0
 
     replace_file(installed / "index" / "chunk.py", original)
