@@ -35,6 +35,7 @@ from kbsync.engine.status import (
 from kbsync.errors import KbsyncError
 from kbsync.file_systems import access_within
 from kbsync.installation import STATE_FILE, Installation
+from kbsync.source import roots
 from kbsync.source.roots import RootError, identify, unreadable
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
@@ -295,13 +296,13 @@ def find_root_problem(folder: Path) -> str:
 
 
 def silent_halt(installation: Installation, mirror: MirrorConfig) -> Halt | None:
-    """Return the halt of a mirror if its folder isn't responding.
+    """Return the halt of a mirror if its folder isn't responding within the time that a pass waits for it.
 
     The state may not have this halt, because a mirror without a row can't store it, and no kbsync process may
     be running.
     """
     try:
-        access_within(mirror.folder, mirror.folder.stat)
+        access_within(mirror.folder, mirror.folder.stat, roots.MAX_CHECK_SECONDS)
     except TimeoutError as error:
         from kbsync.engine.attach import root_missing
 

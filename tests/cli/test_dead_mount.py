@@ -105,6 +105,14 @@ def test_folder_that_never_responded_halts_only_its_own_mirror(
     assert sandbox.search("beta")[0] == "b.md"
 
 
+def test_status_does_not_report_a_halt_for_a_folder_that_responds_before_a_pass_gives_up(
+    sandbox: Sandbox, dead: Path, is_dead: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roots, "MAX_CHECK_SECONDS", HANGS)
+    threading.Timer(4 * LIMIT, is_dead.clear).start()
+    assert sandbox.run("status", "--check").code == 0
+
+
 def test_approve_accepts_no_folder_that_does_not_respond(sandbox: Sandbox, dead: Path) -> None:
     assert sandbox.run("--once").code == 3
     began = time.monotonic()
