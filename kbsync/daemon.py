@@ -370,7 +370,7 @@ class Daemon:
             self._on_config(new.config)
 
     async def _read(self) -> Installation:
-        """Read the config. Raises `UsageError` or `OSError`."""
+        """Read the config. Raises `KbsyncError` or `OSError`."""
         self._reading = asyncio.create_task(run_detached(partial(self._reload, self._installation)))
         try:
             async with asyncio.timeout(RELOAD_SECONDS):

@@ -19,10 +19,12 @@ from mcp import Client
 
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
+from kbsync.config.model import Config
 from kbsync.config.secrets import Secret
 from kbsync.signals import Signals
 from kbsync.state import lock
 from kbsync.threads import in_own_threads
+from kbsync.upgrade import upgraded
 from tests.cli.sandbox import LONGEST, Sandbox, eventually, words_of
 from tests.cli.zhipu import ZhipuSandbox
 from tests.mcp.assistant import (
@@ -330,6 +332,14 @@ async def test_changed_config_is_used_whoever_mirrors(
     config = sandbox.configure()
     opened = OpenInstallation(choose_installation(sandbox, config=config))
     mirroring = serving.Mirroring(opened)
+    reload, refusals = opened.config_now, [upgraded()]
+
+    async def config_now() -> Config:
+        if refusals:
+            raise refusals.pop()
+        return await reload()
+
+    monkeypatch.setattr(opened, "config_now", config_now)
     following = asyncio.create_task(mirroring.follow_config())
 
     async def wait_for_token(token: str) -> None:

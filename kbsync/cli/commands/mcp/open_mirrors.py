@@ -16,7 +16,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.target import Target
 from kbsync.engine.status import iso
-from kbsync.errors import Unavailable, UsageError
+from kbsync.errors import KbsyncError, Unavailable, UsageError
 from kbsync.installation import Installation
 from kbsync.source.roots import MAX_CHECK_SECONDS
 from kbsync.source.watch import run_detached
@@ -56,7 +56,7 @@ class OpenInstallation:
         self.installation = replace(self.installation, config=config)
 
     async def config_now(self) -> Config:
-        """Reload the config and its key files. Raises `UsageError` or `OSError`."""
+        """Reload the config and its key files. Raises `KbsyncError` or `OSError`."""
         if self._reading is None or self._reading.done():
             before = self.installation
             self._reading = asyncio.create_task(run_detached(lambda: reload(before)))
@@ -78,7 +78,7 @@ class OpenInstallation:
         """
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
-        except (UsageError, OSError):
+        except (KbsyncError, OSError):
             return False
         is_new = new != self.installation.config
         self.switch_to(new)

@@ -28,7 +28,7 @@ from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.core.text import replace_surrogates
 from kbsync.engine.clock import log_bug, pause_after
-from kbsync.errors import LockedError, UsageError
+from kbsync.errors import KbsyncError, LockedError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
@@ -135,7 +135,7 @@ class Mirroring:
             await asyncio.sleep(READ_CONFIG_EVERY)
             try:
                 config = await open_mirrors.config_now()
-            except (UsageError, OSError) as error:
+            except (KbsyncError, OSError) as error:
                 if (message := sentence_of(error)) != complaint:
                     log.error("config.refused", reason="; ".join(message.splitlines()))
                 complaint = message
