@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import structlog
@@ -27,7 +28,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import find_halt, halt_json, halt_sentence, halt_words, iso
-from kbsync.errors import StateError, system_reason
+from kbsync.errors import Halted, StateError, system_reason
 from kbsync.state.mirrors import Halt
 
 NO_HALT = Halt("", "", "")
@@ -321,6 +322,10 @@ class Notifications:
             self._config = config
             self._failing.clear()
             self._changed.set()
+            if config is not None and config.url is not None:
+                # Import this now: an upgrade halts mirrors, and then replaced modules can't be imported.
+                with contextlib.suppress(Halted):
+                    import_module("kbsync.targets.http.connection")
 
     def record_document(self, mirror: str, event: DocumentEvent) -> None:
         """Record a finished document if notifications are configured."""
@@ -372,7 +377,7 @@ class Notifications:
                 if channel not in self._failing:
                     # Log only the type of an unexpected error: its message may contain a URL.
                     unforeseen = f"an error in kbsync itself, {type(error).__name__}"
-                    detail = str(error) if isinstance(error, Undelivered) else unforeseen
+                    detail = str(error) if isinstance(error, Undelivered | Halted) else unforeseen
                     log.error("notify.failed", via=channel, detail=detail)
                 self._failing.add(channel)
             elif channel in self._failing:

@@ -27,7 +27,8 @@ PACKAGE = Path(kbsync.__file__).parent
 @proves("restart kbsync")
 @long
 def test_documents_wait_for_a_restart_after_an_upgrade(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.configure()
+    mirrors = sandbox.configure().read_text()
+    sandbox.config.write_text(f"notify: {{url: 'http://127.0.0.1:{free_port()}'}}\n{mirrors}")
     installed, log = tmp_path / "lib" / "kbsync", tmp_path / "log"
     shutil.copytree(PACKAGE, installed, ignore=shutil.ignore_patterns("__pycache__"))
     environment = sandbox.environ({"PYTHONPATH": str(installed.parent), "PYTHONDONTWRITEBYTECODE": "1"})
@@ -45,14 +46,16 @@ def test_documents_wait_for_a_restart_after_an_upgrade(sandbox: Sandbox, tmp_pat
 
     daemon = start()
     original = (installed / "index" / "chunk.py").read_bytes()
+    for file in (installed / "server" / "app.py", installed / "targets" / "http" / "connection.py"):
+        replace_file(file, file.read_bytes())
     replace_file(installed / "index" / "chunk.py", b"raise ImportError('of the new version')\n")
     sandbox.write_all({"a.md": "alpha", "b.html": "<p>beta"})
     assert daemon.wait_for_event("mirror.halted")["reason"] == "upgraded"
     assert sandbox.status()["halt"]["cure"] == "restart kbsync"
     assert {item["state"] for item in sandbox.status()["items"]} == {"pending"}
     assert daemon.lines("document.failed") == []
+    assert daemon.wait_for_event("notify.failed")["detail"] == "it cannot be reached (ConnectError)"
 
-    replace_file(installed / "server" / "app.py", (installed / "server" / "app.py").read_bytes())
     sandbox.config.write_text(f"{sandbox.config.read_text()}http: {{listen: 127.0.0.1:{free_port()}}}\n")
     daemon.send_signal(signal.SIGHUP)
     assert daemon.wait_for_event("config.refused")["reason"] == "kbsync was upgraded while it was running"
