@@ -200,7 +200,11 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     from kbsync.installation import Installation
 
     from_command = _folder_options(choices)
-    real = real_path(Path(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
+    path = Path(os.path.expanduser(folder))  # noqa: PTH111 (an unknown ~user is a name)
+    try:
+        real, silence = Path(access_within(path, lambda: os.path.realpath(path))), ""
+    except TimeoutError as error:
+        real, silence = Path(os.path.abspath(path)), str(error.strerror)  # noqa: PTH100
     is_file = places.is_no_directory(real)
     not_a_folder = UsageError(f"--folder: {folder} is a file; choose a folder")
     if is_file and needs.folders:
@@ -226,13 +230,11 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     if not chosen.state_file.exists():
         if is_file:
             raise not_a_folder
-        try:
-            is_missing = not mistyped and not access_within(real, lambda: os.path.lexists(real))
-        except TimeoutError as error:
+        if silence and not mistyped:
             # The folder may have a state that is found only by its real path.
-            detail = f"{real}: {error.strerror}; check the network and the file server"
-            raise Halted("folder-missing", printable(detail)) from error
-        if is_missing:
+            detail = f"{real}: {silence}; check the network and the file server"
+            raise Halted("folder-missing", printable(detail))
+        if not mistyped and not os.path.lexists(real):
             raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
 

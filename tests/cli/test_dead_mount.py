@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kbsync import file_systems
+from kbsync.config import places
 from kbsync.engine import explain, mirror
 from kbsync.source import roots
 from tests.cli.cures import proves
@@ -135,3 +136,24 @@ def test_folder_option_starts_no_second_state_for_a_folder_that_does_not_respond
     assert sorted((sandbox.state / "folders").iterdir()) == states
     is_dead.clear()
     eventually(lambda: sandbox.run("--once", "--folder", "link").code == 0)
+
+
+def test_folder_option_starts_no_second_state_for_a_folder_that_responds_late(
+    sandbox: Sandbox, is_dead: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.config.unlink()
+    link, is_no_directory = sandbox.root / "link", places.is_no_directory
+    link.symlink_to(sandbox.root / "dead")
+    sandbox.run("--once", "--folder", "link").check_success()
+    states = sorted((sandbox.state / "folders").iterdir())
+
+    def respond(path: Path) -> bool:
+        is_dead.clear()
+        time.sleep(0.2)  # until the call that hung has ended
+        return is_no_directory(path)
+
+    monkeypatch.setattr(places, "is_no_directory", respond)
+    is_dead.set()
+    completed = sandbox.run("--once", "--folder", "link")
+    assert (completed.code, SILENT in completed.err) == (3, True), completed
+    assert sorted((sandbox.state / "folders").iterdir()) == states
