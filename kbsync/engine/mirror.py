@@ -527,6 +527,12 @@ class BoundMirror:
             self.mirror.on_event(event)
 
 
+MAX_PASS_CHECK_SECONDS = 30.0
+"""Time limit for checking a root in a single pass. A sleeping disk needs several seconds, and a pass doesn't
+check again.
+"""
+
+
 @dataclass(slots=True, eq=False)
 class Mirror:
     """A mirror, for as long as kbsync runs. `bind` may be entered repeatedly, but only once at a time.
@@ -650,8 +656,8 @@ class Mirror:
 
         Raises TimeoutError if its file system isn't responding.
         """
-        settings = self.settings
-        return access_within(settings.given or settings.root, settings.resolved, MAX_CHECK_SECONDS)
+        settings, limit = self.settings, MAX_PASS_CHECK_SECONDS if self.is_pass else MAX_CHECK_SECONDS
+        return access_within(settings.given or settings.root, settings.resolved, limit)
 
     def quiet_period(self) -> tuple[float, float] | None:
         """Return the start and end of the current quiet hours, in epoch seconds, or None outside quiet hours.

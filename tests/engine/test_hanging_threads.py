@@ -116,7 +116,7 @@ async def test_mirror_keeps_its_row_while_its_folder_does_not_respond(
         let_hang(folder, is_dead.is_set, monkeypatch.setattr)
     is_dead.set()
     with monkeypatch.context() as patch:
-        patch.setattr(mirror, "MAX_CHECK_SECONDS", 0.01)
+        patch.setattr(mirror, "MAX_PASS_CHECK_SECONDS", 0.01)
         await run_pass()
     assert (halt := world.run.halt) is not None and halt.reason == "folder-missing"
     assert "its file system isn't responding" in halt.detail
@@ -126,6 +126,21 @@ async def test_mirror_keeps_its_row_while_its_folder_does_not_respond(
     [after] = records
     assert after == replace(before, name=name, last_pass=after.last_pass)
     assert world.puts() == sent
+
+
+async def test_pass_waits_for_a_sleeping_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, is_asleep = World(tmp_path), threading.Event()
+    world.in_threads = True
+    world.write_many(3)
+    world.settings = replace(world.settings, given=world.root)
+    monkeypatch.setattr(mirror, "MAX_CHECK_SECONDS", 0.01)
+    let_hang(world.root, is_asleep.is_set, monkeypatch.setattr)
+    is_asleep.set()
+    threading.Timer(0.3, is_asleep.clear).start()
+    async with world.running() as store:
+        await run_once(world.make_run(store))
+    assert world.run.halt is None
+    assert world.puts() == 3
 
 
 async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path) -> None:
