@@ -277,7 +277,7 @@ def freshness_reader(
 def find_root_problem(folder: Path) -> str:
     """Return why the folder can't be mirrored now.
 
-    Return "" if it can be, or if its disk doesn't respond.
+    Return "" if it can be, or if that isn't known within `MAX_CHECK_SECONDS`.
     """
     problems = list[str]()
 
