@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from kbsync.contract.searching import MatchedWord, Reasons
+from kbsync.index.codes import code_test, joined_in, joined_phrase, other_spellings
 from kbsync.index.spelling import Unknown, slips_between
 from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage
 from kbsync.index.weights import TRANSLATED, weight_of_size
@@ -18,13 +19,9 @@ from kbsync.index.words import (
     ComparableText,
     Term,
     characters_of,
-    code_test,
     comparable,
     is_unspaced,
-    joined_in,
-    joined_phrase,
     naming_text,
-    other_spellings,
     runs_in,
     written_terms,
 )

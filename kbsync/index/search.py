@@ -28,8 +28,17 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
 from kbsync.index.chunk import sentences
+from kbsync.index.codes import (
+    code_test,
+    codes_in,
+    exact_tokens,
+    hyphenation_variants,
+    joined_in,
+    other_spellings,
+)
 from kbsync.index.dates import whole_dates
 from kbsync.index.embed import Encoder
+from kbsync.index.file_names import whole_name_test
 from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown, variants_in
@@ -46,21 +55,14 @@ from kbsync.index.words import (
     HYPHEN_MARK,
     Term,
     Tokeniser,
-    code_test,
-    codes_in,
     comparable,
-    exact_tokens,
     forms_in,
     has_cjk,
-    hyphenation_variants,
-    joined_in,
     naming_text,
     number_forms_in,
-    other_spellings,
     readable,
     stemmed,
     terms_of,
-    whole_name_test,
     word_with,
     written_terms,
 )

@@ -15,6 +15,7 @@ from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import legible
 from kbsync.index.chunk import Shape, blocks
+from kbsync.index.codes import without_separators
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of, needs_parser
 from kbsync.index.spelling import variants_in
@@ -29,7 +30,6 @@ from kbsync.index.words import (
     runs_in,
     stemmed,
     stop_words_in,
-    without_separators,
     words_in,
 )
 

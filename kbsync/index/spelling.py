@@ -14,17 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
-from kbsync.index.words import (
-    STOP_WORDS,
-    Term,
-    Tokeniser,
-    code_splits,
-    comparable,
-    is_stop_word,
-    is_unspaced,
-    splits,
-    stemmed,
-)
+from kbsync.index.codes import code_splits, splits
+from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_stop_word, is_unspaced, stemmed
 
 SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
 """Minimum word lengths for correcting two swapped letters, any single typo, and two typos, respectively."""

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
+from kbsync.index.codes import code_test, codes_in, other_spellings
 from kbsync.index.dates import date_forms
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder, Vectors
+from kbsync.index.file_names import whole_name_test
 from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import plain_heading, snippet, without_markup
 from kbsync.index.spelling import MAX_VARIANTS, variants_in
@@ -29,7 +31,7 @@ from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import MAX_FREQUENCIES, Reader, SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
-from kbsync.index.words import Term, code_test, codes_in, forms_in, other_spellings, terms_of, whole_name_test
+from kbsync.index.words import Term, forms_in, terms_of
 from tests.share import long
 
 ENCODER = LocalEncoder()

@@ -15,7 +15,9 @@ from kbsync.contract.searching import Origin, Query
 from kbsync.core.selection import one_pattern, plain_part
 from kbsync.dataclass import dataclass
 from kbsync.errors import UnmadeError, UsageError
+from kbsync.index.codes import code_test, codes_in, phrase_spellings, phrase_test
 from kbsync.index.dates import whole_dates
+from kbsync.index.file_names import find_named, names_sought, whole_name_test
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
@@ -33,19 +35,7 @@ from kbsync.index.weights import (
     saturation_of,
     select_terms,
 )
-from kbsync.index.words import (
-    Term,
-    Tokeniser,
-    code_test,
-    codes_in,
-    find_named,
-    names_sought,
-    naming_text,
-    phrase_spellings,
-    phrase_test,
-    readable,
-    whole_name_test,
-)
+from kbsync.index.words import Term, Tokeniser, naming_text, readable
 
 if TYPE_CHECKING:
     from kbsync.index.embed import Vector

@@ -25,10 +25,12 @@ from kbsync.contract.searching import Query, selector
 from kbsync.core.selection import plain_part
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
+from kbsync.index.codes import Spelling, codes_in, joined_phrase, phrase_spellings, phrase_test
 from kbsync.index.dates import whole_dates
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
+from kbsync.index.file_names import find_named, names_sought, whole_name_test
 from kbsync.index.spelling import FIRST_LETTERS, Unknown, find_unknown
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.readahead import read_tables_ahead
@@ -64,21 +66,7 @@ from kbsync.index.weights import (
     saturation_of,
     select_terms,
 )
-from kbsync.index.words import (
-    Spelling,
-    Term,
-    Tokeniser,
-    codes_in,
-    find_named,
-    joined_phrase,
-    names_sought,
-    phrase_spellings,
-    phrase_test,
-    readable,
-    whole_name_test,
-    word_with,
-    written_terms,
-)
+from kbsync.index.words import Term, Tokeniser, readable, word_with, written_terms
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
