@@ -23,7 +23,7 @@ from kbsync.engine.clock import SystemClock, end_tasks, keep_running, log_bug, w
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
-from kbsync.errors import KbsyncError, StateError, UsageError
+from kbsync.errors import Halted, KbsyncError, StateError, UsageError
 from kbsync.forget import forget_mirror, read_holdings
 from kbsync.installation import Installation
 from kbsync.once import identities_of, log_damage, log_finished, make_mirror, open_state, receiving
@@ -330,7 +330,7 @@ class Daemon:
             if new.state_dir != self._installation.state_dir:
                 raise UsageError("state_dir cannot be changed while kbsync is running; restart kbsync")
             await self._listen(new)
-        except (KbsyncError, OSError) as error:
+        except (UsageError, Halted, OSError) as error:
             reason = "; ".join(str(error).splitlines())
             log.error("config.refused", reason=reason)
             self._reports.complaint = "the new config was refused; the old one stays in use"
@@ -362,7 +362,7 @@ class Daemon:
             reloaded = await self._read()
             new = replace(before, config=with_secrets_of(before.config, reloaded.config, names))
             await self._listen(new)
-        except (KbsyncError, OSError):
+        except (UsageError, Halted, OSError):
             return
         if new != before:
             for name in await self._switch_to(store, new):
@@ -370,7 +370,7 @@ class Daemon:
             self._on_config(new.config)
 
     async def _read(self) -> Installation:
-        """Read the config. Raises `KbsyncError` or `OSError`."""
+        """Read the config. Raises `UsageError`, `Halted` after an upgrade, or `OSError`."""
         self._reading = asyncio.create_task(run_detached(partial(self._reload, self._installation)))
         try:
             async with asyncio.timeout(RELOAD_SECONDS):
