@@ -91,7 +91,7 @@ class _DocumentArgument(click.Path):
         return os.fsdecode(value)
 
 
-DOCUMENT = _DocumentArgument()
+DOCUMENT = _DocumentArgument(readable=False)
 """A file in a mirror. The command, not click, checks whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
