@@ -450,6 +450,7 @@ def test_mcp_ends_when_its_client_closes_stdin_and_reads_nothing(sandbox: Sandbo
         request = {"jsonrpc": "2.0", "id": number, "method": "tools/list"}
         process.stdin.write(json.dumps(request).encode() + b"\n")
     process.stdin.close()
+    process.stdin = None  # lets `communicate` close the other pipes
     assert process.wait(LONGEST) == 0
     assert not lock.is_held(sandbox.state)
 
