@@ -63,9 +63,9 @@ def open_writer(path: Path) -> apsw.Connection:
     os.close(open_private(path, os.O_RDWR))
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            mode = stat.S_IMODE(file.stat().st_mode)
-            if mode & _NOT_FOR_ALL:
-                file.chmod(mode & ~_NOT_FOR_ALL)
+            mode = file.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & _NOT_FOR_ALL:  # a symlink may lead to somebody else's file
+                file.chmod(stat.S_IMODE(mode) & ~_NOT_FOR_ALL)
     connection = open_file(path)
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import stat
 import subprocess
 import threading
 from collections.abc import Callable
@@ -392,6 +394,16 @@ def test_nothing_is_written_outside_the_state_directory(tmp_path: Path) -> None:
                     assert len(connection.execute(sorting).get) == 200_000
     finally:
         vfs.unregister()
+
+
+def test_permissions_of_a_file_behind_a_symlink_stay(tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.touch()
+    others.chmod(0o644)
+    (tmp_path / "state.db-wal").symlink_to(others)
+    with contextlib.suppress(apsw.Error):  # SQLite may refuse the symlink
+        open_writer(tmp_path / "state.db").close()
+    assert stat.S_IMODE(others.stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("open_connection", [open_writer, open_reader])
