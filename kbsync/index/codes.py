@@ -89,27 +89,14 @@ def joined_phrase(text: str, phrase: str) -> str:
 
 
 _CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z0-9]++(?:[._:/-]{1,2}[A-Za-z0-9]++)+")
-
-
 MAX_CODES = 16
 """Maximum number of codes to read from a question; a pasted log has hundreds."""
 
-
 _MIN_JOINED_LENGTH = 6
-
-
 _MAC_ADDRESS = re.compile("[0-9a-f]{12}")
-
-
 _SPACED_CODE = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,5}(?: [0-9]{2,})+(?![A-Za-z0-9])")
-
-
 _KANA = re.compile("(?<!\\S)(?:(?P<hiragana>[ぁ-ゖー]{2,})|[ァ-ヶー]{2,})(?!\\S)")
-
-
 _KATAKANA = ord("ァ") - ord("ぁ")
-
-
 _INITIALS = re.compile("(?<![A-Za-z0-9])[A-Za-z]{1,3}&[A-Za-z]{1,3}(?![A-Za-z0-9])")
 
 
@@ -188,8 +175,6 @@ def _joined_code(code: str) -> str:
 
 
 _SEPARATORS = re.compile("[._:/-]+")
-
-
 _SEPARATORS_OF_CODES = re.compile("[._:/-]+|(?<=[0-9]),(?=[0-9])")
 
 
@@ -218,11 +203,7 @@ def _is_word_or_stop_words(code: str) -> bool:
 _EXACT = re.compile(
     r"(?<![^\W_])[^\W_]+(?:(?:[._:/\\@&+#\-\u2010\u2011\u2013]{1,2}|(?<=[0-9])[,'’](?=[0-9]))[^\W_]+)*"
 )
-
-
 _MIN_EXACT_LENGTH = 3
-
-
 _OF_NAMES = re.compile("[_@&\\\\]|::")
 
 
@@ -292,10 +273,7 @@ _MAX_SPELLINGS, _MAX_JOINED_WORDS, _MAX_SPLIT_LENGTH = 32, 4, 20
 maximum length of a word that a text may write with a hyphen.
 """
 
-
 _HEXADECIMAL_UUID = re.compile("[0-9a-f]{32}")
-
-
 _RESPELT = re.compile(
     r"(?<![^\W_])(?:(?P<letters>[A-Za-z]{1,5})(?P<digits>[0-9]{2,})|(?P<thousands>[1-9][0-9]{3,14})"
     r"|(?<![0-9]\.)(?P<version>[0-9]+)(?=\.[0-9]))(?![^\W_])"
@@ -372,17 +350,9 @@ def splits(word: str) -> Iterator[tuple[str, ...]]:
 
 _MIN_CODE_DIGITS = 4  # of a code whose other spellings count as much: `python3` isn't just any `Python 3`
 _PARTS_OF_CODE = re.compile("[a-z]+|[0-9]+")
-
-
 _CODE_WITH_DIGITS = re.compile("([a-z]{1,5})([0-9]{5,})")
-
-
 _MIN_GROUPED_LENGTH = 8
-
-
 _MAX_SEAMS = 3  # between letters and digits, at which texts may separate a code or not
-
-
 _ISBN = re.compile("97[89][0-9]{10}")
 
 

@@ -18,9 +18,8 @@ from kbsync.index.words import (
     words_and_forms,
 )
 
-MAX_NAME_LENGTH = 255
+_MAX_NAME_LENGTH = 255
 """Maximum length of a file name in characters."""
-
 
 _PASTED_PATH = re.compile(r"(?:(?P<url>file://)[^/]*|[A-Za-z]:|~|\.{1,2})?(?P<path>[/\\].+)", re.DOTALL)
 
@@ -37,11 +36,7 @@ def _pasted_path(question: str) -> str:
 
 
 _LINE_IN_FILE = re.compile(r"(?<=\w)(?::[0-9]+(?:[:-][0-9]+)?:?|#L[0-9]+(?:-L?[0-9]+)?)\s*\Z")
-
-
 _FILE_NAME = re.compile(r"/|\.[A-Za-z]\w*\Z")
-
-
 _PATH_OF_FILE = re.compile(r"/[^/]*\.[A-Za-z]\w*\s*\Z")
 
 
@@ -62,7 +57,7 @@ def names_sought(question: str) -> list[str]:
     question = _without_line(question)
     question = _pasted_path(question) or question
     last = question.rpartition("/")[2]
-    whole = [name for name in (question, last) if 0 < len(name) <= MAX_NAME_LENGTH]
+    whole = [name for name in (question, last) if 0 < len(name) <= _MAX_NAME_LENGTH]
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])  # without stems, which a search would stem a second time
     names = [form for name in whole for form in (name, name.rpartition(".")[0])]
     before, _, extension = last.rstrip().rpartition(" ")
