@@ -67,7 +67,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         installation.narrow(name)
         _edit(installation, name, writes=False, deletes=delete)
     documents = 0 if holdings is None else holdings.documents
-    delete = delete or (not keep and _asks_to_delete(name, documents))
+    delete = delete or (not keep and _ask_whether_to_delete(name, documents))
     deleted = 0
     if delete and holdings is not None:
         if not lock.is_held(installation.state_dir):  # otherwise nothing is deleted
@@ -98,7 +98,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         Output().line(what_next)
 
 
-def _asks_to_delete(name: str, documents: int) -> bool:
+def _ask_whether_to_delete(name: str, documents: int) -> bool:
     """Ask whether to delete the documents, if there are any. Raises `UsageError` without a terminal."""
     if not sys.stdin.isatty():
         raise UsageError(f"not a terminal; to remove {name}, pass --keep or --delete")

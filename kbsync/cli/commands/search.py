@@ -6,7 +6,6 @@ To start fast, it loads only the modules that a search needs.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +16,6 @@ from kbsync.contract.query_syntax import OnlyFiltersError, parse_query
 from kbsync.contract.searching import Query
 from kbsync.core.text import format_count
 from kbsync.errors import UsageError
-
-if TYPE_CHECKING:
-    from kbsync.search import SearchReply
 
 
 @click.command(
@@ -95,22 +91,28 @@ def command(
         return
 
     from kbsync.cli.searching import options_in_words, print_hits, search_once
+    from kbsync.search import hit_json
 
     reply = search_once(installation, query, images=not files, as_json=as_json)
+    hits, notes = reply.hits, reply.note_lines()
     output = Output()
     shown_notes = [] if choices.quiet else [note for note in reply.notes if not note.is_minor]
     for note in shown_notes:
         if note.explains_hits:
             print_message(note.line())
     if as_json:
-        _print_json(output, reply, explain=explain)
+        listed = [hit_json(hit, explain=explain) for hit in hits]
+        output.json({"hits": listed, **({"notes": notes} if notes else {})})
     elif files:
-        _print_files(output, reply, b"\0" if null else b"\n", quiet=choices.quiet)
+        for path in (hit.absolute for hit in hits if hit.can_be_opened):
+            output.path(str(path), b"\0" if null else b"\n")
+        if not choices.quiet and (gone_count := sum(hit.is_gone for hit in hits)):
+            print_message(f"left out {format_count(gone_count, 'document')} whose file is gone")
     else:
         several = len(installation.mirrors) > 1
         words_searched = " ".join([reply.query.text, *reply.guesses])
-        print_hits(output, reply.hits, words_searched, several=several, explain=explain)
-        if not reply.hits and not choices.quiet:
+        print_hits(output, hits, words_searched, several=several, explain=explain)
+        if not hits and not choices.quiet:
             print_message(f"nothing found for: {text}")
     if not choices.quiet:
         for option in options_in_words(reply.query, reply.unmatched):
@@ -118,21 +120,6 @@ def command(
     for note in shown_notes:
         if not note.explains_hits:
             print_message(note.line())
-
-
-def _print_json(output: Output, reply: SearchReply, *, explain: bool) -> None:
-    from kbsync.search import hit_json
-
-    hits, notes = [hit_json(hit, explain=explain) for hit in reply.hits], reply.note_lines()
-    output.json({"hits": hits, **({"notes": notes} if notes else {})})
-
-
-def _print_files(output: Output, reply: SearchReply, end: bytes, *, quiet: bool) -> None:
-    for hit in reply.hits:
-        if hit.can_be_opened:
-            output.path(str(hit.absolute), end)
-    if not quiet and (gone_count := sum(hit.is_gone for hit in reply.hits)):
-        print_message(f"left out {format_count(gone_count, 'document')} whose file is gone")
 
 
 def _refuse_without_words(choices: Choices, query: Query) -> None:
