@@ -112,10 +112,8 @@ def _with_nearest(
     if variants := occurring(_stems(variants_of(term.surface))):
         stem = max(variants, key=lambda stem: (variants[stem], stem))
         return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])
-    without_digraphs = (
-        _stems(_without_digraphs(term.surface)) if _DIGRAPH.search(term.surface) else frozenset()
-    )
-    for stem in occurring(without_digraphs - _stems_of_stop_words()) if without_digraphs else ():
+    without_digraphs = _stems(_without_digraphs(term.surface)) - _stems_of_stop_words()
+    for stem in occurring(without_digraphs) if without_digraphs else ():
         if written := next((written for _, written in words_with(stem) if not written.isascii()), ""):
             return Unknown(term.surface, stem, written)
     if len(term.surface) < SWAPPED:

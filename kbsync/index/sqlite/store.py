@@ -501,10 +501,10 @@ class Reader:
         counts, by_beginning = Counter[str](), defaultdict[str, set[str]](set)
         for stem in stems:
             by_beginning[stem[:FIRST_LETTERS]].add(stem)
-        many = {beginning: its for beginning, its in by_beginning.items() if len(its) >= _MANY_STEMS}
-        for beginning, its in many.items():
-            for stem, count in self._beginning(beginning, min(map(len, its)), max(map(len, its))):
-                if stem in its:
+        many = {key: group for key, group in by_beginning.items() if len(group) >= _MANY_STEMS}
+        for beginning, group in many.items():
+            for stem, count in self._beginning(beginning, min(map(len, group)), max(map(len, group))):
+                if stem in group:
                     counts[stem] = max(counts[stem], count)
         sought = json.dumps([*chain.from_iterable(by_beginning[key] for key in by_beginning.keys() - many)])
         for table in _WORD_TABLES:
