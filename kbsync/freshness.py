@@ -295,7 +295,7 @@ def find_root_problem(folder: Path) -> str:
     return "".join(problems)
 
 
-def silent_halt(installation: Installation, mirror: MirrorConfig) -> Halt | None:
+def unresponsive_halt(installation: Installation, mirror: MirrorConfig) -> Halt | None:
     """Return the halt of a mirror if its folder isn't responding.
 
     The state may not have this halt, because a mirror without a row can't store it, and no kbsync process may

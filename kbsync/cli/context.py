@@ -202,9 +202,9 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     from_command = _folder_options(choices)
     path = Path(os.path.expanduser(folder))  # noqa: PTH111 (an unknown ~user is a name)
     try:
-        real, silence = Path(access_within(path, lambda: os.path.realpath(path))), ""
-    except TimeoutError as error:
-        real, silence = Path(os.path.abspath(path)), str(error.strerror)  # noqa: PTH100
+        real, is_responding = Path(access_within(path, lambda: os.path.realpath(path))), True
+    except TimeoutError:
+        real, is_responding = Path(os.path.abspath(path)), False  # noqa: PTH100
     is_file = places.is_no_directory(real)
     not_a_folder = UsageError(f"--folder: {folder} is a file; choose a folder")
     if is_file and needs.folders:
@@ -230,9 +230,9 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     if not chosen.state_file.exists():
         if is_file:
             raise not_a_folder
-        if silence and not mistyped:
+        if not is_responding and not mistyped:
             # The folder may have a state that is found only by its real path.
-            detail = f"{real}: {silence}; check the network and the file server"
+            detail = f"{real}: its file system isn't responding; check the network and the file server"
             raise Halted("folder-missing", printable(detail))
         if not mistyped and not os.path.lexists(real):
             raise UsageError(f"no such folder: {printable(str(real))}")

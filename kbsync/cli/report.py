@@ -31,7 +31,7 @@ from kbsync.engine.status import (
     halt_words,
     pause_json,
 )
-from kbsync.freshness import Freshness, ReadFreshness, freshness_reader, silent_halt
+from kbsync.freshness import Freshness, ReadFreshness, freshness_reader, unresponsive_halt
 from kbsync.installation import Installation
 from kbsync.state import lock
 from kbsync.state.mirrors import MirrorFact
@@ -157,7 +157,7 @@ def mirror_reports(
 
     reports = []
     for mirror in installation.mirrors:
-        read = freshness_reader(installation, [mirror], unwritten=silent_halt(installation, mirror))
+        read = freshness_reader(installation, [mirror], unwritten=unresponsive_halt(installation, mirror))
         reports.append(read_state(installation, partial(report, mirror=mirror, read_freshness=read)))
     return reports
 

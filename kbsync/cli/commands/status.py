@@ -154,10 +154,10 @@ def _print_mirror(
 
     Return the error that interrupted it, if any.
     """
-    from kbsync.freshness import silent_halt, status_in
+    from kbsync.freshness import status_in, unresponsive_halt
     from kbsync.state.db import state_errors
 
-    unwritten = silent_halt(installation, mirror)
+    unwritten = unresponsive_halt(installation, mirror)
 
     def write(tx: Tx) -> Exception | None:
         at_work = lock.is_held(installation.state_dir)
