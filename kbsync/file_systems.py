@@ -133,7 +133,7 @@ def holds(folder: str, path: str) -> bool:
 class _Access:
     """A call that accesses a path in its own thread."""
 
-    began: float
+    began: float = 0.0
     ended: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
@@ -153,7 +153,7 @@ def access_within(path: Path, call: Callable[[], T], seconds: float | None = Non
     only once. `call` must not use `access_within` for the same path.
     """
     seconds = MAX_RESPONSE_SECONDS if seconds is None else seconds
-    access, key = _Access(time.monotonic()), os.fspath(path)
+    access, key = _Access(), os.fspath(path)
 
     def run() -> None:
         try:

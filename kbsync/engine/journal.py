@@ -593,7 +593,7 @@ class Journal:
                     tx.uploads.save(lifecycle.mark_deleted(old, self.timing))
                 else:
                     retired = lifecycle.retire(old, self.timing)
-                    # A lost response may have said that the target replaced it, so it must not serve again.
+                    # If a response was lost, the target may have replaced it, so it must not serve again.
                     tx.uploads.save(lifecycle.unwant(retired) if self.binding.abilities.updates else retired)
         tx.uploads.save(upload)
 
