@@ -124,9 +124,3 @@ def test_no_parser_of_another_version_is_started(package: Path, tmp_path: Path) 
     with pytest.raises(Halted, match="upgraded while it was running"):
         parser.parse("a.pdf", Content(samples.pdf()))
     parser.close()
-
-
-def test_nothing_is_refused_without_a_guard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sys, "meta_path", [])
-    monkeypatch.setattr(upgrade, "_PACKAGE", tmp_path)
-    upgrade.refuse_if_upgraded()
