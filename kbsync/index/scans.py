@@ -372,10 +372,10 @@ class Scans:
                     return self._fail(unread, outcome.reason, outcome.code, is_final=True)
                 if isinstance(outcome, TargetError):
                     raise outcome
+                self.forget([] if entry.replaces is None else [entry.replaces])
                 self._execute(
                     "UPDATE scan SET is_read = ?, entry = '{}' WHERE upload = ?", (_READ, entry.upload_id)
                 )
-                self.forget([] if entry.replaces is None else [entry.replaces])
         return None
 
     def _is_pending(self, unread: _Unread) -> bool:

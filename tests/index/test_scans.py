@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +302,26 @@ async def test_damaged_file_of_recognized_pages_is_replaced(scanned: ScannedFold
     assert await scanned.wait_until_indexed(again.remote_id) is DocState.READY
     assert await scanned.hits("quokka") == [(again.remote_id, 2)]
     assert await reopened.partly_read() == []
+
+
+async def test_document_is_ready_only_after_its_old_version_was_forgotten(
+    scanned: ScannedFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await scanned.put(scanned.document(1, "walnut old"))
+    scanned.recognizer.gate.clear()
+    new = await scanned.put(scanned.document(2, "", replaces=old.remote_id))
+    scans = scanned.target._scans
+    assert scans is not None
+    forget, pending = scans.forget, list[bool]()
+
+    def record_and_forget(documents: Iterable[int]) -> None:
+        pending.append(scans.is_pending(2))
+        forget(documents)
+
+    monkeypatch.setattr(scans, "forget", record_and_forget)
+    scanned.recognizer.gate.set()
+    assert await scanned.wait_until_indexed(new.remote_id) is DocState.READY
+    assert pending == [True]
 
 
 async def test_pages_are_recognized_although_their_file_was_busy(
