@@ -486,7 +486,7 @@ def _rebind(
         if tx.uploads.withdraw_holds(record.id, binding):
             tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
-    is_older = is_older_copy(tx, binding, base)
+    is_older = is_older_copy(base, recorded_revision(tx, binding))
     if is_older:
         tx.mirrors.set_adopted(binding, adopted=False)
     else:
@@ -551,11 +551,18 @@ def _note_revision(tx: Tx, binding: int, target: Target) -> None:
         tx.meta.set(BindingFact.REVISION, binding, str(target.revision))
 
 
-def is_older_copy(tx: Tx, binding: int, base: Base) -> bool:
+def recorded_revision(tx: Tx, binding: int) -> int:
+    """Return the highest known revision of the base, or 0 if it doesn't count its changes.
+
+    Read it before the base's own revision, because changes may be recorded meanwhile.
+    """
+    return int(tx.meta.get(BindingFact.REVISION, binding) or 0)
+
+
+def is_older_copy(base: Base, recorded: int) -> bool:
     """Return whether the base has had fewer changes than this state has recorded."""
-    recorded = tx.meta.get(BindingFact.REVISION, binding)
     # A base with more changes is still the same base: kbsync was killed before it recorded a change.
-    return bool(recorded) and base.revision is not None and base.revision < int(recorded)
+    return base.revision is not None and base.revision < recorded
 
 
 def _is_removed(file: Path) -> bool:

@@ -309,6 +309,8 @@ class BoundMirror:
 
         It may have been deleted, damaged and replaced, or replaced by an older copy of itself.
         """
+        binding = self.journal.binding
+        recorded = await self.mirror.store.read(lambda tx: attach.recorded_revision(tx, binding.id))
         try:
             base = await self.target.base()
         except Halted as error:
@@ -316,10 +318,7 @@ class BoundMirror:
             return False
         except TargetError:
             return False
-        binding = self.journal.binding
-        if base.id != binding.base:
-            return True
-        return await self.mirror.store.read(lambda tx: attach.is_older_copy(tx, binding.id, base))
+        return base.id != binding.base or attach.is_older_copy(base, recorded)
 
     # -- the pass --------------------------------------------------------------------------------------
 

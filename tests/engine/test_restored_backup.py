@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from dataclasses import replace
 
 import apsw
 
+from kbsync.contract.target import Base
 from kbsync.core.model import UploadState
 from kbsync.state.read_only import opened
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
+from tests.memory.target import MemoryTarget
 
 
 def back_up(world: World) -> None:
@@ -65,3 +68,30 @@ async def test_upload_sent_again_since_the_backup_is_found_in_the_base(world: Wo
     restore(world)
     await world.ends_equal()
     assert world.puts() == 1
+
+
+async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(world: World) -> None:
+    responses = list[Base]()
+
+    class CountingMemory(MemoryTarget):
+        """Counts its changes; each response of `base` takes a while."""
+
+        @property
+        def revision(self) -> int:
+            return len(world.base.effects)
+
+        async def base(self) -> Base:
+            responses.append(replace(await super().base(), revision=self.revision))
+            await world.clock.sleep(10)
+            return responses[-1]
+
+    world.target_type = CountingMemory
+    world.write("a.md")
+    async with world.start_mirror() as bound:
+        await bound.compare()
+        assert not await bound.base_changed()
+        assert await bound.worker.is_idle()
+        assert (responses[-1].revision, len(world.base.effects)) == (0, 2)
+        assert not await bound.base_changed()
+        world.base.effects.clear()
+        assert await bound.base_changed(), "an older copy"
