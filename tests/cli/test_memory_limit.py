@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import logging
+import os
 import ssl
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.engine.clock import bug_in_words
 from kbsync.errors import OUT_OF_MEMORY, Unavailable
 from tests.cli.sandbox import PIPES, Sandbox
+from tests.programs import run_program
 from tests.share import long
 
 
@@ -35,7 +37,7 @@ def within(sandbox: Sandbox, kibibytes: int, *words: str) -> subprocess.Popen[by
 def test_pass_out_of_memory_ends_at_once_and_the_next_one_continues(sandbox: Sandbox) -> None:
     sandbox.prepare({f"{number}.md": f"text {number}" for number in range(20)})
     # With less, Python itself may stop. Which part gets no more memory differs from run to run.
-    process = within(sandbox, 400_000, "--once", "--log-format", "console")
+    process = within(sandbox, 240_000, "--once", "--log-format", "console")
     started = time.monotonic()
     _, err = process.communicate(timeout=100)
     assert time.monotonic() - started < 50
@@ -118,3 +120,31 @@ def test_parser_starts_within_a_limit_lower_than_its_own(sandbox: Sandbox) -> No
     _, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert sandbox.run("search", "aardvark").out
+
+
+ARENAS = """
+import ctypes, sys, threading
+from kbsync.__main__ import main
+sys.argv = ["kbsync", "--help"]
+main()
+together = threading.Barrier(8)
+def allocate():
+    kept = [bytes(1000) for _ in range(100)]
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(2, b"w")))
+libc.fflush(None)
+"""
+
+
+def test_threads_share_two_arenas_of_memory() -> None:
+    """Each arena keeps what its threads once needed, so many of them would take up memory forever."""
+    ours = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    completed = run_program(sys.executable, "-c", ARENAS, env=ours)
+    assert completed.stderr.count("<heap nr=") == 2, completed.stderr
