@@ -39,8 +39,16 @@ def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: object, number: int
     monkeypatch.setattr(os, call, failing)
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def open_below(folder: Path) -> int:
+    """Return how many descriptors this process has of the folder and all below it, deleted files included."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{name}")
+        except OSError as error:
+            path = str(folder) if error.errno == errno.ENAMETOOLONG else ""  # else it was closed meanwhile
+        count += f"{path}/".startswith(f"{folder}/")
+    return count
 
 
 class Tree(StoredTree):

@@ -28,7 +28,7 @@ from kbsync.source.read import (
 )
 from kbsync.source.roots import SHORTAGES
 from kbsync.source.stat import stat_path
-from tests.source.folders import Tree, descriptors, learnt, listed, refuse
+from tests.source.folders import Tree, learnt, listed, open_below, refuse
 
 LARGE = os.urandom(IN_MEMORY) + b"and more"
 
@@ -46,10 +46,9 @@ def spool_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_descriptor_is_left_open() -> Any:
-    before = descriptors()
+def no_descriptor_is_left_open(tmp_path: Path) -> Any:
     yield
-    assert descriptors() == before
+    assert open_below(tmp_path) == 0
 
 
 def hexed(content: bytes) -> str:

@@ -22,7 +22,6 @@ from kbsync.source.observer import KernelReader, ProblemKind, TreeEmitter, TreeO
 from kbsync.source.roots import UNKNOWN, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
-from tests.source.folders import descriptors
 from tests.source.watching import Hearing, eventually, inotify_fds, library_threads, listening, machine
 
 
@@ -591,11 +590,10 @@ async def test_limit_reached_at_start_causes_polling_until_raised(
 
 
 async def test_repeatedly_failing_watch_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:
-    files, threads = descriptors(), len(library_threads())
+    watches, threads = len(inotify_fds()), len(library_threads())
     for _ in range(FREE_FAILURES):
         await overflow(timed)
-    await eventually(lambda: descriptors() <= files)
-    assert len(library_threads()) == threads
+    await eventually(lambda: len(inotify_fds()) == watches and len(library_threads()) == threads)
     assert timed.watcher.report.mode is Mode.NATIVE
     await overflow(timed)
     assert timed.watcher.report.mode is Mode.POLLING
