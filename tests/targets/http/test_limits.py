@@ -489,6 +489,12 @@ async def hanging(_request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={})
 
 
+def skip(seconds: float) -> None:
+    """Set the event loop's clock forward, so that a limit ends now, however slow the machine is."""
+    loop = asyncio.get_running_loop()
+    loop.time = lambda now=loop.time: now() + seconds  # type: ignore[method-assign, misc]
+
+
 async def test_caller_does_not_wait_for_a_longer_pause_than_its_limit(clock: Clock) -> None:
     settings = {"transport": httpx.MockTransport(hanging), "steady": clock, "sleep": clock.sleep}
     async with client("http://kb", **settings) as http:
@@ -505,17 +511,18 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
     async def hang(request: httpx.Request) -> httpx.Response:
         nonlocal request_count
         request_count += 1
+        skip(5.0)
         return await hanging(request)
 
     async with client("http://kb", transport=httpx.MockTransport(hang), steady=Clock(1000.0)) as http:
         reasons = []
         for _ in range(8):
             with pytest.raises(Unavailable) as caught:
-                async with http.time_limit("search", 0.1):
+                async with http.time_limit("search", 5.0):
                     await http.request("search", "POST", "/search", json={})
             reasons.append(caught.value.reason)
     assert request_count == 5
-    assert reasons[:5] == ["search: kb did not answer within 0.1 s"] * 5
+    assert reasons[:5] == ["search: kb did not answer within 5 s"] * 5
     assert all("retrying in" in reason for reason in reasons[5:])
 
 
@@ -526,32 +533,37 @@ async def test_call_to_a_target_that_is_down_does_not_wait_for_a_slot() -> None:
         await let_tasks_run()
         for _ in range(5):
             http.breaker.failed(http.breaker.begin(), "kb is down")
-        async with asyncio.timeout(5.0):
-            refused = await outcome(http)
+        refused = await outcome(http)
         upload.cancel()
         await asyncio.gather(upload, return_exceptions=True)
     assert isinstance(refused, Unavailable) and refused.untried
 
 
 @pytest.mark.parametrize(
-    ("call", "unanswered", "is_down"),
-    [("search", 0.01, True), ("search", clients.NO_RESPONSE_AFTER, False), ("upload", 0.01, False)],
+    ("call", "seconds", "is_down"),
+    [
+        ("search", clients.NO_RESPONSE_AFTER, True),
+        ("search", clients.NO_RESPONSE_AFTER / 2, False),
+        ("upload", clients.NO_RESPONSE_AFTER, False),
+    ],
 )
-async def test_abandoned_question_counts_as_unanswered(
-    monkeypatch: pytest.MonkeyPatch, call: str, unanswered: float, is_down: bool
-) -> None:
+async def test_abandoned_question_counts_as_unanswered(call: str, seconds: float, is_down: bool) -> None:
     """Assistants and the page give up after a while; the end of the program interrupts an upload."""
-    monkeypatch.setattr(clients, "NO_RESPONSE_AFTER", unanswered)
-    async with client("http://kb", transport=httpx.MockTransport(hanging), steady=Clock(1000.0)) as http:
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        skip(seconds)
+        return await hanging(request)
+
+    async with client("http://kb", transport=httpx.MockTransport(hang), steady=Clock(1000.0)) as http:
         for _ in range(5):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.02):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(seconds):
                     if call == "search":
                         await http.request("search", "POST", "/search", json={})
                     else:
                         await http.post_form("upload", "/", fields={}, file=part())
         assert (http.breaker.rest is not None) == is_down
-        assert ("did not answer; kbsync gave up after 0 s" in http.breaker.cause) == is_down
+        assert ("did not answer; kbsync gave up after 10 s" in http.breaker.cause) == is_down
 
 
 async def test_request_without_remaining_time_says_nothing_about_the_target() -> None:
