@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
+from pathlib import Path
+
+LOWEST = 10_000
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port that was free a moment ago.
+
+    The system gives it to no program that asks for any port, as other tests do at the same time.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        # Not from the shared generator, which tests in other processes may have seeded alike.
+        port = random.SystemRandom().randrange(LOWEST, max(end, 2 * LOWEST))
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("", port))
+            return port
 
 
 def free_address() -> str:

@@ -35,6 +35,10 @@ PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
+def send(method: str, url: str, **content: Any) -> httpx.Response:
+    return httpx.request(method, url, timeout=LONGEST, trust_env=False, **content)
+
+
 @contextlib.contextmanager
 def serving(sandbox: Sandbox, address: str, *words: str, **env: str) -> Iterator[str]:
     """Yield the URL of a running server."""
@@ -48,7 +52,7 @@ def serving(sandbox: Sandbox, address: str, *words: str, **env: str) -> Iterator
     def answers() -> bool:
         assert process.poll() is None, (sandbox.root / "mcp.log").read_text()
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(url).status_code > 0
+            return send("GET", url).status_code > 0
         return False
 
     eventually(answers)
@@ -82,7 +86,7 @@ def watching(sandbox: Sandbox, address: str, token: str = "") -> Iterator[str]:
 def status_of(url: str, method: str = "POST", **headers: str) -> int:
     """Return the status of a request with these headers."""
     content: dict[str, Any] = {"json": PING} if method == "POST" else {}
-    return httpx.request(method, url, headers={**ACCEPT, **headers}, **content).status_code
+    return send(method, url, headers={**ACCEPT, **headers}, **content).status_code
 
 
 @long
@@ -190,8 +194,10 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def test_cross_site_preflight_is_refused(shared_url: str) -> None:
-    response = httpx.options(
-        shared_url, headers={"origin": "https://evil.example", "access-control-request-method": "POST"}
+    response = send(
+        "OPTIONS",
+        shared_url,
+        headers={"origin": "https://evil.example", "access-control-request-method": "POST"},
     )
     assert response.status_code == 403
     assert not [name for name in response.headers if name.startswith("access-control")]
@@ -200,8 +206,8 @@ def test_cross_site_preflight_is_refused(shared_url: str) -> None:
 def test_too_large_body_and_unknown_paths_are_refused(shared_url: str) -> None:
     body = json.dumps({**PING, "params": {"x": "x" * 300_000}})
     headers = {**ACCEPT, "content-type": "application/json"}
-    assert httpx.post(shared_url, content=body, headers=headers).status_code == 413
-    assert httpx.get(f"{shared_url}/x").status_code == 404
+    assert send("POST", shared_url, content=body, headers=headers).status_code == 413
+    assert send("GET", f"{shared_url}/x").status_code == 404
     assert status_of(shared_url) == 200
 
 
@@ -209,7 +215,7 @@ def test_too_large_body_and_unknown_paths_are_refused(shared_url: str) -> None:
 def test_mcp_command_serves_nothing_else(sandbox: Sandbox) -> None:
     with serving(sandbox, free_address()) as url:
         for other in ("", "/metrics", "/api/status", "/assets/page.js"):
-            assert httpx.get(url.replace("/mcp", other)).status_code == 404
+            assert send("GET", url.replace("/mcp", other)).status_code == 404
 
 
 async def test_client_that_never_finishes_its_body_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +263,7 @@ def test_request_with_a_lone_surrogate_is_answered(shared_url: str) -> None:
     call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","arguments":{"path":"%s"}}}'
     for half in (b"\\ud800", b"\\udc80", b"\xed\xa0\x80"):
         headers = {**ACCEPT, "content-type": "application/json"}
-        response = httpx.post(shared_url, content=call % half, headers=headers)
+        response = send("POST", shared_url, content=call % half, headers=headers)
         assert response.status_code == 200
         assert "has no document" in response.text
 
@@ -282,7 +288,7 @@ def test_remote_clients_need_a_token(sandbox: Sandbox) -> None:
         assert status_of(url, authorization=f"Bearer {TOKEN}") == 200
         assert status_of(url, authorization=f"Bearer {TOKEN}", host="kb.example:9754") == 200
         assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
-        assert httpx.post(url, json=PING).headers["www-authenticate"].startswith("Bearer")
+        assert send("POST", url, json=PING).headers["www-authenticate"].startswith("Bearer")
     # The token must not be in a log, or in the list of processes.
     assert TOKEN not in (sandbox.root / "mcp.log").read_text()
 
@@ -292,7 +298,9 @@ def test_listener_token_admits_assistants(sandbox: Sandbox) -> None:
     with watching(sandbox, f"0.0.0.0:{free_port()}", TOKEN) as url:
         for wrong in ({}, {"authorization": f"Bearer {TOKEN}x"}):
             assert status_of(url, **wrong) == 401
-            assert httpx.post(url, json=PING, headers=wrong).headers["www-authenticate"].startswith("Bearer")
+            assert (
+                send("POST", url, json=PING, headers=wrong).headers["www-authenticate"].startswith("Bearer")
+            )
         assert status_of(url, authorization=f"Bearer {TOKEN}", host="kb.example:9753") == 200
         assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
 
