@@ -29,6 +29,13 @@ class Manager:
                 if message.startswith(beginning):
                     return message
 
+    def until_status(self, text: str) -> None:
+        """Wait until the latest status is `text`; it may have arrived before another message."""
+        while [message for message in self.messages if message.startswith("STATUS=")][-1:] != [
+            f"STATUS={text}"
+        ]:
+            self.until("STATUS=")
+
     def so_far(self) -> list[str]:
         """Return all messages so far, awaited or not."""
         self._socket.setblocking(False)

@@ -56,16 +56,18 @@ def test_service_reports_its_lifecycle_to_systemd(
         monkeypatch.setenv("WATCHDOG_USEC", "60000000")
         process = sandbox.start()
         manager.until("READY=1")
-        manager.until("STATUS=1 ready, 0 pending, 0 failed")
+        manager.until_status("1 ready, 0 pending, 0 failed")
         reload()
         reload("log_level: debug")
         sandbox.write("seen.md", "beta")
-        manager.until("STATUS=2 ready, 0 pending, 0 failed")
+        manager.until_status("2 ready, 0 pending, 0 failed")
         reload("log_level: warning")
         sandbox.write("unseen.md", "gamma")
-        manager.until("STATUS=3 ready, 0 pending, 0 failed")
+        manager.until_status("3 ready, 0 pending, 0 failed")
         reload("log_levl: debug")
-        manager.until("STATUS=the new config was refused; the old one stays in use; 3 ready")
+        manager.until_status(
+            "the new config was refused; the old one stays in use; 3 ready, 0 pending, 0 failed"
+        )
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
