@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import shutil
 import threading
@@ -325,7 +326,7 @@ async def test_unloadable_model_leaves_the_built_in_vectors(
 async def test_pass_computes_no_better_vectors(
     tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUIET", 5.0)
+    monkeypatch.setattr(module, "QUIET", math.inf)
     await target.base()
     await put(target, document(1, "a loaf"))
     assert not await asyncio.to_thread(model.reached.wait, 0.1)

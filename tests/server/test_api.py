@@ -409,7 +409,7 @@ async def test_silent_target_is_named_and_not_waited_for(
 async def test_indexing_waits_while_a_search_is_answered(
     open_mirror: MirrorWithListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    precedence, is_waiting = Precedence(longest=60.0), list[bool]()
+    precedence, is_waiting = Precedence(lambda: 0.0, longest=60.0), list[bool]()
 
     async def search(*_: object, **__: object) -> SearchReply:
         step = threading.Thread(target=precedence.wait, daemon=True)

@@ -211,16 +211,16 @@ async def test_dead_network_mount_blocks_nothing(
     def on_network(folder: Path) -> RootIdentity:
         return replace(identify(folder), fs_type=fs_type, is_mount=True)
 
-    monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 0.05)
     root_check = RootCheck()
     async with listening(root, state, machine=machine(root_inode=root_check, identify=on_network)) as hearing:
         assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
         root_check.goes_on.clear()
+        monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 0.05)
         try:
             assert await kinds(hearing.watcher) == [ProblemKind.ROOT_SILENT]
             monkeypatch.setattr(watch, "MAX_CHECK_SECONDS", 3600.0)
-            second_check = asyncio.wait_for(kinds(hearing.watcher), 5.0)
-            assert await second_check == [ProblemKind.ROOT_SILENT], "without waiting a second time"
+            second_check = await kinds(hearing.watcher)
+            assert second_check == [ProblemKind.ROOT_SILENT], "without waiting a second time"
             assert len(root_check.threads) == 1, "one open question is enough"
             assert hearing.watcher.identity is not None
         finally:
