@@ -102,6 +102,9 @@ def _both(terminal: int, pipe: int) -> bytes:
     output, open_ones = b"", [terminal, pipe]
     while open_ones:
         ready, _, _ = select.select(open_ones, [], [])
+        # What was written to the terminal first may have arrived only after the terminal was polled.
+        if terminal in open_ones and terminal not in ready:
+            ready += select.select([terminal], [], [], 0)[0]
         # Messages for people come before the result, as on the pages.
         descriptor = min(ready, key=open_ones.index)
         try:
