@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -143,8 +144,10 @@ def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
             assert sandbox.run("status", "--check", *options).code == 4
             [mirror] = sandbox.run("status", "--json", *options).json["mirrors"]
             assert "the disk is full" in mirror["halt"]["detail"]
-            ready = httpx.get(f"http://{address}/readyz", trust_env=False).json()
-            assert ready["mirrors"][0]["reason"] == mirror["halt"]["reason"] == "failing"
+            assert mirror["halt"]["reason"] == "failing"
+            # The daemon logs the failure before it halts.
+            readyz = partial(httpx.get, f"http://{address}/readyz", timeout=60, trust_env=False)
+            eventually(lambda: readyz().json()["mirrors"][0]["reason"] == "failing")
             metrics = httpx.get(f"http://{address}/metrics", trust_env=False).text
             assert 'kbsync_halted{mirror="handbook",reason="failing"} 1.0' in metrics
             eventually(lambda: notices.exists() and "the disk is full" in notices.read_text())
