@@ -136,6 +136,7 @@ def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path:
         # It is back: the next documents go to it.
         running.start_scheduler(int(running.address.rpartition(":")[2]))
         running.start_worker()
+        running.wait_for(1)
         sandbox.mirror({"b.html": "<h1>Ice</h1><p>The seal.</p>"})
         assert (stored(sandbox), sandbox.status().get("note", "")) == (["a.html", "b.html"], "")
     finally:

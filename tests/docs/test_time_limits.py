@@ -14,8 +14,10 @@ from tests.share import long
 
 HANGING = """
 import time
+import pytest
 from hypothesis import given, strategies
 
+@pytest.mark.timeout(1)
 @given(strategies.integers())
 def test_examples(number):
     time.sleep(1000)
@@ -44,7 +46,7 @@ def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(reports: s
     test = tmp_path / "test_hanging.py"
     test.write_text(HANGING)
     tmp_path.joinpath("conftest.py").write_text(reports)
-    limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]
+    limits = ["-p", "tests.conftest", "--rootdir", tmp_path]
     plain = ["-p", "no:cacheprovider", "-o", "addopts="]
     every = {**os.environ, "KBSYNC_SHARE": "all"}
     completed = run_program(
