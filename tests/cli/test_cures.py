@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -326,7 +325,7 @@ def test_interrupted_pass_comes_with_the_command_to_continue_it(sandbox: Sandbox
     config = sandbox.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
     process = sandbox.start("--once", "--state-dir", sandbox.root / "odd state")
-    time.sleep(1.0)  # until signals are handled; the exact progress doesn't matter
+    eventually((sandbox.root / "odd state" / "state.db").exists)
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
