@@ -1,4 +1,4 @@
-"""A clock that only sleeping and the test itself advance."""
+"""Clocks that only sleeping and the test itself advance."""
 
 from __future__ import annotations
 
@@ -33,3 +33,9 @@ async def let_tasks_run() -> None:
     """Wait until no task can continue without the clock."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+def skip(seconds: float) -> None:
+    """Set the event loop's own clock forward, so that a limit ends now, however slow the machine is."""
+    loop = asyncio.get_running_loop()
+    loop.time = lambda now=loop.time: now() + seconds  # type: ignore[method-assign, misc]

@@ -625,17 +625,23 @@ async def test_internal_error_is_reported_as_one_and_ends_nothing(
 async def test_unresponsive_folder_blocks_no_other_request(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended = threading.Event()
-    monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 2.0)
-    monkeypatch.setattr(context, "_below", lambda *_sandbox: mended.wait(60) and None)
+    entered, mended = threading.Event(), threading.Event()
+
+    def hang(*_paths: Path) -> None:
+        entered.set()
+        mended.wait(60)
+
+    monkeypatch.setattr(context, "_below", hang)
     try:
-        silent = asyncio.create_task(error_of(client, "get", path="install.md"))
-        await asyncio.sleep(0.05)
+        silent = asyncio.create_task(client.call_tool("get", {"path": "install.md"}))
+        assert await asyncio.to_thread(entered.wait, 60)
         assert paths(await run_tool(client, "search", query="hours"))
         assert not silent.done()
-        assert "no response within" in await silent
+        monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 0.1)
+        assert "no response within" in await error_of(client, "get", path="install.md")
     finally:
         mended.set()
+    await silent
 
 
 @long
@@ -660,9 +666,10 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
     monkeypatch.setattr(documents, "paths_of", read_paths)
     monkeypatch.setattr(explain, "paths_of", read_paths)
     monkeypatch.setattr(Installation, "target", open_target)
-    monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 0.05)
-    monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)
     async with within(replace(installation, config=config)) as client:
+        await run_tool(client, "search", query="reset a password", mirror="docs")  # takes a while to open
+        monkeypatch.setattr(open_mirrors, "MAX_CHECK_SECONDS", 0.05)
+        monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)
         try:
             for _ in range(40):
                 assert "the folder isn't responding" in await error_of(client, "get", path="nope.md")
@@ -714,22 +721,26 @@ async def test_state_is_closed_by_its_reading_thread_after_the_request_was_aband
 async def test_pattern_equal_to_a_dead_mounts_path_blocks_no_other_request(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended, searches = threading.Event(), searching.searches
-    monkeypatch.setattr(module, "SEARCH_SECONDS", 0.3)
+    entered, mended, searches = threading.Event(), threading.Event(), searching.searches
 
     def search(mirrors: Any, query: Any) -> Any:
         if query.paths:
+            entered.set()
             mended.wait(60)
         return searches(mirrors, query)
 
     monkeypatch.setattr(searching, "searches", search)
+    question = {"query": "hours", "path": "/mnt/dead/*.txt"}
     try:
-        silent = asyncio.create_task(error_of(client, "search", query="hours", path="/mnt/dead/*.txt"))
-        await asyncio.sleep(0)
+        silent = asyncio.create_task(client.call_tool("search", question))
+        assert await asyncio.to_thread(entered.wait, 60)
         assert paths(await run_tool(client, "search", query="hours"))
-        assert "no response within" in await silent
+        assert not silent.done()
+        monkeypatch.setattr(module, "SEARCH_SECONDS", 0.1)
+        assert "no response within" in await error_of(client, "search", **question)
     finally:
         mended.set()
+    await silent
 
 
 async def test_unknown_tool_is_a_protocol_error(client: Client) -> None:

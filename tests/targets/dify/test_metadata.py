@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from kbsync.targets.dify import target
-from kbsync.targets.dify.target import PAUSE
+from kbsync.targets.dify.target import PATIENCE, PAUSE
 from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
+from tests.clocks import skip
 from tests.services.dify import DifyWorld
 from tests.share import enumerated, long
 
@@ -90,14 +92,17 @@ async def test_rate_limit_pauses_only_metadata_and_pending_ones_are_sent_later(s
 
 
 @pytest.mark.parametrize("op", ["create-field", "describe"])
-async def test_unanswered_metadata_request_is_soon_abandoned(
-    served_world: Any, monkeypatch: pytest.MonkeyPatch, op: str
-) -> None:
-    monkeypatch.setattr(target, "PATIENCE", 0.1)
+async def test_unanswered_metadata_request_is_soon_abandoned(served_world: Any, op: str) -> None:
+    requests = served_world.server.requests.by_op
     served_world.server.faults.add(Fault("hang", op, times=0))
-    for path in ("a.md", "b.md", "c.md"):
+    first = asyncio.create_task(served_world.make_ready(served_world.document("a.md", "alpha")))
+    while not requests[op]:
+        await asyncio.sleep(0)
+    skip(PATIENCE)
+    await first
+    for path in ("b.md", "c.md"):
         await served_world.make_ready(served_world.document(path, path))
-    assert served_world.server.requests.by_op[op] == 1
+    assert requests[op] == 1
 
 
 async def test_document_deleted_meanwhile_breaks_no_metadata_request(served_world: Any) -> None:

@@ -24,7 +24,7 @@ from kbsync.targets.http.limits import (
     MissingCalls,
     Pace,
 )
-from tests.clocks import Clock, let_tasks_run
+from tests.clocks import Clock, let_tasks_run, skip
 from tests.share import long
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import client, part
@@ -487,12 +487,6 @@ def test_long_probe_does_not_prevent_other_probes(breaker: Breaker, clock: Clock
 async def hanging(_request: httpx.Request) -> httpx.Response:
     await asyncio.sleep(60)
     return httpx.Response(200, json={})
-
-
-def skip(seconds: float) -> None:
-    """Set the event loop's clock forward, so that a limit ends now, however slow the machine is."""
-    loop = asyncio.get_running_loop()
-    loop.time = lambda now=loop.time: now() + seconds  # type: ignore[method-assign, misc]
 
 
 async def test_caller_does_not_wait_for_a_longer_pause_than_its_limit(clock: Clock) -> None:
