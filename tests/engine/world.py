@@ -179,7 +179,9 @@ MAX_WAKES = 100_000
 """The most clock jumps in one life of a process; more of them mean that it never ends."""
 
 MAX_IDLE_SECONDS = 20.0
-"""Seconds of real time without sleep, work or wake-up, after which an awaited event counts as lost."""
+"""Seconds of real time without sleep, work, wake-up or `outside_calls`, after which an awaited event counts
+as lost.
+"""
 
 EXACTLY = 1e-6
 """Seconds: the most that a sum of times may deviate."""
@@ -200,6 +202,8 @@ class VirtualClock:
         self._numbers = itertools.count()
         self._random = random.Random(7)
         self._quiet = 0
+        self.outside_calls = 0
+        """The number of calls in progress for which the clock doesn't stand still, such as a browser's."""
         self.busy: Callable[[], bool] = lambda: False
         self.wait_for_call: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0.0003)
 
@@ -244,7 +248,9 @@ class VirtualClock:
             while self._heap and self._heap[0][2].done():
                 heapq.heappop(self._heap)
             if not self._heap:
-                if time.monotonic() - still_since > MAX_IDLE_SECONDS:
+                if self.outside_calls:
+                    still_since = time.monotonic()
+                elif time.monotonic() - still_since > MAX_IDLE_SECONDS:
                     raise Endless("nobody sleeps and nothing is under way: what is waited for never comes")
                 await asyncio.sleep(0.0005)
                 continue

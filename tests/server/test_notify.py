@@ -198,7 +198,7 @@ def test_command_environment_excludes_our_library_settings(tmp_path: Path) -> No
             command, env=ours | given, cwd=tmp_path, capture_output=True, text=True, check=True
         )
         lines = (tmp_path / "variables").read_text().splitlines()
-        assert [line for line in lines if line.startswith("OPENBLAS")] == [
+        assert [line for line in lines if line.startswith("OPENBLAS_NUM_THREADS")] == [
             f"{name}={value}" for name, value in given.items()
         ]
         assert completed.stdout.split()[-1] == threads

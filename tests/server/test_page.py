@@ -100,7 +100,11 @@ class View:
 
     async def do(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(THREAD, lambda: call(*args, **options))
+        self.world.clock.outside_calls += 1  # a browser on a busy machine takes long
+        try:
+            return await loop.run_in_executor(THREAD, lambda: call(*args, **options))
+        finally:
+            self.world.clock.outside_calls -= 1
 
     @property
     def address(self) -> str:
