@@ -509,25 +509,18 @@ def test_process_started_during_an_open_commit_waits_for_it(
 # -- sleeping writers
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server that waits 300 ms for a client in the middle of a transaction."""
-    thirty = "'idle_in_transaction_session_timeout', '30s'"
-    assert thirty in connections._SET
-    monkeypatch.setattr(connections, "_SET", connections._SET.replace(thirty, thirty.replace("30s", "300ms")))
-    yield
-
-
 @long
 def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
-    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch, impatient: None
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert "'idle_in_transaction_session_timeout', '30s'" in connections._SET
     asleep, wake = threading.Event(), threading.Event()
     with open_store(postgres, database) as sleeper, open_store(postgres, database) as successor:
         [first] = put(sleeper, entry(1, "kestrel"))
 
         def doze(connection: Any, statement: str) -> None:
             if threading.current_thread().name.startswith("asleep") and statement.startswith("COPY words"):
+                connection.execute("SET LOCAL idle_in_transaction_session_timeout = '300ms'")
                 asleep.set()
                 assert wake.wait(30)
 

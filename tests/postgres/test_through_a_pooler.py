@@ -9,7 +9,6 @@ import pytest
 from tests.conformance import test_postgres
 from tests.postgres.pooler import Pooled
 from tests.postgres.test_failures import (  # noqa: F401 # they are collected here, for the server below
-    impatient,
     test_connection_ended_at_any_statement_leaves_one_complete_version,
     test_dropped_base_is_recreated_only_by_a_check,
     test_lost_connection_is_detected_before_use,
