@@ -23,7 +23,7 @@ from kbsync.installation import Installation
 from kbsync.threads import Threads
 from tests.cli.sandbox import LONGEST, UNSET, Sandbox
 
-SETTLED = 20
+SETTLED = 35
 """The longest that a response may wait for the index; none comes near."""
 
 
