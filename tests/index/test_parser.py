@@ -27,7 +27,7 @@ OBEYING = Path(__file__).parents[1] / "security" / "taken_over.py"
 """A parser that runs a document as a program."""
 MIB = 1024 * 1024
 BOUNDS = Bounds(20, 512 * MIB, MIB)
-HASTY = Bounds(1)
+HASTY = Bounds(3)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def run_program(parser: Parser, program: str) -> str:
             "hang",
             HASTY,
             "timeout",
-            "could not be read within 1 s, the limit for one document; split the document",
+            "could not be read within 3 s, the limit for one document; split the document",
         ),
         ("burn", HASTY, "timeout", "split the document"),
         ("hog", BOUNDS, "memory", "512 MiB of memory"),

@@ -306,7 +306,7 @@ def test_parser_is_the_oom_victim_instead_of_kbsync(parser):
 
 @long
 def test_parser_ignoring_signals_is_killed_at_the_limit(begin):
-    parser = begin(Bounds(1))
+    parser = begin(Bounds(3))
     deaf = """
     import signal, time
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
