@@ -83,4 +83,5 @@ def test_pass_ends_while_files_come_and_go(sandbox: Sandbox) -> None:
     assert result.code in (0, 4), result.err
     [mirror] = result.json["mirrors"]
     assert mirror["documents"]["ready"] >= 12
-    assert mirror["documents"]["pending"] == (4 if result.code else 0)
+    # On a busy machine, some of the four may be quiet for long enough.
+    assert (mirror["documents"]["pending"] > 0) == (result.code == 4)
