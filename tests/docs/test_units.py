@@ -89,7 +89,7 @@ def test_parsers_are_sandboxed_and_documents_mirrored_inside_the_unit(tmp_path: 
     (folder / "a.md").write_text("alpha")
     fenced = [sys.executable, as_unit.__file__, str(DAEMONS[0]), sys.executable]
     raised = run_program(*fenced, "-c", FENCES, tmp_path)
-    assert raised.stdout.split() == ["namespace", "landlock", "seccomp", "python"]
+    assert (raised.stdout.split(), raised.stderr) == (["namespace", "landlock", "seccomp", "python"], "")
     completed = run_program(*fenced, "-m", "kbsync", "--once", "--folder", folder, "--state-dir", state)
     assert (completed.returncode, completed.stderr) == (0, "")
     assert "2 documents searchable" in completed.stdout
