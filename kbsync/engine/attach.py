@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from kbsync.core.model import (
     Status,
     Upload,
     UploadState,
+    serving,
 )
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
@@ -37,6 +38,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT, has_open_deletions
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim, Whose, find_missing, find_present, read_list, unlisted, uploads_in
+from kbsync.engine.reconcile import recheck_mounts
 from kbsync.engine.settings import (
     Binding,
     MirrorIdentity,
@@ -48,6 +50,7 @@ from kbsync.engine.settings import (
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootError, compare, identify
+from kbsync.source.stat import stat_exactly
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.history import HistoryEvent
 from kbsync.state.mirrors import BindingFact, MirrorFact, MirrorRecord
@@ -184,7 +187,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
     match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
     reports them. If the state is older than the base, a document may have been renamed or updated since.
     """
-    binding, listed_ids = journal.binding, set[str]()
+    binding, listed_ids, renamed = journal.binding, set[str](), dict[int, Claim]()
 
     def record(claims: Sequence[Claim], tx: Tx) -> None:
         for claim in claims:
@@ -194,7 +197,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
                 tx.removals.release(row.id)
                 claim = replace(claim, listed=claim.reported)
             elif row is not None and claim.moved_to is not None:
-                tx.uploads.save(replace(row, label=claim.moved_to, name=claim.listed.name))
+                renamed[row.id] = claim
                 continue
             tx.uploads.add(adopting(binding, claim, journal.timing.now))
 
@@ -205,6 +208,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
         if changed:
             await store.write(partial(record, changed))
     await _end_missing(store, journal, target, listed_ids)
+    await _follow_renames(store, journal, renamed)
 
     def end(tx: Tx) -> None:
         tx.mirrors.set_adopted(binding.id)
@@ -248,6 +252,46 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
     for start in range(0, len(to_end), PAGE):
         await store.write(partial(end_batch, to_end[start : start + PAGE]))
+
+
+async def _follow_renames(store: StateStore, journal: Journal, renamed: Mapping[int, Claim]) -> None:
+    """Record the names that another state gave to documents, by upload, and let each document serve the file
+    that it was renamed for.
+
+    While that file can't be read, nothing else shows that the document is still needed (promise 1). A
+    document stays with its present file if that is unchanged, or if no file has the new name.
+    """
+    mirror, root = journal.binding.mirror, journal.binding.settings.root
+    new_paths = {number: claim.moved_to or "" for number, claim in renamed.items()}
+    paths = {*new_paths.values(), *(claim.row.path for claim in renamed.values() if claim.row is not None)}
+    checked = await asyncio.to_thread(stat_exactly, root, paths)
+    stats = dict(await recheck_mounts(store, journal.binding, checked))
+
+    def follow(batch: Sequence[int], tx: Tx) -> list[int]:
+        """Return the documents that have to wait because another one serves their file."""
+        waiting = list[int]()
+        for number in batch:
+            if (row := tx.uploads.get(number, *SERVING)) is None:
+                continue
+            new_path, entry = new_paths[number], tx.entries.get(mirror, row.path)
+            tx.uploads.save(replace(row, label=new_path, name=renamed[number].listed.name))
+            is_unchanged = entry is not None and entry.stamp == stats[row.path].stamp
+            if is_unchanged or stats[new_path].lacks_file:
+                continue
+            if serving(journal.uploads(tx, new_path)) is not None:
+                waiting.append(number)
+                continue
+            tx.removals.drop(mirror, row.path)
+            tx.uploads.give(number, new_path)
+            tx.uploads.save(lifecycle.serve(row, label=new_path, name=renamed[number].listed.name))
+        return waiting
+
+    # A document may take the path that another one leaves. Only those that change places keep their files.
+    before, waiting = list[int](), list(renamed)
+    while waiting != before:
+        before, waiting = waiting, []
+        for start in range(0, len(before), PAGE):
+            waiting += await store.write(partial(follow, before[start : start + PAGE]))
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import apsw
+import pytest
 
 from kbsync.contract.target import Base
 from kbsync.core.model import UploadState
 from kbsync.state.read_only import opened
 from tests.crash.harness import Guillotine
+from tests.engine.machine import Obstacles
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
+from tests.memory.variants import RenamingMemory
 
 
 def back_up(world: World) -> None:
@@ -28,6 +34,14 @@ def back_up(world: World) -> None:
 def restore(world: World) -> None:
     world.lose_state()
     shutil.copyfile(world.state.with_name("backup.db"), world.state / "state.db")
+
+
+@contextlib.contextmanager
+def unreadable(world: World, folder: str) -> Iterator[None]:
+    obstacles = Obstacles()
+    obstacles.blocked_paths.add(os.fspath(world.root / folder))
+    with obstacles.standing():
+        yield
 
 
 async def test_document_deleted_since_the_backup_does_not_serve_its_file_again(world: World) -> None:
@@ -68,6 +82,42 @@ async def test_upload_sent_again_since_the_backup_is_found_in_the_base(world: Wo
     restore(world)
     await world.ends_equal()
     assert world.puts() == 1
+
+
+@pytest.mark.parametrize("new_text", ["", "another"])
+async def test_document_renamed_since_the_backup_stays_while_its_new_folder_is_unreadable(
+    tmp_path: Path, new_text: str
+) -> None:
+    """`new_text`: of a new file at the old path."""
+    world = World(tmp_path, RenamingMemory)
+    await world.mirrored({"a.md": "one", "b.md": "two", "d/c.md": "three"})
+    back_up(world)
+    world.move("a.md", "d/a.md")
+    await world.once()
+    restore(world)
+    if new_text:
+        world.write("a.md", new_text)
+    with unreadable(world, "d"):
+        await world.once()
+    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
+    assert world.puts() == len(world.on_disk())
+
+
+async def test_document_that_took_a_former_path_of_another_stays_while_unreadable(tmp_path: Path) -> None:
+    world = World(tmp_path, RenamingMemory)
+    await world.mirrored({"a.md": "one", "d/b.md": "two", "c.md": "three"})
+    back_up(world)
+    world.move("d/b.md", "d/e.md")
+    await world.once()
+    world.move("a.md", "d/b.md")
+    await world.once()
+    restore(world)
+    with unreadable(world, "d"):
+        await world.once()
+    assert world.searchable_texts() == world.on_disk()
+    await world.ends_equal()
+    assert world.puts() == 3
 
 
 async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(world: World) -> None:
