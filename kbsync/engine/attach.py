@@ -228,14 +228,22 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     """
     binding = journal.binding
     to_end, unreplaced = list[Upload](), list[Upload]()
+
+    def servers_beside(adopted: Sequence[Upload], tx: Tx) -> list[Upload]:
+        servers = (serving(journal.uploads(tx, row.path)) for row in adopted)
+        return [server for server in servers if server is not None and server.remote_id in listed]
+
+    # A list that lags may still have a document that another state replaced.
+    async for rows in uploads_in(binding, store.read, {UploadState.ADOPTING}):
+        to_end += await find_missing(target, store.read, await store.read(partial(servers_beside, rows)))
     # Nothing is being sent, so rows from the future only mean that the clock was set back.
     async for rows in unlisted(binding, store.read, listed, math.inf):
         for row in await find_missing(target, store.read, rows):
             rows_at_path = await store.read(lambda tx, row=row: journal.uploads(tx, row.path))  # type: ignore[misc]
             is_replaced = any(row_at_path.state is UploadState.ADOPTING for row_at_path in rows_at_path)
             (to_end if is_replaced else unreplaced).append(row)
-    serving = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
-    if binding.limits.embedded or not is_emptied(serving, serving - len(unreplaced)):
+    count = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
+    if binding.limits.embedded or not is_emptied(count, count - len(unreplaced)):
         to_end += unreplaced
     # If an older copy replaced the base, the ids that the copy lacks will be given to other documents.
     states = {UploadState.RETIRING, *([UploadState.INDEXING] if binding.limits.embedded else ())}

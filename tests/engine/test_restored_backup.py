@@ -19,6 +19,7 @@ from tests.crash.harness import Guillotine
 from tests.engine.machine import Obstacles
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
+from tests.memory.behaviour import Behaviour
 from tests.memory.variants import RenamingMemory
 
 
@@ -118,6 +119,27 @@ async def test_document_that_took_a_former_path_of_another_stays_while_unreadabl
     assert world.searchable_texts() == world.on_disk()
     await world.ends_equal()
     assert world.puts() == 3
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+async def test_successor_of_a_document_that_a_late_list_still_has_serves_at_once(
+    tmp_path: Path, is_edited: bool
+) -> None:
+    world = World(tmp_path, list_lag=30.0)
+    world.base.behaviour = Behaviour(indexing_seconds=40.0, list_lag=30.0)
+    await world.mirrored({"a.md": "one"})
+    back_up(world)
+    world.write("a.md", "two")
+    await world.once()
+    restore(world)
+    if is_edited:
+        world.write("a.md", "three")
+    searchable_paths: list[set[str]] = []
+    world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
+    await world.ends_equal()
+    assert set() not in searchable_paths
+    assert world.puts() == 2 + is_edited
+
 
 
 async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(world: World) -> None:
