@@ -200,6 +200,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
                 renamed[row.id] = claim
                 continue
             tx.uploads.add(adopting(binding, claim, journal.timing.now))
+            # This state may be older than the file.
+            tx.entries.doubt(binding.mirror, claim.path)
 
     # After a crash in the middle, the list is read again. Documents that already have a row aren't new then.
     async for claims in read_list(binding, target, store.read):
@@ -282,7 +284,8 @@ async def _follow_renames(store: StateStore, journal: Journal, renamed: Mapping[
             if (row := tx.uploads.get(number, *SERVING)) is None:
                 continue
             new_path, entry = new_paths[number], tx.entries.get(mirror, row.path)
-            tx.uploads.save(replace(row, label=new_path, name=renamed[number].listed.name))
+            label = row.label and new_path  # '': all documents are to be renamed
+            tx.uploads.save(row := replace(row, label=label, name=renamed[number].listed.name))
             is_unchanged = entry is not None and entry.stamp == stats[row.path].stamp
             if is_unchanged or stats[new_path].lacks_file:
                 continue
@@ -291,7 +294,7 @@ async def _follow_renames(store: StateStore, journal: Journal, renamed: Mapping[
                 continue
             tx.removals.drop(mirror, row.path)
             tx.uploads.give(number, new_path)
-            tx.uploads.save(lifecycle.serve(row, label=new_path, name=renamed[number].listed.name))
+            tx.uploads.save(lifecycle.serve(row))
         return waiting
 
     # A document may take the path that another one leaves. Only those that change places keep their files.

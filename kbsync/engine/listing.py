@@ -114,8 +114,9 @@ class Claim:
     def moved_to(self) -> str | None:
         """The path of a serving document on the target, if our state has a different path."""
         row, path = self.row, None if self.reported is None else self.reported.path
-        is_named = row is not None and row.state.serves and row.label != ""  # '': it is to be renamed anyway
-        return path if is_named and row is not None and path != row.label else None
+        if row is None or not row.state.serves:
+            return None
+        return path if path != (row.label or row.path) else None  # '': it is to be renamed anyway
 
     def to_json(self) -> dict[str, Any]:
         """Return the claim as JSON for the inbox message `repair`."""

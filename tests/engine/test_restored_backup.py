@@ -18,8 +18,8 @@ from kbsync.state.read_only import opened
 from tests.crash.harness import Guillotine
 from tests.engine.machine import Obstacles
 from tests.engine.world import World
-from tests.memory.target import MemoryTarget
 from tests.memory.behaviour import Behaviour
+from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
 
 
@@ -140,6 +140,35 @@ async def test_successor_of_a_document_that_a_late_list_still_has_serves_at_once
     assert set() not in searchable_paths
     assert world.puts() == 2 + is_edited
 
+
+async def test_newer_document_is_kept_although_the_restored_state_knows_other_bytes(world: World) -> None:
+    await world.mirrored({"a.md": "one"})
+    back_up(world)
+    world.write("a.md", "two")
+    await world.crash(Guillotine(upon=["put answer", "commit after"]))
+    restore(world)
+    await world.ends_equal()
+    assert world.puts() == 2
+
+
+async def test_new_file_at_the_old_path_of_a_document_keeps_its_own_although_prefixes_changed(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, RenamingMemory)
+    await world.mirrored({"a.md": "one", "b.md": "two"})
+    world.settings = replace(world.settings, prefix="new-")
+    await world.crash(Guillotine(upon=["rename start"]))
+    back_up(world)
+    world.move("a.md", "c.md")
+    await world.once()
+    world.write("a.md", "three")
+    await world.once()
+    restore(world)
+    searchable_paths: list[set[str]] = []
+    world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
+    await world.ends_equal()
+    assert all({"a.md", "c.md"} <= paths for paths in searchable_paths)
+    assert world.puts() == 3
 
 
 async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(world: World) -> None:
