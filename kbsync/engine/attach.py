@@ -232,7 +232,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     to_end, unreplaced = list[Upload](), list[Upload]()
 
     def servers_beside(adopted: Sequence[Upload], tx: Tx) -> list[Upload]:
-        servers = (serving(journal.uploads(tx, row.path)) for row in adopted)
+        servers = (serving(journal.uploads(tx, path)) for path in {row.path for row in adopted})
         return [server for server in servers if server is not None and server.remote_id in listed]
 
     # A list that lags may still have a document that another state replaced.

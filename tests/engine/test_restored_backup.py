@@ -121,10 +121,12 @@ async def test_document_that_took_a_former_path_of_another_stays_while_unreadabl
     assert world.puts() == 3
 
 
+@pytest.mark.parametrize("has_twin", [False, True])
 @pytest.mark.parametrize("is_edited", [False, True])
 async def test_successor_of_a_document_that_a_late_list_still_has_serves_at_once(
-    tmp_path: Path, is_edited: bool
+    tmp_path: Path, is_edited: bool, has_twin: bool
 ) -> None:
+    """`has_twin`: the base has a second document with our mark, but without a recipe."""
     world = World(tmp_path, list_lag=30.0)
     world.base.behaviour = Behaviour(indexing_seconds=40.0, list_lag=30.0)
     await world.mirrored({"a.md": "one"})
@@ -134,11 +136,13 @@ async def test_successor_of_a_document_that_a_late_list_still_has_serves_at_once
     restore(world)
     if is_edited:
         world.write("a.md", "three")
+    if has_twin:
+        world.base.add("a.md", b"two", path="a.md", upload_id=5, foreign=False)
     searchable_paths: list[set[str]] = []
     world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
     await world.ends_equal()
     assert set() not in searchable_paths
-    assert world.puts() == 2 + is_edited
+    assert world.puts() == 2 + (is_edited or has_twin)
 
 
 async def test_newer_document_is_kept_although_the_restored_state_knows_other_bytes(world: World) -> None:
