@@ -257,6 +257,9 @@ class Audit:
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
                 why = f"the file is not selected, but {document} remains"
                 orphaned.append(self._discrepancy(stray, entry, why))
+            elif entry is not None and not is_gone and entry.status is Status.SKIPPED:
+                why = f"the file is skipped, but {document} remains"
+                orphaned.append(self._discrepancy(stray, entry, why))
             elif (
                 # The planner has decided about the file and didn't choose this document.
                 entry is not None

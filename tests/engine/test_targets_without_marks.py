@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -314,3 +315,18 @@ async def test_lagging_count_is_not_an_emptied_base(world: World) -> None:
     world.base.describe = lambda: replace(describe(), documents=0)  # type: ignore[method-assign]
     await world.once()
     assert world.run.halt is None
+
+
+@pytest.mark.parametrize("replace_file", [Path.touch, partial(Path.symlink_to, target="b.md")])
+async def test_document_of_a_file_that_is_skipped_since_the_state_was_lost_is_reported(
+    world: World, replace_file: Callable[[Path], None]
+) -> None:
+    await world.mirrored({"a.md": "one", "b.md": "two"})
+    world.lose_state()
+    world.delete("a.md")
+    replace_file(world.root / "a.md")
+    world.clock.now += 100.0
+    await world.once()
+    findings = await verified(world)
+    assert paths(findings) == {"orphaned": ["a.md"]}
+    assert findings.orphaned[0].why.startswith("the file is skipped, but document ")
