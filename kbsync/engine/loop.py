@@ -288,9 +288,9 @@ class MirrorLoop:
             await self._check(bound, watcher)
         if self.mirror.halts.is_about(FOLDER_MISSING):
             return 0.0
-        is_due = watcher.rescan_wanted or clock.steady() >= bound.next_scan
+        is_due = bool(watcher.rescan_reason) or clock.steady() >= bound.next_scan
         if is_due and ALL not in bound.scanning:
-            if watcher.rescan_wanted:
+            if watcher.rescan_reason:
                 log.info("rescan.started", mirror=name, reason=watcher.rescan_reason)
             bound.next_scan = math.inf
             bound.scan(ALL, partial(self._scan_all, bound, watcher))

@@ -367,7 +367,7 @@ class Watcher:
     seconds.
 
     To avoid missing changes, use this order: `start`, `scan_started`, the scan, `scan_ended`. After that,
-    process hints, and scan again when `rescan_wanted` is set, or after `rescan_every` seconds at the latest.
+    process hints, and scan again when `rescan_reason` is set, or after `rescan_every` seconds at the latest.
     """
 
     def __init__(
@@ -431,14 +431,11 @@ class Watcher:
         self._events_before = 0
 
     @property
-    def rescan_wanted(self) -> bool:
-        """Whether hints may have been lost, so that the whole folder must be scanned."""
-        return bool(self.rescan_reason)
-
-    @property
     def rescan_every(self) -> float:
         """Return the number of seconds after which to scan the folder even if there is no event."""
-        return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
+        if self.report.mode is Mode.NATIVE:
+            return self._rescan
+        return min(self._rescan, max(POLL_SHORTEST, round(POLL_SHARE * self._scan_seconds)))
 
     async def start(self, directories: int = 0) -> WatchReport:
         """Start watching. Never raises because of a problem with the folder or the kernel.
@@ -669,6 +666,3 @@ class Watcher:
         watch, self._watch, self._watched_identity, self._silent_since = self._watch, None, None, None
         if watch is not None:
             await watch.close()
-
-    def _polling_pause(self) -> float:
-        return min(self._rescan, max(POLL_SHORTEST, round(POLL_SHARE * self._scan_seconds)))

@@ -317,7 +317,7 @@ class Still:
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self.hints = HintSet()
-        self.rescan_wanted, self.rescan_reason, self.rescan_every = False, "", 900.0
+        self.rescan_reason, self.rescan_every = "", 900.0
         self.report = SimpleNamespace(mode="still", why="", fix="", advice="")
 
     async def start(self, _directories: int = 0) -> Any:

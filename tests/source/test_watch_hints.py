@@ -335,7 +335,7 @@ async def test_too_many_hints_request_a_rescan_instead(root: Path, state: Path) 
         watcher.hints._limit = 10
         for number in range(30):
             (root / f"{number}.md").write_text("x")
-        await eventually(lambda: watcher.rescan_wanted)
+        await eventually(lambda: bool(watcher.rescan_reason))
         assert str(root) in watcher.rescan_reason
         watcher.scan_started()
         await eventually(lambda: not watcher.hints.overflowed)

@@ -78,12 +78,11 @@ async def test_overflow_causes_a_new_observer_and_a_rescan(hearing: Hearing, roo
     reader_of(hearing).handle_event(OVERFLOW)
     assert await kinds(hearing.watcher) == [ProblemKind.OVERFLOW]
     assert not before & library_threads()
-    assert hearing.watcher.rescan_wanted
     assert "queue" in hearing.watcher.rescan_reason
     assert await hearing.watcher.check() == []
-    assert hearing.watcher.rescan_wanted, "only a scan answers the wish"
+    assert hearing.watcher.rescan_reason, "only a scan answers the wish"
     hearing.watcher.scan_started()
-    assert not hearing.watcher.rescan_wanted
+    assert not hearing.watcher.rescan_reason
     await still_hears(hearing, root, "a.md")
 
 
@@ -103,7 +102,7 @@ async def test_dead_observer_thread_is_replaced(hearing: Hearing, root: Path, ca
     [trouble] = await hearing.watcher.check()
     assert trouble.kind is ProblemKind.THREAD_DIED
     assert ("no such watch" in trouble.text) is cause.startswith("the reader")
-    assert hearing.watcher.rescan_wanted
+    assert hearing.watcher.rescan_reason
     await still_hears(hearing, root, "b.md")
 
 
@@ -120,7 +119,7 @@ async def test_unprocessable_event_ends_no_thread(root: Path, state: Path) -> No
         assert library_threads() == before
         [trouble] = await hearing.watcher.check()
         assert (trouble.kind, "no rule" in trouble.text) == (ProblemKind.EVENT_FAILED, True)
-        assert hearing.watcher.rescan_wanted
+        assert hearing.watcher.rescan_reason
 
 
 async def test_replaced_root_is_watched_from_then_on(hearing: Hearing, root: Path) -> None:
@@ -128,7 +127,7 @@ async def test_replaced_root_is_watched_from_then_on(hearing: Hearing, root: Pat
     root.rename(root.parent / "away")
     root.mkdir()
     assert await kinds(hearing.watcher) == [ProblemKind.ROOT_CHANGED]
-    assert hearing.watcher.rescan_wanted
+    assert hearing.watcher.rescan_reason
     assert hearing.watcher.identity not in (None, before)
     await still_hears(hearing, root, "a.md")
 
@@ -171,7 +170,7 @@ async def test_missing_root_is_reported_while_it_lasts_and_watched_when_back(
         assert await hearing.watcher.check() == []
         assert hearing.watcher.report.mode is Mode.NATIVE
         assert hearing.watcher.identity is not None
-        assert hearing.watcher.rescan_wanted
+        assert hearing.watcher.rescan_reason
         await still_hears(hearing, root, "a.md")
 
 
@@ -201,7 +200,7 @@ async def test_unreadable_root_is_never_treated_as_missing(root: Path, state: Pa
         root_check.error = None
         assert await hearing.watcher.check() == []
         assert hearing.watcher.report.mode is Mode.NATIVE
-        assert hearing.watcher.rescan_wanted
+        assert hearing.watcher.rescan_reason
 
 
 @pytest.mark.parametrize("fs_type", ["nfs4", UNKNOWN])  # unknown in a chroot without its own mount
@@ -284,7 +283,7 @@ async def test_changed_mounts_inside_the_folder_restart_the_watch_and_request_a_
             watcher.scan_started()
             mounts = [*change, Mount(3, "/elsewhere", "tmpfs")]
             assert await watcher.check() == []
-            assert not watcher.rescan_wanted
+            assert not watcher.rescan_reason
         mounts = [*change, Mount(2, f"{root}/sub", "nfs4")]
         await watcher.check()
         assert watcher.report.mode is Mode.POLLING
@@ -300,7 +299,7 @@ async def test_disk_mounted_only_while_a_scan_found_it_requests_another_scan(roo
         watcher.scan_started()
         watcher.scan_ended(2, 0.1, changes=1, mount_points=set())
         assert await watcher.check() == []
-        assert not watcher.rescan_wanted
+        assert not watcher.rescan_reason
 
 
 async def test_disk_that_is_gone_during_a_long_scan_restarts_the_watch_only_once(
@@ -312,7 +311,7 @@ async def test_disk_that_is_gone_during_a_long_scan_restarts_the_watch_only_once
         watcher.scan_started()
         watcher.note_mounts({"sub"})
         assert await watcher.check() == []
-        assert watcher.rescan_wanted
+        assert watcher.rescan_reason
         watch = watcher._watch
         assert await watcher.check() == []
         assert watcher._watch is watch
@@ -320,17 +319,17 @@ async def test_disk_that_is_gone_during_a_long_scan_restarts_the_watch_only_once
         watcher.scan_started()
         watcher.scan_ended(2, 0.1, changes=1)
         assert await watcher.check() == []
-        assert (watcher._watch is watch) and not watcher.rescan_wanted
+        assert (watcher._watch is watch) and not watcher.rescan_reason
 
 
 async def test_unmount_of_a_watched_disk_restarts_the_watch(hearing: Hearing) -> None:
     """Another disk may have been mounted at once, with the same number and device."""
     reader_of(hearing).handle_event(InotifyEvent(WatchDescriptor(1), InotifyConstants.IN_UNMOUNT, 0, b""))
     assert await hearing.watcher.check() == []
-    assert hearing.watcher.rescan_wanted
+    assert hearing.watcher.rescan_reason
     hearing.watcher.scan_started()
     assert await hearing.watcher.check() == []
-    assert not hearing.watcher.rescan_wanted
+    assert not hearing.watcher.rescan_reason
 
 
 async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root: Path, state: Path) -> None:
@@ -344,7 +343,7 @@ async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root
             watcher.scan_ended(directories=2, seconds=0.1, changes=changes)
             assert await watcher.check() == []
             assert (watcher.report.mode, watcher.rescan_every) == (Mode.POLLING, 10)
-            assert not watcher.rescan_wanted
+            assert not watcher.rescan_reason
         await still_hears(hearing, root, "a.md")
         assert await watcher.check() == []
         assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
@@ -423,7 +422,7 @@ async def test_unwatchable_directories_cause_polling(
     assert watcher.report.mode is Mode.POLLING
     assert "this folder needs more" in watcher.report.why
     assert "max_user_watches=" in watcher.report.fix
-    assert watcher.rescan_wanted
+    assert watcher.rescan_reason
     monkeypatch.undo()
     clock.now += TRY_AGAIN
     assert await watcher.check() == []
@@ -523,10 +522,10 @@ async def test_watch_that_misses_changes_is_replaced(
         deaf = library_threads()
         assert await scans.mode_later() is then
         assert not deaf & library_threads(), "another observer may hear again"
-        assert (watcher.rescan_every, watcher.rescan_wanted) == (10 if polls else 900, True)
+        assert watcher.rescan_every == (10 if polls else 900)
         assert "a scan found changes that no event had reported" in watcher.rescan_reason
         assert await scans.mode_after(changes=0) is then
-        assert not watcher.rescan_wanted
+        assert not watcher.rescan_reason
         await still_hears(hearing, root, "a.md")
         assert await watcher.check() == []
         assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
@@ -579,14 +578,14 @@ async def test_limit_reached_at_start_causes_polling_until_raised(
         for _ in range(3):
             clock.now += 30.0
             assert await watcher.check() == [], "nothing is asked of an observer that is not there"
-        assert not watcher.rescan_wanted
+        assert not watcher.rescan_reason
         makers[0] = TreeObserver
         assert await watcher.check() == []
         assert watcher.report.mode is Mode.POLLING
         clock.now += TRY_AGAIN
         assert await watcher.check() == []
         assert watcher.report.mode is Mode.NATIVE
-        assert watcher.rescan_wanted
+        assert watcher.rescan_reason
 
 
 async def test_repeatedly_failing_watch_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:
@@ -606,7 +605,7 @@ async def test_repeatedly_failing_watch_is_polled_for_a_while(timed: Hearing, cl
         clock.now += 1.0
         await timed.watcher.check()
         assert timed.watcher.report.mode is Mode.NATIVE
-        assert timed.watcher.rescan_wanted
+        assert timed.watcher.rescan_reason
         await overflow(timed)
     clock.now += FAILURE_COUNTS
     await timed.watcher.check()
