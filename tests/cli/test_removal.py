@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import signal
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from kbsync_standin.faults import Fault
+from kbsync_standin.line import Line
 from tests.cli import dying_removal
 from tests.cli.cures import proves
 from tests.cli.dying import DIES_AT
@@ -84,6 +89,21 @@ def watching(zhipu: ZhipuSandbox) -> Daemon:
     return daemon
 
 
+@pytest.fixture
+def may_answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The service gives its late answers once this is set."""
+    may_answer = threading.Event()
+
+    async def wait(line: Line, _seconds: float) -> bool:
+        while not (may_answer.is_set() or line.disconnected.is_set()):
+            await asyncio.sleep(0.01)
+        return not line.disconnected.is_set()
+
+    monkeypatch.setattr(Line, "silence", wait)
+    yield may_answer
+    may_answer.set()
+
+
 def count_foreign(zhipu: ZhipuSandbox) -> int:
     return len(zhipu.service.documents()) - len(zhipu.service.ours())
 
@@ -127,26 +147,32 @@ def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuSan
     assert daemon.end() == 0
 
 
-def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuSandbox, port: int) -> None:
+def test_nothing_is_uploaded_while_the_documents_are_deleted(
+    zhipu: ZhipuSandbox, port: int, may_answer: threading.Event
+) -> None:
     daemon = watching(zhipu)
-    zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="delete")
     removed(port, "handbook")
     eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     sent = zhipu.service.request_count("upload")
     zhipu.write("d.md", "delta")
+    time.sleep(1.0)  # it could be uploaded
+    may_answer.set()
     daemon.wait_for_event("mirror.removed")
     assert (zhipu.service.request_count("upload"), zhipu.service.ours()) == (sent, [])
     assert daemon.end() == 0
 
 
 def test_an_upload_in_flight_may_finish_so_that_its_document_is_deleted_too(
-    zhipu: ZhipuSandbox, port: int
+    zhipu: ZhipuSandbox, port: int, may_answer: threading.Event
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.service.play("late-answer", op="upload", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="upload")
     zhipu.write("d.md", "delta")
     eventually(lambda: len(zhipu.service.ours()) == 3)
     removed(port, "handbook")
+    eventually(lambda: removal_on_page(port, "handbook"))
+    may_answer.set()
     assert daemon.wait_for_event("mirror.removed")["deleted"] == 3
     assert zhipu.service.ours() == []
     assert daemon.end() == 0
@@ -170,15 +196,16 @@ def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
 
 
 def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents_again(
-    zhipu: ZhipuSandbox, port: int
+    zhipu: ZhipuSandbox, port: int, may_answer: threading.Event
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="delete")
     removed(port, "handbook")
     eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     folder = os.open(zhipu.config.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # as another editor of the config does
+        may_answer.set()
         reason = daemon.wait_for_event("removal.failed", mirror="handbook")["reason"]
     finally:
         os.close(folder)
