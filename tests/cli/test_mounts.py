@@ -44,14 +44,21 @@ def mounted(folder: Path, size: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        unmount(folder)
+
+
+def unmount(folder: Path) -> None:
+    run_until_idle("umount", folder)
 
 
 def remount(folder: Path, options: str) -> None:
-    """Remount, waiting while it is busy: the kernel releases the files of a sandboxed process a moment
-    after its end.
+    run_until_idle("mount", "-o", f"remount,{options}", folder)
+
+
+def run_until_idle(*command: str | Path) -> None:
+    """Run a command, waiting while its disk is busy: a daemon may be reading it, and the kernel releases the
+    files of a sandboxed process a moment after its end.
     """
-    command = ["mount", "-o", f"remount,{options}", folder]
     until = time.monotonic() + 30.0
     while subprocess.run(command, check=time.monotonic() > until).returncode:
         time.sleep(0.05)

@@ -18,7 +18,7 @@ from kbsync.source.hints import Hint, HintKind
 from kbsync.source.wake import wake
 from kbsync.source.watch import Machine, Watcher
 from kbsync.state.read_only import Tx
-from tests.cli.test_mounts import can_mount, mounted
+from tests.cli.test_mounts import can_mount, mounted, unmount
 from tests.crash.harness import Guillotine
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
@@ -181,7 +181,7 @@ def bound(folder: Path, point: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(point)], check=True)
+        unmount(point)
 
 
 async def test_folder_mounted_over_a_disk_hides_its_files(world: World, tmp_path: Path) -> None:

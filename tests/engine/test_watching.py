@@ -35,7 +35,7 @@ from kbsync.source.wake import wake
 from kbsync.source.watch import TRY_AGAIN, Machine, Mode, Watcher
 from kbsync.state.files import Entries
 from kbsync.state.store import StateStore
-from tests.cli.test_mounts import can_mount, mounted
+from tests.cli.test_mounts import can_mount, mounted, unmount
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Fault
@@ -551,7 +551,7 @@ def overlaid(layers: Path, folder: Path) -> Iterator[Path]:
         try:
             yield lower
         finally:
-            subprocess.run(["umount", folder], check=True)
+            unmount(folder)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount")
