@@ -18,7 +18,7 @@ from kbsync.source.hints import Hint, HintKind
 from kbsync.source.wake import wake
 from kbsync.source.watch import Machine, Watcher
 from kbsync.state.read_only import Tx
-from tests.cli.test_mounts import can_mount, mounted, unmount
+from tests.cli.test_mounts import can_mount, mounted, run_until_idle, unmount
 from tests.crash.harness import Guillotine
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
@@ -340,7 +340,7 @@ async def test_changes_on_a_disk_mounted_again_are_followed(tmp_path: Path) -> N
     with mounted(usb := daemon.root / "usb", "1m"):
         daemon.write("usb/u.md", "note")
         async with daemon.run_daemon():
-            subprocess.run(f"umount {usb} && mount -t tmpfs -o size=1m none {usb}", shell=True, check=True)
+            run_until_idle("sh", "-c", f"umount {usb} && mount -t tmpfs -o size=1m none {usb}")
             daemon.write("usb/u.md", "note")
             for number in range(3):
                 daemon.write(f"usb/w{number}.md", f"written {number}")
