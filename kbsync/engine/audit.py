@@ -50,8 +50,8 @@ from kbsync.engine.listing import (
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import StateError, TargetError
-from kbsync.source.stat import stat_exactly
-from kbsync.state.files import FileRow
+from kbsync.source.stat import RulesUnknown, rules_at, stat_exactly
+from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import MirrorFact
 from kbsync.state.read_only import SnapshotReader, Tx
 
@@ -228,16 +228,30 @@ class Audit:
         for start in range(0, len(strays), PAGE):
             batch = strays[start : start + PAGE]
             # Outside the transaction: a dead mount may block it while other mirrors need the state.
-            root, paths = self._binding.settings.root, {stray.path for stray in batch}
-            stats = await asyncio.to_thread(stat_exactly, root, paths) if with_folder else ()
-            without_file = {path for path, stat in stats if stat.lacks_file}
-            discrepancies = await self._read(partial(self._compare, batch, without_file))
+            paths = {stray.path for stray in batch} if with_folder else set[str]()
+            without_file, below_excluded = await asyncio.to_thread(self._check_files, paths)
+            discrepancies = await self._read(partial(self._compare, batch, without_file, below_excluded))
             orphaned += discrepancies[0]
             duplicate += discrepancies[1]
         return orphaned, duplicate
 
+    def _check_files(self, paths: set[str]) -> tuple[set[str], set[str]]:
+        """Return the paths that have no file, and those of files below an excluded directory."""
+        root, rules = self._binding.settings.root, self._binding.rules
+        stats = stat_exactly(root, paths)
+        without_file, below_excluded = {path for path, stat in stats if stat.lacks_file}, set[str]()
+        for path in paths - without_file:
+            with contextlib.suppress(RulesUnknown, OSError):
+                if rules_at(root, rules, split(path)[0])[1].choice is FileChoice.EXCLUDED:
+                    below_excluded.add(path)
+        return without_file, below_excluded
+
     def _compare(
-        self, strays: Sequence[Claim], without_file: Collection[str], tx: Tx
+        self,
+        strays: Sequence[Claim],
+        without_file: Collection[str],
+        below_excluded: Collection[str],
+        tx: Tx,
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
         binding, orphaned, duplicate = self._binding, list[Discrepancy](), list[Discrepancy]()
         for stray in strays:
@@ -254,7 +268,9 @@ class Audit:
                 duplicate.append(self._discrepancy(stray, entry, why))
             elif is_gone and stray.path in without_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, but {document} remains"))
-            elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
+            elif (is_gone and stray.path in below_excluded) or (
+                entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED
+            ):
                 why = f"the file is not selected, but {document} remains"
                 orphaned.append(self._discrepancy(stray, entry, why))
             elif entry is not None and not is_gone and entry.status is Status.SKIPPED:

@@ -330,3 +330,17 @@ async def test_document_of_a_file_that_is_skipped_since_the_state_was_lost_is_re
     findings = await verified(world)
     assert paths(findings) == {"orphaned": ["a.md"]}
     assert findings.orphaned[0].why.startswith("the file is skipped, but document ")
+
+
+@pytest.mark.parametrize("ignored", ["d/", "a.md"])
+async def test_document_of_a_file_that_is_excluded_since_the_state_was_lost_is_reported(
+    world: World, ignored: str
+) -> None:
+    await world.mirrored({"d/a.md": "one", "b.md": "two"})
+    world.lose_state()
+    world.write(".kbsyncignore", ignored)
+    world.clock.now += 100.0
+    await world.once()
+    findings = await verified(world)
+    assert paths(findings) == {"orphaned": ["d/a.md"]}
+    assert findings.orphaned[0].why.startswith("the file is not selected, but document ")
