@@ -49,9 +49,9 @@ in_parts = pytest.mark.parametrize("part", range(ONE_IN))
 """Splits an enumeration into tests: each visits every `ONE_IN`-th boundary, so that it ends in time."""
 
 
-def boundaries(part: int, first: int = 1) -> Iterator[int]:
-    """Yield the boundaries of one part without end, from `first` on."""
-    return itertools.count(first + part, ONE_IN)
+def boundaries(part: int) -> Iterator[int]:
+    """Yield the boundaries of one part without end."""
+    return itertools.count(1 + part, ONE_IN)
 
 
 def choose_seed() -> None:

@@ -204,12 +204,10 @@ def odt(body: str = "", *, manifest: str = "") -> bytes:
     return document("odt", body=body or fill_template("odt-body.xml"), manifest=manifest)
 
 
-def odp(slides: str = "") -> bytes:
-    """Return an OpenDocument presentation of two slides, or of these `slides` (draw:page elements)."""
-    content = parts_of(odt("<x/>"))["content.xml"].replace(b"office:text", b"office:presentation")
-    return with_part(
-        odt(), "content.xml", content.replace(b"<x/>", (slides or fill_template("slides.xml")).encode())
-    )
+def odp() -> bytes:
+    """Return an OpenDocument presentation of two slides."""
+    content = parts_of(odt(fill_template("slides.xml")))["content.xml"]
+    return with_part(odt(), "content.xml", content.replace(b"office:text", b"office:presentation"))
 
 
 DEFAULT_CHAPTERS = (

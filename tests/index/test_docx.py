@@ -164,8 +164,8 @@ def test_words_hidden_by_a_style_are_excluded(parser, paragraph_style, run_prope
     assert text_of(parser, document).split("\n")[0] == text
 
 
-def level(depth: int, form: str, text: str, more: str = "") -> str:
-    return f'<w:lvl w:ilvl="{depth}"><w:numFmt w:val="{form}"/><w:lvlText w:val="{text}"/>{more}</w:lvl>'
+def level(depth: int, form: str, text: str) -> str:
+    return f'<w:lvl w:ilvl="{depth}"><w:numFmt w:val="{form}"/><w:lvlText w:val="{text}"/></w:lvl>'
 
 
 NUMBERING = word_part(

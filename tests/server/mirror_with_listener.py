@@ -136,10 +136,10 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
         await asyncio.sleep(0.01)
 
 
-async def renewed(opened: MirrorWithListener, n: int = 12, size: int = 2) -> None:
-    """Change the chunk size for all `n` documents, which needs approval where it costs money."""
-    await opened.mirrored(n)
-    set_to(opened.world, size)
+async def renewed(opened: MirrorWithListener) -> None:
+    """Change the chunk size for all documents, which needs approval where it costs money."""
+    await opened.mirrored(12)
+    set_to(opened.world, 2)
     opened.make_run()
     await opened.mirrored()
 

@@ -78,16 +78,12 @@ async def test_cancellation_at_any_moment_leaves_slots_connections_and_files_usa
         await asyncio.gather(*[http.request("list", "GET", "/") for _ in range(6)])
 
 
-def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTransport:
-    """Refuse this many requests with a rate limit, then accept all."""
-    remaining = times
+def slow_once(status: int = 429, code: int = 0) -> httpx.MockTransport:
+    """Refuse the first request with a rate limit, then accept all."""
+    refusals = [httpx.Response(status, json={"code": code})]
 
     def respond(_request: httpx.Request) -> httpx.Response:
-        nonlocal remaining
-        remaining -= 1
-        return httpx.Response(
-            status if remaining >= 0 else 200, json={"code": code if remaining >= 0 else 200}
-        )
+        return refusals.pop() if refusals else httpx.Response(200, json={"code": 200})
 
     return httpx.MockTransport(respond)
 
@@ -116,7 +112,7 @@ async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(
     clock: Clock, status: int, code: int
 ) -> None:
     settings = {"steady": clock, "sleep": clock.sleep, "classify_response": by_code}
-    async with client("http://kb", transport=slow_for(1, status, code), concurrency=8, **settings) as http:
+    async with client("http://kb", transport=slow_once(status, code), concurrency=8, **settings) as http:
         assert isinstance(await outcome(http), Unavailable)
         assert http.gate.limit == 4
         assert await outcome(http) is None
@@ -125,7 +121,7 @@ async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(
 
 async def test_exhausted_account_is_not_a_rate_limit_despite_equal_status() -> None:
     async with client(
-        "http://kb", transport=slow_for(1, 429, 1113), classify_response=by_code, concurrency=8
+        "http://kb", transport=slow_once(429, 1113), classify_response=by_code, concurrency=8
     ) as http:
         assert isinstance(await outcome(http), Halted)
         assert http.gate.limit == 8
