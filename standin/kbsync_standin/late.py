@@ -73,7 +73,6 @@ class LateWork:
 class SentLetter:
     """A letter and its response. `status` 0: no response in time."""
 
-    about: str
     status: int
     body: bytes = b""
 
@@ -113,7 +112,7 @@ class Outbox:
                 status, body = response.status_code, response.content
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             pass
-        self.sent.append(SentLetter(letter.about, status, body))
+        self.sent.append(SentLetter(status, body))
 
 
 async def _in_halves(letter: Letter) -> AsyncIterator[bytes]:

@@ -93,7 +93,8 @@ class Files(Application[OpenWebuiBehaviour, File]):
 
     def change_base(self, state: str) -> None:
         """Change the base's state. Its files stay but lose their links; a deleted base returns with them."""
-        base, links = self._withdrawn_base or (self.bases.get(HOME_ID), self.links(HOME_ID))
+        links = {file: file.folder[HOME_ID] for file in self.documents.values() if HOME_ID in file.folder}
+        base, links = self._withdrawn_base or (self.bases.get(HOME_ID), links)
         self._withdrawn_base = (base, links) if state == "deleted" else None
         self.drop_base(HOME_ID)
         if state == "recreated":
@@ -104,10 +105,6 @@ class Files(Application[OpenWebuiBehaviour, File]):
             self.bases[HOME_ID] = base
             for file, folder in links.items():
                 file.folder[HOME_ID] = folder
-
-    def links(self, base_id: str) -> dict[File, str | None]:
-        """Return the files linked to a base, with their folders in it."""
-        return {file: file.folder[base_id] for file in self.documents.values() if base_id in file.folder}
 
     def new_id(self) -> str:
         """Return a UUID."""
