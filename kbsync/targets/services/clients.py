@@ -17,8 +17,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
-
 from kbsync.core.backoff import pause
 from kbsync.errors import EMBED, Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
@@ -262,17 +260,10 @@ MIN_LENGTH = 200
 class EmbeddingService:
     """Turns items into vectors of length 1.
 
-    `transport` replaces the network. `is_first`: see `Endpoint`. Raises `UsageError` if the URL, the proxy or
-    the certificates can't be used.
+    `is_first`: see `Endpoint`. Raises `UsageError` if the URL, the proxy or the certificates can't be used.
     """
 
-    def __init__(
-        self,
-        config: EmbeddingConfig,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        is_first: bool = False,
-    ) -> None:
+    def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
         self._config = config
         self._dialect = DIALECTS[config.type]
         self._dimensions = config.dimensions
@@ -282,7 +273,7 @@ class EmbeddingService:
         # base64 takes a third of the bytes; some gateways accept only numbers.
         self._takes_base64: bool | None = None
         self._trying_numbers = asyncio.Lock()
-        self._client = _service_client(config, "embedding", self._dialect.path, transport, is_first)
+        self._client = _service_client(config, "embedding", self._dialect.path, is_first)
 
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
         """Return a vector for each item, in order, or `Rejected` for an item that the service refuses.
@@ -447,18 +438,12 @@ async def _gather_in_order(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 class RerankService:
     """Ranks texts by how well they answer a query."""
 
-    def __init__(
-        self,
-        config: RerankConfig,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        is_first: bool = False,
-    ) -> None:
+    def __init__(self, config: RerankConfig, *, is_first: bool = False) -> None:
         self._config = config
         self._dialect = DIALECTS[config.type]
         self.most_texts = config.batch or self._dialect.most_texts
         """Maximum number of texts in one request; scores are comparable only within one response."""
-        self._client = _service_client(config, "rerank", RERANK_PATH, transport, is_first)
+        self._client = _service_client(config, "rerank", RERANK_PATH, is_first)
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return (index, score) for every text, best first. Raises `Unavailable`, `Rejected` or `Halted`.
@@ -484,13 +469,7 @@ class RerankService:
         await self._client.aclose()
 
 
-def _service_client(
-    config: EmbeddingConfig | RerankConfig,
-    kind: str,
-    path: str,
-    transport: httpx.AsyncBaseTransport | None,
-    is_first: bool,
-) -> Client:
+def _service_client(config: EmbeddingConfig | RerankConfig, kind: str, path: str, is_first: bool) -> Client:
     """Return a client of the service. `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     endpoint = Endpoint(
@@ -501,9 +480,4 @@ def _service_client(
         ca_file=config.ca_file,
         proxy=config.proxy.reveal() if config.proxy else None,
     )
-    return Client(
-        endpoint,
-        headers=lambda: headers,
-        classify_response=ServiceClassifier(kind, path),
-        transport=transport,
-    )
+    return Client(endpoint, headers=lambda: headers, classify_response=ServiceClassifier(kind, path))
