@@ -17,6 +17,8 @@ def system_reason(error: Exception) -> str:
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
+RAISE_OPEN_FILES = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+
 OUT_OF_MEMORY = "kbsync is out of memory; free some memory, or raise its limit"
 
 OUT_OF_THREADS = "kbsync can't start a thread; raise its limit on processes (ulimit -u, TasksMax=) or memory"

@@ -8,6 +8,7 @@ which can't come from a file, so that the rest can still be checked.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import os
 import re
@@ -59,7 +60,7 @@ from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.core.text import format_list
 from kbsync.dataclass import dataclass
-from kbsync.errors import system_reason
+from kbsync.errors import RAISE_OPEN_FILES, system_reason
 from kbsync.targets.registry import TARGETS
 
 
@@ -193,9 +194,7 @@ def read_secret(value: Value, where: PathBase) -> str:
             content = file.read(_MAX_SECRET_BYTES + 1)
     except OSError as error:
         why = system_reason(error)
-        raise RefusedValue(
-            f"{named} cannot be read ({why}); check the path and its read permissions"
-        ) from None
+        raise RefusedValue(f"{named} cannot be read ({why}); {_fix_for_unread(error)}") from None
     if len(content) > _MAX_SECRET_BYTES:
         raise RefusedValue(f"{named} is too large for a secret (maximum: {_MAX_SECRET_BYTES} bytes)")
     try:
@@ -205,6 +204,11 @@ def read_secret(value: Value, where: PathBase) -> str:
     if not text:
         raise RefusedValue(f"{named} is empty; write the value into it")
     return text
+
+
+def _fix_for_unread(error: OSError) -> str:
+    is_shortage = error.errno in (errno.EMFILE, errno.ENFILE)
+    return RAISE_OPEN_FILES if is_shortage else "check the path and its read permissions"
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
@@ -487,7 +491,7 @@ def read_content(file: Path) -> bytes:
             content = stream.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         why = system_reason(error)
-        message = f"cannot be read ({why}); check the path and its read permissions"
+        message = f"cannot be read ({why}); {_fix_for_unread(error)}"
         raise ConfigError([Problem(file, None, "", message)]) from None
     if len(content) > _MAX_FILE_BYTES:
         message = f"is too large for a config (maximum: {_MAX_FILE_BYTES} bytes); choose another file"

@@ -20,7 +20,7 @@ from kbsync.errors import (
     system_reason,
 )
 from kbsync.source.roots import error_words
-from kbsync.state.db import io_failure, lacks_inodes
+from kbsync.state.db import fix_for_closed, io_failure, lacks_inodes
 
 
 def no_space(what: str, path: Path | str) -> Halted:
@@ -92,5 +92,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
             fix=shlex.join(["ls", "-ld", str(folder)]),
         )
     why = io_failure(error) if isinstance(error, apsw.IOError) else system_reason(error)
+    if isinstance(error, apsw.CantOpenError):
+        why = f"{why}; {fix_for_closed(folder)}"
     reason = f"the index in {folder} cannot be used right now ({why})"
     return Unavailable(reason, code=type(error).__name__)

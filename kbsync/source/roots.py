@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.core.model import RootIdentity
-from kbsync.errors import KbsyncError, ShortageError, system_reason
+from kbsync.errors import RAISE_OPEN_FILES, KbsyncError, ShortageError, system_reason
 from kbsync.file_systems import Mount, access_within, has_lasting_inodes, holds, is_shared, mounts
 
 MAX_CHECK_SECONDS = 5.0
@@ -127,7 +127,7 @@ _FIXES = {
     errno.ESTALE: "mount its file system again",
     errno.ENOTCONN: "mount its file system again",
     errno.ETIMEDOUT: "check the network and the file server",
-    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+    errno.EMFILE: RAISE_OPEN_FILES,
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
     errno.ENOMEM: "add memory to this machine or reduce its load",
 }

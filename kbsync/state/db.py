@@ -17,7 +17,7 @@ import apsw
 
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
-from kbsync.errors import StateError
+from kbsync.errors import RAISE_OPEN_FILES, StateError
 from kbsync.permissions import open_private
 
 BUSY_MS = 10_000
@@ -29,6 +29,11 @@ A search takes less, even on a slow machine.
 """
 
 _NOT_FOR_ALL = 0o027
+
+_DESCRIPTORS = 4
+"""Number of descriptors that SQLite needs to open a database: for the file, its WAL, the WAL's index, and the
+folder.
+"""
 
 
 def bind(text: str) -> str | bytes:
@@ -180,7 +185,7 @@ def state_errors(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise StateError(f"{path}: {DISK_FULL}") from error
     except apsw.CantOpenError as error:
-        why = _find_misplaced(path) or f"{path} cannot be opened ({error}); {_fix_for_closed(path)}"
+        why = _find_misplaced(path) or f"{path} cannot be opened ({error}); {fix_for_closed(path)}"
         raise StateError(why) from error
     except apsw.BusyError as error:
         raise StateError(f"{path} is locked by another program; stop that program first") from error
@@ -219,14 +224,16 @@ def _find_misplaced(path: Path) -> str:
     return ""
 
 
-def _fix_for_closed(path: Path) -> str:
-    """Return what the user can do if the file can't be opened."""
+def fix_for_closed(path: Path) -> str:
+    """Return what the user can do if the database can't be opened."""
     # SQLite doesn't report that it ran out of descriptors, or the disk out of inodes.
     try:
-        os.close(os.dup(2))
+        with contextlib.ExitStack() as stack:
+            for _ in range(_DESCRIPTORS):
+                stack.callback(os.close, os.dup(2))
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
+            return f"too many open files; {RAISE_OPEN_FILES}"
     if lacks_inodes(path):
         return (
             "the file system has no free inodes (df -i); free some, and a running kbsync will continue "

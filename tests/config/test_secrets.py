@@ -137,7 +137,7 @@ def test_secret_file_is_read_without_its_last_newline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "cannot be read (no such file or directory)"),
+        (None, "cannot be read (no such file or directory); check the path and its read permissions"),
         (b"", "is empty"),
         (b"\n", "is empty"),
         (b"\xff", "is not text"),

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from kbsync.errors import ShortageError
-from tests.cli.sandbox import PIPES
+from kbsync.config.problems import ConfigError
+from kbsync.config.reader import load
+from kbsync.errors import ShortageError, StateError
+from kbsync.index.errors import storage_error
+from kbsync.state.read_only import ReadOnlyState
+from kbsync.state.store import StateStore
+from tests.cli.sandbox import PIPES, Sandbox
 from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
@@ -94,3 +103,49 @@ async def test_daemon_recovers_when_descriptors_are_available_again(
         descriptors.number = 0
         await until(lambda: world.run.halt is None and world.mirrors_disk())
     assert world.puts() == 4
+
+
+@contextlib.contextmanager
+def only_free(count: int) -> Iterator[None]:
+    """Let this process open only `count` more descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as stack:
+        while (last := os.dup(2)) < highest:
+            stack.callback(os.close, last)
+        stack.callback(os.close, last)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1 + count, hard))
+        yield
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_database_that_lacks_descriptors_is_not_blamed_on_permissions(tmp_path: Path, count: int) -> None:
+    StateStore(tmp_path / "state.db").close()
+    with only_free(count), pytest.raises(StateError) as refused:
+        ReadOnlyState(tmp_path / "state.db")
+    assert "raise the limit of open files" in str(refused.value)
+    with only_free(count), pytest.raises(apsw.CantOpenError) as closed:
+        apsw.Connection(str(tmp_path / "state.db")).execute("SELECT * FROM meta")
+    with only_free(count):
+        assert "raise the limit of open files" in storage_error(tmp_path, closed.value).reason
+
+
+def test_config_that_lacks_a_descriptor_is_not_blamed_on_permissions(sandbox: Sandbox) -> None:
+    config = sandbox.configure()
+    with only_free(0), pytest.raises(ConfigError, match="raise the limit of open files"):
+        load(config, {})
+
+
+def test_backup_that_lacks_descriptors_is_not_blamed_on_its_path(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "a word"})
+    words = ("state", "backup", "copy.db")
+    with only_free(0):
+        result = sandbox.run(*words)
+    for count in range(1, 20):
+        assert "raise the limit of open files" in result.err, (count, result.err)
+        with only_free(count):
+            result = sandbox.run(*words)
+        if result.code == 0:
+            return
+    pytest.fail(result.err)

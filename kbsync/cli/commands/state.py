@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import closing, suppress
 from pathlib import Path
@@ -54,6 +55,8 @@ def backup(choices: Choices, file: Path) -> None:
         except FileExistsError:
             raise exists from None
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             why = system_reason(error)
             raise UsageError(f"{file} cannot be created ({why}); choose another file") from None
         finally:
