@@ -234,7 +234,10 @@ def read_only_mount(path: Path) -> Path | None:
     try:
         existing = next(candidate for candidate in candidates if candidate.exists())
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
-            return next(candidate for candidate in candidates if os.path.ismount(candidate))
+            # Bind mounts have the device of their source, so only the mount table knows them.
+            real = str(real_path(path))
+            points = (mount.point for mount in mounts() if holds(mount.point, real))
+            return Path(max(points, key=len, default="/"))
     except OSError:
         return None  # the caller reports this error when it uses the path
     return None

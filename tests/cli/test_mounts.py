@@ -91,6 +91,21 @@ def test_state_on_a_read_only_mount_is_reported(tmp_path: Path, name: str) -> No
     assert f"{reason}; choose another" in once.stderr
 
 
+def test_read_only_bind_mount_of_the_state_is_named_in_the_fix(tmp_path: Path) -> None:
+    """It has the device of its source, so it doesn't differ from the folder around it."""
+    folder, bound = tmp_path / "docs", tmp_path / "bound"
+    write(folder, 1)
+    bound.mkdir(mode=0o700)
+    subprocess.run(["mount", "--bind", bound, bound], check=True)
+    try:
+        remount(bound, "bind,ro")
+        doctor = kbsync("doctor", "--json", "--folder", folder, "--state-dir", bound)
+    finally:
+        subprocess.run(["umount", bound], check=True)
+    fixes = [check["cure"] for check in json.loads(doctor.stdout)["checks"]]
+    assert f"sudo mount -o remount,rw {bound}" in fixes
+
+
 @contextmanager
 def state_on_small_disk(tmp_path: Path, files: int) -> Iterator[tuple[Path, tuple[str | Path, ...]]]:
     """Mount a disk of 2.5 MB for the state of a mirror; yield it, and the options of commands."""
