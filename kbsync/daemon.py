@@ -331,7 +331,8 @@ class Daemon:
                 raise UsageError("state_dir cannot be changed while kbsync is running; restart kbsync")
             await self._listen(new)
         except (UsageError, Halted, OSError) as error:
-            reason = "; ".join(str(error).splitlines())
+            fix = [error.fix] if isinstance(error, Halted) else []
+            reason = "; ".join([*str(error).splitlines(), *fix])
             log.error("config.refused", reason=reason)
             self._reports.complaint = "the new config was refused; the old one stays in use"
             self._reports.send_soon()
