@@ -392,10 +392,22 @@ def test_init_with_a_config_names_the_command_that_adds_a_folder(
     assert paste(sandbox, command, DIR=str(third)).code == 0
     # A service needs more settings than `add` writes.
     result = sandbox.run("init", second_folder, "--target", "zhipu")
-    assert (
-        result.err
-        == f"kbsync: {sandbox.config} already exists; edit it, or choose another file with --config FILE\n"
-    )
+    choice = "add the mirror to it, or choose another file with --config FILE"
+    assert result.err == f"kbsync: {sandbox.config} already exists; {choice}\n"
+
+
+def test_init_that_loses_a_race_names_the_command_that_adds_its_folder(
+    sandbox: Sandbox, second_folder: Path, terminal: Begin
+) -> None:
+    sandbox.config.unlink()
+    loser = terminal(sandbox, "init", columns=500)
+    loser.until("Folder to mirror")
+    assert sandbox.run("init", sandbox.docs).code == 0
+    loser.type(f"{second_folder}\r\r")
+    assert loser.end() == 2
+    command = after(loser.output, "or add the folder to this config: ")
+    assert paste(sandbox, command).code == 0
+    assert names(sandbox) == ["docs", "more-notes"]
 
 
 @long

@@ -271,9 +271,7 @@ def command(
     choices.refuse_folder("init")
     path = choices.config or places.config_places(os.environ)[0]
     if os.path.lexists(path):
-        add = "add DIR"
-        if directory is not None:
-            add = f"add {shlex.quote(path_argument(os.path.abspath(directory)))}"  # noqa: PTH100
+        add = "add DIR" if directory is None else _add_command(directory)
         raise ConfigExists(path, choices.typed(add) if target in (None, DEFAULT_TARGET) else "")
     folder = _folder(directory)
     remembered = find_remembered(folder, state_dir_of(path, choices))
@@ -342,7 +340,8 @@ def start_config(
             name=name,
             exclude=[pattern for pattern in remembered.exclude or () if pattern],
         )
-        installation = Installation(_write_config(path, text, key), state_dir)
+        add = "" if target else choices.typed(_add_command(folder))
+        installation = Installation(_write_config(path, text, key, add), state_dir)
         trial_message = "" if trial is None else take_over(trial, installation, name)
     # A kbsync may still run with a config that was deleted.
     reload = request_reload(installation, "", added=name)
@@ -373,6 +372,10 @@ def start_config(
         output.line(f"  {' '.join(filter(None, ('kbsync', command, config_option)))}  # {purpose}")
 
 
+def _add_command(folder: Path) -> str:
+    return f"add {shlex.quote(path_argument(os.path.abspath(folder)))}"  # noqa: PTH100 (symlinks stay as typed)
+
+
 class ConfigExists(UsageError):
     """Raised if the new config's path is taken. `add`: the command that adds the folder to the existing
     config.
@@ -380,7 +383,9 @@ class ConfigExists(UsageError):
 
     def __init__(self, path: Path, add: str = "") -> None:
         if not add:
-            super().__init__(f"{path} already exists; edit it, or choose another file with --config FILE")
+            super().__init__(
+                f"{path} already exists; add the mirror to it, or choose another file with --config FILE"
+            )
         else:
             super().__init__(
                 f"{path} already exists; choose another file with --config FILE, or add the folder to this "
@@ -602,8 +607,8 @@ def _ask_required(key: str, about: str) -> str:
     return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 
-def _write_config(path: Path, text: str, key: KeySource | None) -> Config:
-    """Write the config, unless it is invalid."""
+def _write_config(path: Path, text: str, key: KeySource | None, add: str) -> Config:
+    """Write the config, unless it is invalid. `add`: see `ConfigExists`."""
     from kbsync.config.edit import create_config
 
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
@@ -613,7 +618,7 @@ def _write_config(path: Path, text: str, key: KeySource | None) -> Config:
         raise UsageError(f"nothing was written: {error}") from error
     except OSError as error:
         if os.path.lexists(path):
-            raise ConfigExists(path) from None
+            raise ConfigExists(path, add) from None
         why = system_reason(error)
         raise UsageError(
             f"{path} cannot be created ({why}); choose another file with --config FILE"
