@@ -22,6 +22,9 @@ from kbsync.errors import (
 from kbsync.source.roots import error_words
 from kbsync.state.db import fix_for_closed, io_failure, lacks_inodes
 
+_OBSTACLES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+"""Errors that occur if something else has the name of a file or folder of the index."""
+
 
 def no_space(what: str, path: Path | str) -> Halted:
     """Return the error for a disk without free space or inodes."""
@@ -94,5 +97,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     why = io_failure(error) if isinstance(error, apsw.IOError) else system_reason(error)
     if isinstance(error, apsw.CantOpenError):
         why = f"{why}; {fix_for_closed(folder)}"
+    elif isinstance(error, OSError) and number in _OBSTACLES:
+        why = f"{error.filename}: {why}; rename it, because kbsync needs its name"
     reason = f"the index in {folder} cannot be used right now ({why})"
     return Unavailable(reason, code=type(error).__name__)

@@ -649,3 +649,16 @@ def test_index_that_fails_is_unlocked(folder: Path, monkeypatch: pytest.MonkeyPa
         index.close() if index else Writer(folder)
     monkeypatch.undo()
     Writer(folder).close()
+
+
+@pytest.mark.parametrize("name", ["kb", "kb/notes", "kb/notes/index.lock"])
+def test_obstacle_in_place_of_a_file_of_the_index_is_named(tmp_path: Path, name: str) -> None:
+    obstacle = tmp_path / name
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith("lock"):
+        obstacle.mkdir()
+    else:
+        obstacle.touch()
+    with pytest.raises(Unavailable) as refused:
+        Writer(tmp_path / "kb" / "notes")
+    assert f"{obstacle}: " in refused.value.reason and "rename it" in refused.value.reason
