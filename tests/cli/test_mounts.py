@@ -91,6 +91,18 @@ def test_state_on_a_read_only_mount_is_reported(tmp_path: Path, name: str) -> No
     assert f"{reason}; choose another" in once.stderr
 
 
+def test_backup_onto_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    folder, small, options = tmp_path / "docs", tmp_path / "small", ("--state-dir", tmp_path / "state")
+    write(folder, 1)
+    kbsync("--once", "--folder", folder, *options)
+    with mounted(small, "100k"):
+        result = kbsync("state", "backup", small / "copy.db", "--folder", folder, *options)
+        assert list(small.iterdir()) == []
+    assert result.returncode == 4
+    fix = "free some space, or choose another file"
+    assert result.stderr == f"kbsync: {small / 'copy.db'}: the disk is full; {fix}\n"
+
+
 def test_read_only_bind_mount_of_the_state_is_named_in_the_fix(tmp_path: Path) -> None:
     """It has the device of its source, so it doesn't differ from the folder around it."""
     folder, bound = tmp_path / "docs", tmp_path / "bound"

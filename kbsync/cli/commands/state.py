@@ -15,7 +15,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config.places import is_inside
 from kbsync.core.text import format_count, format_size, printable
-from kbsync.errors import UsageError, system_reason
+from kbsync.errors import StateError, UsageError, system_reason
 from kbsync.permissions import hand_over
 from kbsync.signals import ending_cleanly
 
@@ -33,6 +33,8 @@ def backup(choices: Choices, file: Path) -> None:
     """Copy the state to the new file FILE, even while kbsync runs.
 
     FILE gets mode 0600."""
+    import apsw
+
     from kbsync.state.db import open_file, state_errors
 
     installation = choose(choices, here=True, with_secrets=False)
@@ -50,7 +52,12 @@ def backup(choices: Choices, file: Path) -> None:
             os.close(descriptor)
             with state_errors(file), closing(open_file(unfinished)) as copy:
                 copy.pragma("journal_mode", "off")  # an unfinished copy is deleted
-                state.backup(copy)
+                try:
+                    state.backup(copy)
+                except apsw.FullError:
+                    raise StateError(
+                        f"{file}: the disk is full; free some space, or choose another file"
+                    ) from None
             _rename_to_new(unfinished, file)
         except FileExistsError:
             raise exists from None
