@@ -171,12 +171,13 @@ class Life:
         self.require(self.documents() == before, "a refusal changed a base")
 
     def may_leave_state(self, manner: str) -> bool:
-        """Return whether a new state can adopt all documents: those with another prefix look like another
-        mirror's.
+        """Return whether another state can take over all documents: those with another prefix look like
+        another mirror's. A second state learns only from its next audit that the first one deleted documents
+        to rename them.
         """
         ignores_prefix = self.kind in ("local", "in-state")
         is_changing = not ignores_prefix and self.prefixes_run != {self.mirrored_prefix}
-        return not is_changing or self.kind in LEFT_ALONE[manner]
+        return not is_changing or (manner == "state-lost" and self.kind in LEFT_ALONE[manner])
 
     def leave_state(self, manner: str) -> None:
         """Lose the state. A new one has to adopt the documents."""
