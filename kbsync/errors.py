@@ -17,7 +17,11 @@ def system_reason(error: Exception) -> str:
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
-RAISE_OPEN_FILES = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+OPEN_FILES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+}
+"""Fixes for the errors that mean too many open files, of this process or of the whole system."""
 
 OUT_OF_MEMORY = "kbsync is out of memory; free some memory, or raise its limit"
 

@@ -8,7 +8,6 @@ which can't come from a file, so that the rest can still be checked.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import itertools
 import os
 import re
@@ -60,7 +59,7 @@ from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.core.text import format_list
 from kbsync.dataclass import dataclass
-from kbsync.errors import RAISE_OPEN_FILES, system_reason
+from kbsync.errors import OPEN_FILES, system_reason
 from kbsync.targets.registry import TARGETS
 
 
@@ -207,8 +206,8 @@ def read_secret(value: Value, where: PathBase) -> str:
 
 
 def _fix_for_unread(error: OSError) -> str:
-    is_shortage = error.errno in (errno.EMFILE, errno.ENFILE)
-    return RAISE_OPEN_FILES if is_shortage else "check the path and its read permissions"
+    fix = "check the path and its read permissions"
+    return OPEN_FILES.get(error.errno or 0, fix)
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:

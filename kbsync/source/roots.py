@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.core.model import RootIdentity
-from kbsync.errors import RAISE_OPEN_FILES, KbsyncError, ShortageError, system_reason
+from kbsync.errors import OPEN_FILES, KbsyncError, ShortageError, system_reason
 from kbsync.file_systems import Mount, access_within, has_lasting_inodes, holds, is_shared, mounts
 
 MAX_CHECK_SECONDS = 5.0
@@ -127,12 +127,11 @@ _FIXES = {
     errno.ESTALE: "mount its file system again",
     errno.ENOTCONN: "mount its file system again",
     errno.ETIMEDOUT: "check the network and the file server",
-    errno.EMFILE: RAISE_OPEN_FILES,
-    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    **OPEN_FILES,
     errno.ENOMEM: "add memory to this machine or reduce its load",
 }
 
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+SHORTAGES = (*OPEN_FILES, errno.ENOMEM)
 """Errors that aren't the fault of the file itself."""
 
 

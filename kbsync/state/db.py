@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import itertools
 import os
 import resource
@@ -17,7 +16,7 @@ import apsw
 
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
-from kbsync.errors import RAISE_OPEN_FILES, StateError
+from kbsync.errors import OPEN_FILES, StateError
 from kbsync.permissions import open_private
 
 BUSY_MS = 10_000
@@ -232,8 +231,8 @@ def fix_for_closed(path: Path) -> str:
             for _ in range(_DESCRIPTORS):
                 stack.callback(os.close, os.dup(2))
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return f"too many open files; {RAISE_OPEN_FILES}"
+        if fix := OPEN_FILES.get(error.errno or 0):
+            return f"too many open files; {fix}"
     if lacks_inodes(path):
         return (
             "the file system has no free inodes (df -i); free some, and a running kbsync will continue "

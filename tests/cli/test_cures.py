@@ -608,7 +608,8 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     [
         ("nothing", "; check its owner and mode"),
         ("inodes", "; the file system has no free inodes (df -i); free some"),
-        ("descriptors", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
+        ("EMFILE", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
+        ("ENFILE", "; too many open files; raise the system's limit of open files (fs.file-max)"),
     ],
 )
 def test_state_that_cannot_be_opened_names_its_file(
@@ -617,10 +618,10 @@ def test_state_that_cannot_be_opened_names_its_file(
     monkeypatch.setattr(db, "lacks_inodes", lambda _sandbox: exhausted == "inodes")
 
     def dup(_number: int) -> int:
-        raise OSError(errno.EMFILE, "too many open files")
+        raise OSError(getattr(errno, exhausted), "too many open files")
 
     with pytest.raises(StateError) as caught, pytest.MonkeyPatch.context() as patch:
-        if exhausted == "descriptors":
+        if exhausted.endswith("FILE"):
             patch.setattr(db.os, "dup", dup)
         with db.state_errors(tmp_path / "state.db"):
             raise apsw.CantOpenError("unable to open database file")
