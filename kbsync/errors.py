@@ -198,3 +198,9 @@ class Halted(TargetError):
         super().__init__(reason, code=code)
         self.halt = halt
         self.fix = fix
+
+
+def describe_refusal(error: Exception) -> str:
+    """Return, on one line, why a config was refused, and the fix."""
+    fix = [error.fix] if isinstance(error, Halted) and error.fix else []
+    return "; ".join([*str(error).splitlines(), *fix])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from mcp import Client
+from structlog.testing import capture_logs
 
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
@@ -354,7 +355,10 @@ async def test_changed_config_is_used_whoever_mirrors(
             while (http := opened.installation.config.http) is None or http.token != Secret(token):
                 await asyncio.sleep(0.01)
 
-    await wait_for_token("the-first-of-24-characters")
+    with capture_logs() as log:
+        await wait_for_token("the-first-of-24-characters")
+    reasons = [line["reason"] for line in log if line["event"] == "config.refused"]
+    assert reasons[0] == "kbsync was upgraded while it was running; restart kbsync"
     keeping = asyncio.create_task(mirroring.keep())
     await until(lambda: lock.holding(opened.installation.state_dir))
     await wait_for_token("the-second-of-24-characters")

@@ -28,7 +28,7 @@ from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.core.text import replace_surrogates
 from kbsync.engine.clock import log_bug, pause_after
-from kbsync.errors import KbsyncError, LockedError
+from kbsync.errors import KbsyncError, LockedError, describe_refusal
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
@@ -136,9 +136,9 @@ class Mirroring:
             try:
                 config = await open_mirrors.config_now()
             except (KbsyncError, OSError) as error:
-                if (message := sentence_of(error)) != complaint:
-                    log.error("config.refused", reason="; ".join(message.splitlines()))
-                complaint = message
+                if (reason := describe_refusal(error)) != complaint:
+                    log.error("config.refused", reason=reason)
+                complaint = reason
                 continue
             complaint = ""
             if config in (open_mirrors.installation.config, last):
