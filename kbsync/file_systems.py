@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
@@ -127,6 +127,13 @@ def _unescaped(field: bytes) -> bytes:
 def holds(folder: str, path: str) -> bool:
     """Return whether `path` is `folder` or is inside it."""
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def innermost(path: str, mounts: Iterable[Mount]) -> Mount | None:
+    """Return the mount that contains `path` (a real path), or None if none of `mounts` does."""
+    # Reversed, because the later of two mounts at one point is visible.
+    around = [mount for mount in mounts if holds(mount.point, path)]
+    return max(reversed(around), key=lambda mount: len(mount.point), default=None)
 
 
 @dataclass

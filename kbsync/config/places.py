@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.core.text import shell_word
 from kbsync.errors import UsageError, system_reason
-from kbsync.file_systems import access_within, holds, is_network, mounts, real_path
+from kbsync.file_systems import Mount, access_within, innermost, is_network, mounts, real_path
 from kbsync.permissions import make_private_folder, replace_private
 
 
@@ -22,16 +22,15 @@ def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None
 
     Return None for other file systems, or if there is no mountinfo (proc(5)).
     """
+    mount = _mount_of(path, mountinfo)
+    return mount.fs_type if mount is not None and is_network(mount.fs_type) else None
+
+
+def _mount_of(path: Path, mountinfo: Path | None = None) -> Mount | None:
     try:
-        mounted = mounts(mountinfo)
+        return innermost(os.path.realpath(path), mounts(mountinfo))
     except OSError:
         return None
-    real = os.path.realpath(path)
-    # Use the innermost mount that contains the path; at the same mount point, the last mount hides the
-    # others.
-    around = [mount for mount in mounted if holds(mount.point, real)]
-    innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
-    return innermost.fs_type if innermost is not None and is_network(innermost.fs_type) else None
 
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
@@ -235,9 +234,8 @@ def read_only_mount(path: Path) -> Path | None:
         existing = next(candidate for candidate in candidates if candidate.exists())
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
             # Bind mounts have the device of their source, so only the mount table knows them.
-            real = str(real_path(path))
-            points = (mount.point for mount in mounts() if holds(mount.point, real))
-            return Path(max(points, key=len, default="/"))
+            mount = _mount_of(path)
+            return existing if mount is None else Path(mount.point)
     except OSError:
         return None  # the caller reports this error when it uses the path
     return None

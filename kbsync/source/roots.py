@@ -15,7 +15,15 @@ from pathlib import Path
 
 from kbsync.core.model import RootIdentity
 from kbsync.errors import OPEN_FILES, KbsyncError, ShortageError, system_reason
-from kbsync.file_systems import Mount, access_within, has_lasting_inodes, holds, is_shared, mounts
+from kbsync.file_systems import (
+    Mount,
+    access_within,
+    has_lasting_inodes,
+    holds,
+    innermost,
+    is_shared,
+    mounts,
+)
 
 MAX_CHECK_SECONDS = 5.0
 """Time limit for checking a root, because a dead network mount never responds."""
@@ -91,10 +99,8 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     A bind mount shows a part of a file system at a different path, as container volumes do. Bind mounts that
     keep the path, as in service sandboxes, are ignored.
     """
-    around = [mount for mount in mounts if holds(mount.point, folder)]
-    # Reversed, because the later of two mounts at one point is visible.
-    innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
-    places = [innermost] if innermost else []
+    around = innermost(folder, mounts)
+    places = [around] if around else []
     return next(
         (mount for mount in (*places, *select_below(folder, mounts)) if _is_bind(mount, mounts)), None
     )

@@ -14,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from kbsync import file_systems
+from kbsync.config.places import check_state_dir
+from kbsync.errors import UsageError
 from tests import warm
 from tests.cli.sandbox import Sandbox, eventually
 from tests.ports import free_address
@@ -103,7 +106,9 @@ def test_backup_onto_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> N
     assert result.stderr == f"kbsync: {small / 'copy.db'}: the disk is full; {fix}\n"
 
 
-def test_read_only_bind_mount_of_the_state_is_named_in_the_fix(tmp_path: Path) -> None:
+def test_read_only_bind_mount_of_the_state_is_named_in_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has the device of its source, so it doesn't differ from the folder around it."""
     folder, bound = tmp_path / "docs", tmp_path / "bound"
     write(folder, 1)
@@ -112,8 +117,11 @@ def test_read_only_bind_mount_of_the_state_is_named_in_the_fix(tmp_path: Path) -
     try:
         remount(bound, "bind,ro")
         doctor = kbsync("doctor", "--json", "--folder", folder, "--state-dir", bound)
+        monkeypatch.setattr(file_systems, "MOUNTINFO", tmp_path / "none")
+        with pytest.raises(UsageError, match="is on a read-only file system"):
+            check_state_dir(bound)
     finally:
-        subprocess.run(["umount", bound], check=True)
+        unmount(bound)
     fixes = [check["cure"] for check in json.loads(doctor.stdout)["checks"]]
     assert f"sudo mount -o remount,rw {bound}" in fixes
 
