@@ -22,7 +22,7 @@ from kbsync.errors import (
 from kbsync.source.roots import error_words
 from kbsync.state.db import fix_for_closed, io_failure, lacks_inodes
 
-_OBSTACLES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+_OBSTACLES = (errno.EEXIST, errno.EISDIR, errno.ELOOP)
 """Errors that occur if something else has the name of a file or folder of the index."""
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from kbsync.errors import UsageError
+from kbsync.contract.target import TargetContext
+from kbsync.errors import Unavailable, UsageError
 from kbsync.index.postgres.dsn import read_dsn
 from kbsync.targets.postgres.config import database_of
+from kbsync.targets.postgres.target import token_of
 from tests.config.reading import read
 
 MIRRORS = """
@@ -86,3 +88,13 @@ def test_password_is_not_shown(tmp_path: Path) -> None:
         tmp_path, MIRRORS.format(dsn="postgresql://ada:hush@db/kb", other="dbname=x", one="", two="")
     )
     assert "hush" not in repr(config)
+
+
+@pytest.mark.parametrize("name", ["kb", "kb/notes"])
+def test_file_in_place_of_the_folder_of_the_token_is_named(tmp_path: Path, name: str) -> None:
+    obstacle = tmp_path / name
+    obstacle.parent.mkdir(exist_ok=True)
+    obstacle.touch()
+    with pytest.raises(Unavailable) as refused:
+        token_of(TargetContext("notes", tmp_path, tmp_path))
+    assert f"({obstacle}: file exists; rename it" in refused.value.reason

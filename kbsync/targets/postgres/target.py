@@ -94,7 +94,8 @@ def token_of(context: TargetContext) -> UUID | None:
     folder = context.state_dir / "kb" / context.mirror
     file = folder / OWNER_FILE
     try:
-        with suppress(FileNotFoundError, ValueError):  # ValueError: the process ended while writing the file
+        # ValueError: the process ended while writing the file.
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
             return UUID(file.read_text())
         if context.read_only:
             return None
