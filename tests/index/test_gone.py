@@ -59,6 +59,7 @@ async def test_deleted_text_disappears_from_all_files_soon_while_files_keep_arri
 ) -> None:
     async with contextlib.aclosing(open_target(tmp_path)) as target:
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
+        assert traces(tmp_path, SECRET)
         await take_out(target, old, tmp_path)  # type: ignore[misc]
         end = asyncio.get_running_loop().time() + SOON
         for number in itertools.count(10):
