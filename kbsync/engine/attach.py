@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from kbsync.core.model import (
     SERVING,
     Abilities,
     Phase,
+    Presence,
     RootIdentity,
     Status,
     Upload,
@@ -187,19 +188,24 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
     match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
     reports them. If the state is older than the base, a document may have been renamed or updated since.
     """
-    binding, listed_ids, renamed = journal.binding, set[str](), dict[int, Claim]()
+    binding, listed_ids = journal.binding, set[str]()
 
-    def record(claims: Sequence[Claim], tx: Tx) -> None:
+    def record(claims: Sequence[Claim], renamed: Collection[str], tx: Tx) -> None:
         for claim in claims:
-            row = claim.row
+            row, new_path, label = claim.row, claim.moved_to, None
             if row is not None and claim.reported is not None and claim.is_overtaken:
-                tx.uploads.save(lifecycle.mark_gone(row, journal.timing))
-                tx.removals.release(row.id)
+                _record_gone(row, journal, tx)
                 claim = replace(claim, listed=claim.reported)
-            elif row is not None and claim.moved_to is not None:
-                renamed[row.id] = claim
-                continue
-            tx.uploads.add(adopting(binding, claim, journal.timing.now))
+            elif row is not None and new_path is not None:
+                label = row.label and new_path  # '': all documents are to be renamed
+                if row.path not in renamed:
+                    tx.uploads.save(replace(row, label=label, name=claim.listed.name))
+                    continue
+                _record_gone(row, journal, tx)
+                listed = replace(claim.listed, path=new_path, recipe=row.recipe)
+                claim = replace(claim, whose=Whose.OURS_UNNEEDED, listed=listed)
+            adopted = adopting(binding, claim, journal.timing.now)
+            tx.uploads.add(adopted if label is None else replace(adopted, label=label))
             # This state may be older than the file.
             tx.entries.doubt(binding.mirror, claim.path)
 
@@ -208,9 +214,9 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
         listed_ids.update(claim.remote_id for claim in claims)
         changed = [claim for claim in claims if claim.is_new or claim.is_overtaken or claim.moved_to]
         if changed:
-            await store.write(partial(record, changed))
+            renamed = await _find_renamed(store, binding, changed)
+            await store.write(partial(record, changed, renamed))
     await _end_missing(store, journal, target, listed_ids)
-    await _follow_renames(store, journal, renamed)
 
     def end(tx: Tx) -> None:
         tx.mirrors.set_adopted(binding.id)
@@ -257,52 +263,38 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
     def end_batch(batch: Sequence[Upload], tx: Tx) -> None:
         for row in batch:
-            tx.uploads.save(lifecycle.mark_gone(row, journal.timing))
-            tx.removals.release(row.id)
+            _record_gone(row, journal, tx)
 
     for start in range(0, len(to_end), PAGE):
         await store.write(partial(end_batch, to_end[start : start + PAGE]))
 
 
-async def _follow_renames(store: StateStore, journal: Journal, renamed: Mapping[int, Claim]) -> None:
-    """Record the names that another state gave to documents, by upload, and let each document serve the file
-    that it was renamed for.
+def _record_gone(row: Upload, journal: Journal, tx: Tx) -> None:
+    """Record that the upload no longer has a document."""
+    tx.uploads.save(lifecycle.mark_gone(row, journal.timing))
+    tx.removals.release(row.id)
 
-    While that file can't be read, nothing else shows that the document is still needed (promise 1). A
-    document stays with its present file if that is unchanged, or if no file has the new name.
+
+async def _find_renamed(store: StateStore, binding: Binding, claims: Sequence[Claim]) -> set[str]:
+    """Return the former paths of the documents that another state renamed for a file that may exist.
+
+    While one of the two files can't be read, nothing else shows that it still needs the document (promise
+    1). A document stays with its present file if that is unchanged, or if no file has the new name.
     """
-    mirror, root = journal.binding.mirror, journal.binding.settings.root
-    new_paths = {number: claim.moved_to or "" for number, claim in renamed.items()}
-    paths = {*new_paths.values(), *(claim.row.path for claim in renamed.values() if claim.row is not None)}
-    checked = await asyncio.to_thread(stat_exactly, root, paths)
-    stats = dict(await recheck_mounts(store, journal.binding, checked))
+    new_paths = {claim.row.path: claim.moved_to for claim in claims if claim.row and claim.moved_to}
+    if not new_paths:
+        return set()
+    paths = {*new_paths, *new_paths.values()}
+    checked = await asyncio.to_thread(stat_exactly, binding.settings.root, paths)
+    stats = dict(await recheck_mounts(store, binding, checked))
 
-    def follow(batch: Sequence[int], tx: Tx) -> list[int]:
-        """Return the documents that have to wait because another one serves their file."""
-        waiting = list[int]()
-        for number in batch:
-            if (row := tx.uploads.get(number, *SERVING)) is None:
-                continue
-            new_path, entry = new_paths[number], tx.entries.get(mirror, row.path)
-            label = row.label and new_path  # '': all documents are to be renamed
-            tx.uploads.save(row := replace(row, label=label, name=renamed[number].listed.name))
-            is_unchanged = entry is not None and entry.stamp == stats[row.path].stamp
-            if is_unchanged or stats[new_path].lacks_file:
-                continue
-            if serving(journal.uploads(tx, new_path)) is not None:
-                waiting.append(number)
-                continue
-            tx.removals.drop(mirror, row.path)
-            tx.uploads.give(number, new_path)
-            tx.uploads.save(lifecycle.serve(row))
-        return waiting
+    def stays(path: str, tx: Tx) -> bool:
+        if stats[path].presence is Presence.UNKNOWN:
+            return stats[new_paths[path]].presence is not Presence.UNKNOWN
+        entry = tx.entries.get(binding.mirror, path)
+        return stats[new_paths[path]].lacks_file or (entry is not None and entry.stamp == stats[path].stamp)
 
-    # A document may take the path that another one leaves. Only those that change places keep their files.
-    before, waiting = list[int](), list(renamed)
-    while waiting != before:
-        before, waiting = waiting, []
-        for start in range(0, len(before), PAGE):
-            waiting += await store.write(partial(follow, before[start : start + PAGE]))
+    return await store.read(lambda tx: {path for path in new_paths if not stays(path, tx)})
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from tests.crash.harness import Guillotine
 from tests.engine.machine import Obstacles
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
-from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
 
 
@@ -35,6 +35,17 @@ def back_up(world: World) -> None:
 def restore(world: World) -> None:
     world.lose_state()
     shutil.copyfile(world.state.with_name("backup.db"), world.state / "state.db")
+
+
+class CountingMemory(RenamingMemory):
+    """Counts its changes."""
+
+    @property
+    def revision(self) -> int:
+        return len(self._base.effects)
+
+    async def base(self) -> Base:
+        return replace(await super().base(), revision=self.revision)
 
 
 @contextlib.contextmanager
@@ -105,20 +116,61 @@ async def test_document_renamed_since_the_backup_stays_while_its_new_folder_is_u
     assert world.puts() == len(world.on_disk())
 
 
-async def test_document_that_took_a_former_path_of_another_stays_while_unreadable(tmp_path: Path) -> None:
-    world = World(tmp_path, RenamingMemory)
-    await world.mirrored({"a.md": "one", "d/b.md": "two", "c.md": "three"})
-    back_up(world)
+async def rename_in_a_chain(world: World) -> None:
     world.move("d/b.md", "d/e.md")
     await world.once()
     world.move("a.md", "d/b.md")
     await world.once()
-    restore(world)
+
+
+async def exchange(world: World) -> None:
+    world.move("d/b.md", "d/x.md")
+    await world.once()
+    world.move("d/c.md", "d/b.md")
+    await world.once()
+    world.move("d/x.md", "d/c.md")
+    await world.once()
+
+
+@pytest.mark.parametrize("rename", [rename_in_a_chain, exchange])
+async def test_documents_renamed_to_former_paths_of_each_other_stay_while_unreadable(
+    tmp_path: Path, rename: Callable[[World], Awaitable[None]]
+) -> None:
+    for number in itertools.count(1):
+        (folder := tmp_path / str(number)).mkdir()
+        world = World(folder, RenamingMemory)
+        await world.mirrored({"a.md": "one", "d/b.md": "two", "d/c.md": "three"})
+        back_up(world)
+        await rename(world)
+        restore(world)
+        guillotine = Guillotine(number)
+        with unreadable(world, "d"):
+            await world.crash(guillotine)
+            await world.once()
+        assert world.searchable_texts() == world.on_disk()
+        await world.ends_equal()
+        assert world.puts() == 3
+        if not guillotine.fallen:
+            break
+
+
+async def test_document_stays_with_its_unreadable_file_although_its_base_is_restored(tmp_path: Path) -> None:
+    """The restored base knows the document by its old path, where another file is now."""
+    world = World(tmp_path, CountingMemory)
+    await world.mirrored({"a.md": "one", "b.md": "two"})
+    revision = len(world.base.effects)
+    world.move("a.md", "d/a.md")
+    await world.once()
+    world.write("a.md", "three")
+    await world.once()
+    [new], [moved] = world.base.searchable("a.md"), world.base.searchable("d/a.md")
+    world.base.lose(new.remote_id)
+    world.base.rename(moved.remote_id, "a.md", "a.md", moved.content.mtime)
+    del world.base.effects[revision:]
     with unreadable(world, "d"):
         await world.once()
     assert world.searchable_texts() == world.on_disk()
     await world.ends_equal()
-    assert world.puts() == 3
 
 
 @pytest.mark.parametrize("has_twin", [False, True])
@@ -178,19 +230,15 @@ async def test_new_file_at_the_old_path_of_a_document_keeps_its_own_although_pre
 async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(world: World) -> None:
     responses = list[Base]()
 
-    class CountingMemory(MemoryTarget):
-        """Counts its changes; each response of `base` takes a while."""
-
-        @property
-        def revision(self) -> int:
-            return len(world.base.effects)
+    class SlowMemory(CountingMemory):
+        """Each response of `base` takes a while."""
 
         async def base(self) -> Base:
-            responses.append(replace(await super().base(), revision=self.revision))
+            responses.append(await super().base())
             await world.clock.sleep(10)
             return responses[-1]
 
-    world.target_type = CountingMemory
+    world.target_type = SlowMemory
     world.write("a.md")
     async with world.start_mirror() as bound:
         await bound.compare()
