@@ -25,6 +25,7 @@ from tests.cli.sandbox import PIPES, Sandbox
 from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
+from tests.programs import run_program
 from tests.share import long
 
 FOLDER = ("--folder", "docs", "--state-dir", "own")
@@ -119,16 +120,26 @@ def only_free(count: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_database_that_lacks_descriptors_is_not_blamed_on_permissions(tmp_path: Path, count: int) -> None:
-    StateStore(tmp_path / "state.db").close()
+def check_database(folder: Path, count: int) -> None:
+    """Assert what kbsync reports if it can open only `count` more descriptors."""
+    StateStore(folder / "state.db").close()
     with only_free(count), pytest.raises(StateError) as refused:
-        ReadOnlyState(tmp_path / "state.db")
+        ReadOnlyState(folder / "state.db")
     assert "raise the limit of open files" in str(refused.value)
     with only_free(count), pytest.raises(apsw.CantOpenError) as closed:
-        apsw.Connection(str(tmp_path / "state.db")).execute("SELECT * FROM meta")
+        apsw.Connection(str(folder / "state.db")).execute("SELECT * FROM meta")
     with only_free(count):
-        assert "raise the limit of open files" in storage_error(tmp_path, closed.value).reason
+        assert "raise the limit of open files" in storage_error(folder, closed.value).reason
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_database_that_lacks_descriptors_is_not_blamed_on_permissions(tmp_path: Path, count: int) -> None:
+    """In a process of its own, because what other tests left behind may be closed meanwhile."""
+    code = f"import sys; from pathlib import Path; from {__name__} import check_database"
+    call = f"check_database(Path(sys.argv[1]), {count})"
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    completed = run_program(sys.executable, "-c", f"{code}; {call}", tmp_path, env=os.environ | path)
+    assert completed.returncode == 0, completed.stderr
 
 
 def test_config_that_lacks_a_descriptor_is_not_blamed_on_permissions(sandbox: Sandbox) -> None:
