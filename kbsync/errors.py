@@ -17,7 +17,7 @@ def system_reason(error: Exception) -> str:
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
-OPEN_FILES = {
+TOO_MANY_OPEN_FILES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
 }

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.errors import (
-    OPEN_FILES,
+    TOO_MANY_OPEN_FILES,
     ForeignError,
     Halted,
     KbsyncError,
@@ -147,7 +147,7 @@ _FIXES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "choose a writable location",
-    **OPEN_FILES,
+    **TOO_MANY_OPEN_FILES,
     errno.EIO: "check the disk and the kernel log",
     errno.EISDIR: "rename this directory, because kbsync needs its name for a file",
     errno.ELOOP: "rename this symlink, because kbsync needs its name for a file",

@@ -59,7 +59,7 @@ from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.core.text import format_list
 from kbsync.dataclass import dataclass
-from kbsync.errors import OPEN_FILES, system_reason
+from kbsync.errors import TOO_MANY_OPEN_FILES, system_reason
 from kbsync.targets.registry import TARGETS
 
 
@@ -207,7 +207,7 @@ def read_secret(value: Value, where: PathBase) -> str:
 
 def _fix_for_unread(error: OSError) -> str:
     fix = "check the path and its read permissions"
-    return OPEN_FILES.get(error.errno or 0, fix)
+    return TOO_MANY_OPEN_FILES.get(error.errno or 0, fix)
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:

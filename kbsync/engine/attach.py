@@ -250,8 +250,8 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
             rows_at_path = await store.read(lambda tx, row=row: journal.uploads(tx, row.path))  # type: ignore[misc]
             is_replaced = any(row_at_path.state is UploadState.ADOPTING for row_at_path in rows_at_path)
             (to_end if is_replaced else unreplaced).append(row)
-    count = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
-    if binding.limits.embedded or not is_emptied(count, count - len(unreplaced)):
+    serving_count = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
+    if binding.limits.embedded or not is_emptied(serving_count, serving_count - len(unreplaced)):
         to_end += unreplaced
     # If an older copy replaced the base, the ids that the copy lacks will be given to other documents.
     states = {UploadState.RETIRING, *([UploadState.INDEXING] if binding.limits.embedded else ())}

@@ -116,7 +116,8 @@ class Claim:
         row, path = self.row, None if self.reported is None else self.reported.path
         if row is None or not row.state.serves:
             return None
-        return path if path != (row.label or row.path) else None  # '': it is to be renamed anyway
+        # Without a label, it is to be renamed anyway.
+        return path if path != (row.label or row.path) else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the claim as JSON for the inbox message `repair`."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kbsync.core.model import RootIdentity
-from kbsync.errors import OPEN_FILES, KbsyncError, ShortageError, system_reason
+from kbsync.errors import TOO_MANY_OPEN_FILES, KbsyncError, ShortageError, system_reason
 from kbsync.file_systems import (
     Mount,
     access_within,
@@ -133,11 +133,11 @@ _FIXES = {
     errno.ESTALE: "mount its file system again",
     errno.ENOTCONN: "mount its file system again",
     errno.ETIMEDOUT: "check the network and the file server",
-    **OPEN_FILES,
+    **TOO_MANY_OPEN_FILES,
     errno.ENOMEM: "add memory to this machine or reduce its load",
 }
 
-SHORTAGES = (*OPEN_FILES, errno.ENOMEM)
+SHORTAGES = (*TOO_MANY_OPEN_FILES, errno.ENOMEM)
 """Errors that aren't the fault of the file itself."""
 
 

@@ -16,7 +16,7 @@ import apsw
 
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
-from kbsync.errors import OPEN_FILES, StateError
+from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
 from kbsync.permissions import open_private
 
 BUSY_MS = 10_000
@@ -231,7 +231,7 @@ def fix_for_closed(path: Path) -> str:
             for _ in range(_DESCRIPTORS):
                 stack.callback(os.close, os.dup(2))
     except OSError as error:
-        if fix := OPEN_FILES.get(error.errno or 0):
+        if fix := TOO_MANY_OPEN_FILES.get(error.errno or 0):
             return f"too many open files; {fix}"
     if lacks_inodes(path):
         return (

@@ -14,7 +14,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config.places import is_inside
 from kbsync.core.text import format_count, format_size, printable
-from kbsync.errors import OPEN_FILES, StateError, UsageError, system_reason
+from kbsync.errors import TOO_MANY_OPEN_FILES, StateError, UsageError, system_reason
 from kbsync.permissions import hand_over
 from kbsync.signals import ending_cleanly
 
@@ -61,7 +61,7 @@ def backup(choices: Choices, file: Path) -> None:
         except FileExistsError:
             raise exists from None
         except OSError as error:
-            if error.errno in OPEN_FILES:
+            if error.errno in TOO_MANY_OPEN_FILES:
                 raise
             why = system_reason(error)
             raise UsageError(f"{file} cannot be created ({why}); choose another file") from None
