@@ -37,6 +37,13 @@ def restore(world: World) -> None:
     shutil.copyfile(world.state.with_name("backup.db"), world.state / "state.db")
 
 
+def record_searchable_paths(world: World) -> list[set[str]]:
+    """Return a list to which each change of the base will add the paths that searches then find."""
+    searchable_paths = list[set[str]]()
+    world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
+    return searchable_paths
+
+
 class CountingMemory(RenamingMemory):
     """Counts its changes."""
 
@@ -65,8 +72,7 @@ async def test_document_deleted_since_the_backup_does_not_serve_its_file_again(w
     world.write("a.md", "three")
     await world.once()
     restore(world)
-    searchable_paths: list[set[str]] = []
-    world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
+    searchable_paths = record_searchable_paths(world)
     await world.ends_equal()
     assert set() not in searchable_paths
     assert world.puts() == 3
@@ -190,8 +196,7 @@ async def test_successor_of_a_document_that_a_late_list_still_has_serves_at_once
         world.write("a.md", "three")
     if has_twin:
         world.base.add("a.md", b"two", path="a.md", upload_id=5, foreign=False)
-    searchable_paths: list[set[str]] = []
-    world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
+    searchable_paths = record_searchable_paths(world)
     await world.ends_equal()
     assert set() not in searchable_paths
     assert world.puts() == 2 + (is_edited or has_twin)
@@ -220,8 +225,7 @@ async def test_new_file_at_the_old_path_of_a_document_keeps_its_own_although_pre
     world.write("a.md", "three")
     await world.once()
     restore(world)
-    searchable_paths: list[set[str]] = []
-    world.base.observers.append(lambda base: searchable_paths.append(set(base.searchable_texts())))
+    searchable_paths = record_searchable_paths(world)
     await world.ends_equal()
     assert all({"a.md", "c.md"} <= paths for paths in searchable_paths)
     assert world.puts() == 3
@@ -230,7 +234,7 @@ async def test_new_file_at_the_old_path_of_a_document_keeps_its_own_although_pre
 async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(world: World) -> None:
     responses = list[Base]()
 
-    class SlowMemory(CountingMemory):
+    class DelayedMemory(CountingMemory):
         """Each response of `base` takes a while."""
 
         async def base(self) -> Base:
@@ -238,7 +242,7 @@ async def test_changes_recorded_while_the_base_responds_are_no_restored_copy(wor
             await world.clock.sleep(10)
             return responses[-1]
 
-    world.target_type = SlowMemory
+    world.target_type = DelayedMemory
     world.write("a.md")
     async with world.start_mirror() as bound:
         await bound.compare()

@@ -90,9 +90,8 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     monkeypatch.setattr(client, "NO_RESPONSE_AFTER", 0.3)
     mirror_two_folders(zhipu)
     async with client_of(zhipu) as assistant:
-        await run_tool(
-            assistant, "search", query="walrus"
-        )  # opens both, which takes a while on a busy machine
+        # This opens both, which takes a while on a busy machine.
+        await run_tool(assistant, "search", query="walrus")
         monkeypatch.setattr(engine_search, "PATIENCE", 1.0)
         zhipu.service.play("hang", op="retrieve", times=0)
         reasons = []

@@ -84,4 +84,4 @@ def test_pass_ends_while_files_come_and_go(sandbox: Sandbox) -> None:
     [mirror] = result.json["mirrors"]
     assert mirror["documents"]["ready"] >= 12
     # On a busy machine, some of the four may be quiet for long enough.
-    assert (mirror["documents"]["pending"] > 0) == (result.code == 4)
+    assert mirror["documents"]["pending"] in (range(1, 5) if result.code else [0])

@@ -80,7 +80,7 @@ async def test_overflow_causes_a_new_observer_and_a_rescan(hearing: Hearing, roo
     assert not before & library_threads()
     assert "queue" in hearing.watcher.rescan_reason
     assert await hearing.watcher.check() == []
-    assert hearing.watcher.rescan_reason, "only a scan answers the wish"
+    assert hearing.watcher.rescan_reason, "only a scan clears the reason"
     hearing.watcher.scan_started()
     assert not hearing.watcher.rescan_reason
     await still_hears(hearing, root, "a.md")
