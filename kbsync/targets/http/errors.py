@@ -222,18 +222,18 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
         case httpx.WriteTimeout():
             return f"did not accept the request within {timeouts.write:g} s"
         case UnusableProxyError():
-            return f"was not reached: {error}"
+            return f"could not be reached: {error}"
         case httpx.ProxyError():  # the proxy's status line, such as `407 Proxy Authentication Required`
-            return f"was not reached: the proxy answered {printable(str(error))[:100]}"
+            return f"could not be reached: the proxy answered {printable(str(error))[:100]}"
         case httpx.ConnectError():
             return _describe_unreachable(error)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            return "was not reached: the URL does not use http or https"
+            return "could not be reached: the URL does not use http or https"
         case BodyChangedError():
             return f"did not receive the whole document: {error}"
         case UnreadableResponseError():
-            return f"answered, but the answer could not be read: {error}"
-    return "did not send a complete answer: the connection was closed or reset"
+            return f"responded, but the response could not be read: {error}"
+    return "did not send a complete response: the connection was closed or reset"
 
 
 def _describe_unreachable(error: Exception) -> str:
@@ -241,17 +241,15 @@ def _describe_unreachable(error: Exception) -> str:
         match cause:
             case ssl.SSLCertVerificationError():
                 return (
-                    f"was not trusted: {cause.verify_message}; if your own CA issued its "
+                    f"has an untrusted certificate: {cause.verify_message}; if your own CA issued its "
                     "certificate, set ca_file to that CA's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-                return (
-                    "was not reached: the server does not use TLS; if it is in your own network, use http://"
-                )
+                return "could not be reached: the server does not use TLS; if it is in your own network, use http://"
             case ssl.SSLError():
-                return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
+                return f"could not be reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():
-                return "was not found: the host name does not resolve; check base_url and DNS"
+                return "could not be reached: the host name does not resolve; check base_url and DNS"
             case ConnectionRefusedError():
                 return "refused the connection"
     return "could not be reached"

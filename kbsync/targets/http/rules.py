@@ -161,7 +161,8 @@ class ErrorCase:
     def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
         """Return whether the response has no message and none of the `known_codes`.
 
-        In that case, the next request may succeed. A web page never gives a reason.
+        In that case, the next request may succeed. A web page, such as a gateway's, doesn't count as a
+        reason.
         """
         if self.message:
             return False

@@ -113,9 +113,7 @@ async def search_ranked(
         if not (is_refusal or error.code in overloaded):
             raise
         hits = await search(False)
-        _log.warning(
-            "hits are in the order that the service returned without its ranking model: %s", error.reason
-        )
+        _log.warning("hits are in the service's original order, without its ranking model: %s", error.reason)
         return hits
 
 
@@ -171,7 +169,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Classifies each response as an error or as success."""
 
     root: ClassVar[str] = ""
-    """The path between `base_url` and a call's own path, the same for every call."""
+    """The part of every URL between `base_url` and the path of the call."""
 
     refuses_alike: ClassVar[bool] = False
     """Whether the service may refuse a document because of the base. If so, kbsync checks the base first."""
@@ -194,7 +192,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Minimum length of a query in characters; each non-ASCII character counts as two."""
 
     file_field: ClassVar[str] = "file"
-    """The name of the field with the file in an upload's form."""
+    """The name of the form field that contains an uploaded file."""
 
     calls_base: ClassVar[str] = "knowledge base"
     """The service's name for a knowledge base."""

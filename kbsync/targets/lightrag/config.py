@@ -25,7 +25,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     mode: Annotated[
         Literal["naive", "local", "global", "hybrid", "mix"],
         Choice(
-            "[how to search](targets/lightrag.md#searches): `naive` compares passages; the others ask a "
+            "[how to search](targets/lightrag.md#searches); `naive` compares passages, the others ask a "
             "language model first"
         ),
     ] = "naive"

@@ -45,6 +45,6 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     id_setting: ClassVar[str] = "vector_store_id"
     unkept: ClassVar[Mapping[int, str]] = {
         2: "on OGX, not on OpenAI: files with equal text share their passages, which searches find "
-        "under one of their paths; when kbsync deletes one of its files, it at once restores the passages "
-        "of the others, including other people's; until then, searches miss them"
+        "under one of their paths; when kbsync deletes one of its files, it immediately restores the "
+        "passages of the others, including other people's; until then, searches miss them"
     }

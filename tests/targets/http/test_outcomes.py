@@ -77,9 +77,9 @@ SILENT = Timeouts(read=0.15, write=0.2)
 SAYS = {
     "silence": "did not answer within 0.15 s",
     "one byte at a time": "did not finish within 0.3 s",
-    "reset after the request": "did not send a complete answer: the connection was closed or reset",
+    "reset after the request": "did not send a complete response: the connection was closed or reset",
     "compressed": (
-        "the answer could not be read: the body is compressed with 'gzip', which kbsync did not request"
+        "the response could not be read: the body is compressed with 'gzip', which kbsync did not request"
     ),
 }
 TIMES = {"silence": SILENT, "one byte at a time": Timeouts(whole=0.3)}
@@ -146,7 +146,9 @@ async def test_unresolvable_name_is_reported(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     async with client("http://kb.invalid") as http:
-        with pytest.raises(Unavailable, match=r"kb.invalid was not found: the host name does not resolve"):
+        with pytest.raises(
+            Unavailable, match=r"kb.invalid could not be reached: the host name does not resolve"
+        ):
             await http.post_form("upload", "/up", fields={}, file=part())
 
 

@@ -189,7 +189,7 @@ async def test_truncated_download_is_not_treated_as_complete() -> None:
         answering(response_bytes(200, CONTENT)[:-1], keep=False) as server,
         client("http://kb") as http,
     ):
-        with pytest.raises(Unavailable, match="did not send a complete answer"):
+        with pytest.raises(Unavailable, match="did not send a complete response"):
             await digest_at(http, server.url)
 
 

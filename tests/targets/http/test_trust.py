@@ -48,9 +48,9 @@ async def test_configured_certificate_authority_is_trusted(ours: Authority) -> N
 async def test_unknown_authority_is_reported_with_a_fix_and_not_retried(ours: Authority) -> None:
     async with answering(response_bytes(), context=ours.server) as server:
         async with client(f"https://127.0.0.1:{server.port}") as http:
-            with pytest.raises(Unavailable, match=r"was not trusted: .*set ca_file"):
+            with pytest.raises(Unavailable, match=r"has an untrusted certificate: .*set ca_file"):
                 await http.post_form("upload", "/", fields={}, file=part())
-            with pytest.raises(Unavailable, match="was not trusted"):
+            with pytest.raises(Unavailable, match="has an untrusted certificate"):
                 await http.request("list", "GET", "/")
             assert http.meter.total == 2
         assert server.requests == []
@@ -61,7 +61,7 @@ async def test_certificate_for_another_name_is_not_trusted(ours: Authority) -> N
         answering(response_bytes(), context=ours.server) as server,
         client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
     ):
-        with pytest.raises(Unavailable, match="was not trusted"):
+        with pytest.raises(Unavailable, match="has an untrusted certificate"):
             await http.post_form("upload", "/", fields={}, file=part())
 
 
@@ -220,7 +220,8 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
             await http.post_form("upload", "/", fields={}, file=part())
         assert http.breaker.rest is None
     refusal = (
-        "upload: kb.example was not reached: ALL_PROXY is set to a SOCKS proxy, which kbsync cannot use; "
+        "upload: kb.example could not be reached: "
+        "ALL_PROXY is set to a SOCKS proxy, which kbsync cannot use; "
     )
     assert caught.value.reason.startswith(refusal)
     assert "add kb.example to NO_PROXY" in caught.value.reason
@@ -245,7 +246,8 @@ async def test_refusing_or_broken_proxy_has_stored_nothing(refusal: bytes) -> No
             await http.post_form("upload", "/", fields={}, file=part())
     assert f"kb.invalid (through the proxy 127.0.0.1:{proxy.port}) " in caught.value.reason
     if refusal.startswith(b"HTTP"):
-        assert f"was not reached: the proxy answered {refusal[9:].decode().strip()}" in caught.value.reason
+        answer = refusal[9:].decode().strip()
+        assert f"could not be reached: the proxy answered {answer}" in caught.value.reason
 
 
 async def test_unreachable_proxy_is_named_without_its_secrets() -> None:
