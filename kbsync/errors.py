@@ -18,8 +18,8 @@ def system_reason(error: Exception) -> str:
 
 
 TOO_MANY_OPEN_FILES = {
-    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
-    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "raise the system's limit on open files (fs.file-max)",
 }
 """Fixes for the errors that mean too many open files, of this process or of the whole system."""
 

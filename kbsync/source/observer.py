@@ -156,7 +156,7 @@ def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> O
         )
     allowed = "" if limits.instances is None else f" ({limits.instances})"
     return Obstacle(
-        f"the limit of inotify instances per user{allowed} has been reached",
+        f"the limit on inotify instances per user{allowed} has been reached",
         limit_fix("max_user_instances", max(1024, 2 * (limits.instances or 0))),
     )
 

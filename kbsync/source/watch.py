@@ -251,7 +251,10 @@ class Watch:
         if observer is not None and observer.reader.overflowed:
             kind, words = ProblemKind.OVERFLOW, "more paths changed at once than the kernel can queue"
         elif observer is not None and observer.reader.reached_watch_limit:
-            kind, words = ProblemKind.WATCH_LIMIT, "the kernel's limit on watched directories is reached"
+            kind, words = (
+                ProblemKind.WATCH_LIMIT,
+                "the kernel's limit on watched directories has been reached",
+            )
         elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
             kind, words = ProblemKind.THREAD_DIED, f"a watching thread ended unexpectedly ({dead})"
         elif self._tree.fault:

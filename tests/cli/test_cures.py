@@ -608,8 +608,8 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     [
         ("nothing", "; check its owner and mode"),
         ("inodes", "; the file system has no free inodes (df -i); free some"),
-        ("EMFILE", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
-        ("ENFILE", "; too many open files; raise the system's limit of open files (fs.file-max)"),
+        ("EMFILE", "; too many open files; raise the limit on open files (ulimit -n, LimitNOFILE=)"),
+        ("ENFILE", "; too many open files; raise the system's limit on open files (fs.file-max)"),
     ],
 )
 def test_state_that_cannot_be_opened_names_its_file(

@@ -125,11 +125,11 @@ def check_database(folder: Path, count: int) -> None:
     StateStore(folder / "state.db").close()
     with only_free(count), pytest.raises(StateError) as refused:
         ReadOnlyState(folder / "state.db")
-    assert "raise the limit of open files" in str(refused.value)
+    assert "raise the limit on open files" in str(refused.value)
     with only_free(count), pytest.raises(apsw.CantOpenError) as closed:
         apsw.Connection(str(folder / "state.db")).execute("SELECT * FROM meta")
     with only_free(count):
-        assert "raise the limit of open files" in storage_error(folder, closed.value).reason
+        assert "raise the limit on open files" in storage_error(folder, closed.value).reason
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -144,7 +144,7 @@ def test_database_that_lacks_descriptors_is_not_blamed_on_permissions(tmp_path: 
 
 def test_config_that_lacks_a_descriptor_is_not_blamed_on_permissions(sandbox: Sandbox) -> None:
     config = sandbox.configure()
-    with only_free(0), pytest.raises(ConfigError, match="raise the limit of open files"):
+    with only_free(0), pytest.raises(ConfigError, match="raise the limit on open files"):
         load(config, {})
 
 
@@ -154,7 +154,7 @@ def test_backup_that_lacks_descriptors_is_not_blamed_on_its_path(sandbox: Sandbo
     with only_free(0):
         result = sandbox.run(*words)
     for count in range(1, 20):
-        assert "raise the limit of open files" in result.err, (count, result.err)
+        assert "raise the limit on open files" in result.err, (count, result.err)
         with only_free(count):
             result = sandbox.run(*words)
         if result.code == 0:
