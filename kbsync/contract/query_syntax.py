@@ -34,7 +34,7 @@ _TYPOGRAPHIC = re.compile(
 )
 """Captures text in quotes as word processors and phones write them. Matches text in plain quotes without
 capturing it, because other quotes in it are text. Around Chinese, “ and ” are text, because questions in
-Chinese have no other quotes: read as phrases, they hid answers in XQuAD.
+Chinese have no other quotes: treating them as phrases hid answers in the XQuAD benchmark.
 """
 _WORD = re.compile(r"[^\W_]")
 

@@ -74,7 +74,7 @@ A due time further away than this was set while the clock was ahead.
 class Timing:
     """The input of a step, in addition to the row: the time, randomness (0..1), and the target's limits.
 
-    `lag` is the longest list lag observed so far. Together with `absent_after`, it determines the horizon.
+    `lag` is the longest list lag observed so far. Together with `absent_after`, it determines the `horizon`.
     All three are in seconds.
     """
 
@@ -240,7 +240,7 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
     """Record that a complete list lacks an unconfirmed upload.
 
-    After the horizon, the upload counts as absent (promise 3).
+    Once lists have lacked the upload for long enough, it counts as absent (promise 3).
     """
     # Reading a list can take minutes, and its first page reflects the knowledge base as of `started_at`.
     checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
@@ -464,8 +464,8 @@ def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = T
 
 
 def mark_vanished(upload: Upload, timing: Timing) -> Upload:
-    """Record that a document vanished while it was being indexed. Two checks, separated by at least the
-    horizon, didn't find it.
+    """Record that a document vanished while it was being indexed. Two checks didn't find it, with enough time
+    between them to rule out a lagging list.
     """
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
@@ -512,7 +512,7 @@ def mark_deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """Delete the document again, because a list read after the horizon still contains it.
+    """Delete the document again, because a list that can no longer be lagging still contains it.
 
     Give up after a few attempts.
     """

@@ -9,7 +9,7 @@ Each rule has a row in `tests/core/test_planner.py`:
   replaced by a newer version or a new name are still deleted. A document whose delete failed is kept if the
   target still has it.
 - A document that serves equal bytes under an equal recipe stays.
-- A retirement is cancelled if its delete was not sent and nothing else serves the path. A delete that got no
+- A retirement is canceled if its delete was not sent and nothing else serves the path. A delete that got no
   response is not repeated before a successor serves: searches may still find the document.
 - The target identifies a web page by its address, regardless of its file's name.
 - A change is sent as a successor; the document that serves keeps serving until the successor is ready.
@@ -72,7 +72,7 @@ class Step(enum.Enum):
     UNWANT = enum.auto()  # its outcome is pending and it is no longer wanted: retire it once known
     WANT = enum.auto()  # its outcome is pending and it is wanted again
     POLL = enum.auto()  # proven to be ours, but not the path's only upload: does it still exist?
-    SERVE = enum.auto()  # a hold released, a retirement cancelled, an adoption proven, once it is ready
+    SERVE = enum.auto()  # a hold released, a retirement canceled, an adoption proven, once it is ready
     WEIGH = enum.auto()  # decide about its deletion with the others
     KEEP = enum.auto()  # drop its deletion
     RELABEL = enum.auto()  # send the new path to the target

@@ -68,8 +68,8 @@ class Claim:
 
     `listed` includes its path and the known facts about its bytes: from its row, its mark or its name. `row`:
     the upload that has its id or whose mark it has. `uploads`: the open uploads that it may belong to.
-    `doubts`: uploads of web pages that it may belong to, without proof in the list. `reported`: what the list
-    itself says about a document whose id `row` has.
+    `doubts`: uploads of web pages that it may belong to, although nothing in the list proves it. `reported`:
+    what the list itself says about a document whose id `row` has.
     """
 
     whose: Whose
@@ -217,7 +217,9 @@ def _is_unproven(row: Upload) -> bool:
 
 
 def _whose_by_path(binding: Binding) -> Whose:
-    """Return whose a document is that has a path of this mirror, but no row or mark that proves it ours."""
+    """Return the owner of a document that has one of this mirror's paths, but no row or mark that proves
+    whose it is.
+    """
     return Whose.OURS_UNNEEDED if binding.limits.embedded else Whose.PATH
 
 

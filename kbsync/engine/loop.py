@@ -83,7 +83,9 @@ MAX_RELOAD_WAIT = 10.0
 """Maximum number of seconds that a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 HINT_PAUSE = 0.1
-"""Seconds until the next hints are taken, because a program may write a file hundreds of times a second."""
+"""Seconds to collect hints before handling them, because a program may write a file hundreds of times a
+second.
+"""
 ALL = "all"
 """Key for the scan of the whole folder."""
 

@@ -389,7 +389,7 @@ class MirrorStatus:
 
     `oldest_pending_s`: the age in seconds of the oldest waiting file, 0.0 if none waits. `pause`: set while
     the mirror is paused. `note`: a remark that isn't a halt. `unkept`: promises that its target doesn't keep,
-    by number, with the actual behaviour. `index_bytes`: the size of a built-in knowledge base's files.
+    by number, with the actual behavior. `index_bytes`: the size of a built-in knowledge base's files.
     `better`: how many passages have a vector from the better model, and how many there are; None without the
     `better` extra. `items`: None unless requested.
     """

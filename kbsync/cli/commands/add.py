@@ -126,7 +126,7 @@ def _print_json(name: str, folder: Path, kind: str, config_path: Path, notes: Se
 def _check_target(
     choices: Choices, target: str | None, directory: Path, config_path: Path, *, is_new: bool
 ) -> None:
-    """Raise `UsageError` for a target type that needs settings besides `type`."""
+    """Raise `UsageError` for a target type that needs settings in addition to `type`."""
     from kbsync.config.kinds import not_among
     from kbsync.config.template import required_keys, secret_key
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
