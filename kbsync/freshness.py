@@ -45,7 +45,7 @@ MAX_PASS_AGE = 7200.0
 """Number of seconds without a pass after which kbsync warns; its systemd timer fires every hour."""
 
 MAX_CHECK_SECONDS = 0.5
-"""Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
+"""Maximum number of seconds that a search waits for a check of the folder; a dead network mount never
 responds."""
 
 ReadFreshness = Callable[[Tx], "list[Freshness]"]

@@ -149,7 +149,7 @@ def take_over(upload: Upload, timing: Timing) -> Upload:
 
 
 def poll(upload: Upload, timing: Timing) -> Upload:
-    """Poll an adopted document now, which serves its path if it turns out to be searchable."""
+    """Poll an adopted document now. If it turns out to be searchable, it serves its path."""
     accepted = accept(upload, upload.remote_id or "", False, timing)
     return replace(accepted, due_at=timing.now)
 

@@ -67,7 +67,7 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""Maximum number of consecutive decisions about a path, because each may require another."""
+"""Maximum number of consecutive decisions about a path; each decision may require another."""
 
 MAX_UNREADABLE = 10_000
 """Maximum number of unreadable files for which a running kbsync notices new permissions before the next

@@ -89,8 +89,8 @@ SAMPLED_VECTORS = 200
 """Number of vectors to sample when estimating the similarity of unrelated texts."""
 
 MIN_VECTORS = 50
-"""Minimum number of vectors for estimating the similarity of unrelated texts, because the documents in a
-small folder are often about a single subject.
+"""With fewer vectors, the similarity of unrelated texts isn't estimated, because the documents in a small
+folder are often about a single subject.
 """
 
 

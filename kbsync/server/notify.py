@@ -34,7 +34,7 @@ from kbsync.state.mirrors import Halt
 NO_HALT = Halt("", "", "")
 
 GATHER = 5.0
-"""Seconds from the first failure to its notification, because a pass may have many failures."""
+"""Seconds from the first failure to its notification, so that one notification can cover many failures."""
 
 EVERY, SELDOM = 60.0, 3600.0
 """Minimum seconds between notifications of the same kind about a mirror, and maximum seconds between

@@ -166,8 +166,7 @@ def _set_up(connection: apsw.Connection) -> None:
 
 DISK_FULL = "the disk is full; free some space, and a running kbsync will continue automatically"
 MIN_FREE_BYTES = 65_536
-"""Number of free bytes below which a disk counts as full, because a commit of the state may need that
-many."""
+"""A disk with fewer free bytes than this counts as full, because a commit of the state may need that many."""
 
 READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 WRITE_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI

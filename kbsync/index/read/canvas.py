@@ -15,7 +15,7 @@ from kbsync.index.read.text import decoded_inline, deepened, one_line, tidied
 from kbsync.index.read.zip import damaged
 
 _MAX_GROUPS = 200
-"""Maximum number of groups to which cards are assigned, because each card is compared with each group.
+"""Maximum number of groups to which cards are assigned; each card is compared with each group.
 
 Cards of any further groups are listed as if they had no group.
 """

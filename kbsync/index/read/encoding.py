@@ -113,8 +113,8 @@ _HANDICAPS = {
     **dict.fromkeys(("cp850", "mac_roman", "cp852", "iso8859-6"), 0.35),
 }
 _HANDICAP = 0.25
-"""The default amount subtracted from the score of a single-byte encoding, because two bytes of Chinese look
-like two letters of Greek.
+"""The default amount subtracted from the score of a single-byte encoding, in which two bytes of Chinese may
+look like two letters of Greek.
 """
 
 _NO_MARKS = dict.fromkeys(map(ord, _LATIN_MARKS))

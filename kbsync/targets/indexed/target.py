@@ -130,7 +130,7 @@ class IndexedTarget(Target):
     """Opened with the base."""
 
     kind: ClassVar[str]
-    """The type of the target, because scores of different types aren't comparable."""
+    """The type of the target; scores of different types aren't comparable."""
 
     def __init__(
         self,

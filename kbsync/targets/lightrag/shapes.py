@@ -76,7 +76,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 
 
 def document_id(remote_id: str) -> str:
-    """Return the server's id for a document, which the server derives from the name."""
+    """Return the id that the server derives from a document's name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
     return f"doc-{hashlib.md5(remote_id.encode(), usedforsecurity=False).hexdigest()}"
