@@ -439,7 +439,7 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 def root_missing(error: RootError) -> Halted:
     """Return the halt for a missing root. Approval can't lift this halt."""
-    return Halted(FOLDER_MISSING, f"{error}; kbsync deletes nothing until the folder is back")
+    return Halted(FOLDER_MISSING, f"{error}; until then, kbsync deletes nothing")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:

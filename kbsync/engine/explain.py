@@ -34,7 +34,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import DEFAULT, HIDDEN, IGNORE_FILE, Rules, literal_pattern
-from kbsync.core.text import format_count, format_duration, path_argument
+from kbsync.core.text import format_count, format_duration, format_list, path_argument
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
@@ -589,7 +589,7 @@ class _Sentences:
         number = sum(below.values())
         if not number:
             return f"{subject}; none of its files are mirrored."
-        files = "the 1 file" if number == 1 else f"of the {number:,} files"
+        files = "the only file in it" if number == 1 else f"of the {number:,} files in it,"
         parts = []
         for status, n in below.items():
             adjective = {Status.READY: "searchable", Status.INDEXING: "being indexed"}.get(
@@ -598,7 +598,7 @@ class _Sentences:
             verb = "" if status is Status.FAILED else "is " if n == 1 else "are "
             if n:
                 parts.append(f"{verb}{adjective}" if number == 1 else f"{n:,} {verb}{adjective}")
-        return f"{subject}; {files} in it {', '.join(parts)}."
+        return f"{subject}; {files} {format_list(parts)}."
 
     def _why_absent(self) -> str:
         stat, selection = self.evidence.stat, self.evidence.selection
@@ -746,7 +746,8 @@ class _Sentences:
         elif selection is not None:
             subject = "A parent directory is" if selection.closed else "The file is"
             choice, reason = selection.verdict.choice.name.lower(), selection.verdict.reason
-            yield f"{subject} {choice}: {reason}{_decided_by(selection)}."
+            words = reason if reason.startswith(choice) else f"{choice}: {reason}"
+            yield f"{subject} {words}{_decided_by(selection)}."
         if evidence.below is not None:
             for item in evidence.failed_below:
                 yield f"{item.path} failed: {item.reason}."
@@ -764,7 +765,7 @@ class _Sentences:
                 yield f"{digest}."
             if evidence.held_for:
                 decision = "approved" if evidence.is_approved else "held for approval"
-                yield f"The deletion ({evidence.held_for}) is {decision}."
+                yield f"The deletion is {decision} (cause: {evidence.held_for})."
         for upload in evidence.uploads:
             yield self._describe_upload(upload)
         if evidence.target_problem:

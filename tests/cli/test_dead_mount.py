@@ -54,7 +54,7 @@ def dead(sandbox: Sandbox, is_dead: threading.Event) -> Path:
     "words, code, expected",
     [
         (["list"], 0, "not responding"),
-        (["plan"], 3, f"{SILENT}; check the network and the file server; kbsync deletes nothing until"),
+        (["plan"], 3, f"{SILENT}; check the network and the file server; until then, kbsync deletes nothing"),
         (["verify"], 3, SILENT),
         (["explain", "dead/b.md"], 0, SILENT),
         (["explain", "b.md"], 0, SILENT),

@@ -245,7 +245,7 @@ async def test_file_whose_rules_became_unknown_is_outdated_only_once_it_changes(
     world.delete(ignore_file)
     await world.once()
     assert (await explained(world, path)).answer == "The file is searchable."
-    assert "; the 1 file in it is searchable." in (await explained(world, folder)).answer
+    assert "; the only file in it is searchable." in (await explained(world, folder)).answer
 
 
 async def test_directory_that_could_not_be_listed_is_named_once(world: World) -> None:
