@@ -21,7 +21,7 @@ TOO_MANY_OPEN_FILES = {
     errno.EMFILE: "raise the limit on open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit on open files (fs.file-max)",
 }
-"""Fixes for the errors that mean too many open files, of this process or of the whole system."""
+"""Fixes for the errors that mean too many open files, in this process or on the whole system."""
 
 OUT_OF_MEMORY = "kbsync is out of memory; free some memory, or raise its limit"
 
