@@ -72,14 +72,14 @@ def test_prometheus_accepts_the_rules(tmp_path: Path) -> None:
 
 WAITS = {
     "severity": "warning",
-    "summary": "A file of docs has waited for 50m 0s",
-    "description": "kbsync status --documents says what it waits for.",
+    "summary": "A file of docs has been waiting for 50m 0s",
+    "description": "kbsync status --documents says what it is waiting for.",
 }
 NEVER = {
     "severity": "warning",
     "state": "ready",
-    "summary": "The folder of docs was not compared as a whole once since kbsync began",
-    "description": "A very large folder takes its time; kbsync status --watch shows how far it is.",
+    "summary": "kbsync has not yet compared the whole folder of docs since it started",
+    "description": "A very large folder takes a long time; kbsync status --watch shows the progress.",
 }
 WAITING = {"oldest_pending_seconds": "3000x40"}
 READY = {"documents state=ready": "0x200"}
