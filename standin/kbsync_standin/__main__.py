@@ -1,4 +1,4 @@
-"""Serve a stand-in until a signal stops it: `python -m kbsync_standin SERVICE`."""
+"""Runs a stand-in until a signal stops it: `python -m kbsync_standin SERVICE`."""
 
 from __future__ import annotations
 
@@ -43,17 +43,20 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kbsync_standin",
-        description="Serve a stand-in for a service on this machine; documents are kept in memory only.",
+        description="Run a server on this machine that simulates a service; documents exist only in memory.",
         allow_abbrev=False,
     )
-    parser.add_argument("service", choices=SERVICES, help="the service to replace")
-    parser.add_argument("--port", type=_port, default=0, metavar="N", help="0, the default: any free one")
-    parser.add_argument("--key", metavar="KEY", help="the only valid API key")
+    parser.add_argument("service", choices=SERVICES, help="the service to simulate")
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="the port; default: any free port")
+    parser.add_argument("--key", metavar="KEY", help="the only API key that the server accepts")
     parser.add_argument(
-        "--latency", type=_duration, default=0.0, metavar="50ms", help="added to each response"
+        "--latency", type=_duration, default=0.0, metavar="50ms", help="delay each response by this time"
     )
     parser.add_argument(
-        "--vectorize", type=_span, metavar="1s-5s", help="from an upload until it can be searched"
+        "--vectorize",
+        type=_span,
+        metavar="1s-5s",
+        help="time from an upload until the document is searchable",
     )
     parser.add_argument(
         "--fault",
@@ -62,13 +65,18 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         dest="faults",
         metavar="JSON",
-        help="a fault; repeatable",
+        help="inject this fault; can be repeated",
     )
     parser.add_argument(
-        "--behaviour", type=_switch, action="append", default=[], metavar="KEY=VALUE", help="repeatable"
+        "--behaviour",
+        type=_switch,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a switch; can be repeated",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for all random choices")
-    parser.add_argument("--quiet", action="store_true", help="print only the address")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed for all random choices")
+    parser.add_argument("--quiet", action="store_true", help="print only the URL")
     return parser
 
 
@@ -91,7 +99,7 @@ def _span(text: str) -> tuple[float, float]:
     least, _, most = text.partition("-")
     span = _duration(least), _duration(most or least)
     if span[0] > span[1]:
-        raise argparse.ArgumentTypeError(f"the shorter time comes first, not {text!r}")
+        raise argparse.ArgumentTypeError(f"the shorter time must come first: {text!r}")
     return span
 
 

@@ -115,7 +115,7 @@ def test_address_in_use_is_reported_with_exit_code_1(
         (["zhipu", "--prot", "1"], "--prot"),
         (["zhipu", "--port", "70000"], "from 0 to 65535"),
         (["zhipu", "--latency", "50"], "write a time as 500ms"),
-        (["zhipu", "--vectorize", "5s-1s"], "shorter time comes first"),
+        (["zhipu", "--vectorize", "5s-1s"], "shorter time must come first"),
         (["zhipu", "--vectorize", "1-5"], "write a time as 500ms"),
         (["zhipu", "--fault", "hang"], "is not JSON"),
         (["zhipu", "--fault", '{"kind": "hnag"}'], "unknown fault kind 'hnag'"),
