@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]  # the services are on this machine
+    os.environ["TERM"] = "xterm"  # for the tests at a terminal; a scheduled job has none
     os.umask(0o022)  # tests create files that other users can read, unless they say otherwise
     # How long an example takes depends on the machine.
     hypothesis.settings.register_profile("untimed", deadline=None)

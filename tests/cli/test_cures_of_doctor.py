@@ -34,6 +34,7 @@ from tests.cli.pasting import after, machine, paste
 from tests.cli.sandbox import Sandbox, eventually
 from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.ports import free_port
+from tests.programs import needs
 from tests.share import long
 from tests.targets.bodies import BytesBody
 
@@ -386,6 +387,7 @@ def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatc
 # -- services --------------------------------------------------------------------------------------------
 
 
+@needs("curl")
 @proves("curl -sSI {}")
 def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
     with zhipu_sandbox(tmp_path) as zhipu:
@@ -463,6 +465,7 @@ def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     assert result_of(sandbox, "listener")["result"] == "ok"
 
 
+@needs("ip")
 @proves("is not an address of this machine; choose one shown by ip addr, or 127.0.0.1")
 def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandbox: Sandbox) -> None:
     sandbox.configure()
