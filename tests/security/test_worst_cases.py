@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import re
 import signal
@@ -98,7 +99,7 @@ def _expressions(value: Any, label: str) -> Iterator[tuple[str, re.Pattern[Any]]
 
 def _is_compiled_late(value: Any) -> bool:
     """Return whether it is a function that returns an expression, compiled on first use."""
-    annotations = getattr(value, "__annotations__", {})
+    annotations = getattr(inspect.unwrap(value), "__annotations__", {}) if callable(value) else {}
     return hasattr(value, "cache_info") and annotations == {"return": "re.Pattern[str]"}
 
 

@@ -166,9 +166,11 @@ async def test_failing_write_does_not_undo_its_neighbours(store: StateStore) -> 
 
 
 async def test_cancelled_caller_does_not_stop_the_writer(store: StateStore) -> None:
-    task = asyncio.create_task(store.write(mirror))
+    may_end = threading.Event()
+    task = asyncio.create_task(store.write(lambda _: may_end.wait(40.0)))
     await asyncio.sleep(0)
     task.cancel()
+    may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     await store.write(lambda tx: tx.meta.set(MirrorFact.NOTE, 3, "alive"))
