@@ -446,6 +446,7 @@ def listen(sandbox: Sandbox, address: str) -> None:
 
 
 @long
+@needs("ss")
 @proves("is in use; choose another port, or stop the program shown by ss -ltnp 'sport = :{}'")
 def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     sandbox.configure()
