@@ -29,8 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # children inherit no handler
         signal.signal(signal.SIGHUP, lambda *_: None)
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        del os.environ[name]  # the services are on this machine
+    for name in list(os.environ):
+        # The services are on this machine, and a git hook sets GIT_DIR.
+        if name.lower().endswith("_proxy") or name.startswith(("SSL_CERT_", "GIT_")):
+            del os.environ[name]
     os.environ["TERM"] = "xterm"  # for the tests at a terminal; a scheduled job has none
     os.umask(0o022)  # tests create files that other users can read, unless they say otherwise
     # How long an example takes depends on the machine.

@@ -137,8 +137,12 @@ def sentence_of(error: Exception) -> str:
 
 
 def _lacks_working_directory(error: Exception) -> bool:
-    # Only getcwd(2) fails like this without a path.
-    return isinstance(error, FileNotFoundError) and not error.filename
+    if isinstance(error, FileNotFoundError) and not error.filename:  # getcwd(2) has no path to report
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return True
+    return False
 
 
 _FIXES = {

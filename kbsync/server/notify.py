@@ -28,7 +28,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import find_halt, halt_json, halt_sentence, halt_words, iso
-from kbsync.errors import Halted, StateError, system_reason
+from kbsync.errors import Halted, StateError, UsageError, system_reason
 from kbsync.state.mirrors import Halt
 
 NO_HALT = Halt("", "", "")
@@ -280,6 +280,8 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
             "the proxy from the environment (ALL_PROXY or similar) cannot be used: its URL must begin with "
             "http:// or https://"
         ) from None
+    except UsageError as error:  # SSL_CERT_FILE
+        raise Undelivered(str(error)) from None
     except (TimeoutError, httpx.TimeoutException):
         raise Undelivered(f"no response within {limit:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:

@@ -598,6 +598,11 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     assert sentence_of(error) == f"{tmp_path}/it: no space left on device; free some inodes (df -i)"
 
 
+def test_missing_file_without_a_path_does_not_blame_the_working_directory() -> None:
+    error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    assert sentence_of(error) == "no such file or directory"
+
+
 @proves(
     "check its owner and mode",
     "the file system has no free inodes (df -i); free some, and a running kbsync will continue automatically",

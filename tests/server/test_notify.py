@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import structlog
@@ -28,6 +28,7 @@ from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.config.secrets import Secret
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.journal import DocumentEvent
+from kbsync.errors import UsageError
 from kbsync.server import notify
 from kbsync.server.notify import (
     EVERY,
@@ -41,6 +42,7 @@ from kbsync.server.notify import (
     Undelivered,
 )
 from kbsync.state.mirrors import Halt
+from kbsync.targets.http import connection
 from tests.engine.test_watching import WatchingWorld, until
 from tests.programs import is_running
 from tests.server.client import serve
@@ -336,6 +338,15 @@ async def test_invalid_proxy_is_reported_without_it(monkeypatch: pytest.MonkeyPa
     with pytest.raises(Undelivered, match="proxy from the environment") as caught:
         await notify.post_notice("http://tell.example/sesame", BODY)
     assert "sesame" not in str(caught.value)
+
+
+async def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trusted(_: connection.Endpoint) -> NoReturn:
+        raise UsageError("SSL_CERT_FILE in the environment is /gone.pem: no such file or directory")
+
+    monkeypatch.setattr(connection, "trusted", trusted)
+    with pytest.raises(Undelivered, match=r"/gone\.pem"):
+        await notify.post_notice("http://tell.example/sesame", BODY)
 
 
 @long

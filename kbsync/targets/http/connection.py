@@ -8,6 +8,7 @@ import fnmatch
 import http.cookiejar
 import ipaddress
 import logging
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -22,15 +23,13 @@ import httpx
 from kbsync import __version__
 from kbsync.config.target import is_loopback
 from kbsync.dataclass import dataclass
-from kbsync.errors import UsageError
+from kbsync.errors import UsageError, system_reason
 
 SLOW_LINE = 50_000
 """Assumed minimum speed of a connection, in bytes per second."""
 
 KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 s after which common servers close theirs."""
-
-_USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes about 40 ms
 
 NO_AUTH = httpx.Auth()
 """Prevents httpx from using a username and password in a URL as credentials."""
@@ -95,16 +94,35 @@ def is_same_origin(left_url: httpx.URL, other: httpx.URL) -> bool:
 
 
 def trusted(endpoint: Endpoint) -> ssl.SSLContext:
-    """Return the certificate authorities to trust. Raises `UsageError` if `ca_file` contains none."""
+    """Return the certificate authorities to trust.
+
+    Raises `UsageError` if `ca_file`, or `SSL_CERT_FILE` from the environment, contains none.
+    """
     if endpoint.ca_file is None:
-        return _USUAL_AUTHORITIES()
-    context = httpx.create_ssl_context()
+        return _usual_authorities()
+    context = _read_usual_authorities()
     try:
         context.load_verify_locations(endpoint.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        why = "no certificates in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
-        raise UsageError(f"ca_file {endpoint.ca_file}: {why}") from None
+    except OSError as error:
+        raise UsageError(f"ca_file {endpoint.ca_file}: {_certificate_problem(error)}") from None
     return context
+
+
+def _read_usual_authorities() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        if file := os.environ.get("SSL_CERT_FILE"):
+            problem = f"SSL_CERT_FILE in the environment is {file}: {_certificate_problem(error)}"
+            raise UsageError(f"{problem}; correct or unset it") from None
+        raise
+
+
+_usual_authorities = cache(_read_usual_authorities)  # reading them takes about 40 ms
+
+
+def _certificate_problem(error: OSError) -> str:
+    return "no certificates in PEM form" if isinstance(error, ssl.SSLError) else system_reason(error)
 
 
 class UnusableProxyError(httpx.ProxyError):

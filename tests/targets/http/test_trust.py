@@ -74,6 +74,18 @@ def test_invalid_ca_file_is_named(tmp_path: Path, content: bytes | None) -> None
         make_client(Endpoint("https://kb.example", ca_file=ca_file))
 
 
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_invalid_certificates_from_the_environment_are_named(
+    ours: Authority, tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "from-environment.pem"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(UsageError, match=r"SSL_CERT_FILE .*environment\.pem: .*; correct or unset it"):
+        make_client(Endpoint("https://kb.example", ca_file=ours.ca_file))
+
+
 @pytest.mark.parametrize(
     "base_url", ["", "kb.example", "ftp://kb.example", "http://", "http://[::1", "http://kb/?a=1"]
 )
