@@ -475,7 +475,8 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
         return None
     if is_undecided(desired):
         return lifecycle.await_file(upload, journal.timing)
-    if not is_full and must_stay(upload, desired, rows):
+    blocks_successor = binding.texts_once and upload.digest == desired.digest
+    if not is_full and not blocks_successor and must_stay(upload, desired, rows):
         return lifecycle.await_successor(upload, journal.timing)
     return None
 

@@ -362,3 +362,19 @@ async def test_copy_of_a_file_whose_deletion_is_held_fails(world: World) -> None
     world.delete(*(f"f{n}.md" for n in range(6)))
     await world.once()
     assert world.statuses() == {"ready": 2, "held": 6, "failed": 1}
+
+
+async def test_file_that_returns_during_its_deletion_becomes_searchable(world: World) -> None:
+    await world.mirrored(8)
+    text = world.on_disk()["f0.md"]
+    world.delete("f0.md")
+
+    def refuse() -> Unavailable:
+        world.write("f0.md", text)
+        return Unavailable("the server is indexing", retry_after=3.0)
+
+    world.base.faults.append(Fault("delete", error=refuse))
+    await world.once()
+    world.clock.now += 100
+    await world.ends_equal()
+    assert world.statuses() == {"ready": 8}
