@@ -316,9 +316,11 @@ class Reconciler:
         If a directory is moved, it looks as if one had disappeared and another had been created. Files missed
         in the old one may be found in the new one, no matter how long the scan of the new one takes.
         """
-        if not self._trees:
+        # A scan that has just ended may still be among the trees.
+        pending = self._scanning.intersection(self._trees.values())
+        if not pending:
             return self._clock.steady(), None
-        number = max(self._trees.values())
+        number = max(pending)
         self._missing_to.add(number)
         return None, number
 
@@ -460,13 +462,14 @@ class Reconciler:
             for path in folders:
                 self._request_scan(path)
             others = [(path, stat) for path, stat in stats if stat.kind is not FileKind.FOLDER]
+            missed = self._missed_now()
 
             def miss(tx: Tx) -> None:
                 """Record the paths that used to be directories but no longer are."""
                 for path, stat in others:
                     is_gone = stat.presence is Presence.MISSING or stat.kind is not None
                     if is_gone and tx.folders.get(self._mirror, path) is not None:
-                        self._miss_tree(tx, path, *self._missed_now())
+                        self._miss_tree(tx, path, *missed)
 
             if others:
                 await self._store.write(miss)
@@ -635,12 +638,13 @@ class Reconciler:
         for path, stat in absent:
             if stat.lacks_file:
                 self._forget(path)
+        missed = self._missed_now()
 
         def record(tx: Tx) -> list[DocumentEvent | None]:
             for path, stat in absent:
                 if stat.lacks_file:
                     folder, name = split(path)
-                    tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
+                    tx.entries.miss(self._mirror, folder, [name], *missed)
                 elif stat.presence is Presence.UNKNOWN:
                     self._journal.record_unknown_file(tx, path)
             stored = [(file, tx.entries.get(self._mirror, file.path)) for file in undecidable]

@@ -682,3 +682,35 @@ async def test_two_documents_that_never_finish_do_not_stop_the_mirror(tmp_path: 
     world.write("b.md", "two")
     end = await world.once()
     assert world.statuses() == {"failed": 2}, end
+
+
+async def test_file_deleted_at_the_end_of_a_scan_of_a_folder_loses_its_document(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write_many(8)
+    await world.mirrored({"d/a.md": "about herons", "b.md": "about owls"})
+    async with world.start_mirror() as bound:
+        await bound.compare()
+        store = world.store
+        assert store is not None
+        write = store.write
+
+        def is_missed(tx: Tx) -> bool:
+            return tx.entries.is_missed_by_scan(bound.mirror.id)
+
+        async def write_then_delete(work: Callable[[Tx], Any]) -> Any:
+            before = world.read_state(is_missed)
+            result = await write(work)
+            if before and not world.read_state(is_missed):
+                store.write = write  # type: ignore[method-assign]
+                world.delete("b.md")
+                await bound.reconciler.take_hints([Hint("b.md", HintKind.FILE)])
+            return result
+
+        store.write = write_then_delete  # type: ignore[method-assign]
+        world.write("e/new.md", "about kestrels")
+        world.delete("d/a.md")
+        await bound.reconciler.take_hints([Hint("e", HintKind.TREE), Hint("d/a.md", HintKind.FILE)])
+        await bound.reconciler.scan_trees()
+        await bound.compare()
+        await world.take_turns(bound)
+    assert world.searchable_texts() == world.on_disk()
