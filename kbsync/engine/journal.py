@@ -609,6 +609,9 @@ class Journal:
         for number in numbers:
             if (upload := tx.uploads.get(number, UploadState.INTENDED)) is None:
                 continue
+            if self._is_in_flight(tx, upload):
+                tx.uploads.save(lifecycle.drop(upload))
+                continue
             address, reason = addresses.get(number), ""
             if address is not None and tx.uploads.is_in_doubt(address):
                 # Send them one after the other: if both responses were lost, their documents would be
@@ -625,6 +628,16 @@ class Journal:
             tx.uploads.save(sending)
             claimed.append(sending)
         return claimed
+
+    def _is_in_flight(self, tx: Tx, upload: Upload) -> bool:
+        """Return whether the target already has this version, or may have it (invariant 2).
+
+        While a file can't be read, nothing is decided about its uploads. Meanwhile, a list may show the
+        document of an upload that an old backup of the state doesn't contain.
+        """
+        rows = self.uploads(tx, upload.path)
+        in_flight = [row for row in rows if row.state.in_flight and row.purpose is Purpose.SERVE]
+        return any(row.version == upload.version for row in in_flight)
 
     def _await_deletion(self, tx: Tx, upload: Upload) -> str:
         """Return why the upload must wait until another document with its text is deleted, or "" if it

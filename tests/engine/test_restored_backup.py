@@ -12,14 +12,16 @@ from pathlib import Path
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from kbsync.contract.target import Base
 from kbsync.core.model import UploadState
+from kbsync.errors import Unavailable
 from kbsync.state.read_only import opened
 from tests.crash.harness import Guillotine
 from tests.engine.machine import Obstacles
 from tests.engine.world import World
-from tests.memory.behaviour import Behaviour
+from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.variants import RenamingMemory
 
 
@@ -120,6 +122,28 @@ async def test_document_renamed_since_the_backup_stays_while_its_new_folder_is_u
     assert world.searchable_texts() == world.on_disk()
     await world.ends_equal()
     assert world.puts() == len(world.on_disk())
+
+
+async def test_document_of_a_file_that_was_unreadable_in_the_backup_is_not_sent_again(world: World) -> None:
+    await world.mirrored({"b.md": "two"})
+    world.base.behaviour = Behaviour(indexing_seconds=30.0)
+    world.write("a.md", "one")
+    world.base.faults.append(Fault("put", error=Unavailable("busy", retry_after=20.0)))
+    async with world.start_mirror() as bound:
+        await bound.compare()
+        await world.take_turns(bound, until=lambda: world.requests("put") == 2)
+        with unreadable(world, "a.md"):
+            await bound.reconciler.check(["a.md"])
+            back_up(world)
+        await bound.compare()
+        await world.take_turns(bound, 200, until=lambda: world.states() == ["SERVING", "INDEXING"])
+    restore(world)
+    with capture_logs() as logs:
+        async with world.start_mirror() as bound:
+            await world.take_turns(bound, 20)
+    assert [entry for entry in logs if entry["event"] == "worker.failed"] == []
+    await world.ends_equal()
+    assert world.puts() == 2
 
 
 async def rename_in_a_chain(world: World) -> None:
