@@ -359,7 +359,8 @@ class Scan(Iterator[FolderListing]):
         if not whole and self._deep:
             changed = (item for item in changed if item.kind is FileKind.FILE or item.name in differing)
         certain = {row[0] for row in found | lost} - folder.unclear - folder.raced
-        self.summary.changes += len(gone_folders) + (1 if is_new else len(certain))
+        self.summary.changes += sum(not stored_folders[name].is_gone for name in gone_folders)
+        self.summary.changes += 1 if is_new else len(certain)
         return FolderListing(
             path=folder.path,
             version=version,

@@ -24,7 +24,7 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """The start of an SQL statement that may use `tree(id)`. Its parameters are the mirror and the path."""
-_FOLDER = "SELECT path, version, is_mount, problem, is_excluded, mount FROM folder "
+_FOLDER = "SELECT path, version, is_mount, problem, is_excluded, mount, gone FROM folder "
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
@@ -34,7 +34,7 @@ class FolderRow:
 
     `is_excluded`: whether the rules now exclude it. `may_be_unmounted`: whether its files are known even
     while nothing is mounted there, although it is a mount point. `mount` identifies what was mounted there
-    ("": unknown).
+    ("": unknown). `is_gone`: whether the last check didn't find it.
     """
 
     path: str
@@ -44,6 +44,7 @@ class FolderRow:
     is_excluded: bool = False
     may_be_unmounted: bool = False
     mount: str = ""
+    is_gone: bool = False
 
     @property
     def needs_mount(self) -> bool:
@@ -191,7 +192,7 @@ class Folders:
         Each `path` contains only the name.
         """
         sql = (
-            "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded, c.mount FROM folder c"
+            "SELECT c.name, c.version, c.is_mount, c.problem, c.is_excluded, c.mount, c.gone FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
         )
         return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
@@ -230,10 +231,16 @@ class Folders:
 
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
-    path, version, is_mount, problem, is_excluded, mount = row
-    may_be_unmounted = is_mount == 2
+    path, version, is_mount, problem, is_excluded, mount, gone = row
     return FolderRow(
-        unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded), may_be_unmounted, mount
+        unbind(path),
+        version,
+        bool(is_mount),
+        unbind(problem),
+        bool(is_excluded),
+        may_be_unmounted=is_mount == 2,
+        mount=mount,
+        is_gone=bool(gone),
     )
 
 

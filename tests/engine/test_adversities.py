@@ -714,3 +714,21 @@ async def test_file_deleted_at_the_end_of_a_scan_of_a_folder_loses_its_document(
         await bound.compare()
         await world.take_turns(bound)
     assert world.searchable_texts() == world.on_disk()
+
+
+async def test_deleted_folder_is_not_a_change_for_every_scan(tmp_path: Path) -> None:
+    """The watcher would poll: no event reports such a change."""
+    world = World(tmp_path)
+    world.write_many(8)
+    await world.mirrored({"d/a.md": "about herons"})
+    world.delete("d/a.md")
+    (world.root / "d").rmdir()
+    counts = []
+    async with world.start_mirror() as bound:
+        for _ in range(3):
+            summary = await bound.compare()
+            assert summary is not None
+            counts.append(summary.changes)
+            await bound.compared()
+            await world.take_turns(bound)
+    assert counts == [1, 0, 0]
