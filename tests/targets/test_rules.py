@@ -126,6 +126,17 @@ COMMON_ROWS = [
     Row("common", "upload", 422, {"code": 7}, Rejected),
     *(Row("common", "upload", 400, body, Rejected, may_pass=True) for body in ("", {}, PAGE)),
     Row("common", "upload", 103, "", Unsure),
+    # A firewall's refusal blames the document, at every service and for a deletion, too, but not for a list.
+    *(
+        Row(service, op, 403, PAGE, *means)
+        for service in SERVICES
+        if service not in ("common", "zhipu", "service")
+        for op, *means in (
+            ("upload", Rejected, "", True),
+            ("delete", Rejected, "", True),
+            ("list", Unavailable),
+        )
+    ),
     Row("common", "base", 412, detail("no"), Unavailable, also=(409, 415, 421, 426, 431, 451)),
     Row("common", "base", 400, detail("malformed id"), Rejected, also=(410, 422)),
     *(Row("common", "base", 400, body, Unavailable, also=(422,)) for body in ("", {}, PAGE)),

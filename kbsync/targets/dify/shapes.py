@@ -171,7 +171,6 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         code=code if is_error else "",
         message=payload.text("message") if is_error else "",
         is_error=is_error,
-        is_of_document=response.op in ("upload", "delete"),
     )
     # The status in the body is Dify's own; the HTTP status may be a proxy's.
     case = replace(case, status=status) if is_error else case

@@ -178,9 +178,6 @@ _BOT_HINT = (
 _CREDITS_HINT = "check the account's credits in the service's console"
 _RIGHTS_HINT = "check api_key and its permissions"
 
-_OF_DOCUMENTS = frozenset({"add", "update", "delete"})
-"""Calls for which a 403 may concern only one document, not the key."""
-
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response. Return None on success."""
@@ -190,13 +187,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     no_code = "0" if body.get("error") is None else ""
     code = number_in(source.id("code") or no_code)  # the documentation has only numbers
     message = source.text("message") or body.text("error")
-    case = case_of(
-        response,
-        code=str(code or ""),
-        message=message,
-        is_error=code != 0,
-        is_of_document=response.op in _OF_DOCUMENTS,
-    )
+    case = case_of(response, code=str(code or ""), message=message, is_error=code != 0)
     return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
 
 

@@ -24,6 +24,12 @@ from kbsync.targets.http.reading import object_of, text_of
 CHAT = "chat"
 """The name of the chat completions call in metrics and messages."""
 
+OF_DOCUMENTS = frozenset({"upload", "attach", "add", "update", "delete"})
+"""Calls about documents.
+
+A firewall may refuse one document, whose text looks like an attack, and accept the next one.
+"""
+
 GONE = "gone"
 """The error code for a document that doesn't exist or has no content in the base."""
 
@@ -179,11 +185,11 @@ def case_of(
     message: str = "",
     matched_text: str | None = None,
     is_error: bool = False,
-    is_of_document: bool = True,
+    is_of_document: bool | None = None,
 ) -> ErrorCase:
     """Return a response in the form that rules check.
 
-    By default, `matched_text` is `message` without names.
+    By default, `matched_text` is `message` without names, and calls in `OF_DOCUMENTS` are about a document.
     """
     excerpt = strip_signatures(response.excerpt)
     if response.status in REDIRECT:
@@ -200,7 +206,7 @@ def case_of(
         message=quote_message(message),
         matched_text=without_files(message) if matched_text is None else matched_text,
         is_error=is_error,
-        is_of_document=is_of_document,
+        is_of_document=response.op in OF_DOCUMENTS if is_of_document is None else is_of_document,
         is_json=response.body is not None,
         is_page=response.is_page,
         host=response.host,
@@ -388,7 +394,7 @@ COMMON: tuple[ErrorRule, ...] = (
     no_room(),
     # RFC 9110, 15.5.2. A web page comes from a gateway and says nothing about the key.
     no_access(status={401}, when=lambda case: not case.is_page),
-    # A firewall may refuse one text that looks like an attack, and accept the next one.
+    # See `OF_DOCUMENTS`.
     ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
     # The message isn't about the key.
     ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused the request"),

@@ -64,14 +64,10 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response by the server's message or, if the message is unknown, by the HTTP status."""
     body = response.fields
     detail = body.text("detail")
+    message = detail or body.text("message")
     is_busy = response.is_success and body.get("status") == BUSY
-    case = case_of(
-        response,
-        code=BUSY if is_busy else "",
-        message=detail or body.text("message"),
-        is_error=is_busy or (bool(detail) and not response.is_success),
-        is_of_document=response.op == "upload",
-    )
+    is_error = is_busy or (bool(detail) and not response.is_success)
+    case = case_of(response, code=BUSY if is_busy else "", message=message, is_error=is_error)
     return classify(case, RULES)
 
 

@@ -243,6 +243,5 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         code=next((value for value in (code, kind) if value in _QUOTA), code),
         message=error.text("message") or body.text("error") or body.text("detail"),
         is_error=bool(body.get("error")),
-        is_of_document=response.op in _STORING,
     )
     return classify(case, RULES)

@@ -270,10 +270,5 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response. Return None on success."""
     detail = response.fields.get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
-    case = case_of(
-        response,
-        message=message,
-        is_error=bool(message) and not response.is_success,
-        is_of_document=response.op == "upload",
-    )
+    case = case_of(response, message=message, is_error=bool(message) and not response.is_success)
     return classify(case, RULES)

@@ -76,7 +76,6 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         code=str(code or ""),
         message=response.fields.text("message"),
         is_error=bool(code),
-        is_of_document=response.op == "upload",
     )
     return classify(case, RULES)
 

@@ -181,6 +181,7 @@ class ServiceClassifier:
             code=min(codes, default=""),
             message=message,
             is_error=bool(codes),
+            is_of_document=True,
         )
         return classify(case, self._rules, self._describe)
 
