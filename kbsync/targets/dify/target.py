@@ -64,6 +64,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     classify_response = staticmethod(shapes.classify_response)
     only_recipe = "base"
+    longest_query = MAX_QUERY_LENGTH
 
     def prepare(self) -> None:
         """Set the API paths and the limits, and create the in-memory caches."""
@@ -233,6 +234,5 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search with the base's own search settings."""
         dataset = self._dataset or await self._read_own_dataset()
-        text, retrieval = query.text.strip()[:MAX_QUERY_LENGTH], {**dataset.retrieval, "top_k": MAX_PASSAGES}
-        body = {"query": text, "retrieval_model": retrieval}
+        body = {"query": query.text, "retrieval_model": {**dataset.retrieval, "top_k": MAX_PASSAGES}}
         return await self._client.read("retrieve", f"{self._root}/retrieve", shapes.matches_of, json=body)

@@ -191,6 +191,9 @@ class ServiceTarget(Target, Generic[Row]):
     shortest_query: ClassVar[int] = 1
     """Minimum length of a query in characters; each non-ASCII character counts as two."""
 
+    longest_query: ClassVar[int | None] = None
+    """Maximum length of a query in characters; searches drop the rest. None: no limit."""
+
     file_field: ClassVar[str] = "file"
     """The name of the form field that contains an uploaded file."""
 
@@ -436,7 +439,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Return the passages that match a search, each with its document's id.
 
-        The query's text must not be empty.
+        The query's text isn't empty, and not longer than `longest_query`.
         """
 
     def is_gone(self, error: TargetError) -> bool:
@@ -676,8 +679,10 @@ class ServiceTarget(Target, Generic[Row]):
         Services can't filter by path, type or date. With such filters, this returns all hits for the engine
         to filter.
         """
-        if sum(1 if character.isascii() else 2 for character in query.text.strip()) < self.shortest_query:
+        text = query.text.strip()
+        if sum(1 if character.isascii() else 2 for character in text) < self.shortest_query:
             return ()
+        query = replace(query, text=text[: self.longest_query])
         matches = sorted(await self.matches(query), key=lambda pair: -pair[1].score)
         hits = hits_of(pair for pair in matches if not query.among or pair[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]

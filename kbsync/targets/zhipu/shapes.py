@@ -25,9 +25,6 @@ from kbsync.targets.http.rules import quote_message
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import FAILED_INFOS, INDEXED, NoRoom, receipt_error, refusal, without_names
 
-MAX_QUERY_LENGTH = 1000
-"""Maximum length of a query in characters."""
-
 MAX_PASSAGES = 20
 """The service's maximum for `top_k`, which is requested if the engine will filter the passages."""
 
@@ -260,11 +257,3 @@ def words_in(name: str) -> str:
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"
-
-
-def shortened(text: str) -> str:
-    """Return at most `MAX_QUERY_LENGTH` characters, cut off between words if possible."""
-    text = text.strip()
-    if len(text) <= MAX_QUERY_LENGTH or text[MAX_QUERY_LENGTH].isspace():
-        return text[:MAX_QUERY_LENGTH].rstrip()
-    return text[:MAX_QUERY_LENGTH].rpartition(" ")[0].rstrip() or text[:MAX_QUERY_LENGTH]

@@ -70,6 +70,9 @@ MIN_SECRET_LENGTH = 6
 OVERLOADED = frozenset({"1305", "1312"})
 """Error codes indicating that the ranking model is overloaded."""
 
+MAX_QUERY_LENGTH = 1000
+"""Maximum length of a query in characters."""
+
 PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""
 
@@ -105,6 +108,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     root = ROOT
     reranks = True
+    longest_query = MAX_QUERY_LENGTH
     file_field = "files"
     describe = staticmethod(config.describe_recipe)
     is_gone = staticmethod(is_gone)
@@ -392,7 +396,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             **asdict(search),  # the settings have the service's names
             "rerank_status": 1 if is_ranked else None,
             "rerank_model": search.rerank_model if is_ranked else None,
-            "query": shapes.shortened(text),
+            "query": text,
             "knowledge_ids": [self._config.knowledge_id],
             "document_ids": list(among) or None,  # never send an empty list
             "top_k": top_k,

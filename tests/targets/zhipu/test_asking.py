@@ -321,12 +321,11 @@ async def test_results_filtered_later_are_not_limited_before(query: Query, count
     ("text", "expected"),
     [
         ("  kestrel ", "kestrel"),
-        ("ab " * 400, ("ab " * 333).strip()),
         ("x" * 1000 + " y", "x" * 1000),
         ("词" * 1001, "词" * 1000),
     ],
 )
-async def test_long_query_is_cut_between_words(text: str, expected: str) -> None:
+async def test_rest_of_a_long_query_is_dropped(text: str, expected: str) -> None:
     service = ScriptedService(retrieve=[ok([])])
     await target(service).search(Query(text))
     assert service.body("retrieve")["query"] == expected
