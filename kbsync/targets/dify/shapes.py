@@ -166,12 +166,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     payload = response.fields
     code, status = payload.text("code"), payload.count("status") or response.status
     is_error = bool(code) and "message" in payload and status >= 400
-    case = case_of(
-        response,
-        code=code if is_error else "",
-        message=payload.text("message") if is_error else "",
-        is_error=is_error,
-    )
+    case = case_of(response, code=code if is_error else "", is_error=is_error)
     # The status in the body is Dify's own; the HTTP status may be a proxy's.
     case = replace(case, status=status) if is_error else case
     return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))

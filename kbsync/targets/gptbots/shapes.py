@@ -186,8 +186,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
     source = body.object("error") or body
     no_code = "0" if body.get("error") is None else ""
     code = number_in(source.id("code") or no_code)  # the documentation has only numbers
-    message = source.text("message") or body.text("error")
-    case = case_of(response, code=str(code or ""), message=message, is_error=code != 0)
+    case = case_of(response, code=str(code or ""), is_error=code != 0)
     return classify(case, RULES, partial(rules.describe_answer, sentences=SENTENCES))
 
 

@@ -19,7 +19,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import object_of, text_of
+from kbsync.targets.http.reading import Fields, object_of, text_of
 
 CHAT = "chat"
 """The name of the chat completions call in metrics and messages."""
@@ -177,20 +177,29 @@ class ErrorCase:
         return self.is_page or self.excerpt in _EMPTY_BODIES
 
 
+def message_in(body: Fields) -> str:
+    """Return the message in a response's body, from the fields that most services use."""
+    error = body.get("error")
+    places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
+    return next(filter(None, map(text_of, places)), "")
+
+
 def case_of(
     response: HttpResponse,
     *,
     codes: Collection[str] = (),
     code: str = "",
-    message: str = "",
+    message: str | None = None,
     matched_text: str | None = None,
     is_error: bool = False,
     is_of_document: bool | None = None,
 ) -> ErrorCase:
     """Return a response in the form that rules check.
 
-    By default, `matched_text` is `message` without names, and calls in `OF_DOCUMENTS` are about a document.
+    By default, `message` is the one in the usual fields, `matched_text` is `message` without names, and calls
+    in `OF_DOCUMENTS` are about a document.
     """
+    message = message_in(response.fields) if message is None else message
     excerpt = strip_signatures(response.excerpt)
     if response.status in REDIRECT:
         # Omit the query, which may be secret and doesn't belong in a base_url, and any username and
@@ -331,15 +340,11 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
 
 
 def by_status(response: HttpResponse) -> TargetError | None:
-    """Classify a response by the common rules, for a service without its own table. The message is read from
-    the fields that most services use. Return None for 2xx with JSON.
+    """Classify a response by the common rules, for a service without its own table. A body that is plain text
+    is the message. Return None for 2xx with JSON.
     """
-    body = response.fields
-    error = body.get("error")
-    places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
     is_text = response.body is None and not response.is_page
-    message = response.text if is_text else next(filter(None, map(text_of, places)), "")
-    return classify(case_of(response, message=message))
+    return classify(case_of(response, message=response.text if is_text else None))
 
 
 def says_money(words: str) -> bool:

@@ -62,12 +62,9 @@ RULES: tuple[ErrorRule, ...] = (
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response by the server's message or, if the message is unknown, by the HTTP status."""
-    body = response.fields
-    detail = body.text("detail")
-    message = detail or body.text("message")
-    is_busy = response.is_success and body.get("status") == BUSY
-    is_error = is_busy or (bool(detail) and not response.is_success)
-    case = case_of(response, code=BUSY if is_busy else "", message=message, is_error=is_error)
+    is_busy = response.is_success and response.fields.get("status") == BUSY
+    is_error = is_busy or (bool(response.fields.text("detail")) and not response.is_success)
+    case = case_of(response, code=BUSY if is_busy else "", is_error=is_error)
     return classify(case, RULES)
 
 

@@ -268,7 +268,5 @@ success. The common rules come after them.
 
 def classify_response(response: HttpResponse) -> TargetError | None:
     """Classify a response. Return None on success."""
-    detail = response.fields.get("detail")
-    message = detail[:200] if isinstance(detail, str) else ""
-    case = case_of(response, message=message, is_error=bool(message) and not response.is_success)
-    return classify(case, RULES)
+    is_error = bool(response.fields.text("detail")) and not response.is_success
+    return classify(case_of(response, is_error=is_error), RULES)

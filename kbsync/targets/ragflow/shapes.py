@@ -74,7 +74,6 @@ def classify_response(response: HttpResponse) -> TargetError | None:
         response,
         codes={"none"} if code is None and response.body is not None else (),
         code=str(code or ""),
-        message=response.fields.text("message"),
         is_error=bool(code),
     )
     return classify(case, RULES)
