@@ -70,8 +70,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         """Set the API paths and the limits, and create the in-memory caches."""
         self._root = base_path(self._config.dataset_id)
         self._dataset: Dataset | None = None
-        ahead = self._config.concurrency // 2 + 1
-        self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
+        self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, paid=True)
         self._metadata: dict[str, Mapping[str, Any]] = {}  # of uploaded documents, still to be sent
         self._metadata_turn, self._no_metadata_until = asyncio.Lock(), -math.inf
 

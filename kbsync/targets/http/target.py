@@ -246,6 +246,8 @@ class ServiceTarget(Target, Generic[Row]):
             max_bytes=most,
             max_bytes_by_extension={**own_limits.max_bytes_by_extension, **links},
             concurrency=config.concurrency,
+            # While the requests in flight wait for the service, prepare the next documents.
+            ahead=config.concurrency // 2 + 1 if own_limits.batch == 1 else 0,
             reembed_tries=waiting.reembed_tries,
             give_up=waiting.give_up,
             poll_first=waiting.poll_first,

@@ -107,6 +107,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     _config: ZhipuTargetConfig
 
     root = ROOT
+    takes = Limits(config.EXTENSIONS, list_lag=1.0, links=LINKS, paid=True)
     reranks = True
     longest_query = MAX_QUERY_LENGTH
     file_field = "files"
@@ -117,8 +118,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Set the target's limits, the account's shared state, and the secrets to hide in errors."""
         url, key = self._context.callback_url, self._key
         authorization = gateway.reveal() if (gateway := self._config.callback_authorization) else ""
-        ahead = self._config.concurrency // 2 + 1
-        self.takes = Limits(config.EXTENSIONS, list_lag=1.0, ahead=ahead, links=LINKS, paid=True)
         self._space = AccountSpace(self.capacity, self._steady)
         self._callback: dict[str, Any] = {"callback_url": url} if url else {}
         if url and authorization:
