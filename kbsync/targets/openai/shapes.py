@@ -184,7 +184,6 @@ _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.
 _NO_CALL = re.compile(r"\A\s*(?:invalid url|not found\Z)", re.IGNORECASE)
 _LACKS_MODEL = re.compile(rf"(?=.*\bmodel\b).*(?:{_NO_SUCH.pattern})", re.IGNORECASE | re.DOTALL)
 _SCOPE_HINT = "give the key access to files and vector stores"
-_SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 _STORE_FULL = re.compile(
     r"maximum number of files|(?:file|document)s? (?:count )?limit|"
     r"\bstorage\b.{0,30}\b(?:quota|limit|exceeded|exhausted|full)\b|"
@@ -225,7 +224,7 @@ RULES: tuple[ErrorRule, ...] = (
     # OGX: no such store or file.
     ErrorRule(Rejected, status={400}, pattern=_NO_SUCH, as_code=rules.GONE),
     # The key has restricted rights.
-    rules.no_access(status={403}, pattern=_SCOPE, hint=_SCOPE_HINT),
+    rules.no_access(status={403}, pattern=rules.PERMISSION, hint=_SCOPE_HINT),
 )
 """The service's rules; the common rules come after them. For a missing object, OpenAI returns 404 and OGX
 returns 400.
