@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote
 
 from kbsync.accounts.account import (
     ApplicationInfo,
@@ -24,7 +23,7 @@ from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http import reading
 from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import Fields, ListPage, Match
+from kbsync.targets.http.reading import Fields, ListPage, Match, path_part
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.target import DATASETS, RagflowTarget
 
@@ -123,7 +122,7 @@ class RagflowAnswers:
         prompt[-1] |= {"doc_ids": list(question.document_ids)} if question.document_ids else {}
         # The server replaces this name with the assistant's model.
         body = {"model": "model", "messages": prompt, "extra_body": {"reference": True}}
-        chat, error = quote(question.answerer.application, safe=""), NotOffered("no call")
+        chat, error = path_part(question.answerer.application), NotOffered("no call")
         for call in CHAT_CALLS:
             completions = Completions(self._client, f"{call}/{chat}/chat/completions")
             try:

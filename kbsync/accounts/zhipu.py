@@ -38,9 +38,9 @@ from kbsync.errors import NotOffered, Rejected, Unsure
 from kbsync.targets.http.bodies import parse_json, without_none
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import Fields, ListPage, id_of, objects_in, row_reader, value_at
+from kbsync.targets.http.reading import Fields, ListPage, id_of, objects_in, path_part, row_reader, value_at
 from kbsync.targets.zhipu.errors import NotFound, is_gone
-from kbsync.targets.zhipu.shapes import data_of, number_of, path_part, rows_of
+from kbsync.targets.zhipu.shapes import data_of, number_of, rows_of
 from kbsync.targets.zhipu.target import ZhipuTarget, base_path
 
 MODELS = (

@@ -18,9 +18,9 @@ from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import object_of, objects_in
+from kbsync.targets.http.reading import object_of, objects_in, path_part
 from kbsync.targets.http.rules import is_completion
-from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
+from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, BaseCard, DocStatus, Limits, Listed, Outgoing
@@ -23,7 +23,7 @@ from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, require_id, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, path_part, require_id, require_shape
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
@@ -54,7 +54,7 @@ limit."""
 
 def base_path(base_id: str) -> str:
     """Return the API path of a knowledge base."""
-    return f"/datasets/{quote(base_id, safe='')}"
+    return f"/datasets/{path_part(base_id)}"
 
 
 class DifyTarget(ServiceTarget[DocumentRow]):
@@ -172,7 +172,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return await self._client.read("list", f"{self._root}/documents", shapes.page_of, params=params)
 
     def _path(self, remote_id: str) -> str:
-        return f"{self._root}/documents/{quote(remote_id, safe='')}"
+        return f"{self._root}/documents/{path_part(remote_id)}"
 
     # -- metadata, which is optional: a failure never fails a document
 

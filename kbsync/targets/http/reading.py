@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import BaseCard, DocStatus, Listed
@@ -37,6 +38,11 @@ def id_of(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text_of(value).strip() or None
+
+
+def path_part(remote_id: str) -> str:
+    """Return an id escaped for a URL path."""
+    return quote(remote_id, safe="")
 
 
 def integer(value: object) -> int | None:

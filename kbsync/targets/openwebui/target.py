@@ -17,7 +17,6 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, BaseCard, DeleteOutcome, DocStatus, Limits, Listed, Outgoing
@@ -435,7 +434,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
 
 def _file_at(remote_id: str) -> str:
-    return f"/api/v1/files/{quote(remote_id, safe='')}"
+    return f"/api/v1/files/{reading.path_part(remote_id)}"
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:

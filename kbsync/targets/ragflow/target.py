@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, BaseCard, DocStatus, Limits, Listed, Outgoing, PutOutcome
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, batches
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, batches, path_part
 from kbsync.targets.http.rules import MISSING, failed
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
@@ -72,7 +72,7 @@ class RagflowTarget(ServiceTarget[DocumentRow]):
     async def upload(self, document: Outgoing) -> Accepted:
         """Store a document, then send its path and tags as metadata. Chats can filter by these."""
         stored = await self._send_file(self._documents, document, shapes.stored_of)
-        path = f"{self._documents}/{quote(stored.id, safe='')}"
+        path = f"{self._documents}/{path_part(stored.id)}"
         # Metadata is optional, so an error doesn't count.
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
             fields = metadata_of(document, self._context.prefix)

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus
@@ -54,11 +53,6 @@ def created_of(remote_id: str) -> float | None:
     """
     seconds = (((number_in(remote_id) or 0) >> 22) + _EPOCH_MS) / 1000.0
     return seconds if _EARLIEST <= seconds < _LATEST else None
-
-
-def path_part(value: str) -> str:
-    """Return an id escaped for a URL path."""
-    return quote(value, safe="")
 
 
 def data_of(body: Any) -> Fields:

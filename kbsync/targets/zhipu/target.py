@@ -38,7 +38,7 @@ from kbsync.core.text import format_duration
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import without_none
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, require_id
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage, path_part, require_id
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu import config, errors, shapes
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, ZhipuTargetConfig
@@ -98,7 +98,7 @@ def _base64(content: bytes) -> str:
 
 def base_path(base_id: str) -> str:
     """Return the API path of a knowledge base."""
-    return f"/knowledge/{shapes.path_part(base_id)}"
+    return f"/knowledge/{path_part(base_id)}"
 
 
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
@@ -277,12 +277,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" doesn't prove anything by itself."""
-        await self._client.request("delete", "DELETE", f"/document/{shapes.path_part(remote_id)}")
+        await self._client.request("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
         """Ask the service to reindex a document."""
         self._client.missing.check("reembed")
-        path = f"/document/embedding/{shapes.path_part(remote_id)}"
+        path = f"/document/embedding/{path_part(remote_id)}"
         # Indexing costs money: send it without retries, and raise `Unsure` for a lost response.
         sending = self._client.post("reembed", path, json=self._callback)
         await self._request_again("reembed", remote_id, sending)
@@ -296,7 +296,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if bool(document.parse_image) != ("parse_image" in slicing):
             raise NotOffered("splitting a document again can't change whether its images are read")
         body = {**config.reslicing_of(slicing), **self._callback}
-        call = f"/document/{shapes.path_part(remote_id)}"
+        call = f"/document/{path_part(remote_id)}"
         sending = self._client.request("reslice", "PUT", call, json=body)
         await self._request_again("reslice", remote_id, sending)
 
@@ -339,7 +339,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def row(self, remote_id: str) -> ZhipuDocument:
         """Return one document. Raises `NotFound` if it doesn't exist or the response has no data."""
-        response = await self._client.request("detail", "GET", f"/document/{shapes.path_part(remote_id)}")
+        response = await self._client.request("detail", "GET", f"/document/{path_part(remote_id)}")
         document = shapes.document_of(response.body, remote_id)
         if document is None:
             raise _not_found()
@@ -418,7 +418,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         images: dict[str, shapes.Images] = {}
 
         async def read_images(remote_id: str) -> None:
-            path = f"/document/slice/image_list/{shapes.path_part(remote_id)}"
+            path = f"/document/slice/image_list/{path_part(remote_id)}"
             with self._client.missing.remembered("images"):
                 response = await self._client.request("images", "POST", path)
             images[remote_id] = shapes.images_in(shapes.data_of(response.body).get("images"))

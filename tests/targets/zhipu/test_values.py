@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import Accepted, DocState
-from kbsync.targets.http.reading import id_of
+from kbsync.targets.http.reading import id_of, path_part
 from kbsync.targets.zhipu.shapes import (
     capacity_of,
     created_of,
@@ -16,7 +16,6 @@ from kbsync.targets.zhipu.shapes import (
     found_of,
     number_of,
     page_of,
-    path_part,
 )
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import (
