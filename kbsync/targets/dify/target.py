@@ -81,15 +81,11 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def card(self, base_id: str) -> BaseCard:
         """Return one base of the workspace."""
-        return (await self._read_dataset(base_id)).card
-
-    async def _read_dataset(self, base_id: str) -> Dataset:
-        dataset = await self._read_base(base_id, base_path(base_id), shapes.dataset_of)
-        require_id("base", dataset.card.id, base_id)
-        return dataset
+        return (await self._read_base(base_id, base_path(base_id), shapes.dataset_of)).card
 
     async def _read_own_dataset(self) -> Dataset:
-        dataset = await self._read_dataset(self._config.dataset_id)
+        dataset = await self._read_base(self._config.dataset_id, self._root, shapes.dataset_of)
+        require_id("base", dataset.card.id, self._config.dataset_id)
         if dataset.kind:
             raise Halted(
                 "knowledge-base-missing",

@@ -64,6 +64,7 @@ from kbsync.targets.http.reading import (
     find_on_pages,
     hits_of,
     require_document,
+    require_id,
 )
 from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
@@ -395,6 +396,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         card = await self.card(self._config.base_id)
+        require_id("base", card.id, self._config.base_id)
         return Base(card.id, card.documents, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
