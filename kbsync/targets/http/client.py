@@ -187,6 +187,8 @@ class Client:
         self.skew = ClockSkew()
         self.classify_response, self.certain_calls = classify_response, certain_calls
         self._headers = headers
+        # Words besides the key that no message may contain, the longest first.
+        self.secrets: Iterable[str] = ()
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
         self._upload_pace = Pace(endpoint.upload_bytes_per_second, steady)
@@ -594,7 +596,7 @@ class Client:
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
             body=parse_json(content),
-            text=excerpt(_redact(beginning, response.request.headers).encode("utf-8", "replace")),
+            text=excerpt(self._redact(beginning, response.request.headers).encode("utf-8", "replace")),
             sent_at=sent_at,
             host=self.host,
         )
@@ -602,11 +604,24 @@ class Client:
         return result
 
     def redact(self, text: str) -> str:
-        """Return the target's message without the key, so that it is safe to show and store.
+        """Return the target's message without the key and `secrets`, so that it is safe to show and store.
 
-        The message may echo the key.
+        The message may echo them.
         """
-        return _redact(text, self._headers())
+        return self._redact(text, self._headers())
+
+    def _redact(self, text: str, headers: Mapping[str, str]) -> str:
+        """Return `text` without `secrets` and those in a request's headers, which some proxies and services
+        echo.
+        """
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        named = (value for name, value in headers.items() if _NAME_OF_SECRET.search(name))
+        return _remove_secrets(text, (value.rpartition(" ")[2] for value in named), _MIN_SECRET_LENGTH)
+
+    def _redact_error(self, error: TargetError, headers: Mapping[str, str]) -> None:
+        error.reason = self._redact(error.reason, headers)
+        error.args = (error.reason,)
 
     @contextmanager
     def redacting(self, *secrets: str) -> Iterator[None]:
@@ -616,9 +631,8 @@ class Client:
         try:
             yield
         except TargetError as error:
-            _without_key(error, self._headers())
             error.reason = _remove_secrets(error.reason, secrets, _MIN_OTHER_LENGTH)
-            error.args = (error.reason,)
+            self._redact_error(error, self._headers())
             raise
 
     def classify_error(self, op: str, body: Any) -> TargetError | None:
@@ -631,11 +645,10 @@ class Client:
         # A redirect comes from a gateway and says nothing about the service; the request was probably not
         # carried out.
         is_redirect = 300 <= response.status < 400
-        error = _without_key(
-            by_status(response) if is_redirect else self.classify_response(response), headers
-        )
+        error = by_status(response) if is_redirect else self.classify_response(response)
         if error is None:
             return response
+        self._redact_error(error, headers)
         retry_after = response.retry_after
         if isinstance(error, Unsure) and call.is_repeatable:  # repeatable calls are never unsure
             error = Unavailable(error.reason, code=error.code, retry_after=retry_after)
@@ -686,12 +699,6 @@ def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-def _redact(text: str, headers: Mapping[str, str]) -> str:
-    """Return `text` without the secrets from a request's headers, which some proxies and services echo."""
-    named = (value for name, value in headers.items() if _NAME_OF_SECRET.search(name))
-    return _remove_secrets(text, (value.rpartition(" ")[2] for value in named), _MIN_SECRET_LENGTH)
-
-
 def _remove_secrets(text: str, secrets: Iterable[str], min_length: int) -> str:
     for secret in secrets:
         if secret[:min_length] in text:
@@ -699,14 +706,6 @@ def _remove_secrets(text: str, secrets: Iterable[str], min_length: int) -> str:
             for end in range(len(secret), min_length - 1, -1):
                 text = text.replace(secret[:end], "***")
     return text
-
-
-def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> TargetError | None:
-    """Return the error with the key removed from its reason."""
-    if error is not None:
-        error.reason = _redact(error.reason, headers)
-        error.args = (error.reason,)
-    return error
 
 
 async def _digest_of(response: httpx.Response, host: str, limit: int) -> str:

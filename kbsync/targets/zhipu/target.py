@@ -127,7 +127,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         words = re.split(r"""[\s,;:="']+""", rest or scheme)
         parts = {key, *key.split("."), url.rpartition("/")[2], authorization, *words}
         # Replace the longest first: replacing a part first would leave the rest of the whole.
-        self._secrets = sorted((part for part in parts if len(part) >= MIN_SECRET_LENGTH), key=len)[::-1]
+        secrets = (part for part in parts if len(part) >= MIN_SECRET_LENGTH)
+        self._client.secrets = sorted(secrets, key=len, reverse=True)
         self._expired_at = math.inf  # when it first reported an expired token and has accepted none since
 
     def headers(self) -> Mapping[str, str]:
@@ -141,8 +142,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return the error in a response, or None on success.
 
         Each request has a new token. An expired one is therefore an error to retry, until the service refuses
-        a token that was signed later. Errors never contain the key or a signature, even if the service echoes
-        them.
+        a token that was signed later.
         """
         error, signs = errors.classify_response(response), self._config.auth == "jwt"
         if error is None:
@@ -152,8 +152,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if signs and error.code == EXPIRED and response.sent_at <= self._expired_at:
             self._expired_at = min(self._expired_at, self._wall())
             error = Unavailable(f"{error.reason}; the next request uses a new token", code=EXPIRED)
-        for secret in self._secrets:
-            error.reason = error.reason.replace(secret, "***")
         offset = self.clock_offset or 0.0
         is_refused = isinstance(error, Halted) and error.halt == "credentials"
         if signs and is_refused and abs(offset) > ALARMING_OFFSET:  # a token contains times
