@@ -110,6 +110,7 @@ def concerning(mirror: str) -> Iterator[None]:
 
 def sentence_of(error: Exception) -> str:
     """Return the error as a message that says what happened, to which file, and what to do."""
+    error = _as_system_error(error)
     if _lacks_working_directory(error):
         return "the working directory was deleted; change to another one"
     if not isinstance(error, OSError) or not error.strerror:
@@ -136,6 +137,16 @@ def sentence_of(error: Exception) -> str:
     return f"{problem}; {fix}" if fix else problem
 
 
+def _as_system_error(error: Exception) -> Exception:
+    """Return the error, or the cause if the dynamic linker couldn't open a library, because it gives only
+    the cause's text.
+    """
+    for number in TOO_MANY_OPEN_FILES:
+        if isinstance(error, ImportError) and os.strerror(number) in str(error):
+            return OSError(number, os.strerror(number))
+    return error
+
+
 def _lacks_working_directory(error: Exception) -> bool:
     if isinstance(error, FileNotFoundError) and not error.filename:  # getcwd(2) has no path to report
         try:
@@ -160,7 +171,7 @@ _FIXES = {
 
 def code_of(error: Exception) -> Code | None:
     """Return the exit code for an error that users can cause, or None for a bug."""
-    match error:
+    match error := _as_system_error(error):
         case MirrorError() | UnwrittenError():
             return error.code
         # `NotOffered`: the service lacks this call, so a retry won't help.

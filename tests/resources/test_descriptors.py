@@ -71,6 +71,28 @@ def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(desk: ZhipuS
     assert desk.service.request_count("upload") == 20
 
 
+IMPORT = """
+import importlib.util, os, resource, sys
+from kbsync.cli.exit_codes import code_of, sentence_of
+spec = importlib.util.spec_from_file_location("apsw", sys.argv[1])
+free = os.dup(0)
+os.close(free)
+most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+try:
+    importlib.util.module_from_spec(spec)
+except ImportError as error:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    print(int(code_of(error)), sentence_of(error))
+"""
+
+
+def test_library_that_could_not_be_opened_is_no_bug_of_kbsync() -> None:
+    program = [sys.executable, "-c", IMPORT, apsw.__file__ or ""]
+    result = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert result.stdout == "4 too many open files; raise the limit on open files (ulimit -n, LimitNOFILE=)\n"
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 async def test_descriptor_shortage_in_a_pass_halts_fails_and_deletes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
