@@ -19,6 +19,7 @@ from kbsync.errors import (
     StateError,
     TargetError,
     UsageError,
+    describe_refusal,
     lacks_memory,
     memory_message,
 )
@@ -114,6 +115,8 @@ def sentence_of(error: Exception) -> str:
     if _lacks_working_directory(error):
         return "the working directory was deleted; change to another one"
     if not isinstance(error, OSError) or not error.strerror:
+        if isinstance(error, Halted) and not error.fix.startswith("kbsync "):  # without the options in use
+            return describe_refusal(error)
         # `str()` of a MemoryError is empty.
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)

@@ -366,6 +366,26 @@ async def test_changed_config_is_used_whoever_mirrors(
     await mirroring.end(keeping)
 
 
+async def test_process_upgraded_before_it_mirrors_says_what_to_do(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure()
+    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
+    mirroring = serving.Mirroring(opened)
+
+    def refuse(_installation: object) -> None:
+        raise upgraded()
+
+    monkeypatch.setattr(serving, "prepare", refuse)
+    with capture_logs() as log:
+        keeping = asyncio.create_task(mirroring.keep())
+        await until(lambda: bool(log))
+        keeping.cancel()
+    [line] = log
+    reason = "kbsync was upgraded while it was running; restart kbsync"
+    assert (line["event"], line["reason"], opened.obstacle) == ("mirroring.refused", reason, reason)
+
+
 async def test_mirroring_bug_is_logged_ever_less_often(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
