@@ -197,7 +197,7 @@ def test_model_can_be_switched_off(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.aim(target="chat_model: ''")
     own_sandbox.mirror({"a.md": "alpha"})
     own_sandbox.service.turn(not_offered=NO_APPLICATIONS)
-    own_sandbox.run("ask", "alpha").check_refusal(2, "no application can answer", "--model NAME")
+    own_sandbox.run("ask", "alpha").check_refusal(2, "no model is set to answer questions; pass --model NAME")
     assert own_sandbox.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
     nobody = own_sandbox.run("ask", "alpha", "--model", "nobody-9")
     assert (nobody.code, "no such model" in nobody.err) == (2, True)

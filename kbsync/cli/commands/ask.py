@@ -263,8 +263,7 @@ class Asker:
             if model:
                 return Answerer(model=model)
             raise UsageError(
-                f"no application can answer ({error.reason}); choose a model with --model NAME, or set "
-                "chat_model in the config"
+                "no model is set to answer questions; pass --model NAME, or set chat_model in the config"
             ) from error
         fitting = [choice for choice in every if base_id in choice.bases]
         if not fitting and applications.hint:
