@@ -75,7 +75,9 @@ class BindingRecord:
     @property
     def location(self) -> str:
         """Return the location as text for users."""
-        return str(self.folder or f"{self.target} {self.base} at {self.address}")
+        # A LightRAG server has only one base, whose id is the address.
+        base = "" if self.base == self.address else f" {self.base}"
+        return str(self.folder or f"{self.target}{base} at {self.address}")
 
 
 _SELECT = (

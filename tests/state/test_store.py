@@ -20,7 +20,7 @@ from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.db import open_reader, open_writer, transaction
 from kbsync.state.files import FileRow, digest_of
-from kbsync.state.mirrors import MirrorFact
+from kbsync.state.mirrors import BindingRecord, MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
 from tests.share import long
@@ -513,3 +513,9 @@ def test_digest_depends_on_every_field_of_every_row_but_not_on_their_order() -> 
 @pytest.mark.parametrize("row", [(b"\xff", 1, 2, 3, 4), ("\udcff", 1, 2, 3, 4), ("a", 1, 2**63, 3, 4)])
 def test_rows_that_sqlite_stores_differently_have_no_digest(row: tuple[str, int, int, int, int]) -> None:
     assert digest_of([row, ("b", 1, 2, 3, 4)]) is None
+
+
+def test_base_named_by_its_address_is_not_shown_twice() -> None:
+    address = "http://127.0.0.1:9621"
+    assert BindingRecord(1, "lightrag", address, address, "").location == f"lightrag at {address}"
+    assert BindingRecord(1, "zhipu", address, "17", "").location == f"zhipu 17 at {address}"
