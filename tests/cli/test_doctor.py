@@ -132,6 +132,8 @@ def test_service_problem_is_shown_in_the_services_words(
     result = zhipu.run("doctor", "--json")
     assert (result.code, names_with(result, "wrong")) == (3, {name}), result.out
     assert results(result)[name]["cure"].startswith(fix.format(url=zhipu.service.url))
+    label = "then run" if "--once" in fix else "fix"  # a pass alone doesn't solve the problem
+    assert f"; {label}: {fix.format(url=zhipu.service.url)}" in zhipu.run("doctor").out
 
 
 @long

@@ -217,6 +217,8 @@ def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> No
         if quiet and result.grade is Grade.OK:
             continue
         room = " " * (width - cells(result.subject))
-        fix = f"; fix: {result.fix}" if result.fix else ""
+        # Some commands only resume the work after the user has done what the detail says, as in `status`.
+        resumes = result.fix.startswith(("kbsync retry", "kbsync --once"))
+        fix = f"{'; then run: ' if resumes else '; fix: '}{result.fix}" if result.fix else ""
         grade = styles[result.grade](f"{result.grade.value:7}")
         output.line(f"{grade}  {result.subject}{room}  {printable(result.detail + fix)}")
