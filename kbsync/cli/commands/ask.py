@@ -222,12 +222,10 @@ class Asker:
                     "a question; narrow or omit them"
                 )
             if not selected:
-                for option in unmatched_options(self._installation, self._typed):
-                    self._print(f"no document matches {option}")
-                self._print(
-                    f"no document in {self._mirror.name} matches --path, --type and --after; the question "
-                    "wasn't sent"
-                )
+                options = unmatched_options(self._installation, self._typed)
+                together = f"no document in {self._mirror.name} matches --path, --type and --after"
+                problems = [f"no document matches {option}" for option in options] or [together]
+                self._print("; ".join([*problems, "the question wasn't sent"]))
                 return Reply(self._mirror.name, question)
             ids = selected
         answerer = self._requested or await self._choose_answerer(question)
