@@ -7,6 +7,7 @@
 # make peers                        install other tools, and print a table that compares kbsync with them
 # make release                      build sdist, wheel and list of packages in dist/, twice, and check them
 # make mistakes [ONLY=word]         insert bugs on purpose, and show which test catches each
+# make bench [ONLY=scan]            run all benchmarks that need no corpus, or one of them
 #
 # VENV=…    the virtual environment (default: .venv)
 # PYTHON=…  the Python to create it with (default: the newest of 3.14 … 3.11 that works)
