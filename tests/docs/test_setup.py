@@ -124,3 +124,15 @@ def test_scripts_are_executable() -> None:
     for script in (ROOT / ".ci" / "run", *SETUP.parent.glob("*.sh")):
         assert script.stat().st_mode & stat.S_IXUSR, script
         assert os.access(script, os.X_OK)
+
+
+def test_bench_leaves_out_what_lacks_its_corpus_and_what_is_no_benchmark(tmp_path: Path) -> None:
+    write_program(tmp_path / "bin" / "python", f'echo "$1" >>{tmp_path}/started')
+    environ = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "VENV": str(tmp_path)}
+    result = run_program("/bin/sh", ROOT / "tools" / "bench.sh", env=environ, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    started = (tmp_path / "started").read_text().split()
+    assert len(started) > 20
+    texts = {name: (ROOT / name).read_text() for name in started}
+    assert [name for name, text in texts.items() if '"KBSYNC_XQUAD"' in text] == []
+    assert [name for name, text in texts.items() if "__main__" not in text] == []
