@@ -22,6 +22,7 @@ from kbsync.engine.clock import wait_until_open
 from kbsync.engine.forget import Belongings, Report, belongings, delete_left, forget, leads_to, note_listed
 from kbsync.errors import KbsyncError, UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
+from kbsync.permissions import exists
 from kbsync.state.db import forget_set_aside
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
@@ -181,7 +182,7 @@ def _remove_files(state_file: Path, folders: Collection[Path], unused: Collectio
     forget_set_aside(state_file)
     for folder in folders:
         forget_set_aside(folder / FILE)
-        if folder in unused and (folder / FILE).exists():
+        if folder in unused and exists(folder / FILE):
             with suppress(KbsyncError, OSError), closing(Writer(folder)) as writer:
                 writer.remove_if_empty()
 
@@ -215,7 +216,7 @@ def _mirrors_leading_to(
 
     if base.target == DEFAULT_TARGET:
         # Opening a missing base would create it.
-        if base.folder is not None and (base.folder / FILE).exists():
+        if base.folder is not None and exists(base.folder / FILE):
             yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=base.folder))
         return
     # Keys are needed only from here on.

@@ -18,6 +18,7 @@ from kbsync.config.problems import with_known
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import StateError, UsageError, system_reason
+from kbsync.permissions import exists
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Target, TargetContext
@@ -110,7 +111,7 @@ class Installation:
         """
         source, target = (self.state_dir / BASES / name for name in (old, new))
         try:
-            if source.exists() and not target.exists():
+            if exists(source) and not exists(target):
                 source.rename(target)
         except OSError as error:
             reason = system_reason(error)
@@ -126,7 +127,7 @@ class Installation:
         """
         former = self.former_names.get(mirror.name)
         bases = self.state_dir / BASES
-        is_former = former is not None and (bases / former).exists() and not (bases / mirror.name).exists()
+        is_former = former is not None and exists(bases / former) and not exists(bases / mirror.name)
         return former if former is not None and is_former else mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:

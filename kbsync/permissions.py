@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _PROBE = "/proc/self/fdinfo/2"
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def keep_memory_private() -> None:
@@ -36,6 +38,20 @@ def keep_memory_private() -> None:
         prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
     except OSError:
         pass  # no such descriptor, or no /proc
+
+
+def exists(path: Path) -> bool:
+    """Return whether `path` exists. Raises OSError, such as PermissionError, if that is unknown.
+
+    From Python 3.14 on, `Path.exists` returns False instead.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in _MISSING:
+            return False
+        raise
+    return True
 
 
 def make_private_folder(path: Path) -> None:

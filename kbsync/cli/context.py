@@ -22,6 +22,7 @@ from kbsync.config.model import Needs, folder_config
 from kbsync.core.text import format_list, printable
 from kbsync.errors import Halted, KbsyncError, LockedError, StateError, UnmadeError, UsageError
 from kbsync.file_systems import access_within, real_path
+from kbsync.permissions import exists
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _of_folder(choices: Choices, folder: Path, needs: Needs, *, mistyped: bool) 
     chosen = Installation(config, state_dir, flags, choices.mirrors)
     # A missing folder that was mirrored before may come back, so its mirror halts. Any other is a mistake
     # (exit 2).
-    if not chosen.state_file.exists():
+    if not exists(chosen.state_file):
         if is_file:
             raise not_a_folder
         if not is_responding and not mistyped:
@@ -648,7 +649,7 @@ def request_reload(
     try:
         # A kbsync in another container can't be seen, but it reads the same state.
         if lock.holding(installation.state_dir) is not False:
-            if installation.state_file.exists():
+            if exists(installation.state_file):
                 post(installation, [(RELOAD, None, {})])
             else:
                 # It is about to create the state, and reads the config after that.

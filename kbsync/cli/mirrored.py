@@ -14,6 +14,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.file_systems import real_path
 from kbsync.overlaps import enters
+from kbsync.permissions import exists
 
 if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
@@ -57,7 +58,7 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
     with suppress(UsageError):
         for known in places.known_folders(places.state_home(environ)):
             if folder.is_relative_to(known.folder) and enters(known.folder, folder):
-                candidates.append(((known.state_dir / STATE_FILE).exists(), MirroredFolder(known.folder)))
+                candidates.append((exists(known.state_dir / STATE_FILE), MirroredFolder(known.folder)))
     # The first of equals wins, so a config takes precedence over the trial that it replaced.
     return max(
         candidates, key=lambda candidate: (len(candidate[1].root.parts), candidate[0]), default=(False, None)
@@ -80,7 +81,7 @@ def _is_mirrored(
 
     file = places.state_dir(environ, config=config) / STATE_FILE
     try:
-        if not file.exists():
+        if not exists(file):
             return False
         if not os.access(file, os.R_OK):
             return None

@@ -14,7 +14,7 @@ from kbsync.config.model import Config, folder_name
 from kbsync.core.text import shell_word
 from kbsync.errors import UsageError, system_reason
 from kbsync.file_systems import Mount, access_within, innermost, is_network, mounts, real_path
-from kbsync.permissions import make_private_folder, replace_private
+from kbsync.permissions import exists, make_private_folder, replace_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
@@ -231,7 +231,7 @@ def read_only_mount(path: Path) -> Path | None:
     """Return the mount point of `path`, which need not exist, if that file system is mounted read-only."""
     candidates = (path, *path.parents)
     try:
-        existing = next(candidate for candidate in candidates if candidate.exists())
+        existing = next(candidate for candidate in candidates if exists(candidate))
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
             # Bind mounts have the device of their source, so only the mount table knows them.
             mount = _mount_of(path)

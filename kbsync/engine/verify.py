@@ -24,6 +24,7 @@ from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, Priv
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import CAUSES, UNSEEN, halt_json
 from kbsync.errors import Halted
+from kbsync.permissions import exists
 from kbsync.source.stat import stat_exactly, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt
@@ -191,7 +192,7 @@ def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
     """
     record = tx.mirrors.named(name)
     last = None if record is None else tx.mirrors.binding(record.binding or 0)
-    if record is None or last is None or last.folder is None or last.folder.exists():
+    if record is None or last is None or last.folder is None or exists(last.folder):
         return []
     why = f"is recorded, but its knowledge base {last.location} does not exist"
     rows = tx.uploads.in_states(record.id, last.id, SERVING, limit=-1)

@@ -24,6 +24,7 @@ from kbsync.core.model import NO_TEXT
 from kbsync.errors import KbsyncError, Rejected, StateError, TargetError
 from kbsync.index.document import Entry, Parsed
 from kbsync.index.errors import storage_error
+from kbsync.permissions import exists
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.source.stat import stamp_of
 from kbsync.state.db import DamagedError, delete_database, empty_wal, open_reader, open_writer, transaction
@@ -201,7 +202,7 @@ class Scans:
         Ignore a damaged file, and one without tables: the process that created it may have been killed.
         """
         with self._use(), suppress(apsw.CorruptError, apsw.NotADBError):
-            if self._connection is None and self._file.exists():
+            if self._connection is None and exists(self._file):
                 connection = open_reader(self._file)
                 if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'page'").get:
                     self._connection = connection

@@ -18,7 +18,7 @@ from typing import Literal
 from kbsync.core.text import format_list, printable, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import ForeignError, LockedError
-from kbsync.permissions import naming, open_private
+from kbsync.permissions import exists, naming, open_private
 
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
@@ -240,7 +240,7 @@ def unusable_paths(state_dir: Path) -> Iterator[Path]:
                 is_unusable = owner not in (0, path.lstat().st_uid)
             else:
                 access = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
-                is_unusable = path.exists() and not path.is_symlink() and not os.access(path, access)
+                is_unusable = exists(path) and not path.is_symlink() and not os.access(path, access)
             if is_unusable:
                 yield path
 

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import apsw
 
+from kbsync.permissions import exists
 from kbsync.state import schema
 from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, state_errors, transaction
@@ -160,7 +161,7 @@ def opened(path: Path) -> ReadOnlyState:
 
     Raises `StateError`.
     """
-    if path.exists():
+    if exists(path):
         state = ReadOnlyState(path)
         if state.is_made:
             return state

@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import UsageError
+from kbsync.permissions import exists
 from kbsync.state.db import DamagedError, transaction
 
 DELETIONS_AFTER_UPLOADS = """
@@ -286,7 +287,7 @@ def is_restored(path: Path) -> bool:
     """Return whether the file is older than its last use, as after restoring a backup."""
     # kbsync always leaves its WAL file next to it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
-    return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()
+    return exists(path) and path.stat().st_size > 0 and not exists(path.with_name(f"{path.name}-wal"))
 
 
 def catch_up(connection: apsw.Connection) -> None:

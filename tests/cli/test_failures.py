@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import apsw
 import pytest
@@ -32,6 +32,7 @@ from kbsync.index.errors import out_of_memory, storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
+from kbsync.permissions import exists
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.clients import refuses_everything
@@ -397,6 +398,25 @@ def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) 
     assert [
         name for name, result in results.items() if "run kbsync as the user who owns" not in result.err
     ] == []
+
+
+def test_path_that_cannot_be_checked_does_not_count_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, loop = tmp_path / "file", tmp_path / "loop"
+    file.touch()
+    loop.symlink_to(loop)
+    assert exists(file)
+    assert [path for path in (tmp_path / "missing", file / "below", loop) if exists(path)] == []
+
+    def stat(path: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(PermissionError):
+        exists(file)
+    # It would return False from Python 3.14 on.
+    assert re.findall(r"(?<!os\.path)\.exists\(", SOURCE) == []
 
 
 @pytest.mark.parametrize("name", ["lock", "folder"])

@@ -19,6 +19,7 @@ from kbsync.cli.prompts import confirm
 from kbsync.config import places
 from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
+from kbsync.permissions import exists
 
 if TYPE_CHECKING:
     from kbsync.forget import Holdings
@@ -134,7 +135,7 @@ def _others(choices: Choices) -> list[Installation]:
         state_dirs = [below, *sorted(below.glob("folders/*/"))]
     config = Config(mirrors=())
     bare = (Installation(config, state_dir, ("--state-dir", str(state_dir))) for state_dir in state_dirs)
-    return [installation for installation in bare if installation.state_file.exists()]
+    return [installation for installation in bare if exists(installation.state_file)]
 
 
 def show_holdings(holdings: Holdings, delete_documents: bool) -> None:

@@ -31,7 +31,7 @@ from kbsync.config.model import Config, folder_name
 from kbsync.core.text import format_count, path_argument, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, NameTaken, Rejected, UsageError, system_reason
-from kbsync.permissions import make_private_folder
+from kbsync.permissions import exists, make_private_folder
 
 if TYPE_CHECKING:
     from kbsync.accounts.account import Bases
@@ -88,7 +88,7 @@ def _has_both_bases(trial_dir: Path, base: Path, folder: Path) -> bool:
     If an earlier command was killed while it took over the trial, it may already have moved the trial's base
     to `base`.
     """
-    return base.exists() and _base_of_trial(trial_dir, folder).exists()
+    return exists(base) and exists(_base_of_trial(trial_dir, folder))
 
 
 def _base_of_trial(trial_dir: Path, folder: Path) -> Path:
@@ -113,7 +113,7 @@ def resume_take_over(installation: Installation, folder: Path) -> str:
         if trial is None or trial.destination is None:
             return ""
         message = take_over(trial, installation, mirror.name)
-        return "" if trial.state_dir.exists() else message
+        return "" if exists(trial.state_dir) else message
 
 
 def find_trial(folder: Path, state_dir: Path) -> Path | None:
@@ -128,7 +128,7 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
         return None
     # If the config has its state there, it continues to use it.
     is_used = places.is_inside(state_dir, trial_dir)
-    return trial_dir if (trial_dir / STATE_FILE).exists() and not is_used else None
+    return trial_dir if exists(trial_dir / STATE_FILE) and not is_used else None
 
 
 def find_remembered(folder: Path, state_dir: Path) -> FolderOptions:
@@ -183,7 +183,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         return explain_kept_trial(trial_dir, mirror.folder, why)
     # The knowledge base first: if the move stops halfway, the next pass adopts its documents.
     source = _base_of_trial(trial_dir, mirror.folder)
-    if source.exists():
+    if exists(source):
         make_private_folder(base.parent)
         shutil.move(source, base)
     if not is_state_moved:

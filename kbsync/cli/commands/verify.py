@@ -19,6 +19,7 @@ from kbsync.cli.exit_codes import Code, printing_result, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, printable
+from kbsync.permissions import exists
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Target
@@ -60,7 +61,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    if repair and not installation.state_file.exists():
+    if repair and not exists(installation.state_file):
         raise not_yet(installation)
 
     async def verify(

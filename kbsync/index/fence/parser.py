@@ -45,7 +45,7 @@ from kbsync.index.fence.child import (
 )
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
-from kbsync.permissions import make_passing_folder, make_private_folder
+from kbsync.permissions import exists, make_passing_folder, make_private_folder
 from kbsync.upgrade import refuse_if_upgraded
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
@@ -536,7 +536,7 @@ def _new_home(spool: Path) -> tuple[Path, int]:
         except OSError:
             home.rmdir()
             raise
-        if home.exists():
+        if exists(home):
             return home, lock
         os.close(lock)
 

@@ -67,6 +67,7 @@ from kbsync.index.weights import (
     select_terms,
 )
 from kbsync.index.words import Term, Tokeniser, readable, word_with, written_terms
+from kbsync.permissions import exists
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Reader:
     def _open(self) -> None:
         """Open the current file, and drop data cached from an earlier one."""
         path = self._folder / FILE
-        if not path.exists():
+        if not exists(path):
             raise UnmadeError(f"the index {path} doesn't exist")
         with state_errors(path):
             connection = open_reader(path)

@@ -11,6 +11,7 @@ from kbsync.config.kinds import Choice, Location
 from kbsync.config.places import is_no_directory, network_file_system
 from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.dataclass import dataclass
+from kbsync.permissions import exists
 from kbsync.targets.indexed.config import IndexedTargetConfig
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class LocalTargetConfig(IndexedTargetConfig):
 
     def open_for_plan(self, context: TargetContext) -> Target:
         """Return the knowledge base, or an empty one if the first pass hasn't created it yet."""
-        if self.folder(context.state_dir, context.mirror).exists():
+        if exists(self.folder(context.state_dir, context.mirror)):
             return self.open(context)
         from kbsync.targets.local.target import Unmade
 

@@ -26,6 +26,7 @@ from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.file_systems import access_within, real_path
 from kbsync.installation import BASES, Installation
+from kbsync.permissions import exists
 from kbsync.source.roots import identify
 from kbsync.state import lock
 from kbsync.state.db import free_space
@@ -85,8 +86,8 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         fix = f"sudo mount -o remount,rw {shell_word(str(mount))}"
         yield wrong("state", f"{state_dir} is on a read-only file system", fix, Code.USAGE)
         return
-    if not state_dir.exists():
-        above = next(parent for parent in state_dir.parents if parent.exists())
+    if not exists(state_dir):
+        above = next(parent for parent in state_dir.parents if exists(parent))
         if os.access(above, os.W_OK | os.X_OK):
             yield CheckResult("state", f"the first pass will create {state_dir}")
         else:
@@ -141,7 +142,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
             continue
         other = Installation(Config(mirrors=()), state_dir, ("--state-dir", str(state_dir)))
         try:
-            if other.state_file.exists():
+            if exists(other.state_file):
                 results += _documents_in(other, mirrored, copied)
                 results += _forgotten(other)
         except KbsyncError as error:
@@ -421,7 +422,7 @@ def versions() -> Iterator[CheckResult]:
 
 def disk(state_dir: Path) -> Iterator[CheckResult]:
     """Check the free space and free inodes where the state is or will be."""
-    existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
+    existing = next(folder for folder in (state_dir, *state_dir.parents) if exists(folder))
     space = free_space(existing)
     if space is None:
         return

@@ -17,6 +17,7 @@ from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_op
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
+from kbsync.permissions import exists
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -65,7 +66,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     folder = (source_dir or installation.default_base(mirror)).absolute()
     began = time.monotonic()
     with closing(_open_source(folder)) as source:
-        if not installation.state_file.exists():
+        if not exists(installation.state_file):
             raise _unknown_base(installation, mirror, folder)
         prepare(installation)
         copied = _copy(installation, mirror, source, folder, quiet=choices.quiet)
@@ -104,7 +105,7 @@ def _open_source(folder: Path) -> SqliteStore:
     try:
         return SqliteStore(folder, writer=None)
     except UnmadeError as error:
-        if (folder / FILE).exists():
+        if exists(folder / FILE):
             raise UsageError(
                 f"{folder / FILE} isn't a knowledge base that this version of kbsync can read"
             ) from error
