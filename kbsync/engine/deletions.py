@@ -170,8 +170,9 @@ class Deletions:
         if n:
             # Files waiting for their second check may still join the batch, see `decide`.
             longest = first + self.journal.binding.settings.settle_longest
-            due_at = self._decide_at(first, last) if missed is None else longest
-            times.append(self.clock.steady() + due_at - self.clock.wall())
+            wall = self.clock.wall()
+            due_at = self._decide_at(first, last, wall) if missed is None else longest
+            times.append(self.clock.steady() + due_at - wall)
         if is_missed_by_scan:
             times.append(math.inf)
         elif missed is None:
@@ -206,10 +207,11 @@ class Deletions:
         standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.texts_once else 0
         return serving + standing_in
 
-    def _decide_at(self, first: float, last: float) -> float:
-        settings, now = self.journal.binding.settings, self.clock.wall()
-        if last > now:
-            return now  # the clock was set back: the age is unknown
+    def _decide_at(self, first: float, last: float, wall: float) -> float:
+        """Return when to decide about deletions collected from `first` to `last`. `wall`: the time now."""
+        settings = self.journal.binding.settings
+        if last > wall:
+            return wall  # the clock was set back: the age is unknown
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_missed(self, until: float) -> bool:
@@ -229,10 +231,11 @@ class Deletions:
         # from an interrupted run, whose steady times can't be compared with ours
         if n and await self._carry_out_decided():
             n, first, last = await self.store.read(lambda tx: tx.removals.times(self._mirror))
-        if not n or not (now or self.clock.wall() >= self._decide_at(first, last)):
+        wall = self.clock.wall()
+        if not n or not (now or wall >= self._decide_at(first, last, wall)):
             return 0
         longest = first + self.journal.binding.settings.settle_longest
-        if not now and self.clock.wall() < longest and await self.are_missed(math.inf):
+        if not now and wall < longest and await self.are_missed(math.inf):
             return 0  # files wait for their second check: decide about related deletions together
         if await self.identity() is None:
             return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -116,7 +117,12 @@ async def test_clock_set_forward_does_not_count_as_waiting_for_the_target(world:
 
 
 @long
-async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) -> None:
+async def test_deletions_are_weighed_after_the_clock_was_set_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall, readings = world.clock.wall, itertools.count()
+    # As on a real machine, no two readings are equal.
+    monkeypatch.setattr(world.clock, "wall", lambda: wall() + next(readings) * 1e-6)
     await world.mirrored(10)
     async with world.start_mirror() as bound:
         world.delete("f1.md")
