@@ -306,6 +306,7 @@ GPTBOTS_ROWS = [
     Row("gptbots", "add", 429, flat(40900), Unavailable),
     Row("gptbots", "list", 200, flat(40301, "Insufficient permission for this base"), Halted, KEY),
     Row("gptbots", "add", 200, flat(403, "insufficient scope"), Halted, KEY),
+    Row("gptbots", "add", 403, {"error": "Forbidden", "message": "Access denied"}, Halted, KEY),
     Row("gptbots", "add", 403, flat(40399), Rejected, may_pass=True),
     Row("gptbots", "list", 403, flat(40399), Halted, KEY),
     Row("gptbots", "add", 200, flat(40399, "the quota of the month is used up"), Halted, QUOTA),
@@ -533,7 +534,10 @@ RAGFLOW_ROWS = [
             ("102", "a code as a text", Rejected),
         )
     ),
-    Row("ragflow", "base", 404, flat(404, "Not Found: /api/v1/datasets"), Unavailable, also=(200, 405, 501)),
+    *(
+        Row("ragflow", "base", 404, flat(404, "Not Found: /api/v1/datasets") | more, Unavailable, also=also)
+        for more, also in (({}, (200, 405, 501)), ({"error": "Not Found"}, (200,)))
+    ),
     *(Row("ragflow", "base", 200, flat(code, "dataset not found"), Rejected) for code in (102, 108)),
     Row("ragflow", "base", 200, flat(404, "dataset not found"), NotOffered),
     Row("ragflow", "search", 200, flat(100, "Arrearage: insufficient_quota"), Halted, QUOTA),

@@ -19,7 +19,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpResponse
-from kbsync.targets.http.reading import Fields, object_of, text_of
+from kbsync.targets.http.reading import Fields, text_of
 
 CHAT = "chat"
 """The name of the chat completions call in metrics and messages."""
@@ -179,8 +179,8 @@ class ErrorCase:
 
 def message_in(body: Fields) -> str:
     """Return the message in a response's body, from the fields that most services use."""
-    error = body.get("error")
-    places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
+    # Spring and RAGFlow put only the name of the HTTP status in `error`, next to the message.
+    places = [body.object("error").get("message"), *map(body.get, ("message", "msg", "detail", "error"))]
     return next(filter(None, map(text_of, places)), "")
 
 
