@@ -362,6 +362,8 @@ OPENAI_ROWS = [
     Row("openai", "status", 404, inner("No such File object: file-1"), Rejected, code=GONE),
     Row("openai", "status", 400, inner("File file-1 not found in vector store vs_1"), Rejected, code=GONE),
     Row("openai", "upload", 403, inner("Missing scopes: api.files.write"), Halted, KEY),
+    Row("openai", "upload", 403, inner("You don't have permission to upload files"), Halted, KEY),
+    Row("openai", "upload", 403, inner("You do not have the required permissions"), Halted, KEY),
     Row("openai", "upload", 401, inner(code="invalid_api_key"), Halted, KEY),
     Row("openai", "status", 429, inner(type="insufficient_quota"), Halted, QUOTA),
     Row("openai", "status", 400, inner(code="billing_hard_limit_reached"), Halted, QUOTA),
