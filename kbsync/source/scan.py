@@ -350,7 +350,9 @@ class Scan(Iterator[FolderListing]):
         whole = everything or is_new or is_reselected
         has_same_mount = stored is None or stored.mount == folder.mount
         has_same_content = differing_rows is None and has_same_mount
-        if has_same_content and not (whole or self._deep or excluded or gone_folders or folder.unclear):
+        is_back = stored is not None and stored.is_gone
+        is_affected = whole or is_back or excluded or gone_folders or folder.unclear
+        if has_same_content and not (is_affected or self._deep):
             return None
         found, lost = differing_rows or (set(), set())
         present = {row[0] for row in folder.rows} | folder.unclear
@@ -360,7 +362,7 @@ class Scan(Iterator[FolderListing]):
             changed = (item for item in changed if item.kind is FileKind.FILE or item.name in differing)
         certain = {row[0] for row in found | lost} - folder.unclear - folder.raced
         self.summary.changes += sum(not stored_folders[name].is_gone for name in gone_folders)
-        self.summary.changes += 1 if is_new else len(certain)
+        self.summary.changes += 1 if is_new or is_back else len(certain)
         return FolderListing(
             path=folder.path,
             version=version,

@@ -738,3 +738,19 @@ async def test_deleted_folder_is_not_a_change_for_every_scan(tmp_path: Path) -> 
             await bound.compared()
             await world.take_turns(bound)
     assert counts == [1, 0, 0]
+
+
+async def test_folder_that_returns_while_its_deletion_is_held_can_vanish_again(tmp_path: Path) -> None:
+    """If no event reports it, the watcher learns from the scan that it misses events."""
+    world = World(tmp_path)
+    await world.mirrored({f"d/s/{n}.md": f"about {n} herons" for n in range(12)})
+    counts = []
+    async with world.start_mirror() as bound:
+        for before, after in (("d", "../d"), ("../d", "d"), ("d", "../d")):
+            world.move(before, after)
+            summary = await bound.compare()
+            assert summary is not None
+            counts.append(summary.changes)
+            await bound.compared()
+            await world.take_turns(bound)
+    assert (counts[0], counts[2], world.statuses()) == (1, 1, {"held": 12})
