@@ -305,6 +305,7 @@ GPTBOTS_ROWS = [
     Row("gptbots", "add", 200, flat(50000, "no credits left"), Halted, QUOTA),
     Row("gptbots", "add", 429, flat(40900), Unavailable),
     Row("gptbots", "list", 200, flat(40301, "Insufficient permission for this base"), Halted, KEY),
+    Row("gptbots", "list", 503, flat(503, "no capacity right now"), Unsure),
     Row("gptbots", "add", 200, flat(403, "insufficient scope"), Halted, KEY),
     Row("gptbots", "add", 403, {"error": "Forbidden", "message": "Access denied"}, Halted, KEY),
     Row("gptbots", "add", 403, flat(40399), Rejected, may_pass=True),

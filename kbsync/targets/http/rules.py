@@ -75,7 +75,8 @@ ONE_DOCUMENT = re.compile(
 """Matches messages about the limits of a single document, which resemble those about the whole base."""
 
 PERMISSION = re.compile(
-    r"(?:insufficient|missing|lacks?|no|n.t have|without) (?:\w+ ){0,2}(?:permissions?|scopes?|rights?)\b|"
+    r"(?:insufficient|missing|lacks?|no|n.t have|without) (?:\w+ ){0,2}"
+    r"(?:permissions?|scopes?|rights?(?! now))\b|"
     r"permission denied|access denied|not (?:permitted|authorized|authorised)|无权|没有权限|权限不足",
     re.IGNORECASE,
 )
