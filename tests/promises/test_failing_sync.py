@@ -13,6 +13,8 @@ from tests.cli.sandbox import LONGEST, Sandbox
 from tests.promises.disk import built
 from tests.share import long
 
+pytestmark = [programs.needs("gcc"), long]
+
 SOURCE = Path(__file__).with_name("failing.c")
 
 
@@ -28,7 +30,6 @@ def run(sandbox: Sandbox, library: Path, disk: Path, *words: str | Path) -> subp
     return programs.run_program(*command, env=environment, cwd=sandbox.root, timeout=LONGEST)
 
 
-@long
 def test_copy_that_cannot_be_synced_is_removed_and_its_disk_blamed(sandbox: Sandbox, library: Path) -> None:
     sandbox.mirror({"a.md": "a word"})
     folder = sandbox.add_folder("backups")
@@ -38,7 +39,6 @@ def test_copy_that_cannot_be_synced_is_removed_and_its_disk_blamed(sandbox: Sand
     assert list(folder.iterdir()) == []
 
 
-@long
 def test_pass_on_a_disk_whose_syncs_fail_loses_and_repeats_nothing(sandbox: Sandbox, library: Path) -> None:
     sandbox.mirror({"a.md": "an otter", "b.md": "a badger"})
     sandbox.write_all({"a.md": "a weasel", "c.md": "a polecat"})
