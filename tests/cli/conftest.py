@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.cli.commands import init
+from kbsync.config import places
 from kbsync.core.model import Status
 from kbsync.index import better
 from kbsync.state.store import StateStore
@@ -35,6 +36,12 @@ GUIDES = {
 def without_better_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is installed here, no mirror has better vectors."""
     monkeypatch.setattr(better, "is_installed", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def without_system_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is configured on this machine, kbsync finds no system-wide config."""
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", Path("/nonexistent/etc/kbsync/config.yaml"))
 
 
 @pytest.fixture
