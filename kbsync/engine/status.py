@@ -120,7 +120,12 @@ def only_retries(halt: Halt) -> bool:
     """Return whether the command only resumes the work after a user has fixed the cause described in the
     detail.
     """
-    return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
+    return halt.reason not in RELEASED and only_resumes(halt.fix)
+
+
+def only_resumes(fix: str) -> bool:
+    """Return whether a fix is a command that only resumes the work."""
+    return fix.startswith(("kbsync retry", "kbsync --once"))
 
 
 def halt_words(reason: str, detail: str = "") -> str:

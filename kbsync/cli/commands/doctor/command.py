@@ -210,6 +210,7 @@ def _checks_of(installation: Installation) -> list[Check]:
 def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> None:
     """Print a line for each result or, with `quiet`, only for those that aren't ok."""
     from kbsync.core.text import printable
+    from kbsync.engine.status import only_resumes
 
     styles = {Grade.OK: output.green, Grade.WARNING: output.yellow, Grade.WRONG: output.red}
     width = max(cells(result.subject) for result in results)
@@ -217,8 +218,7 @@ def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> No
         if quiet and result.grade is Grade.OK:
             continue
         room = " " * (width - cells(result.subject))
-        # Some commands only resume the work after the user has done what the detail says, as in `status`.
-        resumes = result.fix.startswith(("kbsync retry", "kbsync --once"))
-        fix = f"{'; then run: ' if resumes else '; fix: '}{result.fix}" if result.fix else ""
+        label = "then run" if only_resumes(result.fix) else "fix"
+        text = f"{result.detail}; {label}: {result.fix}" if result.fix else result.detail
         grade = styles[result.grade](f"{result.grade.value:7}")
-        output.line(f"{grade}  {result.subject}{room}  {printable(result.detail + fix)}")
+        output.line(f"{grade}  {result.subject}{room}  {printable(text)}")
