@@ -635,9 +635,10 @@ class Journal:
         While a file can't be read, nothing is decided about its uploads. Meanwhile, a list may show the
         document of an upload that an old backup of the state doesn't contain.
         """
-        rows = self.uploads(tx, upload.path)
-        in_flight = [row for row in rows if row.state.in_flight and row.purpose is Purpose.SERVE]
-        return any(row.version == upload.version for row in in_flight)
+        return any(
+            row.state.in_flight and row.purpose is Purpose.SERVE and row.version == upload.version
+            for row in self.uploads(tx, upload.path)
+        )
 
     def _await_deletion(self, tx: Tx, upload: Upload) -> str:
         """Return why the upload must wait until another document with its text is deleted, or "" if it
