@@ -23,7 +23,7 @@ from kbsync.engine.clock import SystemClock, end_tasks, keep_running, log_bug, w
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
-from kbsync.errors import Halted, KbsyncError, StateError, UsageError, describe_refusal
+from kbsync.errors import Halted, KbsyncError, StateError, UsageError, describe_with_fix
 from kbsync.forget import forget_mirror, read_holdings
 from kbsync.installation import Installation
 from kbsync.once import identities_of, log_damage, log_finished, make_mirror, open_state, receiving
@@ -331,7 +331,7 @@ class Daemon:
                 raise UsageError("state_dir cannot be changed while kbsync is running; restart kbsync")
             await self._listen(new)
         except (UsageError, Halted, OSError) as error:
-            reason = describe_refusal(error)
+            reason = describe_with_fix(error)
             log.error("config.refused", reason=reason)
             self._reports.complaint = "the new config was refused; the old one stays in use"
             self._reports.send_soon()

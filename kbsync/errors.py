@@ -200,7 +200,7 @@ class Halted(TargetError):
         self.fix = fix
 
 
-def describe_refusal(error: Exception) -> str:
-    """Return, on one line, why a config was refused, and the fix."""
+def describe_with_fix(error: Exception) -> str:
+    """Return the error's message on one line, with the fix for a halt."""
     fix = [error.fix] if isinstance(error, Halted) and error.fix else []
     return "; ".join([*str(error).splitlines(), *fix])

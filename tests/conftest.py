@@ -20,11 +20,11 @@ from kbsync.index import embed
 from kbsync.logs import DEBUG_LOGGER
 from tests import programs, share, warm
 
-ENDINGS = ("_proxy", "_api_key")
-BEGINNINGS = ("SSL_CERT_", "GIT_", "KBSYNC_CONFIG", "POSIXLY_CORRECT")
-"""Endings and beginnings of variables that would change results.
+REMOVED_SUFFIXES = ("_proxy", "_api_key")
+REMOVED_PREFIXES = ("SSL_CERT_", "GIT_", "KBSYNC_CONFIG", "POSIXLY_CORRECT")
+"""Suffixes and prefixes of environment variables that would change results.
 
-For example, a git hook sets `GIT_DIR`, and the user of a service its key.
+For example, a git hook sets `GIT_DIR`, and users of a service set its key.
 """
 
 
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # children inherit no handler
         signal.signal(signal.SIGHUP, lambda *_: None)
     for name in list(os.environ):
-        if name.lower().endswith(ENDINGS) or name.startswith(BEGINNINGS):
+        if name.lower().endswith(REMOVED_SUFFIXES) or name.startswith(REMOVED_PREFIXES):
             del os.environ[name]
     os.environ["TERM"] = "xterm"  # for the tests at a terminal; a scheduled job has none
     os.umask(0o022)  # tests create files that other users can read, unless they say otherwise

@@ -19,7 +19,7 @@ from kbsync.errors import (
     StateError,
     TargetError,
     UsageError,
-    describe_refusal,
+    describe_with_fix,
     lacks_memory,
     memory_message,
 )
@@ -115,8 +115,9 @@ def sentence_of(error: Exception) -> str:
     if _lacks_working_directory(error):
         return "the working directory was deleted; change to another one"
     if not isinstance(error, OSError) or not error.strerror:
-        if isinstance(error, Halted) and not error.fix.startswith("kbsync "):  # without the options in use
-            return describe_refusal(error)
+        # A command of ours would lack the options in use.
+        if isinstance(error, Halted) and not error.fix.startswith("kbsync "):
+            return describe_with_fix(error)
         # `str()` of a MemoryError is empty.
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)

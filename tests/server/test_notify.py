@@ -346,7 +346,7 @@ async def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(connection, "trusted", trusted)
     with pytest.raises(Undelivered, match=r"/gone\.pem"):
-        await notify.post_notice("http://tell.example/sesame", BODY)
+        await notify.post_notice("http://kb.example/notices", BODY)
 
 
 @long

@@ -187,7 +187,7 @@ class Client:
         self.skew = ClockSkew()
         self.classify_response, self.certain_calls = classify_response, certain_calls
         self._headers = headers
-        # Words besides the key that no message may contain, the longest first.
+        # Further words that no message may contain, in addition to the key; the longest first.
         self.secrets: Iterable[str] = ()
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts

@@ -28,7 +28,7 @@ from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.core.text import replace_surrogates
 from kbsync.engine.clock import log_bug, pause_after
-from kbsync.errors import KbsyncError, LockedError, describe_refusal
+from kbsync.errors import KbsyncError, LockedError, describe_with_fix
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
@@ -136,7 +136,7 @@ class Mirroring:
             try:
                 config = await open_mirrors.config_now()
             except (KbsyncError, OSError) as error:
-                if (reason := describe_refusal(error)) != complaint:
+                if (reason := describe_with_fix(error)) != complaint:
                     log.error("config.refused", reason=reason)
                 complaint = reason
                 continue
