@@ -34,6 +34,9 @@ pass."""
 _ONLY = "mirror="
 """The text before the name of each mirror in the lock file if the process was limited to some mirrors."""
 
+_BEFORE = "before="
+"""The text before the time at which the lock file had last changed when the process acquired the lock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -84,7 +87,8 @@ def held(
             process = find_holder(state_dir)
             named = f" (process {process.pid})" if process else ""
             raise LockedError(f"another kbsync{named} is using {state_dir}; stop it first") from None
-        marks = [*([] if keeps_running else [_TASK]), *(f"{_ONLY}{name}" for name in only)]
+        marks = [f"{_BEFORE}{os.fstat(file).st_ctime_ns}", *([] if keeps_running else [_TASK])]
+        marks += (f"{_ONLY}{name}" for name in only)
         with naming(state_dir / "lock"):
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
@@ -111,6 +115,17 @@ def taken_at(state_dir: Path) -> float | None:
     with contextlib.suppress(OSError):
         return (state_dir / "lock").stat().st_mtime
     return None
+
+
+def changed_at(state_dir: Path) -> tuple[int, ...]:
+    """Return when the lock was last acquired and when it was acquired before that, or nothing if unknown.
+
+    These are the ctimes of the lock file, in ns. No program can set a ctime, so a copy of the file always has
+    a new one.
+    """
+    with contextlib.suppress(OSError):
+        return _read_note(state_dir).changes
+    return ()
 
 
 def holding(state_dir: Path) -> bool | None:
@@ -160,8 +175,8 @@ class _Note:
     """A lock file and its note.
 
     This includes the file's inode, the devices and inodes of the file and its directory in the kernel's
-    notation, and the note that the last holder wrote. Without the file, only the data about the directory is
-    known.
+    notation, and the note that the last holder wrote. `changes`: see `changed_at`. Without the file, only the
+    data about the directory is known.
     """
 
     number: int
@@ -171,6 +186,7 @@ class _Note:
     namespace: str
     is_task: bool
     only: tuple[str, ...]
+    changes: tuple[int, ...]
 
 
 def _read_note(state_dir: Path) -> _Note:
@@ -184,7 +200,9 @@ def _read_note(state_dir: Path) -> _Note:
         f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}" for stat in (status, folder)
     )
     only = tuple(mark.removeprefix(_ONLY) for mark in marks if mark.startswith(_ONLY))
-    return _Note(status.st_ino, ids, status.st_mtime, process, namespace, _TASK in marks, only)
+    before = [int(mark.removeprefix(_BEFORE)) for mark in marks if mark.startswith(_BEFORE)]
+    changes = (status.st_ctime_ns, *before) if before else ()
+    return _Note(status.st_ino, ids, status.st_mtime, process, namespace, _TASK in marks, only, changes)
 
 
 def _has_ended(note: _Note) -> bool:

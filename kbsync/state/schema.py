@@ -15,6 +15,7 @@ import apsw
 
 from kbsync.errors import UsageError
 from kbsync.permissions import exists
+from kbsync.state import lock
 from kbsync.state.db import DamagedError, transaction
 
 DELETIONS_AFTER_UPLOADS = """
@@ -225,6 +226,10 @@ def migrate(connection: apsw.Connection) -> None:
                 connection.pragma("user_version", VERSION)
 
 
+_LOCKED_AT = "locked_at"
+"""The key in `meta` of the time at which the last process that used the file acquired the lock."""
+
+
 def choose_next_upload(connection: apsw.Connection) -> None:
     """Make the upload ids of each state start at a random number."""
     # Upload ids mark our documents at a target, so no other document may ever get an id from a lost state
@@ -288,6 +293,22 @@ def is_restored(path: Path) -> bool:
     # kbsync always leaves its WAL file next to it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
     return exists(path) and path.stat().st_size > 0 and not exists(path.with_name(f"{path.name}-wal"))
+
+
+def is_outdated(connection: apsw.Connection, state_dir: Path, *, holds_lock: bool) -> bool:
+    """Return whether the last process with the lock used another file, as after restoring a copy of the file
+    with its WAL, or of the whole directory. `holds_lock`: whether the caller holds the lock.
+    """
+    recorded = connection.execute("SELECT value FROM meta WHERE key = ?", (_LOCKED_AT,)).get
+    known = lock.changed_at(state_dir)
+    # The caller may have recorded its own time already: taking over a trial opens the file twice.
+    return recorded is not None and bool(known) and recorded not in (known if holds_lock else known[:1])
+
+
+def record_use(connection: apsw.Connection, state_dir: Path) -> None:
+    """Record that the process with the lock uses this file."""
+    for time in lock.changed_at(state_dir)[:1]:
+        connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, time))
 
 
 def catch_up(connection: apsw.Connection) -> None:

@@ -83,8 +83,10 @@ class StateStore:
             if check:
                 schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)
-            if was_restored:
+            if was_restored or (check and schema.is_outdated(self._writer, path.parent, holds_lock=True)):
                 schema.catch_up(self._writer)
+            if check:
+                schema.record_use(self._writer, path.parent)
             self._reader = open_reader(path)
             undo.pop_all()
         self._identity = identity(path)
@@ -236,7 +238,8 @@ class StateCopy(StateStore):
         with state_errors(self.path):
             self._db = open_temporary()
             original.backup(self._db)
-            if original.is_restored:
+            folder = self.path.parent
+            if original.is_restored or schema.is_outdated(self._db, folder, holds_lock=False):
                 schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, of_database, postgres, service, zhipu
@@ -201,6 +202,49 @@ def test_plan_of_a_restored_state_knows_newer_documents(
     passed(sandbox)
     restore(sandbox)
     check_plan(sandbox)
+
+
+def restore_directory(sandbox: Sandbox, copy: Path) -> None:
+    shutil.rmtree(sandbox.state)
+    shutil.copytree(copy, sandbox.state)
+
+
+def restore_files(sandbox: Sandbox, copy: Path) -> None:
+    """Restore the state with its WAL, and keep the other files."""
+    for file in copy.glob("state.db*"):
+        shutil.copy2(file, sandbox.state)
+
+
+@pytest.mark.parametrize("restore", [restore_directory, restore_files])
+def test_state_restored_with_its_wal_leaves_no_duplicates(
+    sandbox: Sandbox, docs: Path, base: KnowledgeBase, restore: Callable[[Sandbox, Path], None]
+) -> None:
+    passed(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
+    shutil.copytree(sandbox.state, copy := sandbox.root / "copy")
+    (docs / "f1.md").write_text("newer than the copy")
+    (docs / "f2.md").rename(docs / "g2.md")
+    (docs / "new.md").write_text("newer than the copy, too")
+    passed(sandbox)
+    restore(sandbox, copy)
+    check_plan(sandbox)
+    check_mirrored(sandbox, base, docs)
+
+
+def test_restarted_state_does_not_count_as_restored(
+    sandbox: Sandbox, docs: Path, base: KnowledgeBase
+) -> None:
+    passed(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
+    highest_id = read_highest_id(sandbox)
+    for command in (["--once"], ["plan"], ["status"], ["pause"], ["resume"], ["--once"]):
+        sandbox.run(*command).check_success()
+        assert read_highest_id(sandbox) == highest_id
+
+
+def read_highest_id(sandbox: Sandbox) -> int:
+    """Return the highest id that an upload may have so far. A restored state continues with another one."""
+    path = str(sandbox.state / "state.db")
+    with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        return int(connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'upload'").get)
 
 
 def test_database_put_back_as_of_the_former_run_is_repaired(

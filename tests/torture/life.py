@@ -204,8 +204,8 @@ class Life:
                 self.sandbox.run("state", "backup", copy / "state.db")
 
     def restore_state(self) -> None:
-        if self.copies and self.may_leave_state("two-states"):
-            self.leave_state("two-states")
+        if self.copies and self.may_leave_state("state-lost"):
+            self.leave_state("state-lost")
             copy = self.chance.choice(self.copies)
             for file in [self.state] if (copy / "kb").exists() else self.state.glob("state.db*"):
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
