@@ -196,8 +196,12 @@ class Daemon:
                 folder = {"folder": str(config.mirrors[0].folder)}
                 source = {"config": str(config.path)} if config.path else folder
                 log.info("daemon.started", **source, state_dir=str(self._installation.state_dir))
-            async with self._reports.over(store, lambda: list(self._mirrors)):
+            async with self._reports.over(store, self._mirror_names):
                 await self._watch_mirrors(store)
+
+    def _mirror_names(self) -> list[str]:
+        """Return the mirrors in the config. The state has counts even of those that haven't started yet."""
+        return [mirror.name for mirror in self._installation.mirrors]
 
     async def _watch_mirrors(self, store: StateStore) -> None:
         """Run the mirrors until stopped, or until the state is lost.
@@ -333,14 +337,13 @@ class Daemon:
         except (UsageError, Halted, OSError) as error:
             reason = describe_with_fix(error)
             log.error("config.refused", reason=reason)
-            self._reports.complaint = "the new config was refused; the old one stays in use"
-            self._reports.send_soon()
+            self._reports.complain("the new config was refused; the old one stays in use")
             await self._note_refusal(store, reason)
             return
         self._notifications.switch_to(new.config.notify)
         before, names = set(self._mirrors), {mirror.name for mirror in new.mirrors}
         ended_names = await self._switch_to(store, new)
-        self._reports.complaint = ""
+        self._reports.complain("")
         await self._note_refusal(store, "")
         self._on_config(new.config)
         added, removed = len(names - before), len(before - names)

@@ -76,7 +76,7 @@ class ServiceReports:
     is_ready: bool = False
     is_stopping: bool = False
     complaint: str = ""
-    """A message to send before the counts, such as one about a refused config."""
+    """A message to send before the counts, such as one about a refused config; set it with `complain`."""
 
     def __post_init__(self) -> None:
         self._news = asyncio.Event()
@@ -85,6 +85,11 @@ class ServiceReports:
     def send_soon(self) -> None:
         """Send the counts soon, because they have changed."""
         self._news.set()
+
+    def complain(self, complaint: str) -> None:
+        """Send this message before the counts soon, or stop sending it if it is empty."""
+        self.complaint = complaint
+        self.send_soon()
 
     async def ready_after(self, started: Collection[asyncio.Event]) -> None:
         """Send READY once, when all of these events are set or after `READY_LATEST` seconds."""

@@ -87,6 +87,19 @@ def test_service_reports_its_lifecycle_to_systemd(
     ]
 
 
+def test_restarted_service_reports_its_documents_from_the_first_status_on(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    sandbox.once()
+    with manager_in(tmp_path) as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+        process = sandbox.start()
+        assert manager.until("STATUS=") == "STATUS=1 ready, 0 pending, 0 failed"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+
+
 def start_daemon(
     driver: ModuleType, sandbox: Sandbox, *words: str, stdin: int | None = None, **variables: str
 ) -> subprocess.Popen[bytes]:

@@ -174,13 +174,29 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
                 "STATUS=3 ready, 0 pending, 0 failed"
             ]
             for number in range(100):
-                reports.complaint = f"complaint {number}"
-                reports.send_soon()
+                reports.complain(f"complaint {number}")
                 await world.clock.sleep(0.1)
         status_times = manager_of(reports).times("STATUS")
         gaps = [later - earlier for earlier, later in pairwise(status_times)]
         assert 5 <= len(status_times) <= 12
         assert min(gaps) >= MIN_PAUSE - 0.001
+        reports.manager.close()
+
+
+async def test_status_stops_complaining_as_soon_as_the_problem_is_fixed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.mirrored(3)
+    async with world.running() as store:
+        reports = ServiceReports(RecordingManager(world.clock), world.clock)
+        reports.complain("refused")
+        async with reports.over(store, lambda: ["docs"]):
+            await world.clock.sleep(0.1)
+            reports.complain("")
+            await world.clock.sleep(2 * MIN_PAUSE)
+        assert [message for _, message in manager_of(reports).messages if "STATUS" in message] == [
+            "STATUS=refused; 3 ready, 0 pending, 0 failed",
+            "STATUS=3 ready, 0 pending, 0 failed",
+        ]
         reports.manager.close()
 
 
