@@ -19,7 +19,7 @@ import structlog
 
 from kbsync.core.text import printable, printable_lines
 from kbsync.errors import lacks_memory, memory_message
-from kbsync.terminal import is_styled
+from kbsync.terminal import is_journal, is_styled
 
 DEBUG_LOGGER = "kbsync.debug"
 """A logger whose records have `event` and `fields` in addition to their text."""
@@ -56,8 +56,8 @@ def configure(
     elif render is None:
         colors = stream.isatty() and is_styled()
         render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
-    is_journal = _is_journal(stream, os.environ if environ is None else environ)
-    stamped = [] if is_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    to_journal = is_journal(stream, os.environ if environ is None else environ)
+    stamped = [] if to_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     processors: list[Any] = [
         _Filter(keeps),
         structlog.processors.add_log_level,
@@ -66,7 +66,7 @@ def configure(
         _printable,
         *([] if style == "json" else [_without_empty]),
         render,
-        *([_prioritised] if is_journal else []),
+        *([_prioritised] if to_journal else []),
     ]
     structlog.configure(
         processors=processors,
@@ -149,16 +149,6 @@ class _Relay(logging.Handler):
             log.error(event, **fields)
         else:
             log.warning(event, **fields)
-
-
-def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
-    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return False
-    return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:

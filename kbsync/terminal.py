@@ -1,8 +1,10 @@
-"""Detects what the terminal supports."""
+"""Detects what the terminal supports, and whether a stream is the journal."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import TextIO
 
 
 def is_styled() -> bool:
@@ -13,3 +15,13 @@ def is_styled() -> bool:
 def can_move_cursor() -> bool:
     """Return whether the terminal understands control sequences."""
     return os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))

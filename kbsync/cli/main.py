@@ -15,7 +15,7 @@ import click
 
 from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of
 from kbsync.cli.options import Choices, GlobalOption, examples, folder_options, json_option, shared_options
-from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
+from kbsync.cli.output import ignore_closed_pipe, print_error, route_messages
 from kbsync.config.problems import nearest
 from kbsync.core.text import path_argument, printable, shell_command
 from kbsync.errors import UsageError
@@ -338,17 +338,17 @@ def _run(arguments: Sequence[str]) -> int:
         # On one line, even if click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")
         message += _hint_at_query(error, arguments)
-        print_message(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
+        print_error(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
         return Code.USAGE
     except click.ClickException as error:
-        print_message(error.format_message())
+        print_error(error.format_message())
         return Code.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Code.INTERRUPTED
     except Exception as error:
         error_code = code_of(error)
         if error_code is None:
-            print_message("this is a bug in kbsync; please report it with the traceback above", error)
+            print_error("this is a bug in kbsync; please report it with the traceback above", error)
             return Code.BROKEN
-        print_message(sentence_of(error))
+        print_error(sentence_of(error))
         return error_code

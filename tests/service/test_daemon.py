@@ -100,6 +100,23 @@ def test_restarted_service_reports_its_documents_from_the_first_status_on(
         process.communicate(timeout=PATIENCE)
 
 
+@pytest.mark.parametrize("words", [(), ("--once", "--quiet")], ids=["watch", "once"])
+def test_reason_why_a_service_does_not_start_is_an_error_in_the_journal(
+    sandbox: Sandbox, words: tuple[str, ...]
+) -> None:
+    sandbox.config.parent.mkdir(parents=True)
+    sandbox.config.write_text("mirors: []\n")
+    reading, writing = os.pipe()
+    stream = os.fstat(writing)
+    environ = {"JOURNAL_STREAM": f"{stream.st_dev}:{stream.st_ino}"}
+    process = sandbox.start(*words, env=environ, stderr=writing)
+    os.close(writing)
+    with open(reading) as journal:
+        lines = journal.readlines()
+    assert process.wait(PATIENCE) == 2
+    assert lines and all(line.startswith("<3>kbsync: ") for line in lines), lines
+
+
 def start_daemon(
     driver: ModuleType, sandbox: Sandbox, *words: str, stdin: int | None = None, **variables: str
 ) -> subprocess.Popen[bytes]:
