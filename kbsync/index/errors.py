@@ -88,10 +88,12 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
         errno.EROFS,
         errno.EACCES,
     ):
+        why, properties = system_reason(error), "owner, mode and mount"
+        if number == errno.EROFS:  # perhaps because of a systemd unit's `ProtectSystem=strict`
+            properties = f"mount or, in a systemd unit, ReadWritePaths={folder}"
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({system_reason(error)}); check the folder's owner, "
-            "mode and mount",
+            f"the index in {folder} cannot be written ({why}); check the folder's {properties}",
             fix=shlex.join(["ls", "-ld", str(folder)]),
         )
     why = io_failure(error) if isinstance(error, apsw.IOError) else system_reason(error)

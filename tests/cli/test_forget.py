@@ -51,6 +51,15 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(sandbox: Sandbox, options:
     assert sandbox.run("--once").code == 1
 
 
+def test_forget_of_a_mirror_that_was_never_bound_says_that_nothing_was_uploaded(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    sandbox.docs.rmdir()
+    assert sandbox.run("--once").code == 3
+    result = sandbox.run("forget", "handbook", "--yes")
+    assert (result.code, result.out) == (0, "handbook is forgotten\n")
+    assert result.err == f"kbsync: handbook: {sandbox.docs}: nothing was uploaded\n"
+
+
 @long
 def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folder(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")

@@ -22,6 +22,7 @@ from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
 from kbsync.index import pipeline
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, Vectors
+from kbsync.index.errors import storage_error
 from kbsync.index.read import formats
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.indexed import target as module
@@ -171,6 +172,13 @@ async def test_disk_errors_never_blame_a_document(
     with pytest.raises(Halted if expected else Unavailable) as raised:
         await target.put([document(1, "alpha")])
     assert getattr(raised.value, "halt", None) == expected
+
+
+def test_read_only_folder_of_a_service_is_explained_by_its_unit() -> None:
+    error = storage_error(
+        Path("/srv/kb"), OSError(errno.EROFS, "Read-only file system", "/srv/kb/index.lock")
+    )
+    assert "in a systemd unit, ReadWritePaths=/srv/kb" in str(error)
 
 
 async def test_second_writer_is_refused_and_readers_take_no_lock_and_write_nothing(

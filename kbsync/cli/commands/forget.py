@@ -146,9 +146,11 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
     name, owned = holdings.name, holdings.owned
     fate = "will be deleted" if delete_documents else "will stay"
     if holdings.record is not None:
-        where = "no knowledge base" if holdings.binding is None else holdings.binding.location
-        ours = format_count(owned.documents, "document")
-        print_message(f"{name}: {printable(holdings.record.folder)}: {ours} in {printable(where)} {fate}")
+        fact = "nothing was uploaded"
+        if holdings.binding is not None:
+            ours = format_count(owned.documents, "document")
+            fact = f"{ours} in {printable(holdings.binding.location)} {fate}"
+        print_message(f"{name}: {printable(holdings.record.folder)}: {fact}")
     for base, documents in owned.elsewhere:
         count = format_count(documents, "document")
         print_message(f"{name}: {count} in {printable(base.location)}, a former knowledge base, will stay")
