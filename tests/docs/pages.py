@@ -63,7 +63,7 @@ def steps(block: Block) -> Iterator[Step]:
 
 def kbsync_lines(page: Path) -> Iterator[list[str]]:
     """Yield every kbsync command line on a page, as words."""
-    printed = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
+    printed = [line for block in blocks(page, "sh") for line in block.text.replace("\\\n", " ").splitlines()]
     printed += [step.command for block in blocks(page, "console") for step in steps(block)]
     printed += inline_code(page)
     for text in printed:

@@ -42,6 +42,7 @@ def run_sql(server: Server, block: Block, database: str) -> None:
 def test_database_set_up_as_documented_can_be_filled_and_read(server: Server, by_hand: bool) -> None:
     run_sql(server, block_with("sql", "CREATE DATABASE kb OWNER kbsync"), "postgres")
     if by_hand:
+        server.run("kb", "ALTER DATABASE kb OWNER TO postgres")
         environ = {"PATH": f"{programs()}:/usr/bin:/bin", "PGHOST": str(server.folder), "PGUSER": "postgres"}
         script = block_with("sh", "tables.sql").text
         subprocess.run(
@@ -49,7 +50,7 @@ def test_database_set_up_as_documented_can_be_filled_and_read(server: Server, by
         )
         statement = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'kbsync'"
         assert server.run("kb", statement) == [("kbsync",)]
-        server.run("kb", "REVOKE CREATE ON DATABASE kb FROM kbsync")
+        assert server.run("kb", "SELECT has_database_privilege('kbsync', 'kb', 'CREATE')") == [(False,)]
     with open_store(server, "kb", user="kbsync") as store:
         [number] = put(store, entry(1, "kestrel"))
         run_sql(server, block_with("sql", "CREATE ROLE reader"), "kb")

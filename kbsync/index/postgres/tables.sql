@@ -1,6 +1,5 @@
--- The tables of a knowledge base (docs/targets/postgres.md, docs/internals/adr/0027-the-index-in-postgresql.md).
--- kbsync runs this itself if its role may create schemas. Otherwise an administrator runs it in one transaction:
---   psql -1 -v ON_ERROR_STOP=1 -d kb -f tables.sql
+-- The tables of a knowledge base (docs/internals/adr/0027-the-index-in-postgresql.md). kbsync runs this itself if its
+-- role may create schemas. Otherwise an administrator runs it; docs/targets/postgres.md has the command.
 -- Requires the vector extension, in a schema of the search_path.
 CREATE SCHEMA IF NOT EXISTS kbsync;
 CREATE TABLE kbsync.base (version integer NOT NULL, uuid uuid NOT NULL);
