@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 import kbsync
 from kbsync import upgrade
 from kbsync.errors import Halted, Rejected
 from kbsync.index.fence.parser import Content, Parser
+from kbsync.index.sqlite.schema import TOKENISER
 from tests.cli.cures import proves
 from tests.cli.sandbox import Daemon, Sandbox, eventually
 from tests.index import samples
@@ -114,6 +117,23 @@ def test_only_replaced_and_new_and_removed_modules_are_refused(package: Path) ->
     assert refused(*names) == ["kbsync.one", "kbsync.two.three", "kbsync.four"]
     with pytest.raises(Halted):
         upgrade.refuse_if_upgraded()
+
+
+def test_index_of_a_newer_kbsync_halts_the_mirror_until_kbsync_is_upgraded(sandbox: Sandbox) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    sandbox.once()
+
+    def set_version(number: int) -> None:
+        with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
+            index.execute("UPDATE run SET tokeniser = ?", (number,))
+
+    set_version(99)
+    assert sandbox.run("--once").code == 3
+    [status] = sandbox.run("status", "--json").json["mirrors"]
+    assert (status["halt"]["reason"], status["halt"]["cure"]) == ("newer-index", "upgrade this kbsync")
+    assert "newer kbsync (words 99" in status["halt"]["detail"]
+    set_version(TOKENISER)
+    assert sandbox.run("--once").code == 0
 
 
 def test_no_parser_of_another_version_is_started(package: Path, tmp_path: Path) -> None:

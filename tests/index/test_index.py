@@ -19,7 +19,7 @@ import apsw
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.errors import Rejected, StateError, Unavailable, UsageError
+from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import STEP, Writer
@@ -222,7 +222,7 @@ def test_index_of_a_newer_kbsync_is_left_alone(folder: Path, change: str) -> Non
         index.put([entry(1, "alpha")], Numbers())
     with closing(apsw.Connection(str(folder / "index.db"))) as connection:
         connection.execute(change)
-    with pytest.raises(StateError, match="newer kbsync"):
+    with pytest.raises(Halted, match="newer kbsync"):
         Writer(folder)
     assert not list(folder.glob("*damaged*"))
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.errors import StateError
+from kbsync.errors import Halted
 from kbsync.index.search import Search
 from kbsync.index.sqlite import planes, readahead, schema, vectors
 from kbsync.index.sqlite import store as sqlite_store
@@ -214,9 +214,9 @@ def test_program_that_knows_no_planes_asks_for_an_upgrade(
         convert(writer)
     for module in (schema, sqlite_store):
         monkeypatch.setattr(module, "VERSION", 5)
-    with pytest.raises(StateError, match="newer kbsync"):
+    with pytest.raises(Halted, match="newer kbsync"):
         SqliteStore(tmp_path, writer=None)
-    with pytest.raises(StateError, match="newer kbsync"):
+    with pytest.raises(Halted, match="newer kbsync"):
         Writer(tmp_path)
 
 

@@ -387,7 +387,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
         (stays_local, 2, "handbook (local); change the target in the config first"),
         (without_a_base, 2, "kb/handbook; pass its folder with --from DIR"),
         (without_a_state, 2, "has no record of the documents in"),
-        (with_a_newer_index, 4, "index.db was written by a newer kbsync (layout 99"),
+        (with_a_newer_index, 3, "index.db was written by a newer kbsync (layout 99"),
         (with_a_damaged_index, 4, "index.db is damaged"),
         (into_a_newer_schema, 3, "is from a newer kbsync (layout 99"),
         (as_a_reader, 3, "GRANT "),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.errors import StateError
+from kbsync.errors import Halted
 from kbsync.index.words import OLDEST_TOKENISER, SQLITE_TOKENISER, TOKENISER
 from kbsync.state import db as files
 from kbsync.state.db import open_writer, state_errors, transaction
@@ -120,7 +120,8 @@ def open_index(folder: Path) -> apsw.Connection:
     """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 
     A file that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
-    replaced by a new one with a new UUID. Raises `StateError` if that fails, too.
+    replaced by a new one with a new UUID. Raises `StateError` if that fails, too, or `Halted` if a newer
+    kbsync wrote the file.
     """
     path = folder / FILE
     with state_errors(path):
@@ -142,7 +143,10 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _objection(connection: apsw.Connection, path: Path) -> str:
-    """Return why the open file can't be used as the index, or "" if it can. Raises `StateError`."""
+    """Return why the open file can't be used as the index, or "" if it can.
+
+    Raises `Halted` if it is from a newer kbsync.
+    """
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
@@ -164,11 +168,12 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     return ""
 
 
-def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") -> StateError:
+def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") -> Halted:
     """Return the error for a file whose layout or words are from a newer version of kbsync."""
-    return StateError(
-        f"{path} was written by a newer kbsync ({what} {version}, but this one only knows {known}); "
-        "upgrade kbsync"
+    return Halted(
+        "newer-index",
+        f"{path} was written by a newer kbsync ({what} {version}, but this one only knows {known})",
+        fix="upgrade this kbsync",
     )
 
 
