@@ -626,16 +626,20 @@ def _is_removed(file: Path) -> bool:
 def _rename_all(
     tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, abilities: Abilities
 ) -> None:
-    """Rename every document to the new prefix in the same base (ADR 17)."""
-    last = None if record.binding is None else tx.mirrors.binding(record.binding)
+    """Rename every document that the mirror has in this base to the new prefix (ADR 17)."""
     location = (settings.target_type, base.address, base.id)
-    if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != location:
+    if tx.mirrors.binding_for(*location, settings.prefix) is not None:
         return
-    if tx.mirrors.binding_for(*location, settings.prefix) is None:
-        tx.mirrors.set_prefix(last.id, settings.prefix)
-        mark_undecided(tx, record.id)
-        if abilities.renames or abilities.rename_policy == "replace":
-            tx.uploads.unlabel(record.id, last.id)
+    others = {mirror.binding for mirror in tx.mirrors.all() if mirror.id != record.id}
+    left_behind = set(tx.uploads.left_behind(record.id, record.binding or 0)) - others
+    for binding in (record.binding, *sorted(left_behind)):
+        former = tx.mirrors.binding(binding or 0)
+        if former is not None and (former.target, former.address, former.base) == location:
+            tx.mirrors.set_prefix(former.id, settings.prefix)
+            mark_undecided(tx, record.id)
+            if abilities.renames or abilities.rename_policy == "replace":
+                tx.uploads.unlabel(record.id, former.id)
+            return
 
 
 def is_emptied(serving: int, documents: int) -> bool:

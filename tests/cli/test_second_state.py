@@ -100,6 +100,22 @@ def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
         assert base.documents("a/") == []
 
 
+def test_mirror_that_returns_to_its_base_with_a_new_prefix_leaves_nothing_behind_there(
+    sandbox: Sandbox, docs: Path, base: KnowledgeBase
+) -> None:
+    passed(sandbox, mirror("handbook", docs, base, prefix="a/"))
+    with local(sandbox.root / "second") as second:
+        passed(sandbox, mirror("handbook", docs, second))
+        passed(sandbox, mirror("handbook", docs, base, prefix="b/"))
+        if base.target["type"] == "local":  # a base for one mirror has no prefix
+            check_mirrored(sandbox, base, docs)
+        else:
+            check_mirrored(sandbox, base, docs, "b/")
+            assert base.documents("a/") == []
+        [status] = sandbox.run("status", "--json").json["mirrors"]
+        assert status["note"].startswith(f"{len(files_of(docs))} documents are still in the previous")
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase, turned: bool
