@@ -639,6 +639,19 @@ def test_british_and_american_spelling_and_irregular_plurals_find_each_other(
     assert [marked.text[start:end] for start, end in marked.spans] == [written]
 
 
+@pytest.mark.parametrize(("question", "written"), [("organisation", "organization"), ("wifi", "Wi-Fi")])
+def test_rare_spelling_of_a_common_word_does_not_outweigh_the_words_own(
+    tmp_path: Path, question: str, written: str
+) -> None:
+    texts = [(f"{number}.md", f"Our {question} has a rule {number}.") for number in range(60)]
+    texts += [(f"{question}.md", f"The {question} itself."), ("rare.md", f"Read this: {written}.")]
+    with searching(tmp_path, texts) as (searcher, _):
+        hits = searcher.search(Query(question, top_k=len(texts)))
+    assert hits[0].path == f"{question}.md"
+    assert "rare.md" in paths(hits)
+    assert all(hit.score < 3 for hit in hits[1:])
+
+
 @pytest.mark.parametrize(("question", "written"), [("email", "e-mail"), ("E-Mails", "email")])
 def test_email_is_found_however_it_is_written(tmp_path: Path, question: str, written: str) -> None:
     texts = [("right.md", f"Send us an {written}."), ("other.md", "Send us that.")]
