@@ -563,6 +563,33 @@ def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
     body = b"Dear all,\n\nFrom now on we meet at noon.\n\n>From there we walk."
     text = text_of(parser, "mbox", samples.mailbox(samples.mail("A", body), samples.mail("B", b"b")))
     assert text == "# A\n\nDear all,\n\nFrom now on we meet at noon.\n\nFrom there we walk.\n\n# B\n\nb"
+    body = b"Dear all,\n\nFrom May on, these are closed.\nNote: the lift, too.\n\nA."
+    text = text_of(parser, "mbox", samples.mailbox(samples.mail("A", body)))
+    assert text == "# A\n\nDear all,\n\nFrom May on, these are closed.\nNote: the lift, too.\n\nA."
+
+
+def test_mail_that_begins_with_a_byte_order_mark_is_read(parser):
+    text = text_of(parser, "eml", b"\xef\xbb\xbf" + samples.mail("Lamps", "größer".encode()))
+    assert text == "# Lamps\n\ngrößer"
+
+
+@pytest.mark.parametrize("size", range(20, 26))
+def test_folded_calendar_lines_may_break_inside_a_character(parser, size):
+    """A program that counts bytes breaks lines there."""
+    event = "BEGIN:VEVENT\nSUMMARY:上海项目启动会议请大家准时参加\nEND:VEVENT"
+    calendar = f"BEGIN:VCALENDAR\n{event}\nEND:VCALENDAR".encode()
+    folded = [
+        b"\r\n ".join(line[at : at + size] for at in range(0, len(line), size))
+        for line in calendar.split(b"\n")
+    ]
+    raw = b"\r\n".join(folded)
+    assert text_of(parser, "ics", raw) == "## 上海项目启动会议请大家准时参加"
+    headers = b"Subject: A\r\nContent-Type: text/calendar; charset=utf-8\r\n\r\n"
+    assert text_of(parser, "eml", headers + raw) == "# A\n\n## 上海项目启动会议请大家准时参加"
+    contact = (
+        raw.replace(b"BEGIN:VEVENT", b"BEGIN:VCARD").replace(b"SUMMARY", b"FN").replace(b"VEVENT", b"VCARD")
+    )
+    assert text_of(parser, "vcf", contact) == "## 上海项目启动会议请大家准时参加"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import field
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
-from kbsync.index.read.encoding import decode, decode_declared
+from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import one_line, tidied
 from kbsync.index.read.zip import damaged
 
@@ -29,19 +29,12 @@ _OF_CONTACTS: Mapping[str, str] = {
 _PROSE = ("DESCRIPTION", "COMMENT", "NOTE")
 
 
-def read_ics(raw: bytes) -> Parsed:
-    """Return the entries of a calendar. Raises `Rejected` if the file isn't a calendar."""
-    return read_calendar(decode(raw))
+def read_ics(raw: bytes, charset: str | None = None) -> Parsed:
+    """Return the events, tasks and notes of a calendar in file order. The title is the calendar's name.
 
-
-def read_vcf(raw: bytes) -> Parsed:
-    """Return the contacts in a file. Raises `Rejected` if there are none."""
-    return read_contacts(decode(raw))
-
-
-def read_calendar(text: str) -> Parsed:
-    """Return the events, tasks and notes in file order. The title is the calendar's name."""
-    root = _read(text, "calendar")
+    `charset`: as declared by a mail that contains the calendar. Raises `Rejected` if it isn't a calendar.
+    """
+    root = _read(raw, charset, "calendar")
     sections = list[str]()
     for part in root.walk():
         if part.kind in _ENTRIES:
@@ -50,10 +43,12 @@ def read_calendar(text: str) -> Parsed:
     return Parsed(tidied("\n\n".join(filter(None, sections))), title=name)
 
 
-def read_contacts(text: str) -> Parsed:
-    """Return the contacts in file order."""
+def read_vcf(raw: bytes, charset: str | None = None) -> Parsed:
+    """Return the contacts in a file in file order. `charset`: as for `read_ics`. Raises `Rejected` if there
+    are none.
+    """
     sections = list[str]()
-    for part in _read(text, "contact").walk():
+    for part in _read(raw, charset, "contact").walk():
         if part.kind == "VCARD":
             name = part.first("FN") or _full_name(part.first("N"))
             sections += _section(part, name or part.first("ORG", "EMAIL").replace(";", ", "), _OF_CONTACTS)
@@ -105,11 +100,11 @@ class _Component:
             pending += reversed(part.parts)
 
 
-def _read(text: str, what: str) -> _Component:
-    """Return the components of a text. Raises `Rejected` if there are none."""
+def _read(raw: bytes, charset: str | None, what: str) -> _Component:
+    """Return the components of a file. Raises `Rejected` if there are none."""
     root = _Component("")
     opened = [root]
-    for line in _unfold(text):
+    for line in _unfold(decode_declared(_FOLDED_CHARACTER.sub(b"", raw), charset)):
         head, parameters, value = _split(line)
         name = head.rpartition(".")[2].upper()  # contacts may group lines: item1.TEL
         if name == "BEGIN":
@@ -123,6 +118,10 @@ def _read(text: str, what: str) -> _Component:
     if not root.parts:
         raise damaged(f"the file contains no {what}, or its beginning is missing")
     return root
+
+
+_FOLDED_CHARACTER = re.compile(rb"(?<=[\x80-\xff])\r?\n[ \t](?=[\x80-\xbf])")
+"""Matches a line break inside a UTF-8 character: simple programs count bytes (RFC 5545, 3.1)."""
 
 
 def _unfold(text: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ from kbsync.core.text import extension_of
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
-from kbsync.index.read.calendars import read_calendar, read_contacts
+from kbsync.index.read.calendars import read_ics, read_vcf
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.html import read_html
 from kbsync.index.read.text import document_title, escaped_lines, inner_text, one_line, tidied
@@ -276,15 +276,15 @@ def _text(part: Message) -> str:
     raw = _content(part)
     if part.get_content_maintype() != "text":
         return ""
-    text = decode_declared(raw, part.get_content_charset())
+    text = decode_declared(raw, charset := part.get_content_charset())
     match part.get_content_subtype():
         case "html":
             return read_html(text).text
         case "calendar":
             with suppress(Rejected):  # the message is readable without it
-                return read_calendar(text).text
+                return read_ics(raw, charset).text
         case "vcard" | "x-vcard":
-            return read_contacts(text).text
+            return read_vcf(raw, charset).text
         case "plain" if str(part.get_param("format")).lower() == "flowed":
             text = _join_flowed(text, deletes_space=str(part.get_param("delsp")).lower() == "yes")
     return escaped_lines(text.strip())
