@@ -8,6 +8,7 @@ message's own text is kept.
 
 from __future__ import annotations
 
+import codecs
 import email
 import email.policy
 import signal
@@ -34,6 +35,7 @@ _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 DEEPEST = 6
 """The heading level at which nested messages are read without headers and attachments."""
 
+_MAX_HEADER_BYTES = 64 * 1024
 _MAX_ATTACHMENT_BYTES = 32 * 1024 * 1024
 _MAX_CHARACTERS = 8 * 1024 * 1024
 _MAX_ATTACHMENTS = 1_000
@@ -83,7 +85,7 @@ def _raise_timeout(*_: object) -> None:
 def read_eml(raw: bytes) -> Parsed:
     """Return the message as Markdown. Raises `Rejected` for a file without mail headers."""
     message = _parse(raw)
-    if not any(message.get(name) for name in _KNOWN):
+    if not _has_headers(message):
         raise damaged("it has no mail headers")
     text = tidied("\n\n".join(_letter(message, 1, _Allowance())))
     return Parsed(text, title=_header(message, "Subject") or None)
@@ -112,7 +114,11 @@ def read_mhtml(raw: bytes) -> Parsed:
 
 
 def _parse(raw: bytes) -> Message:
-    return email.message_from_bytes(raw, policy=email.policy.compat32)
+    return email.message_from_bytes(raw.removeprefix(codecs.BOM_UTF8), policy=email.policy.compat32)
+
+
+def _has_headers(message: Message) -> bool:
+    return any(message.get(name) for name in _KNOWN)
 
 
 def _split(raw: bytes) -> Iterator[Message]:
@@ -134,9 +140,8 @@ def _split(raw: bytes) -> Iterator[Message]:
 
 
 def _begins_mail(content: bytes) -> bool:
-    """Return whether the text begins with a header name."""
-    name, colon, _ = content[:100].partition(b":")
-    return bool(colon) and name.replace(b"-", b"").isalnum()
+    """Return whether the text begins with mail headers."""
+    return _has_headers(_parse(content[:_MAX_HEADER_BYTES].partition(b"\n\n")[0]))
 
 
 def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
