@@ -197,6 +197,21 @@ def test_percentages_and_times_of_opendocument_sheets_are_read_as_displayed(pars
     assert "| 30:05 | 12.5 % | 12.5 % |  |\n" in text and "\n|  | 12.5 % | 12.5 % | 2024-02-05 |" in text
 
 
+def test_text_boxes_of_an_opendocument_sheet_are_read_once(parser):
+    def shape(kind, text):
+        return f"<draw:{kind}><text:p>{text}</text:p></draw:{kind}>"
+
+    box = f"<draw:frame>{shape('text-box', 'For Ada')}</draw:frame>"
+    number = f'<table:table-cell office:value-type="float" office:value="7">{box}</table:table-cell>'
+    text = ods_cell("Lamp").replace("<text:p>", f"{shape('rect', 'New')}<text:p>")
+    page = f"<table:shapes><draw:g>{shape('ellipse', 'Sold')}{shape('custom-shape', 'out')}</draw:g></table:shapes>"
+    table = (
+        f'<table:table table:name="S">{page}<table:table-row>{text}{number}</table:table-row></table:table>'
+    )
+    expected = "## S\n\n| New Lamp | 7 |\n| --- | --- |\n\nSold\n\nout\n\nFor Ada"
+    assert text_of(parser, ods(table), "ods") == expected
+
+
 def test_opendocument_comments_are_read_with_their_cells(parser):
     comment = "<office:annotation><dc:creator>Ada</dc:creator><text:p>Too</text:p><text:p>dear</text:p>"
     cell = ods_cell("Lamp").replace("<text:p>", f"{comment}</office:annotation><text:p>")

@@ -39,7 +39,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("pptx", "pptm", "ppsx"), ("slides", "read_pptx", "10")),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "10")),
     "xls": ("sheets", "read_xls", "9"),
-    "ods": ("sheets", "read_ods", "12"),
+    "ods": ("sheets", "read_ods", "13"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "9")),
     "rtf": ("rtf", "read_rtf", "7"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "12")),

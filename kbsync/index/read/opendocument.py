@@ -35,7 +35,7 @@ _OMITTED = word_set(
 )
 """Elements to skip: deleted text, indexes, page numbers and elements that aren't shown."""
 
-_SHAPES = word_set(
+SHAPES = word_set(
     "caption circle connector control custom-shape ellipse frame g line measure path polygon polyline rect"
 )
 _FURNITURE = ("page-number", "date-time", "header", "footer", "page")
@@ -143,7 +143,7 @@ class _Reader:
         """Yield a slide's footer, and the texts that its master shows behind it, each only once."""
         texts = [self._footers.get(page.get(f":use-{kind}-name", ""), "") for kind in ("header", "footer")]
         for shape in self._masters.get(page.get(":master-page-name", ""), ()):
-            is_text = shape.get(":class", "footer") == "footer" and shape.tag in _SHAPES
+            is_text = shape.get(":class", "footer") == "footer" and shape.tag in SHAPES
             if is_text and not any(element.tag in _FURNITURE for element in shape.iter()):
                 blocks = Blocks()
                 self._read_one(shape, blocks)
@@ -234,7 +234,7 @@ class _Reader:
                 case "span" if element.get(":style-name") in self._raised:
                     text = "".join(self._texts(element, notes))
                     yield f" {text}" if is_note_mark(before, text) else text
-                case tag if tag in _SHAPES:
+                case tag if tag in SHAPES:
                     self._read_one(element, notes)
                 case tag if tag not in _OMITTED or tag == "title":
                     yield from self._texts(element, notes)

@@ -18,7 +18,7 @@ import python_calamine as calamine
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
-from kbsync.index.read.opendocument import opendocument_parts
+from kbsync.index.read.opendocument import SHAPES, opendocument_parts
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
     distinct_texts,
@@ -34,6 +34,7 @@ from kbsync.index.read.zip import (
     Element,
     damaged,
     encrypted,
+    inside,
     number_of,
     relations_part,
     without_text,
@@ -115,10 +116,11 @@ def read_ods(raw: bytes) -> Parsed:
     content, title, tags = opendocument_parts(archive)
     details, has_gaps = dict[str, _Details](), False
     for table in content.iter("table"):
-        comments = list(_comments(table))  # before closing gaps changes the numbers of rows and columns
+        # before closing gaps changes the numbers of rows and columns
+        blocks = [*_drawn_paragraphs(table), *_comments(table)]
         has_gaps |= _close_gaps(table)
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
-        details[table.get(":name", "")] = _Details(comments, displayed)
+        details[table.get(":name", "")] = _Details(blocks, displayed)
     cells = _OTHER_MARKUP.sub(_as_text, archive.read("content.xml"))
     cells = _BEFORE_CELL.sub(b">", cells)
     cells = _with_repeats(cells, content) if has_gaps else cells
@@ -408,6 +410,17 @@ def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
             yield cell, row, column, row_count, column_count
             column += column_count
         row += row_count
+
+
+def _drawn_paragraphs(table: Element) -> Iterator[str]:
+    """Yield the paragraphs in the text boxes and other shapes of an ods sheet.
+
+    This omits shapes in a cell with a text, because calamine reads them with that text.
+    """
+    for parent in table.iter():
+        if parent.tag == "shapes" or (parent.tag == "table-cell" and parent.get(":value-type") != "string"):
+            for shape in inside(parent, SHAPES, ("annotation",)):
+                yield from filter(None, (one_line("".join(p.itertext())) for p in shape.iter("p")))
 
 
 def _comments(table: Element) -> Iterator[str]:
