@@ -53,6 +53,12 @@ def test_contents_page_in_the_spine_is_left_out():
     assert read_epub(book).text == "# Part 1\n\nWords."
 
 
+def test_cdata_sections_are_text():
+    script = "<script>//<![CDATA[\nlet a = '</p>'\n//]]></script>"
+    book = samples.epub([f"<h1>One</h1>{script}<p><![CDATA[if a < b & c > <i>]]> ends.</p>"])
+    assert read_epub(book).text == "# One\n\nif a < b & c > <i> ends."
+
+
 def test_svg_pages_are_read():
     drawing = "<svg><title>Cover</title><text>The old</text><text>man<tspan>ners</tspan></text></svg>"
     assert read_epub(samples.epub([drawing])).text == "# Part 1\n\nCover The old manners"

@@ -216,6 +216,8 @@ _SEARCHED = {
     "index.read.pdf._WORDS": [_LETTERS, times("a1"), times("文")],
     "index.read.pdf._GAP": [_BLANKS, times("a ")],
     "index.read.pdf._HYPHENATED": [_LETTERS, times("a-"), times("-"), _LETTERS + "-" + _LETTERS + "1"],
+    "index.read.calendars._FOLDED_CHARACTER": [times("\x80"), times("\x80\n "), times("\x80\r\n \x80")],
+    "index.read.epub._CDATA": [times("<![CDATA["), times("<![CDATA[]]>"), times("]]>")],
     "index.read.rtf._TOKEN": [times("\\"), times("\\a"), "\\" + _LETTERS, "\\a" + _DIGITS, times("{"),
         _BLANKS],
     "index.read.sheets._LINK": [times("<hyperlink "), "<hyperlink " + _LETTERS, times("<a:hyperlink ")],

@@ -5,7 +5,9 @@ contents.
 from __future__ import annotations
 
 import posixpath
+import re
 from contextlib import suppress
+from html import escape
 from urllib.parse import unquote
 
 from kbsync.errors import Rejected
@@ -18,6 +20,7 @@ from kbsync.index.read.zip import Archive, Element, damaged, encrypted
 _CHAPTERS = ("application/xhtml+xml", "text/html", "image/svg+xml")
 _CONTENTS = "application/x-dtbncx+xml"
 _MAX_FALLBACKS = 20
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)  # text in XML, but a comment in HTML
 
 
 def read_epub(raw: bytes) -> Parsed:
@@ -58,7 +61,7 @@ class _Book:
 
         If the chapter has no heading, it gets its title from the table of contents.
         """
-        page = decode_declared(self.archive.read(part))
+        page = _CDATA.sub(lambda section: escape(section[1]), decode_declared(self.archive.read(part)))
         text = read_html(page, falls_back_to_menu=part not in self._contents).text
         title = self._titles.get(part)
         if not text or not title or any(line.startswith("#") for line in text.split("\n")):

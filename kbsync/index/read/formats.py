@@ -43,7 +43,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "9")),
     "rtf": ("rtf", "read_rtf", "7"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "12")),
-    "epub": ("epub", "read_epub", "11"),
+    "epub": ("epub", "read_epub", "12"),
     "eml": ("mail", "read_eml", "14"),
     "mbox": ("mail", "read_mbox", "9"),
     **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "5")),
