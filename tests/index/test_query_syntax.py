@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -192,6 +193,15 @@ def test_hits_contain_the_phrases_and_no_excluded_words(
 ) -> None:
     hits = searcher.search(parse_query(Query(typed)))
     assert {hit.path for hit in hits} == paths
+
+
+def test_phrase_in_several_scripts_is_found_in_a_name_only_in_this_order(tmp_path: Path) -> None:
+    texts = dict.fromkeys(["beta 数据库.md", "数据库 beta.md"], "Read me.")
+    with searching(tmp_path, texts.items()) as (searcher, _):
+        hits = searcher.search(parse_query(Query('"beta 数据库"')))
+        assert [hit.path for hit in hits] == ["beta 数据库.md"]
+        hits = searcher.search(parse_query(Query('read -"beta 数据库"')))
+        assert [hit.path for hit in hits] == ["数据库 beta.md"]
 
 
 FORMED = {

@@ -66,7 +66,7 @@ from kbsync.index.weights import (
     saturation_of,
     select_terms,
 )
-from kbsync.index.words import Term, Tokeniser, readable, word_with, written_terms
+from kbsync.index.words import Term, Tokeniser, naming_text, readable, word_with, written_terms
 from kbsync.permissions import exists
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -577,18 +577,24 @@ class Reader:
         if not (spellings := phrase_spellings(phrase)):
             return [], set()
         in_text, in_name = _phrase_expressions(spellings)
+        named = self._named(phrase, None)
         if all(len(spelling.parts) == 1 for spelling in spellings):
             chunks = self._chunks_with(in_text, -1)
-        else:
-            has_phrase = phrase_test(phrase)
-            rows: Iterable[Any] = self._connection.execute(_TEXTS_WITH, (in_text,))
-            chunks = [
-                chunk
-                for chunk, headings, text in rows
-                if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
-            ]
-        named = {number for (number,) in self._connection.execute(_NAMES_WITH, (in_name,))}
-        return chunks, named | self._named(phrase, None)
+            return chunks, named.union(*self._connection.execute(_NAMES_WITH, (in_name,)))
+        has_phrase = phrase_test(phrase)
+        rows: Iterable[Any] = self._connection.execute(_TEXTS_WITH, (in_text,))
+        chunks = [
+            chunk
+            for chunk, headings, text in rows
+            if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
+        ]
+        names: Iterable[Any] = self._connection.execute(_NAMING, (in_name,))
+        named.update(
+            document
+            for document, title, tags, path in names
+            if has_phrase(naming_text(title, json.loads(tags), unbind(path)))
+        )
+        return chunks, named
 
     def _find_codes(self, question: str) -> list[int]:
         """Return chunks that contain the words of a code in the question in direct succession, or the same
@@ -767,6 +773,9 @@ SELECT document.id, path FROM names JOIN document ON document.id = names.rowid W
 """
 _PATHS = "SELECT document.id, document.path FROM json_each(?) CROSS JOIN document ON document.id = value"
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
+_NAMING = """
+SELECT document.id, title, tags, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
+"""
 _COUNT_CHUNKS = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
 _COUNT_NAMES = "SELECT count(*) FROM (SELECT 1 FROM names WHERE names MATCH ? LIMIT ?)"
 _CHUNKS_FROM = f"SELECT rowid FROM words WHERE words MATCH ? AND rowid >= ? LIMIT {_BATCH}"  # noqa: S608
