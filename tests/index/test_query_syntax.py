@@ -234,6 +234,8 @@ def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
         ('"version 2.10.3 of"', "costs.md"),
         ('"the 12 mm pipe"', "costs.md"),
         ('"timeout b12"', ""),  # two forms that follow each other
+        ('"timeout"', "costs.md"),
+        ('"mm"', "costs.md"),
         ('"everyday"', "everyday.md"),
         ('"every day"', "day.md"),
     ],

@@ -204,7 +204,8 @@ def test_text_boxes_of_an_opendocument_sheet_are_read_once(parser):
     box = f"<draw:frame>{shape('text-box', 'For Ada')}</draw:frame>"
     number = f'<table:table-cell office:value-type="float" office:value="7">{box}</table:table-cell>'
     text = ods_cell("Lamp").replace("<text:p>", f"{shape('rect', 'New')}<text:p>")
-    page = f"<table:shapes><draw:g>{shape('ellipse', 'Sold')}{shape('custom-shape', 'out')}</draw:g></table:shapes>"
+    group = f"<draw:g>{shape('ellipse', 'Sold')}{shape('custom-shape', 'out')}</draw:g>"
+    page = f"<table:shapes>{group}</table:shapes>"
     table = (
         f'<table:table table:name="S">{page}<table:table-row>{text}{number}</table:table-row></table:table>'
     )

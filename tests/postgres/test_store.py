@@ -163,6 +163,30 @@ def test_finds_codes_and_other_forms_like_the_embedded_base(tmp_path: Path, post
 
 
 @long
+def test_word_in_quotes_is_found_like_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
+    texts = {
+        "call.md": "Call readTimeout on a road of 10km, with the code 0xDEADBEEF.",
+        "other.md": "Call nobody.",
+        "readTimeout.md": "Call it.",
+        "login.md": "Call this.",
+    }
+    found = {
+        "timeout": {"call.md", "readTimeout.md"},
+        "deadbeef": {"call.md"},
+        "km": {"call.md"},
+        "login": {"login.md"},
+        "log in": set[str](),
+        "read timeout": {"call.md", "readTimeout.md"},
+    }
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base, (phrase, paths) in itertools.product(bases, found.items()):
+            hits = Search(base, ENCODER).search(Query(f"call {phrase}", phrases=(phrase,)))
+            assert {hit.path for hit in hits} == paths, phrase
+            others = Search(base, ENCODER).search(Query("call", excluded=(phrase,)))
+            assert {hit.path for hit in others} == texts.keys() - paths, phrase
+
+
+@long
 def test_file_name_or_path_in_quotes_finds_the_file(tmp_path: Path, postgres: Server) -> None:
     texts = {
         "notes/plan.md": "Paint the fence.",

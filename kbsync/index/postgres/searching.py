@@ -299,7 +299,7 @@ class PostgresSnapshot:
                     if is_sure or has_phrase(text) or has_phrase("\n".join(headings)):
                         yield passage, content
             rows = self._connection.execute(_NAMES_WITH, values).fetchall()
-            is_sure = is_any_enough and len(rows) == most
+            is_sure = is_word or (is_any_enough and len(rows) == most)
             for content, title, tags, path in rows:
                 if is_sure or has_phrase(naming_text(title, tags, unbind(path))):
                     yield None, content

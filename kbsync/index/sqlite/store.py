@@ -774,7 +774,8 @@ SELECT document.id, path FROM names JOIN document ON document.id = names.rowid W
 _PATHS = "SELECT document.id, document.path FROM json_each(?) CROSS JOIN document ON document.id = value"
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
 _NAMING = """
-SELECT document.id, title, tags, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
+SELECT document.id, title, tags, path FROM names JOIN document ON document.id = names.rowid
+  WHERE names MATCH ?
 """
 _COUNT_CHUNKS = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
 _COUNT_NAMES = "SELECT count(*) FROM (SELECT 1 FROM names WHERE names MATCH ? LIMIT ?)"
@@ -813,8 +814,10 @@ def _phrase_expressions(spellings: Iterable[Spelling]) -> tuple[str, str]:
     for spelling in spellings:
         parts = _every(spelling.parts)
         identifier = f" AND (name : ({_every([spelling.identifier])}))" if spelling.identifier else ""
-        in_text.append(f"(({{headings body}} : ({parts})){identifier})")
-        in_name.append(f"({parts})")
+        # Other forms of words follow the text, so only a single word may be one.
+        columns = "{headings body} : " if " " in parts or identifier else ""
+        in_text.append(f"({columns}({parts}){identifier})")
+        in_name.append(f"(({parts}){identifier})")
     return " OR ".join(in_text), " OR ".join(in_name)
 
 
