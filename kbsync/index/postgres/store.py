@@ -479,7 +479,8 @@ class PostgresStore:
     def _claimable_rows(self, connection: Connection) -> list[_OwnerRow]:
         """Return our row, then the row with our prefix, if they exist.
 
-        Raises `Halted` if a claim would take over or overlap another owner's prefix.
+        Raises `Halted` if a claim would take over another owner's prefix, or if one of both prefixes begins
+        the other.
         """
         rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
         for row in rows:
@@ -488,27 +489,14 @@ class PostgresStore:
             is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
             if row.token != self._owner.token and not is_open:
                 raise self._prefix_taken(row)
-        self._refuse_overlap(connection, rows[0] if rows else None)
+        values = {"prefix": self._owner.prefix, "id": rows[0].id if rows else 0}
+        if overlapping := connection.execute(_OVERLAPPING, values).fetchone():  # names could clash
+            raise self._prefix_taken(_OwnerRow(*overlapping))
         return rows
 
     def _record_former(self, row: _OwnerRow | None) -> None:
         self._former = "" if row is None else f"{row.token}:{row.generation}"
         self.checked_revision = 0 if row is None else row.generation
-
-    def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
-        """Raise `Halted` if the prefix begins another owner's prefix, or vice versa, because names could then
-        clash.
-
-        If an earlier version of kbsync allowed both, the owner with the older row continues.
-        """
-        is_kept = own_row is not None and own_row.prefix == self._owner.prefix
-        values = {
-            "prefix": self._owner.prefix,
-            "id": own_row.id if own_row is not None else 0,
-            "is_kept": is_kept,
-        }
-        if row := connection.execute(_OVERLAPPING, values).fetchone():
-            raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
         """Return the error for an owner's row that has changed since this process last wrote it."""
@@ -649,7 +637,7 @@ SELECT set_config('synchronous_commit', 'off', true) FROM owner WHERE token = %s
 _OVERLAPPING = f"""
 SELECT {_ROW} FROM owner o
 WHERE (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) AND prefix <> %(prefix)s
-  AND host <> '' AND id <> %(id)s AND (id < %(id)s OR NOT %(is_kept)s)
+  AND host <> '' AND id <> %(id)s
 ORDER BY id LIMIT 1
 """  # noqa: S608
 # The new generation warns a writer that still had the row. A token is never a prefix.
