@@ -187,6 +187,16 @@ def test_word_in_quotes_is_found_like_in_the_embedded_base(tmp_path: Path, postg
 
 
 @long
+def test_hyphenated_word_is_found_while_it_is_typed(tmp_path: Path, postgres: Server) -> None:
+    texts = {"right.md": "The Wi-Fi is slow.", "other.md": "The client is slow."}
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base, question in itertools.product(bases, ("wifi", "slow wifi", "Wi-Fi")):
+            # The base has no vectors from this model, so only words count.
+            hits = Search(base, Numbers()).search(Query(question, unfinished=True))
+            assert hits and hits[0].path == "right.md", question
+
+
+@long
 def test_file_name_or_path_in_quotes_finds_the_file(tmp_path: Path, postgres: Server) -> None:
     texts = {
         "notes/plan.md": "Paint the fence.",

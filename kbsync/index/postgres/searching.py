@@ -35,7 +35,7 @@ from kbsync.index.weights import (
     saturation_of,
     select_terms,
 )
-from kbsync.index.words import Term, Tokeniser, naming_text, readable
+from kbsync.index.words import HYPHEN_MARK, Term, Tokeniser, naming_text, readable
 
 if TYPE_CHECKING:
     from kbsync.index.embed import Vector
@@ -383,11 +383,17 @@ class PostgresSnapshot:
         passages in `near`, and add to the scores of passages that other words find. The passages in `coded`
         are scored, too.
         """
-        # The index can't look up prefixes, so an unfinished last word counts only if it is a whole word.
+        # The index can't look up prefixes, so an unfinished last word counts only if it is a whole word, with
+        # or without a hyphen.
         prefixes = {term.stem for term in terms if term.goes_on}
-        finished = [term for term in terms if not term.goes_on]
+        finished = list(dict.fromkeys(replace(term, goes_on=False) for term in terms))
         frequencies, documents, chunks, length = self._frequencies(finished)
-        finished = [term for term in finished if term.stem not in prefixes or frequencies[term].documents]
+        known = {term.stem.removeprefix(HYPHEN_MARK) for term in finished if frequencies[term].documents}
+        finished = [
+            term
+            for term in finished
+            if term.stem not in prefixes or term.stem.removeprefix(HYPHEN_MARK) in known
+        ]
         selected = select_terms(finished, frequencies, documents, chunks)
         name_scores = NameScores(selected.all_terms)
         # Averaged over the documents or a sample of them: otherwise a log with short lines would make all
