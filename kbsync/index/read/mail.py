@@ -141,7 +141,9 @@ def _split(raw: bytes) -> Iterator[Message]:
 
 def _begins_mail(content: bytes) -> bool:
     """Return whether the text begins with mail headers."""
-    return _has_headers(_parse(content[:_MAX_HEADER_BYTES].partition(b"\n\n")[0]))
+    name, colon, _ = content[:100].partition(b":")
+    is_header = bool(colon) and name.replace(b"-", b"").isalnum()
+    return is_header and _has_headers(_parse(content[:_MAX_HEADER_BYTES].partition(b"\n\n")[0]))
 
 
 def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
