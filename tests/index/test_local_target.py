@@ -281,7 +281,7 @@ async def test_new_title_reembeds_only_the_first_passage(
     assert len(created) == 1
 
 
-RECIPES = {"a.md": "5bd95ac91d82b8f6", "b.pdf": "afd1440cdb01559f"}
+RECIPES = {"a.md": "5bd95ac91d82b8f6", "b.pdf": "73fb9f6b434d5cb5"}
 
 
 def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
@@ -294,7 +294,7 @@ def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
     monkeypatch.setattr("kbsync.index.words.TOKENISER", 4)
     assert recipes() == RECIPES, "words are renewed in the store"
     with monkeypatch.context() as pdf:
-        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "10")})
+        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "11")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
     monkeypatch.setattr(formats, "MARKDOWN", "10")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]

@@ -204,6 +204,13 @@ def test_header_drawn_last_moves_no_column(parser):
     assert text == "Page header\n\nLamp oil\n\nleft one left two\n\nright one right two"
 
 
+@pytest.mark.parametrize("x", [60, 250, 330])
+def test_footer_drawn_first_moves_no_column(parser, x):
+    columns = lines("left one", "left two", y=600) + lines("right one", "right two", x=320, y=600)
+    text = read(parser, lines("Lamp oil report", x=x, y=30) + columns).text
+    assert text == "left one left two\n\nright one right two\n\nLamp oil report"
+
+
 def spelled(x: float, word: str) -> bytes:
     """Return text operators for a word of a script written from right to left. As browsers do, they draw its
     letters from left to right and state the text of each."""

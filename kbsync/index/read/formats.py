@@ -34,7 +34,7 @@ def word_set(text: str) -> frozenset[str]:
 
 
 READERS: Mapping[str, tuple[str, str, str]] = {
-    "pdf": ("pdf", "read_pdf", "9"),
+    "pdf": ("pdf", "read_pdf", "10"),
     **dict.fromkeys(("docx", "docm"), ("docx", "read_docx", "10")),
     **dict.fromkeys(("pptx", "pptm", "ppsx"), ("slides", "read_pptx", "10")),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "10")),

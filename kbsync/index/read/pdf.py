@@ -439,7 +439,8 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 def _order(lines: list[Line]) -> list[Line]:
     """Return the lines of a page in order.
 
-    If a run of lines was drawn after the lines below it, the run is moved before them.
+    If a run of lines was drawn after the lines below it, the run is moved before them. But a footer that was
+    drawn first comes last.
     """
     runs = list[list[Line]]()
     for line in lines:
@@ -456,7 +457,7 @@ def _order(lines: list[Line]) -> list[Line]:
         for run in runs
     ]
     runs_above = defaultdict[int, list[int]](list)  # by run: the runs above it
-    moved = False
+    moved, footers = False, set[int]()
     for late, (left, right, bottom, _, size) in enumerate(boxes):
         for early in range(late):
             other = boxes[early]
@@ -465,13 +466,15 @@ def _order(lines: list[Line]) -> list[Line]:
             if bottom >= other[3] + size * 0.5:
                 runs_above[early].append(late)
                 moved = True
+                if all(line.is_at_edge for line in runs[early]):
+                    footers.add(early)
             else:
                 runs_above[late].append(early)
     if not moved:
         return lines
     # Each run in the order drawn, after those above it: nothing else moves.
     ordered, placed = list[int](), set[int]()
-    for number in range(len(runs)):
+    for number in sorted(range(len(runs)), key=footers.__contains__):
         pending = [number]
         while pending:
             missing = [other for other in runs_above[pending[-1]] if other not in placed]
