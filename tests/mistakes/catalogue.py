@@ -679,8 +679,8 @@ MISTAKES = {
     "prefixes-that-begin-each-other": Mistake(
         "two machines make two documents of one name",
         "kbsync/index/postgres/store.py",
-        "        self._refuse_overlap(connection, rows[0] if rows else None)\n",
-        "",
+        "            raise self._prefix_taken(_OwnerRow(*overlapping))\n",
+        "            pass\n",
         ("tests/postgres/test_owners.py",),
     ),
     # Assistants.
