@@ -21,7 +21,7 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import is_link
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure, untried
 from kbsync.targets.gptbots import config, shapes, uploads
 from kbsync.targets.gptbots.shapes import MarkedRow, Marker
 from kbsync.targets.gptbots.uploads import UploadItem
@@ -235,9 +235,17 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return self._max_files.get((item.kind, bool(item.doc_id)), uploads.MAX_FILES)
 
     async def _send(self, items: Iterable[UploadItem]) -> dict[int, PutOutcome]:
+        return await self._deliver_each(uploads.batches_of(items, self._most_files))
+
+    async def _deliver_each(self, requests: Iterable[tuple[UploadItem, ...]]) -> dict[int, PutOutcome]:
+        """Send each request. If one has to wait for the service or the user, the rest aren't sent."""
         outcomes: dict[int, PutOutcome] = {}
-        for batch in uploads.batches_of(items, self._most_files):
-            outcomes |= await self._deliver(batch)
+        for batch in requests:
+            down = next((row for row in outcomes.values() if isinstance(row, Unavailable | Halted)), None)
+            if down is None:
+                outcomes |= await self._deliver(batch)
+            else:
+                outcomes |= {item.index: untried(down) for item in batch}
         return outcomes
 
     async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
@@ -268,7 +276,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             if isinstance(error, NotOffered):
                 error = self.missing_call_error(error)
             elif isinstance(error, Rejected) and is_several:
-                return await self._deliver(batch[:half]) | await self._deliver(batch[half:])
+                return await self._deliver_each((batch[:half], batch[half:]))
             return {item.index: error for item in batch}
         outcomes = uploads.outcomes_of(response.body, batch)
         # A new document has only one version, so its next final state counts.

@@ -339,3 +339,17 @@ async def test_many_changed_texts_are_sent_in_few_requests(world: GptbotsWorld) 
         assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
         assert world.request_count("update") <= most
         world.play("code", op="update", skip=1, args={"code": "40332"})  # fifty are too many
+
+
+@pytest.mark.parametrize("kind", ["unauthorized", "code"])
+async def test_no_further_request_follows_one_that_halts_the_mirror(world: GptbotsWorld, kind: str) -> None:
+    world.target_settings["concurrency"] = 1
+    world.write_many(30)
+    world.play(kind, op="add", times=0, args={"message": "insufficient credits"} if kind == "code" else {})
+    await world.once()
+    assert world.request_count("add") == 1
+    world.server.faults.clear()
+    world.post_request("retry")
+    await world.once()
+    assert world.statuses() == {"ready": 30}
+    assert world.request_count("add") == 4
