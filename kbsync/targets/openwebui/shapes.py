@@ -81,6 +81,13 @@ class StoredFile:
         return self.collection.startswith("file-")
 
     @property
+    def is_left_out(self) -> bool:
+        """Whether the server finished with the file without adding it to a base, such as one that the key's
+        user could not change at that moment.
+        """
+        return self.status == "completed" and self.is_in_own_collection
+
+    @property
     def is_searchable(self) -> bool:
         """Whether searches find the file's current text.
 

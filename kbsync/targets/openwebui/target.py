@@ -234,7 +234,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 return rows
 
     async def _finish(self, remote_id: str, is_linked: bool, is_twin: bool = False) -> DocStatus:
-        """Have a file indexed although the base already has its text, which the server would refuse.
+        """Have a file indexed although the base already has its text, which the server would refuse. Also
+        link a file that the server finished without linking it.
 
         To make the text different, adds a last line with the file's path to the indexed text, not to the
         original. This does the same to one of two equal files that the server accepted at the same time:
@@ -243,12 +244,14 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         only recently, in this process or another. A read-only command changes nothing.
         """
         file = await self._read_file(remote_id)
-        if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
-            return MISSING  # removed from the base, or the base was deleted before indexing ended
+        if file is None or not (is_linked or file.has_own_line or self._is_unfinished(file)):
+            return MISSING  # removed from the base
         is_begun = file.has_own_line or (is_linked and not is_twin)
         if is_begun and self._is_recent(file):
             return self._busy_status(file)
-        if self._context.read_only:
+        # The server may be about to link the file.
+        is_waiting = file.is_left_out and self._age_of(file.updated) < self._config.vectorization.absent_after
+        if self._context.read_only or is_waiting:
             return INDEXING
         with suppress(Unsure):
             if is_linked or not is_begun:
@@ -260,6 +263,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 body = {"file_id": file.id, "directory_id": file.folder_id}
                 await self._client.post("link", f"{self._base}/file/add", json=body)
         return INDEXING
+
+    def _is_unfinished(self, file: StoredFile) -> bool:
+        """Return whether the server finished with a file of this base without linking it."""
+        return file.is_refused_copy or (file.is_left_out and file.base == self._config.knowledge_id)
 
     def _busy_status(self, file: StoredFile) -> DocStatus:
         """Return the status of a file that the server may still be indexing.
@@ -385,7 +392,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             NEWEST, lambda files: any(self._age_of(row.created) > limit for row in files.values())
         )
         in_base = [row for row in newest.values() if row.base == self._config.knowledge_id]
-        unfinished = [row for row in in_base if row.status in IN_FLIGHT or (row.mark and row.is_refused_copy)]
+        unfinished = [
+            row for row in in_base if row.status in IN_FLIGHT or (row.mark and self._is_unfinished(row))
+        ]
         pending = {row.id: row for row in unfinished}
 
         # Oldest first, so that new files don't move rows to other pages.

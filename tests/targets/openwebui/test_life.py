@@ -276,15 +276,25 @@ async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) ->
 # -------------------------------------------------
 
 
-async def test_completed_document_missing_from_the_base_list_is_not_ready(world: OpenWebuiWorld) -> None:
+async def test_file_that_the_server_left_out_of_the_base_is_linked_instead_of_uploaded_again(
+    world: OpenWebuiWorld,
+) -> None:
     world.play("unlinked", op="upload")
     await world.mirrored({"a.md": "text"})
-    for _ in range(3):
-        if world.statuses() == {"ready": 1}:
-            break
-        world.clock.now += 120
-        await world.once()
     assert is_mirrored(world)
+    assert (world.request_count("upload"), world.request_count("link")) == (1, 1)
+    assert len(list(world.app.present())) == 1
+
+
+async def test_file_left_out_of_the_base_is_listed_but_not_linked_at_once(world: OpenWebuiWorld) -> None:
+    """The server may be about to link it."""
+    world.play("unlinked", op="upload")
+    async with world.client() as target:
+        [stored] = await target.put([outgoing("a.md", "text")])
+        world.clock.now += 10
+        assert [row.remote_id async for row in target.list()] == [stored.remote_id]
+        assert (await target.status([stored.remote_id]))[stored.remote_id].state is DocState.INDEXING
+    assert world.request_count("link") == 0
 
 
 async def test_document_is_not_missing_because_its_state_is_unknown_or_others_changed_later(
@@ -363,7 +373,7 @@ async def test_list_whose_last_page_repeats_ends(world: OpenWebuiWorld) -> None:
         newest = [{"id": f"other{number}", "filename": "other.md"} for number in range(100)]
         world.play("status", op="newest", times=60, effect=False, args={"status": 200, "body": newest})
         state = (await target.status([stored.remote_id]))[stored.remote_id]
-        assert state.state is DocState.MISSING
+        assert state.state is DocState.INDEXING
     assert world.request_count("list") + world.request_count("newest") < 10
 
 
