@@ -12,14 +12,7 @@ from typing import Any, NoReturn
 from kbsync_standin.application import Application, Behaviour, Call, Document, Route, route, shared_words
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused, json_object
-from kbsync_standin.vectors.dialects import (
-    EMBEDDINGS,
-    RANKING,
-    packed,
-    parse_embedding,
-    parse_rerank,
-    vector_of,
-)
+from kbsync_standin.vectors.dialects import DIALECTS, packed, parse_embedding, parse_rerank, vector_of
 
 KINDS: Mapping[str, str] = {
     "out-of-order": "rows come in reverse order, with correct indexes",
@@ -134,12 +127,11 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         self._stuttering: Counter[str] = Counter()
 
     def route_of(self, request: Request) -> tuple[Route | None, dict[str, str]]:
-        """Return the route of a request; each dialect has one route of each kind."""
-        matching, ids = super().route_of(request)
-        routes = EMBEDDINGS if matching is not None and matching.op == "embed" else RANKING
+        """Return the route of a request; tei embeds at `/embed`, the others at `/embeddings`."""
         dialect = self.subject(request)
-        has_dialect = dialect in routes and request.path.endswith(routes[dialect].route)
-        return (matching, ids) if has_dialect else (None, {})
+        others = "/embeddings" if dialect == "tei" else "/embed"
+        is_known = dialect in DIALECTS and not request.path.endswith(others)
+        return super().route_of(request) if is_known else (None, {})
 
     def subject(self, request: Request) -> str:
         """Return the dialect."""
@@ -259,7 +251,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
                 row["text"] = text
         rows = _CHANGES.get(fault.kind, list)(rows)
         is_shape = fault.kind in ("bare", "data", "results")
-        shape = fault.kind if is_shape else RANKING[dialect].shape
+        shape = fault.kind if is_shape else DIALECTS[dialect].shape
         if fault.kind == "score" or (shape == "bare" and not is_shape):
             rows = [{"score" if key == "relevance_score" else key: row[key] for key in row} for row in rows]
         if shape == "bare":

@@ -67,33 +67,24 @@ class EmbeddingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Embeddings:
-    """The embedding route and rules of one dialect. `most`: inputs per request; `too_many`: the status for
-    more.
+class Dialect:
+    """The rules of one dialect, for embedding and for reranking.
+
+    `read`: parses an embedding request. `most_inputs`, `most_texts`: the most in one request; `too_many`: the
+    status for more. `longest`: the most characters of an input. `texts`: the key of the texts to rerank;
+    `shape`: the format of the response.
     """
 
-    route: str
-    most: int
-    allowed_fields: frozenset[str]
     read: Callable[[dict[str, Any]], EmbeddingRequest]
-    needs_model: bool = True
+    most_inputs: int
+    embedding_fields: frozenset[str]
+    most_texts: int
+    ranking_fields: frozenset[str]
     too_many: int = 400
+    needs_model: bool = True
     longest: int = MAX_TEXT_LENGTH
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The rerank route and rules of one dialect. `texts`: the key of the texts; `shape`: the response's
-    format.
-    """
-
-    route: str
-    most: int
-    allowed_fields: frozenset[str]
     texts: str = "documents"
     shape: str = "results"
-    needs_model: bool = True
-    too_many: int = 400
 
 
 def _keys(text: str) -> frozenset[str]:
@@ -172,84 +163,81 @@ def _dimensions(body: dict[str, Any]) -> int | None:
 
 
 _OPENAI = _keys("model input dimensions encoding_format user")
-
-EMBEDDINGS: Mapping[str, Embeddings] = {
-    "openai": Embeddings("/embeddings", 2048, _OPENAI, _plain),
-    "jina": Embeddings(
-        "/embeddings",
-        2048,
-        _keys("model input dimensions normalized embedding_type task late_chunking truncate"),
-        _jina,
-        too_many=422,
-    ),
-    "newapi": Embeddings(
-        "/embeddings", 256, _keys("model input dimensions normalized embedding_type"), _newapi
-    ),
-    "zhipu": Embeddings(
-        "/embeddings", 64, _keys("model input dimensions request_id user_id"), _zhipu, longest=9216
-    ),
-    "tei": Embeddings(
-        "/embed",
-        32,
-        _keys("inputs normalize truncate dimensions prompt_name"),
-        _tei,
-        needs_model=False,
-        too_many=413,
-    ),
-    "vllm": Embeddings("/embeddings", 1024, _OPENAI | {"truncate_prompt_tokens"}, _plain, needs_model=False),
-}
-
 _RERANK = _keys("model query documents top_n return_documents")
 
-RANKING: Mapping[str, Ranking] = {
-    "openai": Ranking("/rerank", 1000, _RERANK),
-    "jina": Ranking("/rerank", 2048, _RERANK, too_many=422),
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": Dialect(_plain, 2048, _OPENAI, 1000, _RERANK),
+    "jina": Dialect(
+        _jina,
+        2048,
+        _keys("model input dimensions normalized embedding_type task late_chunking truncate"),
+        2048,
+        _RERANK,
+        too_many=422,
+    ),
     # Its reference has no `return_documents`: responses always echo the texts.
-    "newapi": Ranking("/rerank", 1000, _RERANK - {"return_documents"}),
-    "zhipu": Ranking("/rerank", 128, _RERANK | {"return_raw_scores", "request_id", "user_id"}),
-    "tei": Ranking(
-        "/rerank",
+    "newapi": Dialect(
+        _newapi,
+        256,
+        _keys("model input dimensions normalized embedding_type"),
+        1000,
+        _RERANK - {"return_documents"},
+    ),
+    "zhipu": Dialect(
+        _zhipu,
+        64,
+        _keys("model input dimensions request_id user_id"),
+        128,
+        _RERANK | {"return_raw_scores", "request_id", "user_id"},
+        longest=9216,
+    ),
+    "tei": Dialect(
+        _tei,
+        32,
+        _keys("inputs normalize truncate dimensions prompt_name"),
         32,
         _keys("query texts raw_scores return_text truncate"),
+        too_many=413,
+        needs_model=False,
         texts="texts",
         shape="bare",
-        needs_model=False,
-        too_many=413,
     ),
-    "vllm": Ranking(
-        "/rerank", 1000, _RERANK | {"truncate_prompt_tokens", "use_activation"}, needs_model=False
+    "vllm": Dialect(
+        _plain,
+        1024,
+        _OPENAI | {"truncate_prompt_tokens"},
+        1000,
+        _RERANK | {"truncate_prompt_tokens", "use_activation"},
+        needs_model=False,
     ),
 }
 
 
-def parse_embedding(dialect: str, body: dict[str, Any], most: int = 0) -> EmbeddingRequest:
+def parse_embedding(name: str, body: dict[str, Any], most: int = 0) -> EmbeddingRequest:
     """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Violation`."""
-    expected = EMBEDDINGS[dialect]
-    most = most or expected.most
-    _check_fields(body, expected.allowed_fields, expected.needs_model)
-    read = expected.read(body)
-    rules.require(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", expected.too_many)
-    too_long = any(len(text) > expected.longest for text in read.texts)
+    dialect = DIALECTS[name]
+    _check_fields(dialect, body, dialect.embedding_fields)
+    request = dialect.read(body)
+    _check_count(dialect, request.texts, most or dialect.most_inputs)
     rules.require(
-        not too_long,
-        f"maximum context length is {expected.longest // 3} tokens",
+        all(len(text) <= dialect.longest for text in request.texts),
+        f"maximum context length is {dialect.longest // 3} tokens",
         code="context_length_exceeded",
     )
-    return read
+    return request
 
 
-def parse_rerank(dialect: str, body: dict[str, Any], most_texts: int = 0) -> tuple[str, list[str], int]:
+def parse_rerank(name: str, body: dict[str, Any], most_texts: int = 0) -> tuple[str, list[str], int]:
     """Parse a rerank request: the question, the texts, and how many to return. Raises `Violation`."""
-    expected = RANKING[dialect]
-    most_texts = most_texts or expected.most
-    _check_fields(body, expected.allowed_fields, expected.needs_model)
-    question, texts, most = body.get("query"), body.get(expected.texts), body.get("top_n", 0)
+    dialect = DIALECTS[name]
+    _check_fields(dialect, body, dialect.ranking_fields)
+    question, texts, most = body.get("query"), body.get(dialect.texts), body.get("top_n", 0)
     if not isinstance(question, str) or not 0 < len(question) <= 4096:
         raise Violation("query is a string of at most 4096 characters")
     if not rules.are_strings(texts) or not texts:
-        raise Violation(f"{expected.texts} is a list of strings")
-    rules.require(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", expected.too_many)
-    if dialect == "zhipu":
+        raise Violation(f"{dialect.texts} is a list of strings")
+    _check_count(dialect, texts, most_texts or dialect.most_texts)
+    if name == "zhipu":
         rules.require(
             all(len(text) <= 4096 for text in texts), "a document has more than 4096 characters", code="1214"
         )
@@ -257,6 +245,10 @@ def parse_rerank(dialect: str, body: dict[str, Any], most_texts: int = 0) -> tup
     return question, texts, most or len(texts)
 
 
-def _check_fields(body: Mapping[str, Any], allowed_fields: Collection[str], needs_model: bool) -> None:
+def _check_fields(dialect: Dialect, body: Mapping[str, Any], allowed_fields: Collection[str]) -> None:
     rules.require_known(body, allowed_fields)
-    rules.require(rules.is_text(body.get("model")) or not needs_model, "you must provide a model")
+    rules.require(rules.is_text(body.get("model")) or not dialect.needs_model, "you must provide a model")
+
+
+def _check_count(dialect: Dialect, texts: Sequence[str], most: int) -> None:
+    rules.require(len(texts) <= most, f"batch size {len(texts)} > {most}", dialect.too_many)
