@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Refused, Test, Violation, as_word, number_in, parse_body
+from kbsync_standin.rules import Refused, Test, Violation, as_word, number_in, parse_body, require
 from kbsync_standin.switches import changed
 
 Json = dict[str, Any]
@@ -152,14 +152,14 @@ class Call:
 
     def body(self, tests: Mapping[str, Test], *needed: str, status: int = 400) -> Json:
         """Parse a JSON object that has no other fields than these. Raises `Violation` with `status`."""
+        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        require(kind == "application/json", f"the content type is {kind!r:.80}, not application/json", status)
         return parse_body(self.request.body, tests, needed, status)
 
     def page(self, size: str, usual: int, least: int = 1, most: int = 10**9) -> tuple[int, int]:
         """Return number and size of the requested page; `size` names the parameter. Raises `Violation`."""
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
-
-_SIGNED_SWITCHES = ("clock_skew",)
 
 NO_FAULT = Call(Request("", "", "", {}, {}), "", {}, Fault(""))
 """A call without a fault, for changes that other users make."""
@@ -331,7 +331,7 @@ class Application(ABC, Generic[B, S]):
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Change switches. Raises `ValueError` and changes none if one is unknown or has a wrong value."""
-        before, self.behaviour = self.behaviour, changed(self.behaviour, switches, _SIGNED_SWITCHES)
+        before, self.behaviour = self.behaviour, changed(self.behaviour, switches)
         if self.behaviour.base != before.base:
             self.change_base(self.behaviour.base)
 
@@ -447,11 +447,13 @@ class Application(ABC, Generic[B, S]):
         return page_of(rows, number, size, repeats=self.behaviour.page_beyond == "repeats", shift=shift)
 
     def rank(self, question: str, documents: Iterable[S]) -> list[tuple[float, S]]:
-        """Return the documents that share words with the question, best first, each with its share of the
-        words.
+        """Return the searchable documents that share words with the question, best first, each with its share
+        of the words.
         """
         rows = [
-            (share, document) for document in documents if (share := shared_words(question, document.text))
+            (share, document)
+            for document in documents
+            if document.is_searchable(self.now) and (share := shared_words(question, document.text))
         ]
         return sorted(rows, key=lambda row: -row[0])
 

@@ -3,73 +3,75 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Collection, Mapping
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NewType, TypeVar
+
+from kbsync_standin import rules
+from kbsync_standin.rules import Test
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     B = TypeVar("B", bound=DataclassInstance)
 
-MAX_NUMBER = 1e18
-_PLAIN = {bool: "true or false", str: "a text", dict: "an object"}
-_NUMBERS = {int: "a whole number", float: "a number of seconds"}
+Offset = NewType("Offset", float)
+"""Seconds by which a clock is ahead, or behind if negative."""
+
+NO_OFFSET = Offset(0.0)
+
+MAX_NUMBER = 10**18
 
 
-def changed(
-    behaviour: B, switches: Mapping[str, Any], signed: Collection[str] = (), label: str = "switch"
-) -> B:
+def _is_span(value: Any) -> bool:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return is_pair and all(map(rules.share(0, MAX_NUMBER), value)) and value[0] <= value[1]
+
+
+def _is_offset(value: Any) -> bool:
+    return (rules.is_whole(value) or isinstance(value, float)) and -MAX_NUMBER < value < MAX_NUMBER
+
+
+def _among(choices: tuple[str, ...]) -> Test:
+    return lambda value: isinstance(value, list | tuple) and all(item in choices for item in value)
+
+
+_TYPES: Mapping[Any, tuple[Test, str]] = {
+    bool: (rules.is_flag, "true or false"),
+    str: (rules.is_string, "a text"),
+    dict[str, Any]: (rules.is_object, "an object"),
+    int: (rules.integer(0, MAX_NUMBER), "a whole number from 0 on"),
+    float: (rules.share(0, MAX_NUMBER), "a number of seconds from 0 on"),
+    Offset: (_is_offset, "a number of seconds"),
+    tuple[float, float]: (_is_span, "a pair of seconds, least and most"),
+}
+"""The test for the values of a switch of each type, and its meaning."""
+
+
+def changed(behaviour: B, switches: Mapping[str, Any], label: str = "switch") -> B:
     """Return `behaviour`, a dataclass, with `switches` set.
 
-    A switch is one of several words, a list of them, a boolean, a text, a pair of seconds, a number, or an
-    object; only numbers in `signed` may be negative. Raises `ValueError` for an unknown switch, which the
-    sentence calls `label`, or a wrong value.
+    A switch is one of several words, a list of them, or of a type in `_TYPES`. Raises `ValueError` for an
+    unknown switch, which the sentence calls `label`, or a wrong value.
     """
-    names = [field.name for field in fields(behaviour)]
-    if unknown := sorted(set(switches) - set(names)):
-        raise ValueError(f"there is no {label} {', '.join(unknown)}; there are {', '.join(names)}")
-    kinds = typing.get_type_hints(type(behaviour))
-    values = {
-        name: _plain(name, kinds[name], value, -MAX_NUMBER if name in signed else 0)
-        for name, value in switches.items()
-    }
+    types = typing.get_type_hints(type(behaviour))
+    if unknown := sorted(set(switches) - set(types)):
+        raise ValueError(f"there is no {label} {', '.join(unknown)}; there are {', '.join(types)}")
+    values = {name: _checked(name, types[name], value) for name, value in switches.items()}
     return replace(behaviour, **values)
 
 
-def _span(name: str, value: Any) -> tuple[float, float]:
-    is_pair = isinstance(value, list | tuple) and len(value) == 2
-    if not is_pair or not all(_is_number(end, float) for end in value) or not 0 <= value[0] <= value[1]:
-        raise ValueError(f"{name} is a pair of seconds, least and most, not {value!r}")
-    return float(value[0]), float(value[1])
-
-
-def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """Return the value of a switch, without lists. Raises `ValueError` if it is wrong."""
     if typing.get_origin(kind) is Literal:
+        value = rules.as_word(value)  # people write 404 and null without quotes
         choices = typing.get_args(kind)
-        text = "null" if value is None else str(value)  # people write 404 and null without quotes
-        if isinstance(value, bool) or text not in choices:
-            raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-        return text
-    plain = typing.get_origin(kind) or kind
-    if plain in _PLAIN:
-        if not isinstance(value, plain):
-            raise ValueError(f"{name} is {_PLAIN[plain]}, not {value!r}")
-        return value
-    if kind == tuple[float, float]:
-        return _span(name, value)
-    if typing.get_origin(kind) is tuple:
+        test, words = rules.one_of(*choices), f"one of {', '.join(choices)}"
+    elif kind in _TYPES:
+        test, words = _TYPES[kind]
+    else:
         choices = typing.get_args(typing.get_args(kind)[0])
-        is_list = isinstance(value, list | tuple | set | frozenset)
-        if not is_list or not all(item in choices for item in value):
-            raise ValueError(f"{name} is a list of {', '.join(choices)}, not {value!r}")
-        return tuple(sorted(value))
-    if not _is_number(value, kind) or value < least:
-        raise ValueError(f"{name} is {_NUMBERS[kind]} from {least} on, not {value!r}")
-    return kind(value)
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
-        return False
-    return bool(abs(value) < MAX_NUMBER)  # false for "not a number" too
+        test, words = _among(choices), f"a list of {', '.join(choices)}"
+    if not test(value):
+        raise ValueError(f"{name} is {words}, not {value!r}")
+    return tuple(value) if isinstance(value, list) else value

@@ -323,10 +323,8 @@ class DifyApplication(Workspace):
     @route("POST", "/datasets/{id}/retrieve", "retrieve")
     def _retrieve(self, call: Call) -> Json:
         """Search like `HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
-        base, body = (
-            self.base(call),
-            call.body({"query": rules.is_text, "retrieval_model": rules.is_object}, "query"),
-        )
+        base = self.base(call)
+        body = call.body({"query": rules.is_text, "retrieval_model": rules.is_object}, "query")
         if len(body["query"]) > 250:
             raise Violation("Query cannot exceed 250 characters")
         settings = body.get("retrieval_model", {"top_k": 4})
@@ -335,8 +333,7 @@ class DifyApplication(Workspace):
             rules.validate(settings, _SEARCH, needed)
         documents = [] if call.plays("nothing-found") else self.newest(self.documents_of(base.id))
         records = []
-        searchable = [document for document in documents if document.is_searchable(self.now)]
-        for score, document in self.rank(body["query"], searchable):
+        for score, document in self.rank(body["query"], documents):
             card = {"id": document.id, "data_source_type": "upload_file", "name": document.name}
             segment = {"id": document.id, "document_id": document.id, "content": document.text[:2000]}
             records.append({"segment": {**segment, "answer": None, "document": card}, "score": score})

@@ -229,7 +229,7 @@ class LightragApplication(Storage):
         body = call.body(_ASK_TESTS, "query", status=422)
         if _is_short(body["query"]):
             raise Violation("Value error, RAG query is too short.", 422)
-        best = list(self.find(body["query"]))[:3]
+        best = self.find(body["query"])[:3]
         references: list[Json] = [
             {"reference_id": str(number), "file_path": document.name}
             | ({"content": [document.text]} if body.get("include_chunk_content") else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -163,7 +163,6 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         rows = self.documents.values()
         return sum(document.ready_at is not None and not document.is_over(self.now) for document in rows)
 
-    def find(self, query: str) -> Iterator[LightragDocument]:
-        """Yield processed documents that share words with the query, best first."""
-        rows = [document for document in self.documents.values() if document.is_searchable(self.now)]
-        yield from (document for _, document in self.rank(query, rows))
+    def find(self, query: str) -> list[LightragDocument]:
+        """Return processed documents that share words with the query, best first."""
+        return [document for _, document in self.rank(query, self.documents.values())]

@@ -59,13 +59,6 @@ def _are_fields(value: Any) -> bool:
     return all(isinstance(item, str | int | float) for several in lists for item in several)
 
 
-def _body(call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
-    """Parse a JSON object that has no other fields than these. Raises `Violation`."""
-    if not call.request.headers.get("content-type", "").startswith("application/json"):
-        raise Violation("Unsupported content type: Expected application/json")
-    return call.body(tests, *needed)
-
-
 class RagflowApplication(User):
     """One user with one empty dataset, `HOME_ID`, at first."""
 
@@ -146,14 +139,14 @@ class RagflowApplication(User):
 
     @route("POST", "/api/v1/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
-        body = _body(call, _BASE, "name")
+        body = call.body(_BASE, "name")
         base = self.add_base(body.pop("name").strip())
         base.settings = body
         return self._card(base)
 
     @route("PUT", "/api/v1/datasets/{id}", "edit-base")
     def _edit_base(self, call: Call) -> Json:
-        body, base = _body(call, _BASE), self.dataset(call.ids["id"])
+        body, base = call.body(_BASE), self.dataset(call.ids["id"])
         base.name = body.pop("name", base.name)
         base.settings |= body
         return self._card(base)
@@ -171,7 +164,7 @@ class RagflowApplication(User):
         """Parse the ids to delete. Raises `Violation` also for a request to delete all, which no client of
         ours may send.
         """
-        body = _body(call, dict.fromkeys(("ids", "delete_all"), lambda _: True))
+        body = call.body(dict.fromkeys(("ids", "delete_all"), lambda _: True))
         dataset = call.ids.get("id", "")
         ids: Any = body.get("ids")
         if not rules.are_texts(ids) or body.get("delete_all"):
@@ -254,7 +247,7 @@ class RagflowApplication(User):
     def _describe(self, call: Call) -> Json:
         """Set a document's metadata like `update_doc`."""
         base, document = self.dataset(call.ids["id"]), self.documents.get(call.ids["document"])
-        fields = _body(call, {"meta_fields": _are_fields}, "meta_fields")["meta_fields"]
+        fields = call.body({"meta_fields": _are_fields}, "meta_fields")["meta_fields"]
         if document is None or document.is_deleted or document.base != base.id:
             raise Refused("The dataset doesn't own the document.")
         document.fields = fields
@@ -284,7 +277,7 @@ class RagflowApplication(User):
         tests: Mapping[str, Test] = (
             {"run": rules.one_of("1", "2"), "delete": rules.is_flag} if is_ingest else {}
         )
-        ids = _body(call, {key: rules.are_texts, **tests}, key, *(("run",) if is_ingest else ()))[key]
+        ids = call.body({key: rules.are_texts, **tests}, key, *(("run",) if is_ingest else ()))[key]
         if len(set(ids)) < len(ids):
             raise Violation("Duplicate document ids", code=102)
         if not is_ingest:
@@ -305,7 +298,7 @@ class RagflowApplication(User):
 
     @route("POST", "/api/v1/retrieval", "search")
     def _search(self, call: Call) -> Json:
-        body = _body(call, _QUESTION, "question", "dataset_ids")
+        body = call.body(_QUESTION, "question", "dataset_ids")
         datasets = [self.dataset(ident).id for ident in body["dataset_ids"]]
         ids = body.get("document_ids", [])
         known_ids = {document.id for dataset in datasets for document in self.documents_of(dataset)}
@@ -327,5 +320,5 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/openai/{id}/chat/completions", "chat")
     @route("POST", "/api/v1/chats_openai/{id}/chat/completions", "chat")
     def _chat(self, call: Call) -> Response:
-        body = _body(call, CHAT_TESTS, "model", "messages")
+        body = call.body(CHAT_TESTS, "model", "messages")
         return answer(self, call.ids["id"], body, call.args_of("stream"))

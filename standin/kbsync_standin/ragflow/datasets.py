@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -131,13 +131,11 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         """
         if self.behaviour.no_index == "error" and self._indexed.isdisjoint(datasets):
             raise Refused("No chunk found, please upload file and parse it.", code=100)
-        documents: Iterable[RagflowDocument] = (
-            document for dataset in datasets for document in self.documents_of(dataset)
-        )
         documents = [
             document
-            for document in documents
-            if document.is_searchable(self.now) and (not ids or document.id in ids)
+            for dataset in datasets
+            for document in self.documents_of(dataset)
+            if not ids or document.id in ids
         ]
         return [
             {

@@ -6,16 +6,16 @@ import base64
 import binascii
 import hashlib
 import hmac
-import itertools
 import json
 from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
 from typing import Any, Final
+from urllib.parse import quote
 
 from kbsync_standin.application import Call, Json
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused, Test, Violation, as_word, parse_body, require, require_known
+from kbsync_standin.rules import Refused, Violation, as_word, require, require_known
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
 from kbsync_standin.zhipu.rules import FILES, QUERIES
@@ -90,41 +90,10 @@ def misshapen(shape: str, code: int, status: int) -> Response:
 VALID_SECONDS = 36_000
 
 
-class Signer:
-    """Creates and checks the signed addresses of documents."""
-
-    def __init__(self, secret: str) -> None:
-        """Start with `secret`, which only the service knows."""
-        self._secret = secret.encode()
-        self._nonces = itertools.count(1)
-
-    def url(self, origin: str, ident: str, start: float, form: str = "") -> str:
-        """Return the address of document `ident`, valid from `start`; `form` `expired` or `wrong`:
-        invalid.
-        """
-        begin = int(start) - (2 * VALID_SECONDS if form == "expired" else 0)
-        span = f"{begin};{begin + VALID_SECONDS}"
-        nonce = f"{next(self._nonces):08x}"
-        signature = "0" * 32 if form == "wrong" else self._signature(ident, span, nonce)
-        escaped = span.replace(";", "%3B")
-        return f"{origin}{FILES}{ident}?q-sign-time={escaped}&q-signature={nonce}{signature}"
-
-    def allows(self, ident: str, query: Mapping[str, str], now: float) -> bool:
-        """Return whether `query` belongs to a valid address of ours for `ident` at `now`."""
-        span, signature = query.get("q-sign-time", ""), query.get("q-signature", "")
-        expected = signature[:8] + self._signature(ident, span, signature[:8])
-        if not hmac.compare_digest(_utf8(expected), _utf8(signature)):
-            return False
-        begin, _, end = span.partition(";")
-        return int(begin) - 1 <= now < int(end)
-
-    def _signature(self, ident: str, span: str, nonce: str) -> str:
-        message = _utf8(f"{ident} {span} {nonce}")
-        return hmac.digest(self._secret, message, hashlib.sha256).hex()[:32]
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _signature(ident: str, span: str, nonce: str) -> str:
+    """Return the signature of an address. It begins with `nonce`, because every address has another one."""
+    digest = hashlib.sha256(f"{ident} {span} {nonce}".encode("utf-8", "surrogatepass"))
+    return nonce + digest.hexdigest()[:32]
 
 
 _CHUNKING = frozenset(
@@ -151,7 +120,7 @@ def _objection(header: str | None, key: str, now: float) -> int:
     # A key has one dot, a token made from it has two; both are documented as `Bearer`.
     if credential.count(".") == 2 and key.count(".") == 1:
         return _objection_to_token(credential, key, now)
-    return 0 if hmac.compare_digest(_utf8(credential), _utf8(key)) else 1000
+    return 0 if credential == key else 1000
 
 
 def _objection_to_token(token: str, key: str, now: float) -> int:
@@ -160,9 +129,9 @@ def _objection_to_token(token: str, key: str, now: float) -> int:
     header, _, payload = (_read_piece(piece) for piece in signed.partition("."))
     if header is None or payload is None or (header.get("alg"), header.get("sign_type")) != ("HS256", "SIGN"):
         return 1002
-    digest = hmac.digest(_utf8(secret), _utf8(signed), hashlib.sha256)
-    expected = base64.urlsafe_b64encode(digest).rstrip(b"=")
-    if payload.get("api_key") != ident or not hmac.compare_digest(expected, _utf8(signature.rstrip("="))):
+    digest = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)
+    expected = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    if payload.get("api_key") != ident or signature.rstrip("=") != expected:
         return 1000
     expires, created = payload.get("exp"), payload.get("timestamp")
     if not isinstance(expires, int) or not isinstance(created, int):
@@ -183,11 +152,6 @@ class Answers(Account):
     """The account and its responses."""
 
     default_key, api = "id.secret-for-tests", "/api"
-
-    def begin(self) -> None:
-        """Create the initial contents: no address was signed."""
-        self.signer = Signer(self._key)
-        super().begin()
 
     # -- access
 
@@ -233,14 +197,6 @@ class Answers(Account):
         """Check the request's head, after the faults: a test of a failure may send a wrong request."""
         require("cookie" not in call.request.headers, "a cookie was sent")
         require_known(call.request.query, QUERIES.get(call.op, ()), "the query parameter")
-
-    def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
-        """Parse JSON that has known fields only, whose values pass their tests. Raises `Violation`."""
-        text = call.request.body
-        kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        require(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
-        require(bool(text), "the body is missing; at least {} is wanted")
-        return parse_body(text, tests, needed)
 
     # -- responses
 
@@ -337,8 +293,18 @@ class Answers(Account):
         return document
 
     def signed(self, call: Call, ident: str, form: str = "") -> str:
-        """Return a signed address of a file, valid from now on. `form` as in `Signer.url`."""
-        return self.signer.url(call.origin, ident, self.now, form)
+        """Return a signed address of a file, valid from now on; `form` `expired` or `wrong`: invalid."""
+        begin = int(self.now) - (2 * VALID_SECONDS if form == "expired" else 0)
+        span = f"{begin};{begin + VALID_SECONDS}"
+        signature = "0" * 40 if form == "wrong" else _signature(ident, span, f"{self.count():08x}")
+        return f"{call.origin}{FILES}{ident}?q-sign-time={quote(span)}&q-signature={signature}"
+
+    def is_signed(self, ident: str, query: Mapping[str, str]) -> bool:
+        """Return whether `query` belongs to an address of `ident` from `signed` that is valid now."""
+        span, signature = query.get("q-sign-time", ""), query.get("q-signature", "")
+        begin, _, end = span.partition(";")
+        is_ours = signature == _signature(ident, span, signature[:8])
+        return is_ours and int(begin) - 1 <= self.now < int(end)
 
     # -- documents and bases
 

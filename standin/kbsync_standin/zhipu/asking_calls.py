@@ -165,7 +165,7 @@ class AskingCalls(DocumentCalls):
         return self.id_form_of(agent.id)
 
     def _application_body(self, call: Call) -> dict[str, Any]:
-        body = self.body(call, _APPLICATION_TESTS)
+        body = call.body(_APPLICATION_TESTS)
         for ident in _bases(body):
             self.known_base(ident)
         return body
@@ -239,17 +239,10 @@ class AskingCalls(DocumentCalls):
     def _answer(self, call: Call) -> tuple[str, str]:
         """Return request id and text; store the slices behind it under the id."""
         application = self.known_application(call)
-        body = self.body(call, _INVOKE_TESTS, "prompt")
+        body = call.body(_INVOKE_TESTS, "prompt")
         base_ids = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
         bases = [self.known_base(ident) for ident in base_ids if ident in application.bases]
-        only = {str(ident) for ident in body.get("document_ids", [])}
-        searchable = [
-            document
-            for base in bases
-            for document in self.documents_of(base.id)
-            if document.is_searchable(self.now)
-        ]
-        documents = [document for document in searchable if not only or document.id in only]
+        documents = self.searchable(bases, [str(ident) for ident in body.get("document_ids", [])])
         hits = search(body["prompt"][-1]["content"], documents, completions.MAX_PASSAGES, 0.0)
         request_id = body.get("request_id") or f"req-{self.new_number()}"
         self.answers[request_id] = hits
@@ -292,7 +285,7 @@ class AskingCalls(DocumentCalls):
     @route("POST", "/paas/v4/chat/completions", "chat")
     def chat(self, call: Call) -> Response:
         """Answer with a completion, whole or as events."""
-        body = self.body(call, _CHAT_TESTS, "model", "messages")
+        body = call.body(_CHAT_TESTS, "model", "messages")
         if _MODEL.fullmatch(body["model"]) is None:
             refusal = gateway(1211, 400, "模型不存在，请检查模型代码。")
             raise Violation(f"the model is {body['model']}", response=refusal)

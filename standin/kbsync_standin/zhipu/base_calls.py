@@ -44,7 +44,7 @@ class BaseCalls(Answers):
     @route("POST", "/knowledge", "create-base")
     def create_base(self, call: Call) -> Json:
         """Create a base; its name may be in use."""
-        body = self.body(call, _BASE_TESTS, "embedding_id", "name")
+        body = call.body(_BASE_TESTS, "embedding_id", "name")
         self._check_model(body)
         base = self.add_base(**body)
         return self.add_extra_fields({"id": self.id_form_of(base.id)})
@@ -58,7 +58,7 @@ class BaseCalls(Answers):
     def edit_base(self, call: Call) -> None:
         """Change the fields that were sent; a new model vectorizes every document again."""
         base = self.known_base(call.ids["id"])
-        body = self.body(call, _EDIT_TESTS)
+        body = call.body(_EDIT_TESTS)
         self._check_model(body)
         called, before = callback_of(body), base.embedding_id
         for document in self.documents_of(base.id):
@@ -110,7 +110,7 @@ class BaseCalls(Answers):
     @route("PUT", "/callback", "set-callback")
     def set_callback(self, call: Call) -> None:
         """Set the callback URL; without headers in the request it has none."""
-        body = self.body(call, _CALLBACK_TESTS, "url")
+        body = call.body(_CALLBACK_TESTS, "url")
         self.callback = callback_of({**body, "callback_url": body["url"]})
         self._record("callback-set", "", body["url"])
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from kbsync_standin.application import Behaviour
 from kbsync_standin.kinds import shared_kinds
+from kbsync_standin.switches import NO_OFFSET, Offset
 
 OptionalRoute = Literal[
     "upload-url", "reembed", "reslice", "capacity", "retrieve", "chat", "images", "url", "models",
@@ -62,7 +63,7 @@ class ZhipuBehaviour(Behaviour):
     page_urls: Literal["address", "signed"] = "signed"
     ids: Literal["string", "number", "short", "uuid", "other_epoch"] = "string"
     skewed_ids: bool = True
-    clock_skew: float = 0.0
+    clock_skew: Offset = NO_OFFSET
     sparse: Literal["no", "missing", "null"] = "no"
     stat_form: Literal["int", "string", "float"] = "int"
     sentence_size: Literal["absent", "int", "string"] = "absent"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -118,7 +118,7 @@ class DocumentCalls(Answers):
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
         """POST /document/upload_url: store pages, which the service fetches now and at each re-embed."""
-        body = self.body(call, _PAGES, *_PAGES)
+        body = call.body(_PAGES, *_PAGES)
         base, details = self.known_base(str(body["knowledge_id"])), body["upload_detail"]
         rules.require(isinstance(details, list) and bool(details), "upload_detail is not a list of pages")
         pages = [self._page(base, detail) for detail in details]
@@ -187,7 +187,7 @@ class DocumentCalls(Answers):
     def reembed(self, call: Call) -> None:
         """POST /document/embedding/{id}: vectorize it again with the same slicing."""
         document = self.known_document(call)
-        document.callback = callback_of(self.body(call, CALLBACK_TESTS)) or document.callback
+        document.callback = callback_of(call.body(CALLBACK_TESTS)) or document.callback
         if document.address:
             document.visit()
         self.vectorize_again(document, "reembedded", call)
@@ -196,7 +196,7 @@ class DocumentCalls(Answers):
     def reslice(self, call: Call) -> None:
         """PUT /document/{id}: slice it in another way; its content and name stay."""
         document = self.known_document(call)
-        body = self.body(call, SLICING_TESTS, "knowledge_type")
+        body = call.body(SLICING_TESTS, "knowledge_type")
         document.slicing = slicing_of(body, document.sent_name)
         self.vectorize_again(document, "resliced", call)
 
@@ -287,7 +287,7 @@ class DocumentCalls(Answers):
         if "authorization" in call.request.headers:
             sentence = "the API key was sent to the host of the files"
             raise Violation(sentence, response=storage("InvalidArgument", 400))
-        if not self.signer.allows(call.ids["id"], call.query, self.now):
+        if not self.is_signed(call.ids["id"], call.query):
             raise Refused("", response=storage("AccessDenied", 403))
         document = self.document(call.ids["id"].partition(".")[0])
         if document is None:
@@ -302,14 +302,9 @@ class DocumentCalls(Answers):
     @route("POST", "/knowledge/retrieve", "retrieve")
     def retrieve(self, call: Call) -> list[Json] | Null:
         """POST /knowledge/retrieve: return the best passages of searchable documents."""
-        body = self.body(call, _RETRIEVE_TESTS, "query", "knowledge_ids")
-        only = body.get("document_ids")
-        documents = [
-            document
-            for base in [self.known_base(ident) for ident in body["knowledge_ids"]]
-            for document in self.documents_of(base.id)
-            if document.is_searchable(self.now) and (only is None or document.id in only)
-        ]
+        body = call.body(_RETRIEVE_TESTS, "query", "knowledge_ids")
+        bases = [self.known_base(ident) for ident in body["knowledge_ids"]]
+        documents = self.searchable(bases, body.get("document_ids", []))
         threshold = float(body.get("fractional_threshold", 0.0))
         matches = search(body["query"], documents, body.get("top_k", 8), threshold)
         hits = [self._hit(match, call) for match in matches]
@@ -324,6 +319,15 @@ class DocumentCalls(Answers):
             case "retrieve-deleted":
                 return [self._hit_of_deleted(call), *hits]
         return hits
+
+    def searchable(self, bases: Iterable[ZhipuBase], only: Collection[str]) -> list[ZhipuDocument]:
+        """Return the searchable documents of these bases; with `only`, those among these ids."""
+        return [
+            document
+            for base in bases
+            for document in self.documents_of(base.id)
+            if document.is_searchable(self.now) and (not only or document.id in only)
+        ]
 
     def _hit(self, match: Match, call: Call) -> Json:
         document = match.document

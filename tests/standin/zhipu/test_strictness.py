@@ -132,10 +132,10 @@ def test_cookie_is_refused(service: DirectZhipu) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "words"),
     [
-        (b"", "application/json", "at least {}"),
+        (b"", "application/json", "not a JSON object"),
         (b"{", "application/json", "not a JSON object"),
         (b"[]", "application/json", "not a JSON object"),
-        (b"{}", "text/plain", "content type is text/plain"),
+        (b"{}", "text/plain", "content type is 'text/plain'"),
         (b'{"force": true}', "application/json", "force is not documented"),
         (b'{"callback_url": 1}', "application/json", "callback_url is 1"),
     ],
