@@ -7,7 +7,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 
 import httpx
@@ -69,21 +69,16 @@ class LateWork:
         self._wind()
 
 
-@dataclass(frozen=True, slots=True)
-class SentLetter:
-    """A letter and its response. `status` 0: no response in time."""
-
-    status: int
-    body: bytes = b""
-
-
 class Outbox:
-    """Sends the service's `letters`, each once when it is due, and waits two seconds for a response."""
+    """Sends the service's `letters`, each once when it is due, and waits two seconds for a response.
+
+    `responses`: the latest ones, None for a letter without a response in time.
+    """
 
     def __init__(self, letters: list[Letter], late: LateWork, clock: StandInClock) -> None:
         self._letters, self._late, self._clock = letters, late, clock
         self._posting: set[asyncio.Task[None]] = set()
-        self.sent: deque[SentLetter] = deque(maxlen=REMEMBERED)
+        self.responses: deque[httpx.Response | None] = deque(maxlen=REMEMBERED)
 
     def empty(self) -> None:
         """Send all waiting letters. Needs a running loop."""
@@ -105,14 +100,11 @@ class Outbox:
     async def _sending(self, letter: Letter) -> None:
         headers = {"content-type": "application/json", **letter.headers}
         content = _in_halves(letter) if letter.slow else letter.body
-        status, body = 0, b""
-        try:
+        response = None
+        with suppress(httpx.HTTPError, httpx.InvalidURL, ValueError):
             async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
                 response = await client.post(letter.url, content=content, headers=headers)
-                status, body = response.status_code, response.content
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-            pass
-        self.sent.append(SentLetter(status, body))
+        self.responses.append(response)
 
 
 async def _in_halves(letter: Letter) -> AsyncIterator[bytes]:

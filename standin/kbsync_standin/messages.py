@@ -58,11 +58,10 @@ class Response:
 class Letter:
     """A request that the service sends: JSON by POST, at a time of the stand-in's clock in epoch seconds.
 
-    `about`: the document. `slow`: real seconds between the two halves of the body.
+    `slow`: real seconds between the two halves of the body.
     """
 
     due_at: float
-    about: str
     url: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)

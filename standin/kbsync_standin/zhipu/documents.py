@@ -115,7 +115,7 @@ def letters(callback: Callback, ident: str, stat: int, time: float, call: Call) 
     body = json.dumps({"eventId": EVENT, "event": event}, ensure_ascii=False).encode()
     body = body[: len(body) // 2] if form == "malformed" else body
     late, slow = (seconds if form == how else 0.0 for how in ("late", "slow"))
-    letter = Letter(time + late, ident, callback.url, body, callback.headers, slow)
+    letter = Letter(time + late, callback.url, body, callback.headers, slow)
     times = {"never": 0, "twice": 2}.get(form, 1)
     return [letter] * times
 
