@@ -18,6 +18,11 @@ from kbsync_standin.rules import Test, are_objects, integer, is_flag, is_object,
 
 Json = dict[str, Any]
 
+MODEL = "some-model"
+"""The only model of the services that run one model."""
+
+HEAD: Mapping[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
+
 NOTHING = "没有找到答案。"
 MAX_PASSAGES = 3
 PIECES = re.compile(r"\w{1,6} ?|\W")
@@ -59,7 +64,7 @@ KIND = (
 """The explanation of the fault `stream`."""
 
 
-def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
+def completion(body: Json, head: Mapping[str, Any], args: Mapping[str, Any]) -> Response:
     """Answer a valid request. `head`: the fields in addition to the choices; `args`: the fault's
     arguments.
     """
@@ -112,7 +117,7 @@ def _reason(args: Mapping[str, Any]) -> str:
     return str(args.get("reason", "network_error" if args.get("end") == "interrupted" else "stop"))
 
 
-def _events(text: str, head: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
+def _events(text: str, head: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[bytes]:
     end, reason = args.get("end", ""), _reason(args)
     pieces = PIECES.findall(text)
     if end in ("error", "no-finish") or reason != "stop":
@@ -130,7 +135,7 @@ def _events(text: str, head: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
     yield done.rstrip(b"\n") if end == "no-blank" else done
 
 
-def _event(head: Json, delta: Json, finish_reason: str = "", usage: Json | None = None) -> bytes:
+def _event(head: Mapping[str, Any], delta: Json, finish_reason: str = "", usage: Json | None = None) -> bytes:
     choice: Json = {"index": 0, "delta": delta} | ({"finish_reason": finish_reason} if finish_reason else {})
     return _data({**head, "choices": [choice]} | ({"usage": usage} if usage else {}))
 

@@ -71,9 +71,8 @@ def control(server: Server) -> Asgi:
 
     def add_faults(body: Any) -> dict[str, Any]:
         # Check every fault before adding the first: a list with a mistake changes nothing.
-        for fault in [
-            faults.validate(parse_fault(item)) for item in (body if isinstance(body, list) else [body])
-        ]:
+        items = body if isinstance(body, list) else [body]
+        for fault in [faults.validate(parse_fault(item)) for item in items]:
             faults.add(fault)
         return waiting()
 
@@ -125,15 +124,13 @@ def control(server: Server) -> Asgi:
         if method not in methods:
             sentence = f"{path} does not take {method}"
             return ControlResponse({"error": sentence}, 405, {"allow": ", ".join(methods)})
-        is_stored = method == "POST" and path in (PREFIX + "/documents", PREFIX + "/faults")
-        takes_body = is_stored or path in (PREFIX + "/behaviour", PREFIX + "/time")
+        name = path.removeprefix(PREFIX)
+        is_stored = method == "POST" and name in ("/documents", "/faults")
         try:
-            value = _value(body) if method in ("POST", "PUT") and takes_body else None
-            return ControlResponse(calls[method, path.removeprefix(PREFIX)](value), 201 if is_stored else 200)
+            value = _value(body) if method in ("POST", "PUT") and name != "/reset" else None
+            return ControlResponse(calls[method, name](value), 201 if is_stored else 200)
         except ValueError as error:
             return ControlResponse({"error": str(error)}, 400)
-        except Exception as error:
-            return ControlResponse({"error": f"the stand-in failed: {error!r}"}, 500)
 
     async def asgi(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         request = Request(scope, receive)

@@ -113,6 +113,9 @@ TRANSPORT: Mapping[str, Kind] = {
 _SHARED: Mapping[str, str] = {
     "unauthorized": "the refusal of an unknown key",
     "rate-limited": "too many requests, nothing done [args: retry_after: the header]",
+    "code": "a code in place of the answer, nothing done [args: code, message; status: of HTTP (200); "
+    "as_string: true: the code is a string]",
+    "code-after": "the same, after the work was done [args: as code]",
     "no-id": "the answer has no id for the document (upload)",
     "other-name": "the document is stored under another name, with (1) added (upload)",
     "fails": "matching documents fail to be indexed [args: name: glob (*)]",

@@ -35,7 +35,7 @@ class Violation(Refused):
     """A request breaks a documented rule of the service; `str()` says which one."""
 
 
-def require(is_met: bool, sentence: str, status: int = 400, code: str = "") -> None:
+def require(is_met: bool, sentence: str, status: int = 400, code: str | int = "") -> None:
     """Raise `Violation` with the sentence if the request breaks a rule."""
     if not is_met:
         raise Violation(sentence, status, code)
@@ -104,6 +104,11 @@ def as_word(value: Any) -> str:
 def is_flag(value: Any) -> bool:
     """Return whether the value is true or false."""
     return isinstance(value, bool)
+
+
+def are_distinct(values: Collection[Any]) -> bool:
+    """Return whether no value comes twice."""
+    return len(set(values)) == len(values)
 
 
 def is_whole(value: Any) -> bool:

@@ -16,7 +16,7 @@ from kbsync_standin.dify.workspace import DifyBase, Workspace
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import Refused, Violation
+from kbsync_standin.rules import Refused
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -132,8 +132,7 @@ class DifyApplication(Workspace):
     @route("GET", "/datasets", "bases")
     def _list_bases(self, call: Call) -> Json:
         rules.require_known(call.query, ("page", "limit", "include_all"), "the query parameter")
-        if (flag := call.query.get("include_all", "true")) not in ("true", "false"):
-            raise Violation(f"include_all is {flag!r}")
+        rules.require_fields(call.query, {"include_all": rules.one_of("true", "false")})
         number, size = call.page("limit", 20, most=100)
         cards = [self._card(dataset) for dataset in reversed(self.visible_bases().values())]
         page_info = {"limit": size, "total": len(cards), "page": number}
@@ -178,19 +177,17 @@ class DifyApplication(Workspace):
         technique = data.get("indexing_technique") or base.technique
         if not technique or (behaviour.technique_needed and "indexing_technique" not in data):
             raise Refused("indexing_technique is required.")
-        if "file" not in parts:
-            raise Violation("the form has no file")
+        rules.require("file" in parts, "the form has no file")
         name, content = parts["file"].filename or "", parts["file"].content
-        if not name or re.search(r"[/\\]", name):
-            raise Violation(f"{name!r} is not a file name")
+        rules.require(re.fullmatch(r"[^/\\]+", name) is not None, f"{name!r} is not a file name")
         formats = (_UNSTRUCTURED if behaviour.unstructured else _ALWAYS).split()
         # Both errors in api/services/errors/file.py are raised without a message.
         if name.rpartition(".")[2].lower() not in formats or len(content) > behaviour.max_bytes:
             raise Refused("")
         if not base.has_rule and "process_rule" not in data:
             raise Refused("process_rule is required.")
-        if "process_rule" in data and data.get("doc_form") == "hierarchical_model":
-            raise Violation("the automatic rule makes no parent and child passages")
+        is_flat = "process_rule" not in data or data.get("doc_form") != "hierarchical_model"
+        rules.require(is_flat, "the automatic rule makes no parent and child passages")
         if self.documents_of(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
             raise Refused("doc_form is different from the dataset doc_form.")
         base.technique, base.has_rule = base.technique or technique, True
@@ -227,8 +224,7 @@ class DifyApplication(Workspace):
         """
         document = self.document(call, "Document not found.")
         rules.require_known(call.query, ("metadata",), "the query parameter")
-        if call.query.get("metadata", "all") not in ("all", "only", "without"):
-            raise Violation("metadata is not all, only or without")
+        rules.require_fields(call.query, {"metadata": rules.one_of("all", "only", "without")})
         row = document.row(self.now)
         row |= {
             "data_source_info": row.pop("data_source_detail_dict"),
@@ -270,9 +266,8 @@ class DifyApplication(Workspace):
             "size": len(document.content),
             "extension": document.name.split(".")[-1],
         }
-        return (
-            fields if how == "untold" else {**fields, "url": url, "download_url": f"{url}&as_attachment=true"}
-        )
+        urls = {} if how == "untold" else {"url": url, "download_url": f"{url}&as_attachment=true"}
+        return {**fields, **urls}
 
     @route("GET", "/files/{file}/file-preview", "bytes")
     def _bytes(self, call: Call) -> Response:
@@ -307,8 +302,7 @@ class DifyApplication(Workspace):
         changes = {}
         for value in several:
             item = rules.validate(value, tests, ("document_id", "metadata_list"))
-            if item["document_id"] in changes:
-                raise Violation(f"{item['document_id']} is described twice")
+            rules.require(item["document_id"] not in changes, f"{item['document_id']} is described twice")
             values = _values(base, item["metadata_list"])
             changes[item["document_id"]] = values, item.get("partial_update", False)
         for document_id, (values, is_partial) in changes.items():
@@ -325,8 +319,7 @@ class DifyApplication(Workspace):
         """Search like `HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
         base = self.base(call)
         body = call.body({"query": rules.is_text, "retrieval_model": rules.is_object}, "query")
-        if len(body["query"]) > 250:
-            raise Violation("Query cannot exceed 250 characters")
+        rules.require(len(body["query"]) <= 250, "Query cannot exceed 250 characters")
         settings = body.get("retrieval_model", {"top_k": 4})
         if "retrieval_model" in body:
             needed = ("search_method", "reranking_enable", "top_k", "score_threshold_enabled")
@@ -341,9 +334,8 @@ class DifyApplication(Workspace):
 
     def respond(self, value: Any, call: Call) -> Response:
         """Write a result as a response; None becomes 204."""
-        if call.plays("shape"):
-            return super().respond(value, call)
-        response = super().respond(value, call) if value is not None else Response(204)
+        is_empty = value is None and not call.plays("shape")
+        response = Response(204) if is_empty else super().respond(value, call)
         return replace(response, status=201) if call.op == "create-field" else response
 
 
@@ -356,8 +348,8 @@ def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:
             {"id": rules.is_text, "name": rules.is_text, "value": rules.is_text},
             ("id", "name", "value"),
         )
-        if base.fields.get(item["name"]) != (item["id"], "string"):
-            raise Violation(f"the base has no field {item['name']!r} of texts with the id {item['id']}")
+        is_known = base.fields.get(item["name"]) == (item["id"], "string")
+        rules.require(is_known, f"the base has no field {item['name']!r} of texts with the id {item['id']}")
         values[item["name"]] = item["value"]
     return values
 

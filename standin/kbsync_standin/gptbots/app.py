@@ -21,7 +21,7 @@ from kbsync_standin.gptbots.rules import (
 )
 from kbsync_standin.listing import in_order
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused, Violation, json_object, require_fields
+from kbsync_standin.rules import Refused, json_object, require, require_fields
 
 _NAME = re.compile(rb'"(?:file_name|rerank_version)"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -72,8 +72,8 @@ class GptbotsApplication(Bot):
     @route("POST", "/v1/bot/knowledge/base/create", "create-base")
     def _create_base(self, call: Call) -> Json:
         settings = call.body(BASE_TESTS, "name", "desc")
-        if "kg_ner_extraction_user_prompt" in settings and not settings.get("graph_enable"):
-            raise Violation("kg_ner_extraction_user_prompt without graph_enable")
+        is_possible = "kg_ner_extraction_user_prompt" not in settings or settings.get("graph_enable") is True
+        require(is_possible, "kg_ner_extraction_user_prompt without graph_enable")
         return {"knowledge_base_id": self.add_base(settings.pop("name"), settings.pop("desc"), **settings).id}
 
     # -- documents
@@ -148,10 +148,7 @@ class GptbotsApplication(Bot):
             ({"doc_id": document.id} if has_ids else {}) | {"doc_name": document.name}
             for _, document in stored
         ]
-        failed = [
-            *failed,
-            *((sent, sent.doc_id) for sent, _ in stored if call.plays("both-lists", sent.name)),
-        ]
+        failed += [(sent, sent.doc_id) for sent, _ in stored if call.plays("both-lists", sent.name)]
         ids_row = [
             {"doc_id": doc_id or None, "file_name": sent.name} if form == "objects" else doc_id or sent.name
             for sent, doc_id in failed
@@ -164,23 +161,21 @@ class GptbotsApplication(Bot):
     def _status(self, call: Call) -> list[Json]:
         ids, behaviour = _ids_in(call), self.behaviour
         # GPTBots documents this code for too many ids at once.
-        if len(ids) > MAX_STATUS_IDS:
-            raise Violation(f"{len(ids)} ids requested at once", code=40332)
+        require(len(ids) <= MAX_STATUS_IDS, f"{len(ids)} ids requested at once", code=40332)
         rows: list[Json] = []
         for document in [self.documents[key] for key in ids if key in self.documents]:
             if document.is_deleted or call.plays("left-out", document.name):
                 continue
             status = document.status(self.now, behaviour.working, behaviour.stale_status)
-            rows.append(
-                call.distort("odd-status", {"data_id": document.id, "data_status": status}, "data_status")
-            )
+            row = {"data_id": document.id, "data_status": status}
+            rows.append(call.distort("odd-status", row, "data_status"))
         return rows
 
     @route("DELETE", "/v1/bot/doc/batch/delete", "delete")
     def _delete(self, call: Call) -> Json:
         ids, known_ids = _ids_in(call), {document.id for document in self.present()}
-        if not ids or len(ids) > MAX_STATUS_IDS or len(call.request.raw_target) > 4096:
-            raise Violation(f"{len(ids)} ids to delete at once")
+        is_short = len(call.request.raw_target) <= 4096
+        require(0 < len(ids) <= MAX_STATUS_IDS and is_short, f"{len(ids)} ids to delete at once")
         if self.behaviour.unknown_ids == "refused" and not known_ids.issuperset(ids):
             raise Refused("no such document")
         for key in () if call.plays("keeps-document") else ids:

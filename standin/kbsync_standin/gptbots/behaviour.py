@@ -42,12 +42,9 @@ class GptbotsBehaviour(Behaviour):
 
 KINDS: Mapping[str, str] = {
     **shared_kinds(
-        "rate-limited unauthorized other-name stuck fails shape odd-status left-out "
+        "code code-after rate-limited unauthorized other-name stuck fails shape odd-status left-out "
         "keeps-document nothing-found"
     ),
-    "code": "a business code in place of the answer, nothing done "
-    "[args: code (50000), message, status of HTTP (200), as_string: true: the code is a string]",
-    "code-after": "the same, after the work was done [args: as code]",
     "bot-deleted": "20059",
     "refused-item": "a request with such a file is refused as a whole, 40000 [args: name: glob (*)]",
     "failed-item": "matching files are in `failed` and are not stored [args: name: glob (*)]",

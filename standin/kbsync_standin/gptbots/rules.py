@@ -56,11 +56,10 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
     files = body.get("files")
     if not isinstance(files, list) or not files:
         raise Violation("files is missing or empty")
-    if len(files) > most:
-        raise Violation(f"{len(files)} files in one request; {most} are taken")
+    rules.require(len(files) <= most, f"{len(files)} files in one request; {most} are taken")
     sent_files = tuple(_file(file, kind, is_update) for file in files)
-    if len({file.name for file in sent_files}) < len(sent_files):
-        raise Violation("two files in one request have the same name")
+    names = [file.name for file in sent_files]
+    rules.require(rules.are_distinct(names), "two files in one request have the same name")
     chunking = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
     return Delivery(text_of(body, "knowledge_base_id"), sent_files, chunking)
 
@@ -94,30 +93,25 @@ def _file(value: Any, kind: str, is_update: bool) -> SentFile:
     if not isinstance(value, dict):
         raise Violation("a file is not an object")
     name = text_of(value, "file_name")
-    if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise Violation(f"a file_name of {len(name)} characters")
+    rules.require(len(name) <= MAX_NAME_LENGTH, f"a file_name of {len(name)} characters")
     extension = name.rpartition(".")[2].lower()
-    if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
-        raise Violation(f"{name!r} is not a name for a {kind} document")
+    is_flat = not any(char in name for char in "/\\\0\r\n")
+    rules.require(extension in FORMATS[kind] and is_flat, f"{name!r} is not a name for a {kind} document")
     text, address, content = value.get("file_base64"), value.get("file_url", ""), b""
     if address and not text:  # a file's bytes take precedence over an address
-        if not _is_url(address):
-            raise Violation(f"file_url is not a URL: {address!r}")
-        if urlsplit(address).path.lower().rpartition(".")[2] != extension:
-            raise Violation(f"{name!r} has another format than {address!r}")
-    elif not isinstance(text, str) or not text:
-        raise Violation("file_base64 is missing or empty")
+        rules.require(_is_url(address), f"file_url is not a URL: {address!r}")
+        fetched = urlsplit(address).path.lower().rpartition(".")[2]
+        rules.require(fetched == extension, f"{name!r} has another format than {address!r}")
     else:
         address = ""
         try:
-            content = base64.b64decode(text, validate=True)
+            content = base64.b64decode(text_of(value, "file_base64"), validate=True)
         except binascii.Error:
             raise Violation("file_base64 is not base64") from None
-    if len(content) > (MAX_PDF_BYTES if extension == "pdf" else MAX_BYTES):
-        raise Violation(f"{name} has {len(content)} bytes")
+    most = MAX_PDF_BYTES if extension == "pdf" else MAX_BYTES
+    rules.require(len(content) <= most, f"{name} has {len(content)} bytes")
     url = value.get("source_url")
-    if url not in (None, "", "NULL") and not _is_url(url):
-        raise Violation(f"source_url is not a URL: {url!r}")
+    rules.require(url in (None, "", "NULL") or _is_url(url), f"source_url is not a URL: {url!r}")
     return SentFile(name, content, url, text_of(value, "doc_id") if is_update else "", address)
 
 

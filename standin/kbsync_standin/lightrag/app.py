@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.lightrag.storage import Storage
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Refused, Violation, are_texts, integer, is_flag, is_text, one_of
+from kbsync_standin.rules import Refused, are_distinct, are_texts, integer, is_flag, is_text, one_of, require
 
 SUPPORTED = (
     ".bat .c .conf .cpp .css .csv .docx .epub .go .h .hpp .htm .html .ini .java .js .json .less .log .md "
@@ -105,9 +105,8 @@ class LightragApplication(Storage):
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal; 422 lists what is wrong."""
         errors = [{"type": "value_error", "loc": ["body"], "msg": str(refused), "input": None}]
-        response = Response.json(
-            {"detail": errors if refused.status == 422 else str(refused)}, refused.status
-        )
+        detail = errors if refused.status == 422 else str(refused)
+        response = Response.json({"detail": detail}, refused.status)
         return response.having(retry_after="30") if refused.status == 429 else response
 
     def nulls(self, value: Any) -> Any:
@@ -173,8 +172,7 @@ class LightragApplication(Storage):
     @route("DELETE", "/documents/delete_document", "delete")
     def _delete(self, call: Call) -> Json:
         ids = call.body(_DELETE_TESTS, "doc_ids", status=422)["doc_ids"]
-        if len(set(ids)) < len(ids):
-            raise Violation("Document IDs must be unique", 422)
+        require(are_distinct(ids), "Document IDs must be unique", 422)
         status, message = "busy", "Pipeline is busy with another operation."
         if self.deletion is None and not self.unfinished and not call.plays("busy"):
             slow = float(call.arg("seconds", 60))
@@ -190,13 +188,8 @@ class LightragApplication(Storage):
             message = "Deletion completed: 0 successful, 1 failed"
         name = "Deleting 1 Documents" if is_deleting or message else "-"
         status = {"busy": is_deleting or self.unfinished > 0, "destructive_busy": is_deleting}
-        return {
-            **_PIPELINE,
-            **status,
-            "job_name": name,
-            "latest_message": message,
-            "history_messages": [message],
-        }
+        job = {"job_name": name, "latest_message": message, "history_messages": [message]}
+        return {**_PIPELINE, **status, **job}
 
     # -- searches
 
@@ -227,8 +220,7 @@ class LightragApplication(Storage):
     def _ask(self, call: Call) -> Json | Response:
         """Answer a question with the best documents; the simulated model repeats its context."""
         body = call.body(_ASK_TESTS, "query", status=422)
-        if _is_short(body["query"]):
-            raise Violation("Value error, RAG query is too short.", 422)
+        require(not _is_short(body["query"]), "Value error, RAG query is too short.", 422)
         best = self.find(body["query"])[:3]
         references: list[Json] = [
             {"reference_id": str(number), "file_path": document.name}
@@ -257,17 +249,13 @@ class LightragApplication(Storage):
 def _sent_file(request: Request) -> tuple[str, bytes]:
     """Return name and bytes of a form's only file. Raises `Violation`."""
     parts = form_in(request, 422)
-    if [part.name for part in parts] != ["file"]:
-        raise Violation("a form has one field, file", 422)
+    require([part.name for part in parts] == ["file"], "a form has one field, file", 422)
     name, content = parts[0].filename or "", parts[0].content
-    if parts[0].only_extended or not name.strip():
-        raise Violation("Filename cannot be empty")
-    if name != name.strip() or any(ord(character) < 32 or character == "\x7f" for character in name):
-        raise Violation("Invalid filename")
-    if any(character in "/\\:" for character in name) or name in (".", "..") or len(name.encode()) > 240:
-        raise Violation("Unsafe filename detected")
-    if not name.lower().endswith(tuple(SUPPORTED.split())):
-        raise Violation(f"Unsupported file type. Supported types: {SUPPORTED}")
-    if len(content) > MAX_BYTES:
-        raise Violation("File too large.", 413)
+    require(bool(name.strip()) and not parts[0].only_extended, "Filename cannot be empty")
+    require(name == name.strip() and re.search(r"[\x00-\x1f\x7f]", name) is None, "Invalid filename")
+    is_safe = re.fullmatch(r"[^/\\:]+", name) is not None and name not in (".", "..")
+    require(is_safe and len(name.encode()) <= 240, "Unsafe filename detected")
+    is_supported = name.lower().endswith(tuple(SUPPORTED.split()))
+    require(is_supported, f"Unsupported file type. Supported types: {SUPPORTED}")
+    require(len(content) <= MAX_BYTES, "File too large.", 413)
     return name, content

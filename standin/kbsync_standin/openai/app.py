@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kbsync_standin import rules
 from kbsync_standin.application import Call, Json, route
-from kbsync_standin.completions import TESTS, completion
+from kbsync_standin.completions import HEAD, MODEL, TESTS, completion
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.listing import R
@@ -27,9 +27,6 @@ from kbsync_standin.rules import Refused, Test
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BYTES = 512_000_000
 EMBEDDING: Mapping[str, Any] = {"embedding_model": "models/some-embedding", "embedding_dimension": "4"}
-MODEL = "some-model"
-
-
 _STORE_TESTS: Mapping[str, Test] = {
     "name": rules.or_none(rules.is_string),
     "metadata": rules.or_none(rules.is_object),
@@ -49,12 +46,8 @@ def _are_attributes(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and len(value) <= 16
-        and all(len(key) <= 64 for key in value)
-        and all(
-            isinstance(attribute, bool | int | float)
-            or (rules.is_string(attribute) and len(attribute) <= 512)
-            for attribute in value.values()
-        )
+        and all(len(key) <= 64 and isinstance(value[key], str | int | float) for key in value)
+        and all(len(text) <= 512 for text in value.values() if rules.is_string(text))
     )
 
 
@@ -299,11 +292,7 @@ class OpenaiApplication(Project):
     @route("GET", "/vector_stores/{store}/files/{file}/content", "text")
     def _text(self, call: Call) -> Json:
         """Return the text of a file, with details on request; the file needn't be in the store."""
-        query = call.query
-        rules.require_known(query, _INCLUDED)
-        rules.require(
-            all(value in ("true", "false") for value in query.values()), f"the query is {dict(query)}"
-        )
+        rules.validate(dict(call.query), dict.fromkeys(_INCLUDED, rules.one_of("true", "false")))
         attached = self._store(call.ids["store"]).files.get(call.ids["file"])
         parts = [] if attached is None or attached.error else [_passage(call, attached)]
         page = {"object": "vector_store.file_content.page", "data": parts}
@@ -377,8 +366,7 @@ class OpenaiApplication(Project):
         body = call.body(TESTS, "model", "messages")
         if body["model"] != MODEL:
             raise Refused(f"The model `{body['model']}` does not exist", 404, "model_not_found")
-        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
-        return completion(body, head, call.args_of("stream"))
+        return completion(body, HEAD, call.args_of("stream"))
 
 
 def _file_row(file: UploadedFile) -> Json:

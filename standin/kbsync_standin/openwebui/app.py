@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import mimetypes
 from collections.abc import Callable, Iterator
 from collections.abc import Collection as Names
 from typing import Any, ClassVar
 
 from kbsync_standin.application import Call, Json, route
-from kbsync_standin.completions import TESTS, completion
+from kbsync_standin.completions import HEAD, MODEL, TESTS, completion
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
 from kbsync_standin.openwebui.store import USER_ID, Collection, File, Files
-from kbsync_standin.rules import Refused, Violation
+from kbsync_standin.rules import (
+    Refused,
+    json_object,
+    one_of,
+    require,
+    require_fields,
+    require_known,
+)
 
-MODEL = "some-model"
 _USER = {"id": USER_ID, "name": "Admin", "role": "admin", "email": "admin@example.com"}
 _PAGE = Response(
     200,
@@ -137,8 +142,7 @@ class OpenWebuiApplication(Files):
     @route("GET", "/api/v1/knowledge/{base}/files", "list")
     def _list(self, call: Call) -> Any:
         base, query = self.base(call.ids["base"], 400), call.query
-        if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction"}:
-            raise Violation(f"there is no parameter {', '.join(sorted(unknown))}")
+        require_known(query, ("page", "limit", "query", "order_by", "direction"), "the query parameter")
         files = [file for file in self.visible(self.documents.values()) if base.id in file.folder]
         if "query" in query:
             files = [file for file in files if query["query"].lower() in file.name.lower()]
@@ -165,21 +169,16 @@ class OpenWebuiApplication(Files):
     def _upload(self, call: Call) -> Any:
         form = form_in(call.request, 422)
         files = [part for part in form if part.name == "file" and part.filename]
-        if len(files) != 1 or {part.name for part in form} - {"file", "metadata"}:
-            raise Violation("a form has one file and metadata", 422)
-        try:
-            sent = json.loads(next((part.content for part in form if part.name == "metadata"), b"{}"))
-        except ValueError:
-            raise Violation("[ERROR: Invalid metadata format]") from None
+        is_known = {part.name for part in form} <= {"file", "metadata"}
+        require(len(files) == 1 and is_known, "a form has one file and metadata", 422)
+        metadata = next((part.content for part in form if part.name == "metadata"), b"{}")
+        sent = json_object(metadata, "[ERROR: Invalid metadata format]")
         content, name = bytes(files[0].content), str(files[0].filename)
-        if not isinstance(sent, dict):
-            raise Violation("metadata is not an object")
-        if sent.get("file_hash") not in (None, hashlib.sha256(content).hexdigest()):
-            raise Violation("file_hash is not that of the file")
-        if "%22" in name or "%0A" in name or "/" in name:
-            raise Violation(f"the name {name!r} is kept as it is escaped in the form")
-        if not content:
-            raise Violation("[ERROR: The content provided is empty.]")
+        digest = hashlib.sha256(content).hexdigest()
+        require(sent.get("file_hash") in (None, digest), "file_hash is not that of the file")
+        is_whole = not any(escape in name for escape in ("%22", "%0A", "/"))
+        require(is_whole, f"the name {name!r} is kept as it is escaped in the form")
+        require(bool(content), "[ERROR: The content provided is empty.]")
         if call.plays("refused"):
             raise Refused(f"[ERROR: File type {name.rpartition('.')[2]} is not allowed]")
         if call.plays("busy-database"):
@@ -214,10 +213,8 @@ class OpenWebuiApplication(Files):
         """List the user's files in all bases. Names and texts can't be searched here."""
         query = call.query
         skip, limit = int(query.get("skip", "0")), int(query.get("limit", "50"))
-        if not 1 <= limit <= _MAX_PAGE_SIZE or skip < 0:
-            raise Violation("limit is 1 to 1000", 422)
-        if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
-            raise Violation("names and texts can't be searched here")
+        require(1 <= limit <= _MAX_PAGE_SIZE and skip >= 0, "limit is 1 to 1000", 422)
+        require_fields(query, {"filename": one_of("*"), "content": one_of("false")})
         own_files = [file for file in self.present() if not file.is_foreign]
         own_files.sort(key=lambda file: (int(file.created), file.id), reverse=True)
         rows = [_row(file, data=True) for file in own_files[skip : skip + limit]]
@@ -304,8 +301,7 @@ class OpenWebuiApplication(Files):
         surplus.
         """
         base = self.base(call.ids["base"])
-        if _body(call, ("manifest",))["manifest"]:
-            raise Violation("comparisons aren't supported here")
+        require(_body(call, ("manifest",))["manifest"] == [], "comparisons aren't supported here")
         surplus = [
             {"file_id": file.id, "filename": file.name} for file in self.present() if base.id in file.folder
         ]
@@ -350,5 +346,4 @@ class OpenWebuiApplication(Files):
         body = call.body(TESTS, "messages", status=422)
         if body.get("model") != MODEL:
             raise Refused("Model not found")
-        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
-        return completion(body, head, call.args_of("stream"))
+        return completion(body, HEAD, call.args_of("stream"))

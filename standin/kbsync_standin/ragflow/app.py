@@ -51,11 +51,8 @@ _QUESTION: Mapping[str, Test] = {
 
 def _are_fields(value: Any) -> bool:
     """Return whether the values are texts, numbers, or lists of them."""
-    lists = (
-        [item if isinstance(item, list) else [item] for item in value.values()]
-        if rules.is_object(value)
-        else [[None]]
-    )
+    values = value.values() if rules.is_object(value) else [None]
+    lists = [item if isinstance(item, list) else [item] for item in values]
     return all(isinstance(item, str | int | float) for several in lists for item in several)
 
 
@@ -87,18 +84,16 @@ class RagflowApplication(User):
         if code in (401, 404, 109):
             extra = {"error": "Not Found"} if code == 404 else {}
             return Response.json({**body, "data": None, **extra}, refused.status)
-        return Response.json(
-            body, _MAPPED.get(int(code), 200) if self.behaviour.statuses == "mapped" else 200
-        )
+        status = _MAPPED.get(int(code), 200) if self.behaviour.statuses == "mapped" else 200
+        return Response.json(body, status)
 
     def respond(self, value: Any, call: Call) -> Response:
         """Write a result in the API's envelope."""
         if call.plays("shape"):
             shapes = {"object": {"docs": {}, "chunks": 3}, "list": [None, 3], "null": None}
             form = str(call.arg("form", "object"))
-            return Response.json(
-                {"code": 0, "data": shapes[form]} if form in shapes else {"message": "success"}
-            )
+            body = {"code": 0, "data": shapes[form]} if form in shapes else {"message": "success"}
+            return Response.json(body)
         return Response.json(self.add_extra_fields({"code": 0, **({} if value is None else {"data": value})}))
 
     def _parse_query(self, call: Call, *known_names: str) -> Mapping[str, list[str]]:
@@ -171,10 +166,9 @@ class RagflowApplication(User):
             if self.behaviour.no_ids == "all":
                 self.remove({document.id for document in self.documents_of(dataset)}, dataset)
             raise Violation("should either provide doc ids or set delete_all(true)", code=102)
-        if any(re.fullmatch("[0-9a-f]{32}", ident) is None for ident in ids):
-            raise Violation(f"Field: <ids> - Message: <Invalid UUID1 format> - Value: <{ids}>")
-        if len(set(ids)) < len(ids):
-            raise Violation(f"Field: <ids> - Message: <Duplicate ids> - Value: <{ids}>")
+        are_ids = all(re.fullmatch(self.id_form, ident) for ident in ids)
+        rules.require(are_ids, f"Field: <ids> - Message: <Invalid UUID1 format> - Value: <{ids}>")
+        rules.require(rules.are_distinct(ids), f"Field: <ids> - Message: <Duplicate ids> - Value: <{ids}>")
         return list(ids)
 
     # -- documents
@@ -186,17 +180,15 @@ class RagflowApplication(User):
             [part.name for part in parts], ("file", "parent_path", "parser_config"), "the form field"
         )
         files = [part for part in parts if part.name == "file"]
-        if not files:
-            raise Violation("No file part!")
-        for part in files:
-            if not part.filename:
-                raise Violation("No file selected!")
-            if len(part.filename.encode()) > MAX_NAME_LENGTH or re.search(r"[/\\\0\r\n]", part.filename):
-                raise Violation(f"File name must be {MAX_NAME_LENGTH} bytes or less.")
-        refused = [part.filename for part in files if not FORMATS.fullmatch(part.filename or "")]
-        if refused:
-            raise Refused(f"{refused[0]}: This type of file has not been supported yet!", code=500)
-        stored = [self.store(dataset, part.filename or "", part.content, call) for part in files]
+        rules.require(bool(files), "No file part!")
+        contents = [(part.filename or "", part.content) for part in files]
+        for name, _ in contents:
+            rules.require(bool(name), "No file selected!")
+            is_name = len(name.encode()) <= MAX_NAME_LENGTH and re.search(r"[/\\\0\r\n]", name) is None
+            rules.require(is_name, f"File name must be {MAX_NAME_LENGTH} bytes or less.")
+            if not FORMATS.fullmatch(name):
+                raise Refused(f"{name}: This type of file has not been supported yet!", code=500)
+        stored = [self.store(dataset, name, content, call) for name, content in contents]
         names = ["chunk_method", "dataset_id", "name", "run", "size", "suffix", "type"]
         names += [] if call.plays("no-id") else ["id"]
         rows = [
@@ -231,8 +223,7 @@ class RagflowApplication(User):
         base, behaviour = self.dataset(call.ids["id"]), self.behaviour
         query = self._parse_query(call, "orderby", "desc", "keywords", "ids")
         ids = query.get("ids", [])
-        if len(ids) > MAX_IDS:
-            raise Violation(f"ids must contain at most {MAX_IDS} IDs")
+        rules.require(len(ids) <= MAX_IDS, f"ids must contain at most {MAX_IDS} IDs")
         rows = self.list_of(base.id, call)
         if ids and behaviour.ids_filter:
             rows = [document for document in rows if document.id in ids]
@@ -274,12 +265,9 @@ class RagflowApplication(User):
         """Start parsing documents; the first refused one ends the loop, and those before it have started."""
         is_ingest = "id" not in call.ids
         key = "doc_ids" if is_ingest else "document_ids"
-        tests: Mapping[str, Test] = (
-            {"run": rules.one_of("1", "2"), "delete": rules.is_flag} if is_ingest else {}
-        )
-        ids = call.body({key: rules.are_texts, **tests}, key, *(("run",) if is_ingest else ()))[key]
-        if len(set(ids)) < len(ids):
-            raise Violation("Duplicate document ids", code=102)
+        tests: Json = {"run": rules.one_of("1", "2"), "delete": rules.is_flag} if is_ingest else {}
+        ids = call.body({key: rules.are_texts, **tests}, key, *tests.keys() & {"run"})[key]
+        rules.require(rules.are_distinct(ids), "Duplicate document ids", code=102)
         if not is_ingest:
             self.dataset(call.ids["id"])
             if self.behaviour.pipeline:

@@ -41,10 +41,7 @@ class RagflowBehaviour(Behaviour):
 
 
 KINDS: Mapping[str, str] = {
-    **shared_kinds("no-id other-name stuck odd-status left-out keeps-document nothing-found"),
-    "code": "a code in place of the answer, nothing done [args: code (102), message, status of HTTP (200), "
-    "as_string: true: the code is a string]",
-    "code-after": "the same, after the work was done [args: as code]",
+    **shared_kinds("code code-after no-id other-name stuck odd-status left-out keeps-document nothing-found"),
     "unauthorized": "401, as for an unknown key [args: code: 109 as older versions say it]",
     "shape": "the answer's data has another shape [args: form: object, list, null or none]",
     "two-ids": "the answer to an upload names two documents (upload)",

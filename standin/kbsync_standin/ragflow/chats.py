@@ -15,7 +15,7 @@ from kbsync_standin import rules
 from kbsync_standin.completions import MAX_PASSAGES, PIECES, are_turns, event_stream, usage_of
 from kbsync_standin.messages import Response
 from kbsync_standin.ragflow.datasets import HOME_ID, User
-from kbsync_standin.rules import Refused, Test, Violation
+from kbsync_standin.rules import Refused, Test
 
 HOME_CHAT, OTHER_CHAT, STRANGE_CHAT = (f"{number}c2ed1e0c1bb11f08bd20242ac120006" for number in (1, 2, 3))
 NOTHING = "Sorry! No relevant content was found in the knowledge base!"
@@ -68,11 +68,10 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
     `Refused`."""
     *_, last = body["messages"]
     rules.require_known(last, ("role", "content", "doc_ids"))
-    if last["role"] != "user":
-        raise Violation("The last content of this conversation is not from user.", code=102)
+    is_question = last["role"] == "user"
+    rules.require(is_question, "The last content of this conversation is not from user.", code=102)
     ids = last.get("doc_ids", [])
-    if ids and not rules.are_texts(ids):
-        raise Violation("doc_ids is not a list of ids")
+    rules.require(not ids or rules.are_texts(ids), "doc_ids is not a list of ids")
     assistants = {assistant.id: assistant for assistant in ASSISTANTS[user.behaviour.assistants]}
     if chat not in assistants:
         raise Refused(f"You don't own the chat {chat}")

@@ -166,14 +166,9 @@ class Answers(Account):
         if _SWITCHED.get(call.op, call.op) in behaviour.not_offered:
             raise Refused("", response=self.no_such_route(call))
         if not call.op:
-            is_known_path = any(
-                candidate.pattern.fullmatch(request.path)
-                for candidate in self.routes
-                if candidate.op != "file"
-            )
-            raise Violation(
-                "there is no such route", response=self.no_such_route(call, 405 if is_known_path else 404)
-            )
+            is_known_path = any(candidate.pattern.fullmatch(request.path) for candidate in self.routes)
+            response = self.no_such_route(call, 405 if is_known_path else 404)
+            raise Violation("there is no such route", response=response)
         refusals = []
         # File addresses carry their own signature, and the key must not be sent to their host.
         if call.op != "file":

@@ -46,15 +46,10 @@ def _is_recall(value: Any) -> bool:
     return is_complete and all(test(value[name]) for name, test in _TESTS_OF_RECALL.items() if name in value)
 
 
-def _is_number(most: float, *, is_open: bool) -> Test:
-    def is_legal(value: Any) -> bool:
-        try:
-            number = float(value) if isinstance(value, str) else 0.0
-        except ValueError:
-            return False
-        return 0 < number < most or (number == most and not is_open)
-
-    return is_legal
+def _number(value: Any) -> float:
+    """Return a number that is written as a text, 0 for anything else."""
+    is_number = isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) is not None
+    return float(value) if is_number else 0.0
 
 
 _TESTS_OF_RECALL: Mapping[str, Test] = {
@@ -74,8 +69,8 @@ _APPLICATION_TESTS: Mapping[str, Test] = {
     "name": lambda value: isinstance(value, str) and 1 <= len(value) <= 20,
     "desc": lambda value: isinstance(value, str) and len(value) <= 100,
     "prompt": _is_prompt,
-    "top_p": _is_number(1.0, is_open=True),
-    "temperature": _is_number(1.0, is_open=False),
+    "top_p": lambda value: 0 < _number(value) < 1,
+    "temperature": lambda value: 0 < _number(value) <= 1,
     "knowledge_ids": _are_ids,
     "model": rules.is_text,
     "icon_color": rules.one_of(*COLORS),

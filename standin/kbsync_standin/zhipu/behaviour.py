@@ -121,7 +121,7 @@ KINDS: Mapping[str, str] = {
     "duplicates": "a page repeats the end of the page before (list) [args: n: how many (1)]",
     "left-out": "the list lacks the documents of a name (list) [args: name: (all)]",
     "list-null": "the list is null or missing (list) [args: form: null, missing (null)]",
-    "total": "total has another value (list) [args: value (0); missing: true]",
+    "total": "total has another value (list) [args: value (null); missing: true]",
     "stream": "the events of an answer are written or end in another way (sse-invoke, chat) [args: end: "
     "repeated, no-blank, no-finish, error, interrupted; reason: finish_reason of chat (stop); reasoning: "
     "true: chat's model reasons first; crlf: true; comments: true; every: seconds between events (0)]",

@@ -221,15 +221,12 @@ class DocumentCalls(Answers):
         if number > 1 and behaviour.unstable_pages:
             shift += self.chance.choice((-1, 0, 1))
         items = [self.item(document, call) for document in self.page(rows, number, size, shift=shift)]
-        count, fields = len(rows), {}
+        count = len(rows)
         total = {"right": count, "high": count + 7, "low": max(0, count - 1), "zero": 0, "string": str(count)}
-        if call.plays("total"):
-            fields = {} if call.arg("missing") else {"total": call.arg("value", 0)}
-        elif behaviour.total in total:
-            fields["total"] = total[behaviour.total]
-        form = "list" if items else behaviour.empty_list
-        if call.plays("list-null"):
-            form = "missing" if call.word("form", "null") == "missing" else "null"
+        fields: Json = {"total": total[behaviour.total]} if behaviour.total in total else {}
+        fields = call.distort("total", fields, "total")
+        form: str = "list" if items else behaviour.empty_list
+        form = call.word("form", "null") if call.plays("list-null") else form
         if form != "missing":
             fields["list"] = None if form == "null" else items
         return self.add_extra_fields(fields)
@@ -255,18 +252,16 @@ class DocumentCalls(Answers):
     def list_images(self, call: Call) -> Json | Null:
         """Return each image of the document with its own signed address."""
         document = self.known_document(call)
-        match call.word("form", "none") if call.plays("pictures") else "":
-            case "null":
-                return NULL
-            case "missing":
-                return {}
-            case "none":
-                return {"images": []}
-            case "others":
-                return {"images": [self._image("【示意图序号_999_9】", document, 0, call)]}
-            case "malformed":
-                return {"images": [*_MALFORMED, *_MALFORMED]}
-        return {"images": self.images_of(document, call)}
+        if not call.plays("pictures"):
+            return {"images": self.images_of(document, call)}
+        responses: dict[str, Json | Null] = {
+            "none": {"images": []},
+            "null": NULL,
+            "missing": {},
+            "others": {"images": [self._image("【示意图序号_999_9】", document, 0, call)]},
+            "malformed": {"images": 2 * _MALFORMED},
+        }
+        return responses[call.word("form", "none")]
 
     def images_of(self, document: ZhipuDocument, call: Call) -> list[Json]:
         """Return an image for each placeholder in the text, as the service leaves placeholders for images."""
