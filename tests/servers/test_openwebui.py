@@ -167,6 +167,42 @@ def test_copy_being_indexed_during_a_kill_has_its_passages_once(
         assert {hit["path"] for hit in hits} == {"first.md", "failed.md", "completed.md"}
 
 
+def test_file_that_the_server_left_out_of_the_base_is_linked_instead_of_uploaded_again(
+    servers: dict[str, Any], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The base is missing at the moment when the server would link the file."""
+    environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
+    waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "40s"}
+    sandbox.write("first.md", "All about the avocet.\n")
+    with models.serving() as models_url, start(environment, data, models_url) as given:
+        base = create_base(given)
+        target = {"type": "openwebui", **target_block(given, base), "vectorization": waiting}
+        sandbox.configure(f"target: {json.dumps(target)}")
+        ModelOrders(models_url).give(delay=3.0)
+        process = sandbox.start("--once")
+        eventually(lambda: sandbox.status()["documents"]["indexing"] == 1)
+        process.kill()
+        process.wait()
+        [path] = data.rglob("webui.db")
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
+            database.execute("UPDATE knowledge SET id = 'hidden' WHERE id = ?", (base,))
+            eventually(lambda: [row["data"]["status"] for row in files_of(given)] == ["completed"])
+            database.execute("UPDATE knowledge SET id = ? WHERE id = 'hidden'", (base,))
+        ModelOrders(models_url).clear()
+        assert sandbox.once()["failed"] == 0
+        assert sandbox.run("verify").code == 0
+        assert len(files_of(given)) == 1
+        [hit] = sandbox.run("search", "--json", "avocet").json["hits"]
+        assert hit["path"] == "first.md"
+
+
+def files_of(server: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the files of the user, in any base or in none."""
+    headers, query = {"authorization": f"Bearer {server['api_key']}"}, {"filename": "*", "content": "false"}
+    rows = httpx.get(f"{server['base_url']}/api/v1/files/user/search", params=query, headers=headers)
+    return list(rows.raise_for_status().json())
+
+
 def being_indexed(server: Mapping[str, Any], name: str, status: str) -> list[str]:
     """Return the ids of files in this status whose text is no longer that of the file."""
     headers, query = {"authorization": f"Bearer {server['api_key']}"}, {"filename": name, "content": "true"}
