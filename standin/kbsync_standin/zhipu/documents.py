@@ -53,7 +53,7 @@ def stored_name(name: str, form: str, exists: Callable[[str], bool]) -> str:
 EPOCH_MS = 1288834974657
 OTHER_EPOCH_MS = 1577836800000
 _SEQUENCE_BITS = 12
-_WORKER_BITS = 10
+_SHIFT = 22  # a worker has 10 bits
 
 
 class Snowflakes:
@@ -61,20 +61,13 @@ class Snowflakes:
 
     def __init__(self, worker: int) -> None:
         """Start with `worker`, 0 to 1023, which distinguishes two services."""
-        self._worker = worker % (1 << _WORKER_BITS)
-        self._last_ms = 0
-        self._sequence = 0
+        self._worker = (worker << _SEQUENCE_BITS) % (1 << _SHIFT)
+        self._last = 0
 
     def make(self, now_ms: int) -> int:
-        """Return a new id; if the millisecond is used up or past, use the one after the last id's."""
-        if now_ms > self._last_ms:
-            self._last_ms, self._sequence = now_ms, 0
-        else:
-            self._sequence += 1
-            if self._sequence >> _SEQUENCE_BITS:
-                self._last_ms, self._sequence = self._last_ms + 1, 0
-        stamp = (self._last_ms - EPOCH_MS) << (_WORKER_BITS + _SEQUENCE_BITS)
-        return stamp | self._worker << _SEQUENCE_BITS | self._sequence
+        """Return a new id: the first one of this millisecond, or the one after the last id."""
+        self._last = max(self._last + 1, (now_ms - EPOCH_MS) << _SHIFT | self._worker)
+        return self._last
 
 
 def written_id(number: int, ordinal: int, form: str) -> str:
@@ -85,7 +78,7 @@ def written_id(number: int, ordinal: int, form: str) -> str:
         case "uuid":
             return str(uuid.UUID(int=number << 64 | ordinal))
         case "other_epoch":
-            return str(number - ((OTHER_EPOCH_MS - EPOCH_MS) << (_WORKER_BITS + _SEQUENCE_BITS)))
+            return str(number - ((OTHER_EPOCH_MS - EPOCH_MS) << _SHIFT))
         case _:
             return str(number)
 
