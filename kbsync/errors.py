@@ -142,6 +142,10 @@ class Unavailable(TargetError):
         self.is_rate_limit = is_rate_limit
 
 
+class Busy(Unavailable):
+    """Raised if only this document has to wait, while the target is still working on it."""
+
+
 class Unsure(TargetError):
     """Raised if the document may have been stored. Check before sending it again."""
 

@@ -45,7 +45,17 @@ from kbsync.engine.status import (
     halt_json,
     with_retry_command,
 )
-from kbsync.errors import Halted, NameTaken, Rejected, StateError, TargetError, Unavailable, Unfit, Unsure
+from kbsync.errors import (
+    Busy,
+    Halted,
+    NameTaken,
+    Rejected,
+    StateError,
+    TargetError,
+    Unavailable,
+    Unfit,
+    Unsure,
+)
 from kbsync.state.mirrors import Halt
 
 if TYPE_CHECKING:
@@ -183,7 +193,11 @@ class HaltState:
         for error in errors:
             if isinstance(error, Halted):
                 return error
-        unanswered_errors = [error for error in errors if isinstance(error, Unavailable | Unsure)]
+        unanswered_errors = [
+            error
+            for error in errors
+            if isinstance(error, Unavailable | Unsure) and not isinstance(error, Busy)
+        ]
         # A response about any document shows that the target is up.
         if not unanswered_errors or len(unanswered_errors) < requested:
             self.record_response()

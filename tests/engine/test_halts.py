@@ -11,7 +11,7 @@ from kbsync.core.model import Upload, UploadState
 from kbsync.engine.halts import BASE_MISSING, BLAME_LIMIT, HaltState, Work
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.status import TARGET_STUCK
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Busy, Halted, Rejected, Unavailable, Unsure
 
 
 def row(path: str) -> Upload:
@@ -123,3 +123,13 @@ def test_retry_delays_grow_and_respect_retry_after() -> None:
     assert state.is_down_for(50.0, now=150.0) and not state.is_down_for(51.0, now=150.0)
     state.record_errors([Unavailable("busy")], 2, now=250.0)
     assert not state.is_down_for(0.0, now=250.0)
+
+
+def test_target_is_not_down_while_it_works_on_a_document() -> None:
+    """Other documents aren't delayed, and nobody is told that the target doesn't respond."""
+    state = HaltState()
+    state.record_errors([Busy("still being indexed")], 1, now=100.0)
+    assert not state.is_down_for(0.0, now=100.0)
+    assert state.not_before == 0.0
+    state.record_errors([Busy("still being indexed"), Unavailable("502")], 2, now=100.0)
+    assert not state.is_down_for(0.0, now=100.0)
