@@ -557,10 +557,16 @@ def _rebind(
 
 
 def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
-    """Make `status` show how many documents the mirror has in other knowledge bases."""
-    count = sum(tx.uploads.left_behind(mirror, binding).values())
+    """Make `status` show how many documents the mirror has in other knowledge bases or under other
+    prefixes.
+    """
+    counts = tx.uploads.left_behind(mirror, binding)
+    count = sum(counts.values())
+    bindings = filter(None, map(tx.mirrors.binding, (binding, *counts)))
+    is_same_base = len({(b.target, b.address, b.base) for b in bindings}) == 1
+    place = "under its former prefix" if is_same_base else "in the previous knowledge base"
     remaining = f"{format_count(count, 'document')} {'is' if count == 1 else 'are'} still"
-    tx.mirrors.set_note(mirror, f"{remaining} in the previous knowledge base" if count else "")
+    tx.mirrors.set_note(mirror, f"{remaining} {place}" if count else "")
 
 
 def _take_over_rows(

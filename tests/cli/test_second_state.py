@@ -415,6 +415,7 @@ def test_verify_reports_documents_under_the_mirrors_former_prefix(
         assert (completed.code, result["detached"]) == (0, {"a": 1})
         command = "kbsync forget a --left-behind"
         assert f"1 document under its former prefix; to delete: {command}\n" in sandbox.run("verify").out
+        assert "! a: 1 document is still under its former prefix\n" in sandbox.run("status").out
         sandbox.run(*command.split()[1:], "--yes")
         assert "detached" not in sandbox.run("verify", "--json").json["mirrors"][0]
         assert len(base.documents("")) == 1 + len(files_of(docs))
