@@ -317,6 +317,8 @@ class BoundMirror:
             return False
         except TargetError:
             return False
+        if await self.worker.is_idle(math.inf):  # otherwise, the work shows whether the target responds
+            self.mirror.halts.record_response()
         return base.id != binding.base or attach.is_older_copy(base, recorded)
 
     # -- the pass --------------------------------------------------------------------------------------

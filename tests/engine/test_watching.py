@@ -22,13 +22,13 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
 from kbsync.core.model import Stamp
-from kbsync.engine import deletions, reconcile
+from kbsync.engine import deletions, halts, reconcile
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.inbox import Inbox, InboxResult
 from kbsync.engine.loop import HINT_PAUSE, MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.settings import DeletionLimits
-from kbsync.errors import Halted, StateError
+from kbsync.errors import Halted, StateError, Unavailable
 from kbsync.source.hints import Hint
 from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake
@@ -429,6 +429,19 @@ async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorl
     [line] = lines
     assert (line["event"], line["mirror"], line["folder"]) == ("mirror.halted", "docs", str(daemon.root))
     assert line["cure"] == "kbsync retry --mirror docs"
+
+
+async def test_target_that_responds_again_ends_the_halt_although_no_work_is_left(
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halts, "DOWN_AFTER", 0.1)
+    monkeypatch.setattr(halts, "PROBE_EVERY", 0.1)
+    async with daemon.run_daemon():
+        daemon.base.faults.append(Fault("put", error=lambda: Unavailable("502"), times=99))
+        path = daemon.write("a.md")
+        await until(lambda: daemon.run.halt)
+        path.unlink()
+        await until(lambda: daemon.run.halt is None)
 
 
 # -- state that a restart must keep ----------------------------------------------------------------------
