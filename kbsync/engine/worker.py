@@ -675,6 +675,7 @@ class Worker:
                 )
                 await self._note_errors([error], 1)
             else:
+                self._halts.record_response()
                 done.append((row.id, path))
 
         def record(tx: Tx) -> list[DocumentEvent | None]:

@@ -444,6 +444,21 @@ async def test_target_that_responds_again_ends_the_halt_although_no_work_is_left
         await until(lambda: daemon.run.halt is None)
 
 
+async def test_successful_rename_ends_the_halt_of_a_target_that_did_not_respond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halts, "DOWN_AFTER", 0.1)
+    monkeypatch.setattr(halts, "PROBE_EVERY", 3600.0)
+    daemon = WatchingWorld(tmp_path, RenamingMemory)
+    path = daemon.write("a.md")
+    async with daemon.run_daemon():
+        daemon.base.faults.append(Fault("rename", error=lambda: Unavailable("502"), times=99))
+        path.rename(path.with_name("b.md"))
+        await until(lambda: daemon.run.halt)
+        daemon.base.faults.clear()
+        await until(lambda: daemon.run.halt is None)
+
+
 # -- state that a restart must keep ----------------------------------------------------------------------
 
 
