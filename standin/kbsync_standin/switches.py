@@ -62,7 +62,7 @@ def changed(behaviour: B, switches: Mapping[str, Any], label: str = "switch") ->
 
 
 def _checked(name: str, kind: Any, value: Any) -> Any:
-    """Return the value of a switch, without lists. Raises `ValueError` if it is wrong."""
+    """Return the value of a switch in the form of its type. Raises `ValueError` if it is wrong."""
     if typing.get_origin(kind) is Literal:
         value = rules.as_word(value)  # people write 404 and null without quotes
         choices = typing.get_args(kind)
@@ -74,4 +74,5 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
         test, words = _among(choices), f"a list of {', '.join(choices)}"
     if not test(value):
         raise ValueError(f"{name} is {words}, not {value!r}")
+    value = float(value) if kind is float else value
     return tuple(value) if isinstance(value, list) else value
