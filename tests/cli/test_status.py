@@ -504,6 +504,10 @@ def test_watch_shows_a_first_pass_from_the_start_and_when_nothing_runs() -> None
     assert speed(stand) == "docs: first pass under way, 8 found so far"
     assert speed(replace(stand, rate=2.0)) == "docs: first pass under way, 8 found so far, 2.0 documents/s"
     assert in_one_line(stand) == "docs: 3 ready, 5 pending; first pass under way"
+    down = replace(standing(pending=5, halt=Halt("target-down", "no response", "")), rate=2.0)
+    assert speed(down) == ""
+    waiting = replace(standing(pending=5, halt=Halt("deletions-held", "9 deletions", "")), rate=2.0)
+    assert speed(waiting) == "docs: 2.0 documents/s, about 2.5 s left"
     forsaken = standing(pending=5, runs=False)
     assert speed(replace(forsaken, rate=2.0)) == ""
     assert in_one_line(forsaken) == "docs: 3 ready, 5 pending; kbsync isn't running"

@@ -88,7 +88,7 @@ def problems(
 
 def speed(report: MirrorReport) -> str:
     """Return the speed and the remaining time of a working mirror, or '' if it isn't working."""
-    if report.status.pause is not None:
+    if report.status.pause is not None or (report.status.halt is not None and not report.is_held):
         return ""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
