@@ -197,9 +197,10 @@ def test_text_drawn_late_but_higher_comes_first(parser):
     assert read(parser, page).text.startswith("Chapter of the lamp\n\nThe keeper lit")
 
 
-def test_header_drawn_last_moves_no_column(parser):
+@pytest.mark.parametrize(("x", "y"), [(60, 700), (320, 770)])
+def test_header_drawn_last_moves_no_column(parser, x, y):
     columns = lines("left one", "left two", y=600) + lines("right one", "right two", x=320, y=600)
-    page = lines("Lamp oil", y=700) + columns + lines("Page header", y=810)
+    page = lines("Lamp oil", x=x, y=y) + columns + lines("Page header", x=x, y=810)
     text = read(parser, page).text
     assert text == "Page header\n\nLamp oil\n\nleft one left two\n\nright one right two"
 
@@ -209,6 +210,15 @@ def test_footer_drawn_first_moves_no_column(parser, x):
     columns = lines("left one", "left two", y=600) + lines("right one", "right two", x=320, y=600)
     text = read(parser, lines("Lamp oil report", x=x, y=30) + columns).text
     assert text == "left one left two\n\nright one right two\n\nLamp oil report"
+
+
+def test_footnotes_drawn_first_move_no_column(parser):
+    notes = [("left note", 60, 150), ("middle note", 240, 60), ("right note", 420, 150)]
+    columns = [("left", 60), ("middle", 240), ("right", 420)]
+    page = b"".join(lines(note, x=x, y=y) for note, x, y in notes)
+    page += b"".join(lines(f"{name} one", f"{name} two", x=x, y=600) for name, x in columns)
+    ordered = "left one left two|left note|middle one middle two|middle note|right one right two|right note"
+    assert read(parser, page).text == ordered.replace("|", "\n\n")
 
 
 def spelled(x: float, word: str) -> bytes:

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
-from itertools import chain, groupby, islice, pairwise
+from itertools import chain, groupby, islice, pairwise, takewhile
 from typing import Any, TypeVar
 
 import pypdfium2.raw as pdfium
@@ -457,7 +457,7 @@ def _order(lines: list[Line]) -> list[Line]:
         for run in runs
     ]
     runs_above = defaultdict[int, list[int]](list)  # by run: the runs above it
-    moved, footers = False, set[int]()
+    moved = False
     for late, (left, right, bottom, _, size) in enumerate(boxes):
         for early in range(late):
             other = boxes[early]
@@ -466,12 +466,14 @@ def _order(lines: list[Line]) -> list[Line]:
             if bottom >= other[3] + size * 0.5:
                 runs_above[early].append(late)
                 moved = True
-                if all(line.is_at_edge for line in runs[early]):
-                    footers.add(early)
             else:
                 runs_above[late].append(early)
     if not moved:
         return lines
+    # A column's footnotes may be at the edge, too, but are drawn after other text.
+    lowest = min((line.base for line in lines if not line.is_at_edge), default=0.0)
+    leading = takewhile(lambda number: all(line.is_at_edge for line in runs[number]), range(len(runs)))
+    footers = {number for number in leading if boxes[number][3] < lowest}
     # Each run in the order drawn, after those above it: nothing else moves.
     ordered, placed = list[int](), set[int]()
     for number in sorted(range(len(runs)), key=footers.__contains__):
