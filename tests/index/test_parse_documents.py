@@ -569,8 +569,16 @@ def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
 
 
 def test_mail_that_begins_with_a_byte_order_mark_is_read(parser):
-    text = text_of(parser, "eml", b"\xef\xbb\xbf" + samples.mail("Lamps", "größer".encode()))
-    assert text == "# Lamps\n\ngrößer"
+    mail = samples.mail("Lamps", "größer".encode())
+    assert text_of(parser, "eml", b"\xef\xbb\xbf" + mail) == "# Lamps\n\ngrößer"
+    assert text_of(parser, "mbox", b"\xef\xbb\xbf" + samples.mailbox(mail)) == "# Lamps\n\ngrößer"
+
+
+def test_web_page_in_a_calendar_does_not_declare_the_calendars_encoding(parser):
+    page = "X-ALT-DESC:<html><head><meta charset=utf-8></head><p>Our meeting of the week</p></html>"
+    event = f"BEGIN:VEVENT\nSUMMARY:Größe für Müller\n{page}\n{page}\n{page}\nEND:VEVENT"
+    raw = f"BEGIN:VCALENDAR\n{event}\nEND:VCALENDAR".encode("cp1252")
+    assert text_of(parser, "ics", raw) == "## Größe für Müller"
 
 
 @pytest.mark.parametrize("size", range(20, 26))

@@ -11,7 +11,7 @@ from dataclasses import field
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
-from kbsync.index.read.encoding import decode_declared
+from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import one_line, tidied
 from kbsync.index.read.zip import damaged
 
@@ -104,7 +104,9 @@ def _read(raw: bytes, charset: str | None, what: str) -> _Component:
     """Return the components of a file. Raises `Rejected` if there are none."""
     root = _Component("")
     opened = [root]
-    for line in _unfold(decode_declared(_FOLDED_CHARACTER.sub(b"", raw), charset)):
+    raw = _FOLDED_CHARACTER.sub(b"", raw)
+    # A web page in a calendar declares nothing about the calendar.
+    for line in _unfold(decode_declared(raw, charset) if charset else decode(raw)):
         head, parameters, value = _split(line)
         name = head.rpartition(".")[2].upper()  # contacts may group lines: item1.TEL
         if name == "BEGIN":

@@ -126,7 +126,8 @@ def _split(raw: bytes) -> Iterator[Message]:
 
     Each begins after a blank line, with a line `From …` followed by headers.
     """
-    first, *pieces = (b"\n\n" + raw.replace(b"\r\n", b"\n")).split(b"\n\nFrom ")
+    raw = raw.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    first, *pieces = (b"\n\n" + raw).split(b"\n\nFrom ")
     messages = [[first.lstrip()]] if _begins_mail(first.lstrip()) else []
     for piece in pieces:
         _, _, content = piece.partition(b"\n")
