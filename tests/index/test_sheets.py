@@ -213,6 +213,21 @@ def test_text_boxes_of_an_opendocument_sheet_are_read_once(parser):
     assert text_of(parser, ods(table), "ods") == expected
 
 
+def test_every_paragraph_of_an_opendocument_text_box_is_read_once(parser):
+    def cell(attributes, *texts):
+        box = "".join(f"<draw:frame><draw:text-box>{text}</draw:text-box></draw:frame>" for text in texts)
+        return f"<table:table-cell {attributes}>{box}</table:table-cell>"
+
+    spaced = "<text:p>For<text:line-break/>Ada<text:tab/>and<text:s/>Bea</text:p>"
+    inner = "<draw:frame><draw:text-box><text:p>Oil</text:p></draw:text-box></draw:frame>"
+    nested = f"<text:p>Wicks {inner}</text:p>"
+    number = cell('office:value-type="float" office:value="7"', spaced, nested)
+    formula = cell('office:value-type="string" office:string-value="Lamp"', "<text:p>Sold</text:p>")
+    row = f"<table:table-row>{number}{formula}</table:table-row>"
+    text = text_of(parser, ods(f'<table:table table:name="S">{row}</table:table>'), "ods")
+    assert text == "## S\n\n| 7 | Lamp |\n| --- | --- |\n\nFor Ada and Bea\n\nWicks Oil\n\nSold"
+
+
 def test_opendocument_comments_are_read_with_their_cells(parser):
     comment = "<office:annotation><dc:creator>Ada</dc:creator><text:p>Too</text:p><text:p>dear</text:p>"
     cell = ods_cell("Lamp").replace("<text:p>", f"{comment}</office:annotation><text:p>")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import field
 from functools import lru_cache
 from html import unescape
-from itertools import islice
+from itertools import chain, islice
 from xml.sax.saxutils import quoteattr
 
 import python_calamine as calamine
@@ -114,6 +114,8 @@ def read_ods(raw: bytes) -> Parsed:
     """Return an OpenDocument spreadsheet as Markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     content, title, tags = opendocument_parts(archive)
+    for space in chain.from_iterable(map(content.iter, ("s", "tab", "line-break"))):
+        space.text = " "
     details, has_gaps = dict[str, _Details](), False
     for table in content.iter("table"):
         # before closing gaps changes the numbers of rows and columns
@@ -415,12 +417,15 @@ def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
 def _drawn_paragraphs(table: Element) -> Iterator[str]:
     """Yield the paragraphs in the text boxes and other shapes of an ods sheet.
 
-    This omits shapes in a cell with a text, because calamine reads them with that text.
+    This omits shapes in a cell with a text, because calamine reads them with that text, unless the cell has
+    a formula.
     """
     for parent in table.iter():
-        if parent.tag == "shapes" or (parent.tag == "table-cell" and parent.get(":value-type") != "string"):
+        is_text = parent.get(":value-type") == "string" and parent.get(":string-value") is None
+        if parent.tag == "shapes" or (parent.tag == "table-cell" and not is_text):
             for shape in inside(parent, SHAPES, ("annotation",)):
-                yield from filter(None, (one_line("".join(p.itertext())) for p in shape.iter("p")))
+                texts = (one_line("".join(p.itertext())) for p in inside(shape, ("p", "h"), ()))
+                yield from filter(None, texts)
 
 
 def _comments(table: Element) -> Iterator[str]:
