@@ -197,6 +197,17 @@ def test_hyphenated_word_is_found_while_it_is_typed(tmp_path: Path, postgres: Se
 
 
 @long
+def test_other_spelling_is_found_while_the_word_is_typed(tmp_path: Path, postgres: Server) -> None:
+    texts = {"right.md": "Our organization has rules.", "other.md": "Our house has lamps."}
+    texts |= {f"{number}.md": f"Lamp {number}." for number in range(9)}
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base in bases:
+            # The base has no vectors from this model, so only words count.
+            hits = Search(base, Numbers()).search(Query("organisation", unfinished=True))
+            assert [hit.path for hit in hits] == ["right.md"]
+
+
+@long
 def test_file_name_or_path_in_quotes_finds_the_file(tmp_path: Path, postgres: Server) -> None:
     texts = {
         "notes/plan.md": "Paint the fence.",

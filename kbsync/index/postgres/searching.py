@@ -389,11 +389,13 @@ class PostgresSnapshot:
         finished = list(dict.fromkeys(replace(term, goes_on=False) for term in terms))
         frequencies, documents, chunks, length = self._frequencies(finished)
         known = {term.stem.removeprefix(HYPHEN_MARK) for term in finished if frequencies[term].documents}
-        finished = [
+        complete = [
             term
             for term in finished
             if term.stem not in prefixes or term.stem.removeprefix(HYPHEN_MARK) in known
         ]
+        if not all(term.is_guess for term in complete):  # a guess can't count without the word it replaces
+            finished = complete
         selected = select_terms(finished, frequencies, documents, chunks)
         name_scores = NameScores(selected.all_terms)
         # Averaged over the documents or a sample of them: otherwise a log with short lines would make all
