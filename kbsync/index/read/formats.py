@@ -46,7 +46,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "epub": ("epub", "read_epub", "12"),
     "eml": ("mail", "read_eml", "14"),
     "mbox": ("mail", "read_mbox", "9"),
-    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "5")),
+    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "6")),
     "ics": ("calendars", "read_ics", "2"),
     "vcf": ("calendars", "read_vcf", "3"),
     "canvas": ("canvas", "read_canvas", "3"),
