@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -306,9 +307,11 @@ def is_outdated(connection: apsw.Connection, state_dir: Path, *, holds_lock: boo
 
 
 def record_use(connection: apsw.Connection, state_dir: Path) -> None:
-    """Record that the process with the lock uses this file."""
-    for time in lock.changed_at(state_dir)[:1]:
-        connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, time))
+    """Record that the process with the lock uses this file, if the disk isn't full."""
+    # Without the record, the next process only reads the lists of the bases again.
+    with suppress(apsw.FullError, apsw.IOError):
+        for time in lock.changed_at(state_dir)[:1]:
+            connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, time))
 
 
 def catch_up(connection: apsw.Connection) -> None:

@@ -67,6 +67,12 @@ def run_until_idle(*command: str | Path) -> None:
         time.sleep(0.05)
 
 
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+
+
 def kbsync(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return warm.run(words, text=True)
 
@@ -140,9 +146,7 @@ def state_on_small_disk(tmp_path: Path, files: int) -> Iterator[tuple[Path, tupl
 def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: Path) -> None:
     with state_on_small_disk(tmp_path, 1) as (small, options):
         assert kbsync("--once", *options).returncode == 0
-        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
-            while filler.write(bytes(4096)):
-                pass
+        fill(small)
         paused = kbsync("pause", *options)
         assert paused.returncode == 4
         assert "free some space, and a running kbsync will continue automatically" in paused.stderr
@@ -178,9 +182,7 @@ def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
         daemon = sandbox.watch(*options)
         try:
             eventually(lambda: sandbox.run("status", "--check", *options).code == 0)
-            with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
-                while filler.write(bytes(4096)):
-                    pass
+            fill(small)
             sandbox.write("new.md", "not seen yet")
             daemon.wait_for_event("state.failed")
             assert sandbox.run("status", "--check", *options).code == 4
@@ -196,6 +198,24 @@ def test_daemon_on_a_full_disk_says_so_everywhere(sandbox: Sandbox) -> None:
             (small / "filler").unlink()
             eventually(lambda: sandbox.run("status", "--check", *options).code == 0)
             eventually(lambda: sandbox.run("search", "seen", *options).code == 0)
+        finally:
+            assert daemon.end() == 0
+
+
+@long
+def test_daemon_started_on_a_full_disk_waits_for_space(sandbox: Sandbox) -> None:
+    small, options = sandbox.root / "small", ("--state-dir", sandbox.root / "small" / "state")
+    sandbox.write("a.md", "alpha")
+    sandbox.configure(f"target: {{type: local, path: {sandbox.root / 'kb'}}}")
+    with mounted(small, "2500k"):
+        sandbox.run("--once", *options).check_success()
+        fill(small)
+        daemon = sandbox.watch(*options)
+        try:
+            daemon.wait_for_event("state.failed")
+            (small / "filler").unlink()
+            sandbox.write("b.md", "beta")
+            eventually(lambda: sandbox.run("search", "beta", *options).code == 0)
         finally:
             assert daemon.end() == 0
 
