@@ -300,6 +300,8 @@ def is_outdated(connection: apsw.Connection, state_dir: Path, *, holds_lock: boo
     """Return whether the last process with the lock used another file, as after restoring a copy of the file
     with its WAL, or of the whole directory. `holds_lock`: whether the caller holds the lock.
     """
+    if not holds_lock and lock.holding(state_dir):
+        return False  # the holder has checked this
     recorded = connection.execute("SELECT value FROM meta WHERE key = ?", (_LOCKED_AT,)).get
     known = lock.changed_at(state_dir)
     # The caller may have recorded its own time already: taking over a trial opens the file twice.

@@ -238,8 +238,7 @@ class StateCopy(StateStore):
         with state_errors(self.path):
             self._db = open_temporary()
             original.backup(self._db)
-            folder = self.path.parent
-            if original.is_restored or schema.is_outdated(self._db, folder, holds_lock=False):
+            if original.is_restored or schema.is_outdated(self._db, self.path.parent, holds_lock=False):
                 schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:

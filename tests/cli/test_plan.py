@@ -87,6 +87,19 @@ def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
 
 
 @long
+def test_plan_trusts_the_state_of_a_running_kbsync(zhipu: ZhipuSandbox) -> None:
+    """A list of the base can have thousands of pages."""
+    zhipu.write("a.md", "alpha")
+    zhipu.run("--once").check_success()
+    daemon = zhipu.watch(until="daemon.watching")
+    lists = zhipu.service.request_count("list")
+    (zhipu.state / "lock").touch()  # like `chown`
+    assert "nothing to do" in zhipu.run("plan").out
+    assert zhipu.service.request_count("list") == lists
+    assert daemon.end() == 0
+
+
+@long
 def test_kept_documents_are_planned_counted_and_verified(sandbox: Sandbox) -> None:
     """Every command counts it as correct, and nothing waits for anybody."""
     sandbox.mirror(
