@@ -146,8 +146,13 @@ def mirror_reports(
         # A mirror that is paused or halted may not be watched, and `status` says why it isn't.
         is_idle = fresh.status.halt is not None or fresh.status.pause is not None
         is_watched = has_daemon and fresh.is_worked_on and not is_idle
+        unfinished = report.unfinished
+        if end is not None and not (unfinished or end.busy or is_idle):  # such as a refused deletion
+            pending = items.in_state(Status.PENDING, 1, in_order=False)
+            unfinished = next((f"{item.path}: {item.reason}" for item in pending if item.reason), "")
         return replace(
             report,
+            unfinished=unfinished,
             failed=tuple((item.path, item.reason) for item in failed),
             held=held,
             may_succeed=len(failed) == MAX_ROWS_READ or any(item.may_succeed for item in failed),

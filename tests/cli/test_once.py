@@ -16,7 +16,7 @@ from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
 from tests.cli.sandbox import Sandbox, eventually, words_of
-from tests.cli.zhipu import zhipu_sandbox
+from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.share import enumerated, long
 
 
@@ -221,6 +221,19 @@ def test_halted_pass_does_not_claim_that_nothing_changed(sandbox: Sandbox) -> No
     result = sandbox.run("--once")
     assert result.code == 3
     assert result.out.startswith("handbook: 1 document searchable, halted (folder not readable); ")
+
+
+@long
+def test_pass_says_why_a_document_is_still_there(zhipu: ZhipuSandbox) -> None:
+    zhipu.write_all({f"{number}.md": f"text {number}" for number in range(6)})
+    zhipu.run("--once").check_success()
+    refusal = {"code": 4711, "message": "not today"}
+    zhipu.service.play("code-in-200", op="delete", times=0, effect=False, args=refusal)
+    (zhipu.docs / "0.md").unlink()
+    result = zhipu.run("--once")
+    assert result.code == 4
+    [line] = map(json.loads, result.err.splitlines())
+    assert line["reason"] == "0.md: the service refused the request (code 4711: not today)"
 
 
 @long
