@@ -119,6 +119,7 @@ def test_only_replaced_and_new_and_removed_modules_are_refused(package: Path) ->
         upgrade.refuse_if_upgraded()
 
 
+@proves("index/sqlite/schema.py: upgrade this kbsync")
 def test_index_of_a_newer_kbsync_halts_the_mirror_until_kbsync_is_upgraded(sandbox: Sandbox) -> None:
     sandbox.prepare({"a.md": "alpha"})
     sandbox.once()
