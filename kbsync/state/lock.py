@@ -200,8 +200,8 @@ def _read_note(state_dir: Path) -> _Note:
         f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}" for stat in (status, folder)
     )
     only = tuple(mark.removeprefix(_ONLY) for mark in marks if mark.startswith(_ONLY))
-    before = [int(mark.removeprefix(_BEFORE)) for mark in marks if mark.startswith(_BEFORE)]
-    changes = (status.st_ctime_ns, *before) if before else ()
+    before = next((mark.removeprefix(_BEFORE) for mark in marks if mark.startswith(_BEFORE)), "")
+    changes = (status.st_ctime_ns, int(before)) if before.isdecimal() else ()
     return _Note(status.st_ino, ids, status.st_mtime, process, namespace, _TASK in marks, only, changes)
 
 

@@ -319,6 +319,15 @@ def test_lock_of_a_dead_process_is_free_and_of_another_user_is_not(
         assert lock.holding(tmp_path) is is_held
 
 
+def test_lock_file_cut_short_by_a_power_failure_is_harmless(tmp_path: Path) -> None:
+    with lock.held(tmp_path, only=("handbook",)):
+        note = (tmp_path / "lock").read_text()
+    for length in range(len(note)):
+        (tmp_path / "lock").write_text(note[:length])
+        assert len(lock.changed_at(tmp_path)) in (0, 2)
+        assert lock.find_holder(tmp_path) is None
+
+
 def drop_upload(tx: Tx, m: int, path: str) -> bool:
     """End an upload; return whether another one of its text is on its way."""
     [row] = tx.uploads.at_path(m, 1, path)
