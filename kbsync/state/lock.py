@@ -117,11 +117,11 @@ def taken_at(state_dir: Path) -> float | None:
     return None
 
 
-def changed_at(state_dir: Path) -> tuple[int, ...]:
-    """Return when the lock was last acquired and when it was acquired before that, or nothing if unknown.
+def last_changes(state_dir: Path) -> tuple[int, ...]:
+    """Return the ctime of the lock file in ns, then the one before that, or nothing if unknown.
 
-    These are the ctimes of the lock file, in ns. No program can set a ctime, so a copy of the file always has
-    a new one.
+    The file changes whenever the lock is acquired. No program can set a ctime, so a copy of the file always
+    has a new one.
     """
     with contextlib.suppress(OSError):
         return _read_note(state_dir).changes
@@ -175,8 +175,8 @@ class _Note:
     """A lock file and its note.
 
     This includes the file's inode, the devices and inodes of the file and its directory in the kernel's
-    notation, and the note that the last holder wrote. `changes`: see `changed_at`. Without the file, only the
-    data about the directory is known.
+    notation, and the note that the last holder wrote. `changes`: as `last_changes` returns them. Without the
+    file, only the data about the directory is known.
     """
 
     number: int

@@ -227,10 +227,6 @@ def migrate(connection: apsw.Connection) -> None:
                 connection.pragma("user_version", VERSION)
 
 
-_LOCKED_AT = "locked_at"
-"""The key in `meta` of the time at which the last process that used the file acquired the lock."""
-
-
 def choose_next_upload(connection: apsw.Connection) -> None:
     """Make the upload ids of each state start at a random number."""
     # Upload ids mark our documents at a target, so no other document may ever get an id from a lost state
@@ -296,6 +292,10 @@ def is_restored(path: Path) -> bool:
     return exists(path) and path.stat().st_size > 0 and not exists(path.with_name(f"{path.name}-wal"))
 
 
+_LOCKED_AT = "locked_at"
+"""The key in `meta` of the time at which the last process that used the file acquired the lock."""
+
+
 def is_outdated(connection: apsw.Connection, state_dir: Path, *, holds_lock: bool) -> bool:
     """Return whether the last process with the lock used another file, as after restoring a copy of the file
     with its WAL, or of the whole directory. `holds_lock`: whether the caller holds the lock.
@@ -303,17 +303,18 @@ def is_outdated(connection: apsw.Connection, state_dir: Path, *, holds_lock: boo
     if not holds_lock and lock.holding(state_dir):
         return False  # the holder has checked this
     recorded = connection.execute("SELECT value FROM meta WHERE key = ?", (_LOCKED_AT,)).get
-    known = lock.changed_at(state_dir)
+    if recorded is None or not (changes := lock.last_changes(state_dir)):
+        return False
     # The caller may have recorded its own time already: taking over a trial opens the file twice.
-    return recorded is not None and bool(known) and recorded not in (known if holds_lock else known[:1])
+    return recorded not in (changes if holds_lock else changes[:1])
 
 
 def record_use(connection: apsw.Connection, state_dir: Path) -> None:
     """Record that the process with the lock uses this file, if the disk isn't full."""
     # Without the record, the next process only reads the lists of the bases again.
-    with suppress(apsw.FullError, apsw.IOError):
-        for time in lock.changed_at(state_dir)[:1]:
-            connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, time))
+    if changes := lock.last_changes(state_dir):
+        with suppress(apsw.FullError, apsw.IOError):
+            connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, changes[0]))
 
 
 def catch_up(connection: apsw.Connection) -> None:

@@ -324,7 +324,7 @@ def test_lock_file_cut_short_by_a_power_failure_is_harmless(tmp_path: Path) -> N
         note = (tmp_path / "lock").read_text()
     for length in range(len(note)):
         (tmp_path / "lock").write_text(note[:length])
-        assert len(lock.changed_at(tmp_path)) in (0, 2)
+        assert len(lock.last_changes(tmp_path)) in (0, 2)
         assert lock.find_holder(tmp_path) is None
 
 
