@@ -270,19 +270,17 @@ def select_terms(
         for term in terms
         if frequencies[term].documents or not (term.is_guess or (term.stem in prefixes and not term.goes_on))
     ]
-
-    def idf_of(term: Term) -> float:
+    idfs = dict[Term, float]()
+    for term in candidates:
         frequency = frequencies[term]
-        idf = share * _idf(documents, frequency.documents) + (1 - share) * _idf(
+        idfs[term] = share * _idf(documents, frequency.documents) + (1 - share) * _idf(
             chunks, max(frequency.chunks, frequency.names)
         )
-        # A rare spelling of a common word says no more than the word.
-        return min(idf, highest) if term.is_guess else idf
-
-    highest = max((idf_of(term) for term in candidates if not term.is_guess), default=0.0)
+    highest = max((idf for term, idf in idfs.items() if not term.is_guess), default=0.0)
     rare, common, total, rows = dict[Term, float](), dict[Term, float](), 0.0, 0
     for term in sorted(candidates, key=lambda term: frequencies[term].documents)[:MAX_TERMS]:
-        frequency, idf = frequencies[term], idf_of(term)
+        # A rare spelling of a common word says no more than the word.
+        frequency, idf = frequencies[term], min(idfs[term], highest) if term.is_guess else idfs[term]
         # The word that a guess replaces is in the sum itself, so a guess counts less than a match.
         total += 0.0 if term.is_guess else idf
         if rows + frequency.chunks <= MAX_ROWS:
