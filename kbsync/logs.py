@@ -19,14 +19,13 @@ import structlog
 
 from kbsync.core.text import printable, printable_lines
 from kbsync.errors import lacks_memory, memory_message
-from kbsync.terminal import is_journal, is_styled
+from kbsync.terminal import PRIORITIES, is_journal, is_styled
 
 DEBUG_LOGGER = "kbsync.debug"
 """A logger whose records have `event` and `fields` in addition to their text."""
 _debug_log = logging.getLogger(DEBUG_LOGGER)
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 Fields = MutableMapping[str, Any]
 KeepsEvent = Callable[[Fields], bool]
 Renderer = Callable[[Any, str, Fields], str]

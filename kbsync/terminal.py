@@ -17,6 +17,12 @@ def can_move_cursor() -> bool:
     return os.environ.get("TERM") not in (None, "", "dumb")
 
 
+PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+"""The journal's priority for each log level. A line for the journal begins with it, as in `<6>`
+(sd-daemon(3)).
+"""
+
+
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Return whether systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from kbsync.core.text import format_size, printable
 from kbsync.dataclass import dataclass
-from kbsync.terminal import can_move_cursor, is_journal, is_styled
+from kbsync.terminal import PRIORITIES, can_move_cursor, is_journal, is_styled
 
 PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -110,13 +110,10 @@ def route_messages(log: WriteMessage | None) -> None:
     _log = log
 
 
-_ERROR = "<3>"
-"""The priority of an error in the journal (sd-daemon(3))."""
-
-
 def print_error(text: str, error: BaseException | None = None) -> None:
     """Print the error that ends the command. `journalctl -p err` shows it."""
-    print_message(text, error, priority=_ERROR if is_journal(sys.stderr, os.environ) else "")
+    priority = f"<{PRIORITIES['error']}>" if is_journal(sys.stderr, os.environ) else ""
+    print_message(text, error, priority=priority)
 
 
 def print_message(text: str, error: BaseException | None = None, *, priority: str = "") -> None:
