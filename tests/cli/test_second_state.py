@@ -74,6 +74,15 @@ def check_mirrored(sandbox: Sandbox, base: KnowledgeBase, folder: Path, prefix: 
     assert sandbox.run("verify").code == 0
 
 
+def check_renamed(sandbox: Sandbox, base: KnowledgeBase, folder: Path) -> None:
+    """Check that the mirror's documents have the prefix b/ and none has its former one, a/."""
+    if base.target["type"] == "local":  # a base for one mirror has no prefix
+        check_mirrored(sandbox, base, folder)
+    else:
+        check_mirrored(sandbox, base, folder, "b/")
+        assert base.documents("a/") == []
+
+
 def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
@@ -93,11 +102,7 @@ def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
     moved = docs.rename(sandbox.root / "moved")
     passed(sandbox, mirror("handbook", moved, base, prefix="a/"))
     passed(sandbox, mirror("manual", moved, base, prefix="b/"))
-    if base.target["type"] == "local":  # a base for one mirror has no prefix
-        check_mirrored(sandbox, base, moved)
-    else:
-        check_mirrored(sandbox, base, moved, "b/")
-        assert base.documents("a/") == []
+    check_renamed(sandbox, base, moved)
 
 
 def test_mirror_that_returns_to_its_base_with_a_new_prefix_leaves_nothing_behind_there(
@@ -107,11 +112,7 @@ def test_mirror_that_returns_to_its_base_with_a_new_prefix_leaves_nothing_behind
     with local(sandbox.root / "second") as second:
         passed(sandbox, mirror("handbook", docs, second))
         passed(sandbox, mirror("handbook", docs, base, prefix="b/"))
-        if base.target["type"] == "local":  # a base for one mirror has no prefix
-            check_mirrored(sandbox, base, docs)
-        else:
-            check_mirrored(sandbox, base, docs, "b/")
-            assert base.documents("a/") == []
+        check_renamed(sandbox, base, docs)
         [status] = sandbox.run("status", "--json").json["mirrors"]
         assert status["note"].startswith(f"{len(files_of(docs))} documents are still in the previous")
 
