@@ -266,7 +266,8 @@ class RagflowApplication(User):
         is_ingest = "id" not in call.ids
         key = "doc_ids" if is_ingest else "document_ids"
         tests: Json = {"run": rules.one_of("1", "2"), "delete": rules.is_flag} if is_ingest else {}
-        ids = call.body({key: rules.are_texts, **tests}, key, *tests.keys() & {"run"})[key]
+        needed = (key, "run") if is_ingest else (key,)
+        ids = call.body({key: rules.are_texts, **tests}, *needed)[key]
         rules.require(rules.are_distinct(ids), "Duplicate document ids", code=102)
         if not is_ingest:
             self.dataset(call.ids["id"])
