@@ -196,12 +196,9 @@ class Daemon:
                 folder = {"folder": str(config.mirrors[0].folder)}
                 source = {"config": str(config.path)} if config.path else folder
                 log.info("daemon.started", **source, state_dir=str(self._installation.state_dir))
-            async with self._reports.over(store, self._mirror_names):
+            # The state has counts even of mirrors that haven't started yet.
+            async with self._reports.over(store, lambda: [each.name for each in self._installation.mirrors]):
                 await self._watch_mirrors(store)
-
-    def _mirror_names(self) -> list[str]:
-        """Return the mirrors in the config. The state has counts even of those that haven't started yet."""
-        return [mirror.name for mirror in self._installation.mirrors]
 
     async def _watch_mirrors(self, store: StateStore) -> None:
         """Run the mirrors until stopped, or until the state is lost.

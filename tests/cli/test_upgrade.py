@@ -17,7 +17,7 @@ import kbsync
 from kbsync import upgrade
 from kbsync.errors import Halted, Rejected
 from kbsync.index.fence.parser import Content, Parser
-from kbsync.index.sqlite.schema import TOKENISER
+from kbsync.index.words import TOKENISER
 from tests.cli.cures import proves
 from tests.cli.sandbox import Daemon, Sandbox, eventually
 from tests.index import samples

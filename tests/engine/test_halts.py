@@ -126,7 +126,7 @@ def test_retry_delays_grow_and_respect_retry_after() -> None:
 
 
 def test_target_is_not_down_while_it_works_on_a_document() -> None:
-    """Other documents aren't delayed, and nobody is told that the target doesn't respond."""
+    """Other documents aren't delayed, and no outage is reported."""
     state = HaltState()
     state.record_errors([Busy("still being indexed")], 1, now=100.0)
     assert not state.is_down_for(0.0, now=100.0)

@@ -284,7 +284,8 @@ def _text(part: Message) -> str:
     raw = _content(part)
     if part.get_content_maintype() != "text":
         return ""
-    text = decode_declared(raw, charset := part.get_content_charset())
+    charset = part.get_content_charset()
+    text = decode_declared(raw, charset)
     match part.get_content_subtype():
         case "html":
             return read_html(text).text

@@ -588,7 +588,7 @@ class Reader:
             for chunk, headings, text in rows
             if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
         ]
-        names: Iterable[Any] = self._connection.execute(_NAMING, (in_name,))
+        names: Iterable[Any] = self._connection.execute(_NAMING_TEXTS_WITH, (in_name,))
         named.update(
             document
             for document, title, tags, path in names
@@ -773,7 +773,7 @@ SELECT document.id, path FROM names JOIN document ON document.id = names.rowid W
 """
 _PATHS = "SELECT document.id, document.path FROM json_each(?) CROSS JOIN document ON document.id = value"
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
-_NAMING = """
+_NAMING_TEXTS_WITH = """
 SELECT document.id, title, tags, path FROM names JOIN document ON document.id = names.rowid
   WHERE names MATCH ?
 """
