@@ -1,9 +1,10 @@
 """Measures how often the right paragraph comes first: XQuAD, one file for each paragraph, English and Chinese
-in one folder.
+in one folder, and each other language in a folder of its own.
 
     python benchmarks/xquad.py FOLDER [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
 
-FOLDER holds xquad.en.json and xquad.zh.json from https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
+FOLDER holds xquad.en.json, xquad.zh.json and any of the other languages' files from
+https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
 "masked" questions lack the rarest words they share with their paragraph: they imitate people who use other
 words than the text does. "slip" questions have one typing mistake in their longest word. "zh script" are
 questions in traditional characters, "zh texts" texts in them (both need `pip install opencc`); "zh of en" are
@@ -160,8 +161,20 @@ def row(name: str, ranks: Sequence[int], milliseconds: float) -> str:
     return f"{name:14}{len(ranks):10}{first:10.3f}{five:10.3f}{reciprocal:8.3f}{milliseconds:8.1f}"
 
 
+async def measure_alone(folder: Path, language: str) -> None:
+    """Index the paragraphs of one language and run their questions."""
+    texts = paragraphs(folder, language)
+    with tempfile.TemporaryDirectory() as scratch:
+        context = TargetContext("xquad", Path(scratch), Path(scratch))
+        target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), context, parse)
+        await fill(target, texts)
+        queries = [(question, paragraph.path) for paragraph in texts for question in paragraph.questions]
+        print(row(f"{language} alone", *await ranks(target, queries)), flush=True)
+        await target.aclose()
+
+
 async def measure(folder: Path, dsn: str) -> None:
-    """Index everything and run all questions."""
+    """Index English and Chinese and run all questions."""
     texts = {language: paragraphs(folder, language) for language in LANGUAGES}
     chance = random.Random(7)
     every = [paragraph for language in LANGUAGES for paragraph in texts[language]]
@@ -230,6 +243,10 @@ def main() -> None:
     arguments.add_argument("--dsn", default="")
     options = arguments.parse_args()
     asyncio.run(measure(options.folder, options.dsn))
+    for file in sorted(Path(options.folder).glob("xquad.*.json")):
+        language = file.name.split(".")[1]
+        if language not in LANGUAGES:
+            asyncio.run(measure_alone(options.folder, language))
 
 
 if __name__ == "__main__":

@@ -369,10 +369,9 @@ _SWAPPED = {
 """The other spelling of each part of `_endings`, keyed by the part's name and text."""
 
 
-_ARTICLES = {"ال": re.compile("[ا-ي]{3}"), "ה": re.compile("[א-ת]{3}")}
-"""The articles that are written together with their noun, each with a pattern for words of its script."""
-
-
+_HEBREW = re.compile("[א-ת]{3}")
+_ARTICLE = "ה"
+"""The Hebrew article, which is written together with its noun."""
 _DEVANAGARI = re.compile("[अ-ह]")
 _CHANDRABINDU, _ANUSVARA, _NUKTA, _VIRAMA = (chr(VOWEL_SIGNS + sign) for sign in (0x901, 0x902, 0x93C, 0x94D))
 _NASALS = {letter: line[-1] for line in ("कखगघङ", "चछजझञ", "टठडढण", "तथदधन", "पफबभम") for letter in line[:-1]}
@@ -396,13 +395,13 @@ def variants_of(word: str) -> Iterator[str]:
     """Yield other spellings of a lower-case word. Not all of them exist.
 
     For example, `colour`, `center`, `organise`, `children` for `color`, `centre`, `organize`, `child`, and
-    vice versa. An Arabic or Hebrew noun has a variant with or without its article, and a word in Devanagari
-    has variants with other signs. `mail` is a variant of `email`, and also matches the last word of `e-mail`.
+    vice versa. A Hebrew noun has a variant with or without its article, and a word in Devanagari has variants
+    with other signs. `mail` is a variant of `email`, and also matches the last word of `e-mail`.
     """
     if other := _pairs().get(word):
         yield other
-    elif article := next((article for article, letters in _ARTICLES.items() if letters.match(word)), ""):
-        yield word.removeprefix(article) if word.startswith(article) else f"{article}{word}"
+    elif _HEBREW.match(word):
+        yield word.removeprefix(_ARTICLE) if word.startswith(_ARTICLE) else f"{_ARTICLE}{word}"
     elif _DEVANAGARI.match(word):
         yield from _variants_in_devanagari(word)
     elif match := _endings().fullmatch(word):

@@ -2,7 +2,8 @@
 
 Chinese, Japanese and Korean have no spaces between words, so each of their characters counts as a word, and
 so does each pair of adjacent ones. In Thai, Lao, Burmese and Khmer, so does each letter with its vowel signs.
-SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that, variants
+SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that,
+`kbsync.index.endings` stems a few other languages, variants
 of a character are unified for comparison, and traditional Chinese characters become simplified ones
 (`kbsync.index.characters`). A Chinese or Thai word may continue on the next line.
 Code identifiers, codes, long numbers, quantities and dates have other forms, which go after the text, so that
@@ -27,8 +28,9 @@ import apsw
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS, folded, legible, unified
 from kbsync.index.dates import date_forms, dates_in
+from kbsync.index.endings import inflections_of, without_endings
 
-TOKENISER, OLDEST_TOKENISER = 7, 4
+TOKENISER, OLDEST_TOKENISER = 8, 4
 """The version of `words` for new documents, and the oldest version that kbsync still reads."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -78,11 +80,19 @@ def words(text: str, version: int = TOKENISER, *, has_hyphenated: bool = True) -
     Runs in scripts without spaces become single characters and pairs of characters. `has_hyphenated`: whether
     to include the forms of hyphenated words without hyphens.
     """
-    return " ".join(filter(None, words_and_forms(text, version, has_hyphenated=has_hyphenated)))
+    plain_and_forms = words_and_forms(text, version, has_hyphenated=has_hyphenated)
+    return as_stored(" ".join(filter(None, plain_and_forms)), version)
+
+
+def as_stored(plain: str, version: int = TOKENISER) -> str:
+    """Return words from `words_and_forms` as stored in the index, which SQLite's tokenizer has yet to split
+    and to stem.
+    """
+    return without_endings(plain) if version >= _STEMMED else plain
 
 
 def words_and_forms(text: str, version: int = TOKENISER, *, has_hyphenated: bool = True) -> tuple[str, str]:
-    """Return the result of `words`, and the other forms of the words as a separate text."""
+    """Return the words in `text`, with all their endings, and their other forms as a separate text."""
     text = unbroken(text)
     has_cyrillic_months = version >= _GROUPED_BY_SPACES
     dates = sorted(date_forms(text, has_cyrillic_months)) if version >= _DATED else ()
@@ -123,6 +133,7 @@ HYPHEN_MARK = "\ue000"
 would count a text with them twice: by the parts of the word, and by this form.
 """
 _WITH_HYPHENATED = 7  # the first version with forms of hyphenated words and of `number_forms_in`
+_STEMMED = 8  # the first version whose words are `without_endings`
 _NUMBER_MARKS = ",.'’\u00a0\u2009\u202f"
 _IDENTIFIER = "[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*"
 _NUMBERED = "[A-Za-z]{1,5}-[0-9]{2,}"
@@ -436,7 +447,7 @@ def stemmed(text: str) -> list[Term]:
 
     Hyphenated words have only their parts: `hyphenation_variants` returns their other forms.
     """
-    plain = words(text, has_hyphenated=False)
+    plain = " ".join(words_and_forms(text, has_hyphenated=False))
     stems, surfaces = Tokeniser(SQLITE_TOKENISER).tokens(plain), Tokeniser(SQLITE_TOKENISER[1:]).tokens(plain)
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
@@ -448,7 +459,8 @@ def word_with(stem: str, text: str = "") -> str:
     """
     if len(parts := stem.split()) > 1:
         return " ".join(word_with(part, text) for part in parts)
-    return next((term.surface for term in stemmed(f"{text} {stem} {stem}e") if term.stem == stem), stem)
+    possible = stemmed(" ".join([text, *inflections_of(stem), f"{stem}e"]))
+    return next((term.surface for term in possible if term.stem == stem), stem)
 
 
 def is_unspaced(word: str) -> bool:
@@ -481,11 +493,11 @@ class Tokeniser:
         if key not in _tokenisers.made:
             # Any connection provides it, and lives as long as the tokeniser.
             _tokenisers.made[key] = apsw.Connection(":memory:").fts5_tokenizer(name, options)
-        self._tokeniser = _tokenisers.made[key]
+        self._tokeniser, self._is_stemming = _tokenisers.made[key], name == SQLITE_TOKENISER[0]
 
     def words(self, text: str, version: int = TOKENISER) -> list[str]:
         """Return the words in `text` in order."""
-        return self.tokens(words(text, version))
+        return self.tokens(" ".join(words_and_forms(text, version)))
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
         """Return the tokens into which SQLite splits words separated by spaces, each with its start and end
@@ -496,6 +508,7 @@ class Tokeniser:
 
     def tokens(self, text: str) -> list[str]:
         """Return the tokens into which SQLite splits words separated by spaces."""
+        text = without_endings(text) if self._is_stemming else text
         tokens = self._tokeniser(
             text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
@@ -553,13 +566,12 @@ def words_in(plain: str) -> Iterator[Word]:
     """Yield the words of a text in comparable form as stored in the index, except for scripts without
     spaces.
     """
-    tokenisers = Tokeniser(SQLITE_TOKENISER[1:]), Tokeniser()
+    splitter, stemmer = Tokeniser(SQLITE_TOKENISER[1:]), Tokeniser()
 
     def words_of(text: str) -> Iterator[Word]:
         encoded = text.encode()
-        surfaces, stems = (tokeniser.spans(text) for tokeniser in tokenisers)
-        character = byte = 0  # the tokenisers count bytes
-        for (first, last, surface), (_, _, stem) in zip(surfaces, stems, strict=True):
+        character = byte = 0  # the tokeniser counts bytes
+        for (first, last, surface), stem in zip(splitter.spans(text), stemmer.tokens(text), strict=True):
             start = character + len(encoded[byte:first].decode())
             character, byte = start + len(encoded[first:last].decode()), last
             yield Word(start, character, surface, stem)

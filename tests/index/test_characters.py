@@ -130,6 +130,14 @@ def test_older_versions_keep_their_words() -> None:
     ]
 
 
+def test_words_of_the_version_before_endings_were_removed_stay_as_they_were() -> None:
+    text = "Настройки резервного копирования. Οι ρυθμίσεις. إعدادات النسخة."
+    assert [words(text, version) for version in (7, 8)] == [
+        "Настройки резервного копирования. Οι ρυθμισεις. اعدادات النسخه.",
+        "настройк резервн копирован. Οι ρυθμισ. اعداد نسخ.",
+    ]
+
+
 def test_name_with_radical_characters_is_found(tmp_path: Path) -> None:
     with searching(tmp_path, [("\u2ed3\u2ed4.txt", "lamp"), ("b.txt", "lamp")]) as (searcher, _):
         assert len(searcher.search(Query("长门"))) == 1

@@ -91,7 +91,7 @@ def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, inte
 )
 def test_letter_missing_from_a_word_of_any_alphabet_is_supplied(typed: str, intended: str) -> None:
     [stem] = vocabulary(intended)
-    [correction] = unknown(typed, vocabulary("temperature", intended, "лампа", "छाया"))
+    [correction] = unknown(typed, vocabulary("temperature", intended, "лампа", "छाया"), text=intended)
     assert correction.stem == stem
 
 

@@ -569,6 +569,13 @@ MISTAKES = {
         "",
         ("tests/index/test_characters.py",),
     ),
+    "inflection-distinguished": Mistake(
+        "a search looks for a Russian word with the ending that the index doesn't have",
+        "kbsync/index/sqlite/store.py",
+        """return f'"{as_stored(phrase)}"'""",
+        """return f'"{phrase}"'""",
+        ("tests/index/test_endings.py",),
+    ),
     "guess-untold": Mistake(
         "what was searched for instead of a misspelt word is not said",
         "kbsync/search.py",

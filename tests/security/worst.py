@@ -316,8 +316,9 @@ _SEARCHED["index.dates._before_year_latin"] = _SEARCHED["index.dates._before_yea
 _SEARCHED["index.words._forms_5"] = _SEARCHED["index.words._forms"]
 _SEARCHED["index.words._forms_4"] = _SEARCHED["index.words._forms"]
 _MATCHED = {
-    "index.spelling._ARTICLES[ال]": ["ا" * 4_000, "ال" * 2_000],
-    "index.spelling._ARTICLES[ה]": ["ה" * 4_000],
+    "index.endings._WORD": ["ا" * 4_000, "ال" * 2_000, times("ая"), times("ая ")],
+    "index.endings._ARABIC_LETTERS": ["ا" * 4_000],
+    "index.spelling._HEBREW": ["ה" * 4_000],
     "index.words._HYPHENATED_RUN": [times("a-"), times("-"), _LETTERS],
     "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
     "index.glossary._NO_MEANING": [times("old "), _LETTERS],

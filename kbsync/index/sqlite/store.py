@@ -66,7 +66,7 @@ from kbsync.index.weights import (
     saturation_of,
     select_terms,
 )
-from kbsync.index.words import Term, Tokeniser, naming_text, readable, word_with, written_terms
+from kbsync.index.words import Term, Tokeniser, as_stored, naming_text, readable, word_with, written_terms
 from kbsync.permissions import exists
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -399,7 +399,7 @@ class Reader:
         question = readable(question)
         if not (names := names_sought(question)):
             return set()
-        expression = " OR ".join(f'"{name}"' for name in names)
+        expression = " OR ".join(map(_quoted, names))
         rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MAX_ROWS)
         admitted_rows = (row for row in rows if admitted is None or row[0] in admitted)
         named = find_named(question, ((number, unbind(path)) for number, path in admitted_rows))
@@ -467,12 +467,11 @@ class Reader:
         written. If none is found quickly, yield any word with the stem.
         """
         word, is_found = word_with(stem), False
-        for statement in (_A_TEXT_WITH, _A_NAME_WITH):
-            for (text,) in self._connection.execute(statement, (f'"{word}"',)):
-                for term, written in written_terms(text):
-                    if term.stem == stem:
-                        is_found = True
-                        yield term.surface, written
+        for text in self._few_texts_with(word):
+            for term, written in written_terms(text):
+                if term.stem == stem:
+                    is_found = True
+                    yield term.surface, written
         if not is_found:
             yield word, word
 
@@ -488,11 +487,18 @@ class Reader:
         for phrase, stems in stems_by_phrase.items():
             if not 0 < min(counts.get(stem, 0) for stem in stems) <= _MAX_PHRASE_CANDIDATES:
                 continue
-            for statement in (_A_TEXT_WITH, _A_NAME_WITH):
-                for (text,) in self._connection.execute(statement, (f'"{phrase}"',)):
-                    if written := joined_phrase(text, phrase):
-                        return " ".join(stems), written
+            for text in self._few_texts_with(phrase):
+                if written := joined_phrase(text, phrase):
+                    return " ".join(stems), written
         return "", ""
+
+    def _few_texts_with(self, phrase: str) -> Iterator[str]:
+        """Yield the texts of a few passages with these words, and then those of a few names."""
+        expression = _quoted(phrase)
+        for (text,) in self._connection.execute(f"{_A_TEXT_WITH} {_FEW}", (expression,)):
+            yield text
+        names: Iterable[Any] = self._connection.execute(f"{_NAMING_TEXTS_WITH} {_FEW}", (expression,))
+        yield from (naming_text(title, json.loads(tags), unbind(path)) for _, title, tags, path in names)
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
         """Return the stems that occur, each with the number of chunks or names that contain it.
@@ -765,9 +771,8 @@ SELECT term, doc FROM temp.in_@table WHERE term BETWEEN ? AND ? AND length(term)
 """
 _A_TEXT_WITH = """
 SELECT chunk.headings || ' ' || text FROM words JOIN chunk ON chunk.id = words.rowid WHERE words MATCH ?
-  LIMIT 9
 """
-_A_NAME_WITH = "SELECT name FROM names WHERE names MATCH ? LIMIT 9"
+_FEW = "LIMIT 9"
 _PATHS_NAMED = """
 SELECT document.id, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
 """
@@ -803,7 +808,7 @@ SELECT first, first + chunks - 1, document FROM run WHERE first <= ? ORDER BY fi
 
 def _every(phrases: Iterable[str]) -> str:
     """Return the full-text query for all of these words in direct succession."""
-    return " AND ".join(f'"{phrase}"' for phrase in phrases)
+    return " AND ".join(map(_quoted, phrases))
 
 
 def _phrase_expressions(spellings: Iterable[Spelling]) -> tuple[str, str]:
@@ -823,7 +828,14 @@ def _phrase_expressions(spellings: Iterable[Spelling]) -> tuple[str, str]:
 
 def _expression(terms: Iterable[Term]) -> str:
     """Return the full-text query for any of the terms."""
-    return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
+    return " OR ".join(
+        f"{_quoted(term.surface)}*" if term.goes_on else _quoted(term.surface) for term in terms
+    )
+
+
+def _quoted(phrase: str) -> str:
+    """Return the full-text query for these words in direct succession."""
+    return f'"{as_stored(phrase)}"'
 
 
 # A chunk's row doesn't have its document; its run has it: the run with the greatest `first` up to the chunk.

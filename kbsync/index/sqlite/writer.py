@@ -33,7 +33,7 @@ from kbsync.index.errors import storage_error, unknown_document
 from kbsync.index.scans import FILE as SCANS
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, VERSION, WHOLE, identity, open_index, set_aside
-from kbsync.index.words import TOKENISER, naming_text, words, words_and_forms
+from kbsync.index.words import TOKENISER, as_stored, naming_text, words, words_and_forms
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import (
     DamagedError,
@@ -61,6 +61,9 @@ _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, Value
 """Errors that SQLite or its Python binding raises because of a bad value. Any other error indicates a disk
 problem.
 """
+
+_Words = tuple[int, str, str, str]
+"""A chunk's row in the full-text index: its id and the words of its `name`, `headings` and `body`."""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: indexing many files at first syncs less often
@@ -502,7 +505,8 @@ class Writer:
                 for rowid, chunk in enumerate(chunks, first)
             ),
         )
-        self._index_words(run, ((id_, chunk.headings, chunk.text) for id_, chunk in enumerate(chunks, first)))
+        texts = ((id_, chunk.headings, chunk.text) for id_, chunk in enumerate(chunks, first))
+        self._index_words(_words_of(texts, run.tokeniser))
         self._connection.execute(
             "INSERT INTO run VALUES (?, ?, NULL, NULL, 0, 0, '', ?, ?)",
             (run.first, run.chunks, run.tokeniser, run.digest),
@@ -524,20 +528,19 @@ class Writer:
             slots |= vectors.fill(self._connection, model, fresh, version)
         return {key: slots[raw] for key, raw in keys.items()}
 
-    def _index_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
+    def _index_words(self, rows: Iterable[_Words]) -> None:
         self._connection.executemany(
-            "INSERT INTO words(rowid, name, headings, body) VALUES (?, ?, ?, ?)", _words_of(run, chunks)
+            "INSERT INTO words(rowid, name, headings, body) VALUES (?, ?, ?, ?)", rows
         )
 
-    def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]) -> None:
+    def _unindex_words(self, rows: Iterable[_Words]) -> None:
         """Remove words from the full-text index.
 
         The full-text index doesn't contain the texts, so SQLite needs the same words again to find the
         entries.
         """
         self._connection.executemany(
-            "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
-            _words_of(run, chunks),
+            "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)", rows
         )
 
     def _index_name(self, document: int, title: str | None, tags: Sequence[str], path: str) -> None:
@@ -575,8 +578,10 @@ class Writer:
                 "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?", (run.first, run.last)
             )
             chunks = [(rowid, json.loads(headings), text) for rowid, headings, text in rows]
-            self._unindex_words(run, chunks)
-            self._index_words(replace(run, tokeniser=TOKENISER), chunks)
+            before, after = (list(_words_of(chunks, version)) for version in (run.tokeniser, TOKENISER))
+            if before != after:
+                self._unindex_words(before)
+                self._index_words(after)
             self._connection.execute("UPDATE run SET tokeniser = ? WHERE first = ?", (TOKENISER, run.first))
         self._index_name(document, title, json.loads(tags), path)
         self._connection.execute("UPDATE document SET tokeniser = ? WHERE id = ?", (TOKENISER, document))
@@ -642,7 +647,8 @@ class Writer:
         ).fetchall()
         if len(rows) < count:
             raise DamagedError(f"{count - len(rows)} passages are missing")
-        self._unindex_words(run, ((rowid, json.loads(headings), text) for rowid, headings, text, _ in rows))
+        texts = ((rowid, json.loads(headings), text) for rowid, headings, text, _ in rows)
+        self._unindex_words(_words_of(texts, run.tokeniser))
         self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", rowids)
         if count == run.chunks:
             self._connection.execute("DELETE FROM run WHERE first = ?", (run.first,))
@@ -713,17 +719,13 @@ _STALE = "SELECT id, title, tags, path FROM document WHERE tokeniser < ? ORDER B
 _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
-def _words_of(
-    run: Run, chunks: Iterable[tuple[int, Sequence[str], str]]
-) -> Iterator[tuple[int, str, str, str]]:
-    """Return (rowid, name, headings, body) for chunks (rowid, headings, text), to index or unindex them.
-
-    The other forms of words go into `name`.
-    """
+def _words_of(chunks: Iterable[tuple[int, Sequence[str], str]], version: int) -> Iterator[_Words]:
+    """Return the words of chunks (rowid, headings, text). The other forms of words go into `name`."""
     for rowid, headings, text in searches_first.pace(chunks):
-        above, forms_above = words_and_forms("\n".join(headings), run.tokeniser)
-        body, forms = words_and_forms(text, run.tokeniser)
-        yield rowid, " ".join(filter(None, (forms_above, forms))), above, body
+        above, forms_above = words_and_forms("\n".join(headings), version)
+        body, forms = words_and_forms(text, version)
+        name = " ".join(filter(None, (forms_above, forms)))
+        yield rowid, as_stored(name, version), as_stored(above, version), as_stored(body, version)
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one for each call

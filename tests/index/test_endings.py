@@ -1,0 +1,111 @@
+"""Tests that a word is found in its other inflections in Russian, Ukrainian, Greek and Arabic."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.contract.query_syntax import parse_query
+from kbsync.contract.searching import Query
+from kbsync.index.snippet import snippet
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.writer import Writer
+from kbsync.index.words import SQLITE_TOKENISER, Tokeniser, stemmed, word_with, words
+from tests.index.test_index import older_words
+from tests.index.test_search import ENCODER, entry, searching
+
+TEXTS = {
+    "ru.md": "Настройки резервного копирования хранятся в файле. Программа запускается каждую ночь.",
+    "uk.md": "У кожного відділу є свої правила.",
+    "el.md": "Οι ρυθμίσεις του εκτυπωτή βρίσκονται στο γραφείο.",
+    "ar.md": "تعمل النسخة الاحتياطية كل ليلة، والموظفون يعملون في المكتب.",
+    "fa.md": "گالری در تهران است.",
+    "en.md": "The settings of a program.",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "path", "highlighted"),
+    [
+        ("резервное копирование", "ru.md", "копирования"),
+        ("ПРОГРАММЫ", "ru.md", "Программа"),
+        ("файлы", "ru.md", "файле"),
+        ('"резервное копирование"', "ru.md", "резервного"),
+        ("ночами программой", "ru.md", "Программа"),
+        ("правило відділів", "uk.md", "відділу"),
+        ("ρύθμιση εκτυπωτών", "el.md", "εκτυπωτή"),
+        ("ΓΡΑΦΕΙΑ", "el.md", "γραφείο"),
+        ("الموظف", "ar.md", "والموظفون"),
+        ("نسخة احتياطية", "ar.md", "النسخة"),
+        ("بالمكتب", "ar.md", "المكتب"),
+        ("گالری", "fa.md", "گالری"),
+        ("programs", "en.md", "program"),
+    ],
+)
+def test_word_is_found_and_highlighted_in_another_inflection(
+    tmp_path: Path, question: str, path: str, highlighted: str
+) -> None:
+    with searching(tmp_path, list(TEXTS.items())) as (searcher, _):
+        query = parse_query(Query(question))
+        assert searcher.search(query)[0].path == path
+        assert searcher.unknown_words(query).instead == {}
+    shown = snippet(TEXTS[path], question.strip('"'), 200)
+    assert highlighted in [shown.text[start:end] for start, end in shown.spans]
+
+
+def test_word_in_another_inflection_excludes_a_document(tmp_path: Path) -> None:
+    texts = [("a.md", "Настройки принтера"), ("b.md", "Настройки сканера")]
+    with searching(tmp_path, texts) as (searcher, _):
+        hits = searcher.search(parse_query(Query("настройка -принтеры")))
+    assert [hit.path for hit in hits] == ["b.md"]
+
+
+def test_file_is_found_by_its_whole_name_in_russian(tmp_path: Path) -> None:
+    texts = [("Настройки.md", "лампа"), ("b.md", "Настройки настроек настройками"), ("c.md", "лампа")]
+    with searching(tmp_path, texts) as (searcher, _):
+        assert searcher.search(Query("Настройки"))[0].path == "Настройки.md"
+
+
+def test_typo_is_reported_with_the_word_as_written_in_a_name(tmp_path: Path) -> None:
+    with searching(tmp_path, [("Настройки.md", "лампа"), ("Руководство.md", "лампа")]) as (searcher, _):
+        unknown = searcher.unknown_words(Query("настрйоки руководств"))
+    assert unknown.instead == {"настрйоки": "Настройки"}
+
+
+@pytest.mark.parametrize(
+    "word", ["книги", "системами", "столия", "ρυθμίσεις", "والموظفون", "الولد", "databases"]
+)
+def test_every_stem_has_a_word_with_which_it_is_found(word: str) -> None:
+    [term] = stemmed(word)
+    [found] = stemmed(word_with(term.stem))
+    assert found.stem == term.stem
+
+
+LETTERS = "абвеиойыьяАЯїxsαιουσςΣηابتولهني\u064b\u06cc中文1_- .\n\ue000"
+
+
+@given(st.text(st.sampled_from(LETTERS), max_size=30))
+def test_search_looks_for_the_words_that_sqlite_stores(text: str) -> None:
+    name, *options = SQLITE_TOKENISER
+    sqlite = apsw.Connection(":memory:").fts5_tokenizer(name, options)
+    stored = sqlite(words(text).encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False)
+    assert Tokeniser().words(text) == [token for token, *_ in stored]
+
+
+def test_words_stored_before_endings_were_removed_are_found_after_an_upgrade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with older_words(7, monkeypatch), closing(Writer(tmp_path)) as index:
+        index.put([entry(number, *item) for number, item in enumerate(TEXTS.items(), 1)], ENCODER)
+    with closing(Writer(tmp_path)) as index:
+        while index.tidy():
+            pass
+        index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
+    with closing(SqliteStore(tmp_path, writer=None)) as store, store.snapshot() as snapshot:
+        [candidate] = snapshot.candidates(stemmed("копирование"), "", None, Query("копирование"))
+        assert candidate.document == 1
