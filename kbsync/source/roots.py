@@ -80,7 +80,7 @@ def _volume_on(device: int) -> str:
 def is_same_mount(stored: str, current: str) -> bool:
     """Return whether two results of `identify_mount` may refer to the same disk. "" means unknown."""
     parts = zip(stored.split(" ", 2), current.split(" ", 2), strict=False)
-    return all(part == other or "" in (part, other) for part, other in parts)
+    return stored == current or all(part == other or "" in (part, other) for part, other in parts)
 
 
 def select_below(folder: str, mounts: Iterable[Mount]) -> Iterator[Mount]:
