@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -239,8 +240,13 @@ def choose_next_upload(connection: apsw.Connection) -> None:
     connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (highest + start,))
 
 
-CHECK_UP_TO = 256 * 1024 * 1024
-"""Maximum size in bytes of a file that is checked for damage at startup; a larger one takes too long."""
+CHECK_UP_TO = 64 * 1024 * 1024
+"""Maximum size in bytes of a state file that is checked for damage at each start. Checking a larger one, of
+about half a million files, takes too long.
+"""
+
+CHECK_LARGE_EVERY = 24 * 3600.0
+"""Minimum number of seconds between two checks of a larger state file."""
 
 _CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)", TABLES))
 
@@ -276,10 +282,28 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
         )
 
 
+_CHECKED_AT = "checked_at"
+"""The key in `meta` of the time at which a large file was last checked for damage."""
+
+
+def refuse_damaged_state(connection: apsw.Connection, path: Path) -> None:
+    """Raise `DamagedError` if the state file is damaged.
+
+    A large file is checked once a day; in between, SQLite detects damage only in the parts that it reads.
+    """
+    if path.stat().st_size <= CHECK_UP_TO:
+        refuse_damaged(connection, path)
+        return
+    now = time.time()
+    checked = connection.execute("SELECT value FROM meta WHERE key = ?", (_CHECKED_AT,)).get
+    if checked is None or not 0 <= now - float(checked) < CHECK_LARGE_EVERY:
+        refuse_damaged(connection, path)
+        with suppress(apsw.FullError, apsw.IOError):
+            connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_CHECKED_AT, now))
+
+
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
     """Raise `DamagedError` if the file is damaged, before kbsync uses it."""
-    if path.stat().st_size > CHECK_UP_TO:
-        return  # SQLite detects damage when it reads the file
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")

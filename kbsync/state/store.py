@@ -81,7 +81,7 @@ class StateStore:
                 # The older process uses tables and columns that an upgrade may remove.
                 raise LockedError(f"an older kbsync is using {path.parent}; restart it first")
             if check:
-                schema.refuse_damaged(self._writer, path)
+                schema.refuse_damaged_state(self._writer, path)
             schema.migrate(self._writer)
             if was_restored or (check and schema.is_outdated(self._writer, path.parent, holds_lock=True)):
                 schema.catch_up(self._writer)

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +19,7 @@ from kbsync.core import lifecycle
 from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Upload, UploadState, Verdict
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
-from kbsync.state.db import open_reader, open_writer, transaction
+from kbsync.state.db import DamagedError, open_reader, open_writer, transaction
 from kbsync.state.files import FileRow, digest_of
 from kbsync.state.mirrors import BindingRecord, MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -37,6 +38,36 @@ def store(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def mirror(tx: Tx) -> int:
     return tx.mirrors.add("m", "/srv/m", "local").id
+
+
+def test_large_state_is_checked_for_damage_once_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> None:
+        StateStore(path, check=True).close()
+
+    def fill(tx: Tx) -> None:
+        number = mirror(tx)
+        for file in range(2_000):
+            tx.entries.put(number, entry(f"{file}.md"))
+
+    path = tmp_path / "state.db"
+    with closing(StateStore(path, check=True)) as store:
+        store.submit(fill).result()
+    page = 4096 * (path.stat().st_size // 4096 - 40)
+    monkeypatch.setattr(schema, "CHECK_UP_TO", 0)
+    start()
+    with path.open("r+b") as file:
+        file.seek(page)
+        file.write(b"damage" * 500)
+    start()
+    for limit, hours in ((0, 25), (0, -1), (1 << 40, 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "CHECK_UP_TO", limit)
+            later = time.time() + hours * 3600
+            patch.setattr(time, "time", lambda later=later: later)
+            with pytest.raises(DamagedError, match="is damaged"):
+                start()
 
 
 def test_links_read_before_the_file_changed_are_found_up_to_a_limit(store: StateStore) -> None:
