@@ -15,7 +15,7 @@ from kbsync.contract.searching import Query
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.words import SQLITE_TOKENISER, Tokeniser, stemmed, word_with, words
+from kbsync.index.words import SQLITE_TOKENISER, TOKENISER, Tokeniser, stemmed, word_with, words
 from tests.index.test_index import older_words
 from tests.index.test_search import ENCODER, entry, searching
 
@@ -109,3 +109,19 @@ def test_words_stored_before_endings_were_removed_are_found_after_an_upgrade(
     with closing(SqliteStore(tmp_path, writer=None)) as store, store.snapshot() as snapshot:
         [candidate] = snapshot.candidates(stemmed("копирование"), "", None, Query("копирование"))
         assert candidate.document == 1
+
+
+def test_words_that_an_upgrade_does_not_change_are_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stored(index: Writer) -> list[bytes]:
+        return [block for (block,) in index._connection.execute("SELECT block FROM words_data WHERE id > 10")]
+
+    with older_words(7, monkeypatch), closing(Writer(tmp_path)) as index:
+        index.put([entry(1, "en.md", TEXTS["en.md"])], ENCODER)
+        blocks = stored(index)
+    with closing(Writer(tmp_path)) as index:
+        while index.tidy():
+            pass
+        assert stored(index) == blocks
+        assert index._connection.execute("SELECT min(tokeniser) FROM run").get == TOKENISER

@@ -176,9 +176,13 @@ def test_outdated_words_are_replaced_once_however_many_steps_they_take(
     postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(state(postgres, database, 1)) as store:
-        put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
-    postgres.run(database, "UPDATE kbsync.document SET tokeniser = tokeniser - 1, terms = '{1}'")
-    postgres.run(database, "UPDATE kbsync.words SET terms = '{1}', counts = '\\x02'")
+        # Version 7 kept the ending of the Russian word.
+        texts = "kestrel настройки", "heron настройки", "unchanged"
+        put(store, *(entry(number, text, path=f"{number}.md") for number, text in enumerate(texts, 1)))
+    postgres.run(database, "UPDATE kbsync.document SET tokeniser = 7, terms = '{1}'")
+    unchanged = f"NOT terms @> ARRAY[{term_of('unchang')}]"
+    postgres.run(database, f"UPDATE kbsync.words SET terms = '{{1}}', counts = '\\x02' WHERE {unchanged}")
+    [(row,)] = postgres.run(database, f"SELECT ctid FROM kbsync.words WHERE NOT {unchanged}")
     monkeypatch.setattr(writing, "_REWORDED_TOGETHER", 1)
     requests, steps = list[str](), list[str]()
 
@@ -191,10 +195,11 @@ def test_outdated_words_are_replaced_once_however_many_steps_they_take(
         _, documents = store.check()
         store.tidy()
         store.purge()
-        assert (len(requests), len(steps)) == (1, documents) and documents == 2
+        assert (len(requests), len(steps)) == (1, documents) and documents == 3
     for word in ("kestrel", "heron"):
         having = f"SELECT count(*) FROM kbsync.words WHERE terms @> ARRAY[{term_of(word)}]"
         assert postgres.run(database, having) == [(1,)]
+    assert postgres.run(database, f"SELECT ctid FROM kbsync.words WHERE NOT {unchanged}") == [(row,)]
     assert postgres.run(database, "SELECT DISTINCT tokeniser FROM kbsync.document") == [(TOKENISER,)]
     assert leftover_rows(postgres, database) == []
 

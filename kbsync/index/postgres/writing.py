@@ -20,7 +20,7 @@ from kbsync.index.embed import NUMBER_BYTES, VectorsLackingError
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.weights import FIELDS
-from kbsync.index.words import TOKENISER, Tokeniser, naming_text, words_and_forms
+from kbsync.index.words import TOKENISER, Tokeniser, naming_text, words, words_and_forms
 
 UNIT = 0.5
 """The weight of one unit of `counts`: half a word in a text."""
@@ -125,8 +125,8 @@ class Writing:
             "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
         ).fetchall()
-        for passages, words in deleted_counts:
-            self._add(-1, -passages, -words)
+        for passages, count in deleted_counts:
+            self._add(-1, -passages, -count)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
         """Change a document's path, name and time, along with the words of its name.
@@ -178,24 +178,24 @@ class Writing:
         tags: list[str],
         path: bytes,
         before: int,
-        _: int,
+        version: int,
     ) -> int:
         """Replace a document's words with current ones. Return the number of its passages. `before`: its
-        earlier number of words.
+        earlier number of words, from this version.
         """
         passages = self._connection.execute(
             "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
         ).fetchall()
-        self._connection.execute(
-            "DELETE FROM words WHERE passage = ANY(%s::bigint[])", ([number for number, _, _ in passages],)
-        )
-        self._add_words(passages)
-        words = self._count_words(content)
+        texts = {number: "\n".join([*headings, text]) for number, headings, text in passages}
+        changed = {number for number, text in texts.items() if words(text, version) != words(text)}
+        self._connection.execute("DELETE FROM words WHERE passage = ANY(%s::bigint[])", (list(changed),))
+        self._add_words(passage for passage in passages if passage[0] in changed)
+        count = self._count_words(content)
         self._connection.execute(
             "UPDATE document SET tokeniser = %s, words = %s, terms = %s WHERE owner = %s AND id = %s",
-            (TOKENISER, words, _terms_of_name(title, tags, unbind(path)), self._owner, document),
+            (TOKENISER, count, _terms_of_name(title, tags, unbind(path)), self._owner, document),
         )
-        self._add(0, 0, words - before)
+        self._add(0, 0, count - before)
         return len(passages)
 
     def count(self) -> None:
