@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import stat
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -333,17 +334,14 @@ def is_outdated(connection: apsw.Connection, state_dir: Path, *, holds_lock: boo
     return recorded not in (changes if holds_lock else changes[:1])
 
 
-def record_use(connection: apsw.Connection, state_dir: Path) -> None:
-    """Record that the process with the lock uses this file, if the disk isn't full."""
-    # Without the record, the next process only reads the lists of the bases again.
-    if changes := lock.last_changes(state_dir):
-        with suppress(apsw.FullError, apsw.IOError):
-            connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, changes[0]))
+def record_use(connection: apsw.Connection, changes: Sequence[int]) -> None:
+    """Record that the process with the lock uses this file. `changes`: from `lock.last_changes`."""
+    if changes:
+        connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_LOCKED_AT, changes[0]))
 
 
 def catch_up(connection: apsw.Connection) -> None:
     """Prepare a restored file, which lacks the changes since it was written."""
     # Adopt the bases' documents again, and don't reuse the id of an upload that was created since then.
-    with transaction(connection):
-        connection.execute("UPDATE binding SET adopted = 0")
-        choose_next_upload(connection)
+    connection.execute("UPDATE binding SET adopted = 0")
+    choose_next_upload(connection)

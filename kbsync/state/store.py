@@ -32,7 +32,7 @@ from kbsync.state.db import (
     state_errors,
     transaction,
 )
-from kbsync.state.lock import holding
+from kbsync.state.lock import holding, last_changes
 from kbsync.state.read_only import ReadOnlyState, Tx, within
 
 T = TypeVar("T")
@@ -83,10 +83,13 @@ class StateStore:
             if check:
                 schema.refuse_damaged_state(self._writer, path)
             schema.migrate(self._writer)
-            if was_restored or (check and schema.is_outdated(self._writer, path.parent, holds_lock=True)):
-                schema.catch_up(self._writer)
-            if check:
-                schema.record_use(self._writer, path.parent)
+            is_outdated = check and schema.is_outdated(self._writer, path.parent, holds_lock=True)
+            self._is_behind = was_restored or is_outdated
+            self._is_recorded = not (check or self._is_behind)
+            if not self._is_recorded:
+                # On a full disk, the first commit that succeeds does this.
+                with suppress(apsw.FullError, apsw.IOError), self._transaction():
+                    pass
             self._reader = open_reader(path)
             undo.pop_all()
         self._identity = identity(path)
@@ -190,7 +193,7 @@ class StateStore:
             if self._broken is not None:
                 raise self._broken
             with self.state_errors():
-                with transaction(self._writer, "BEGIN IMMEDIATE"):
+                with self._transaction():
                     results = [self._attempt(job) for job in jobs]
                     self._on_commit("before")
                 self._on_commit("after")
@@ -205,6 +208,18 @@ class StateStore:
                 job.done.set_result(result)
             else:
                 job.done.set_exception(failure)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Run the block in a transaction. The first one also prepares a restored file and records its use."""
+        changes = () if self._is_recorded else last_changes(self.path.parent)
+        with transaction(self._writer, "BEGIN IMMEDIATE"):
+            if not self._is_recorded:
+                if self._is_behind:
+                    schema.catch_up(self._writer)
+                schema.record_use(self._writer, changes)
+            yield
+        self._is_recorded = True
 
     def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
         db = self._writer
@@ -239,7 +254,8 @@ class StateCopy(StateStore):
             self._db = open_temporary()
             original.backup(self._db)
             if original.is_restored or schema.is_outdated(self._db, self.path.parent, holds_lock=False):
-                schema.catch_up(self._db)
+                with transaction(self._db):
+                    schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. An error undoes all its changes."""
