@@ -463,8 +463,23 @@ def _pass(installation: Installation, under_way: str) -> str:
     if (left_out := find_left_out(installation, names)) == names:
         return lock.describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
+        halted = read_state(installation, lambda tx: _describe_halted(tx, installation))
+        if len(halted) == len(names):
+            return printable("; ".join(halted))
         return f"{under_way}; check progress: {installation.command_line('status')}"
     return f"run: {installation.command_line('--once')}"
+
+
+def _describe_halted(tx: Tx, installation: Installation) -> list[str]:
+    """Return a sentence for each requested mirror that the running kbsync has halted."""
+    from kbsync.engine.status import in_words, with_retry_command
+
+    write, halts = installation.command_line, [(n, r.halt) for n, r in find_records(tx, installation)]
+    return [
+        f"{name} is halted: {in_words(with_retry_command(halt, name, write, at_work=True))}"
+        for name, halt in halts
+        if halt is not None
+    ]
 
 
 def mirror_names(choices: Choices) -> list[str]:
@@ -540,7 +555,7 @@ async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> 
     import asyncio
 
     with concerning(mirror.name):
-        with unmade(installation):
+        with unmade(installation.narrow(mirror.name)):
             target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         async with aclosing(target):
             yield target

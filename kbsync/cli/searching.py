@@ -93,7 +93,7 @@ class CommandMirrors:
         if not failures:
             raise not_yet(self.installation)
         name, error = min(failures, key=lambda failure: ORDER.index(code_of(failure[1])))
-        with concerning(name), unmade(self.installation):
+        with concerning(name), unmade(self.installation.narrow(name)):
             raise error
 
 

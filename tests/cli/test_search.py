@@ -234,6 +234,21 @@ def test_long_text_is_shown_on_two_lines_of_the_terminals_width(sandbox: Sandbox
 
 
 @long
+@pytest.mark.parametrize("command", ["doctor", "search x"])
+def test_missing_index_of_a_halted_mirror_is_explained_by_its_halt(sandbox: Sandbox, command: str) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    sandbox.docs.rename(sandbox.root / "away")
+    assert sandbox.run("--once").code == 3
+    for file in (sandbox.state / "kb" / "handbook").glob("index.db*"):
+        file.unlink()
+    with lock.held(sandbox.state):
+        result = sandbox.run(*command.split())
+    missing = f"index.db doesn't exist; handbook is halted: {sandbox.docs}: the folder is missing; mount the "
+    assert missing in result.out + result.err
+    assert "then run: kbsync retry --mirror handbook" in result.out + result.err
+
+
+@long
 @pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
 def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) -> None:
     sandbox.mirror({"a.md": "alpha"})

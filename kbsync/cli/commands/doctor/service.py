@@ -48,7 +48,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
             return
 
     async def check_base() -> list[CheckResult]:
-        with unmade(installation):
+        with unmade(installation.narrow(mirror.name)):
             target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         async with aclosing(target):
             results = [result async for result in _check_base(installation, mirror, target)]

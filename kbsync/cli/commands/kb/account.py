@@ -126,7 +126,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
     import asyncio
 
     with asyncio.Runner() as runner:
-        with as_usage_error(mirror), unmade(installation):
+        with as_usage_error(mirror), unmade(installation.narrow(mirror.name)):
             # In a thread, because opening reads files and may load large modules.
             opening = asyncio.to_thread(installation.target, mirror, read_only=True)
             target = runner.run(opening)
