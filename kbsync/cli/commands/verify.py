@@ -107,6 +107,8 @@ def _print(output: Output, installation: Installation, audit: Verification, *, q
     """
     if quiet and audit.ok:
         return
+    from kbsync.engine.status import in_words
+
     several = len(installation.mirrors) > 1
     counts = [f"{len(documents):,} {kind}" for kind in _KINDS if (documents := getattr(audit, kind))]
     result = ", ".join(counts) or ("all is well" if audit.ok else "the folder could not be compared")
@@ -116,8 +118,7 @@ def _print(output: Output, installation: Installation, audit: Verification, *, q
     if several:
         output.line(summary)
     if audit.halt is not None:
-        fix = f"; fix: {audit.halt.fix}" if audit.halt.fix else ""
-        output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}"))
+        output.line(output.red("! ") + printable(f"{audit.name}: {in_words(audit.halt)}"))
     for kind, style in (*dict.fromkeys(_KINDS, output.red).items(), ("kept", output.green)):
         for document in getattr(audit, kind) or ():
             why = output.dim(printable(document.why))
