@@ -661,7 +661,12 @@ def request_reload(
     from kbsync.source.wake import wake
     from kbsync.state.inbox import RELOAD
 
+    config = installation.config.path
     try:
+        daemon = lock.find_daemon(installation.state_dir)
+        if daemon is not None and config is not None and not daemon.uses(config):
+            running = f"the running kbsync (pid {daemon.pid}) uses another config"
+            return f"{running}; stop it before you start kbsync with this one"
         # A kbsync in another container can't be seen, but it reads the same state.
         if lock.holding(installation.state_dir) is not False:
             if exists(installation.state_file):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pwd
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,9 @@ _ONLY = "mirror="
 _BEFORE = "before="
 """The text before the time at which the lock file had last changed when the process acquired the lock."""
 
+_CONFIG = "config="
+"""The text before each fingerprint of the process's config file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -44,16 +48,22 @@ class Holder:
 
     `pid`: its process id as seen from here. `since`: in epoch seconds. `keeps_running`: whether it mirrors
     until it is stopped, like a daemon. `only`: the mirrors that it was limited to, or empty for all.
+    `config`: the fingerprints of its config file, or empty if unknown.
     """
 
     pid: int
     since: float
     keeps_running: bool
     only: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
 
     def serves(self, mirror: str) -> bool:
         """Return whether the process runs this mirror, which is in its config."""
         return not self.only or mirror in self.only
+
+    def uses(self, config: Path) -> bool:
+        """Return whether this may be the config file that the process reads."""
+        return not self.config or not set(self.config).isdisjoint(_fingerprints(config))
 
 
 def describe_left_out(mirrors: Sequence[str]) -> str:
@@ -89,10 +99,17 @@ def held(
             raise LockedError(f"another kbsync{named} is using {state_dir}; stop it first") from None
         marks = [f"{_BEFORE}{os.fstat(file).st_ctime_ns}", *([] if keeps_running else [_TASK])]
         marks += (f"{_ONLY}{name}" for name in only)
+        marks += (f"{_CONFIG}{fingerprint}" for fingerprint in _fingerprints(config))
         with naming(state_dir / "lock"):
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
         yield
+
+
+def _fingerprints(config: Path | None) -> Iterator[str]:
+    """Yield a hash of the file's path, and one of the path that its symlinks lead to now."""
+    for path in {config.absolute(), config.resolve()} if config else ():
+        yield hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
 def is_held(state_dir: Path) -> bool:
@@ -160,13 +177,15 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
         return None if error.filename == str(LOCKS) else False
     except OSError:
         return None
+    namespace = _namespace()
     for *_, process, inode, _, _ in locks:
         # Btrfs reports different devices for files and for the kernel's locks, so compare only the inode and
         # the process.
         if inode in note.kernel_ids or (process == note.process and inode.endswith(f":{note.number}")):
-            return Holder(int(process), note.since, keeps_running=not note.is_task, only=note.only)
+            # In a container, the same file may have another path.
+            config = note.config if note.namespace == namespace else ()
+            return Holder(int(process), note.since, not note.is_task, note.only, config)
     # `/proc/locks` omits locks held in another container; on the host it lists all.
-    namespace = _namespace()
     return False if namespace in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
 
 
@@ -186,6 +205,7 @@ class _Note:
     namespace: str
     is_task: bool
     only: tuple[str, ...]
+    config: tuple[str, ...]
     changes: tuple[int, ...]
 
 
@@ -202,7 +222,10 @@ def _read_note(state_dir: Path) -> _Note:
     only = tuple(mark.removeprefix(_ONLY) for mark in marks if mark.startswith(_ONLY))
     before = next((mark.removeprefix(_BEFORE) for mark in marks if mark.startswith(_BEFORE)), "")
     changes = (status.st_ctime_ns, int(before)) if before.isdecimal() else ()
-    return _Note(status.st_ino, ids, status.st_mtime, process, namespace, _TASK in marks, only, changes)
+    config = tuple(mark.removeprefix(_CONFIG) for mark in marks if mark.startswith(_CONFIG))
+    return _Note(
+        status.st_ino, ids, status.st_mtime, process, namespace, _TASK in marks, only, config, changes
+    )
 
 
 def _has_ended(note: _Note) -> bool:

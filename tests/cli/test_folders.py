@@ -685,6 +685,24 @@ def test_folder_is_added_while_kbsync_runs_with_its_state_next_to_the_config(
     assert daemon.end() == 0
 
 
+@long
+def test_running_kbsync_with_another_config_is_not_asked_to_reload(
+    sandbox: Sandbox, second_folder: Path
+) -> None:
+    daemon = sandbox.watch(until="daemon.watching")
+    other = ("--config", sandbox.root / "other.yaml")
+    for command in (("init", second_folder), ("add", sandbox.docs), ("remove", "docs", "--keep")):
+        result = sandbox.run(*command, *other).check_success()
+        reason = f"the running kbsync (pid {daemon.process.pid}) uses another config"
+        assert f"{reason}; stop it before you start kbsync with this one" in result.out
+    link = sandbox.root / "link.yaml"
+    link.symlink_to(sandbox.config)
+    assert "will reload" in sandbox.run("add", second_folder, "--config", link).check_success().out
+    daemon.wait_for_event("config.read")
+    assert daemon.log.read_text().count("config.read") == 1
+    assert daemon.end() == 0
+
+
 @pytest.mark.parametrize("name", ["more", "handbook"])
 def test_folder_that_became_a_file_does_not_prevent_adding_and_removing_folders(
     both: Sandbox, second_folder: Path, name: str
