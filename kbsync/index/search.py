@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from kbsync.contract.searching import Hit, Passage, Query, Reasons, UnknownWords
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
-from kbsync.errors import TargetError
+from kbsync.errors import TargetError, describe_with_fix
 from kbsync.index.chunk import sentences
 from kbsync.index.codes import (
     code_test,
@@ -252,7 +252,7 @@ class Search:
         try:
             return self._encoder.query(text)
         except TargetError as error:
-            _log.warning("searched by words alone: %s", printable(error.reason))
+            _log.warning("searched by words alone: %s", printable(describe_with_fix(error)))
             return None
 
     def _better_question(self, text: str) -> BetterQuestion | None:
@@ -512,7 +512,7 @@ def _reranked(
     try:
         order = spread(ranker.order(question, ["\n".join([*item.headings, item.text]) for item in passages]))
     except TargetError as error:
-        _log.warning("hits are in kbsync's own order: %s", printable(error.reason))
+        _log.warning("hits are in kbsync's own order: %s", printable(describe_with_fix(error)))
         return ranked
     head, unranked = with_unranked(order, positions), ranked[positions[-1] + 1 :]
     lower = behind([item.score for item in unranked], head[-1][1])

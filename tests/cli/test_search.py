@@ -468,6 +468,17 @@ def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, models:
 
 
 @long
+def test_search_says_which_key_to_change_when_a_service_refuses_it(sandbox: Sandbox, models: Server) -> None:
+    aim(sandbox, models.url, models.url)
+    sandbox.write("bees.md", "bees make honey in a beehive")
+    assert sandbox.run("--once").code == 0
+    sandbox.config.write_text(sandbox.config.read_text().replace(SECRET, "revoked"))
+    err = sandbox.go("search", "bees", "--rerank").err  # a process: other tests don't set up its log
+    for service in ("embedding", "rerank"):
+        assert f"set a valid {service}.api_key (or api_key_file) in the config" in err
+
+
+@long
 def test_picture_is_found_by_text(sandbox: Sandbox, models: Server) -> None:
     aim(sandbox, models.url, dialect="newapi")
     sandbox.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
