@@ -146,6 +146,10 @@ class Busy(Unavailable):
     """Raised if only this document has to wait, while the target is still working on it."""
 
 
+class TargetBusy(Unavailable):
+    """Raised if the target refuses work because it is busy. It responds, so it isn't down."""
+
+
 class Unsure(TargetError):
     """Raised if the document may have been stored. Check before sending it again."""
 

@@ -120,7 +120,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
             await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
         if halts.is_down_for(budget, mirror.clock.steady()):
-            return PassEnd(False, halts.down_reason, TARGET_DOWN)
+            return PassEnd(False, halts.down_reason, "" if halts.is_busy else TARGET_DOWN)
         if halts.state_error:
             return PassEnd(False, halts.state_error)
         if halts.failing:

@@ -51,6 +51,7 @@ from kbsync.errors import (
     NameTaken,
     Rejected,
     StateError,
+    TargetBusy,
     TargetError,
     Unavailable,
     Unfit,
@@ -92,10 +93,10 @@ class HaltState:
     seconds.
 
     Nothing is sent before `not_before`. `error`: the last halt. `down_reason`: why the target is down since
-    `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
-    finished. `rounds` and `jobs` count kbsync's consecutive internal errors, in whole rounds and in single
-    jobs while others may succeed. `unanswered`: documents whose uploads got no response since one was
-    accepted.
+    `down_since`; '' if it is up. `is_busy`: in fact it responds, but is too busy for the work. `is_full`: the
+    account had no room to index; `is_stuck`: no document ever finished. `rounds` and `jobs` count kbsync's
+    consecutive internal errors, in whole rounds and in single jobs while others may succeed. `unanswered`:
+    documents whose uploads got no response since one was accepted.
     """
 
     work: Work = Work.FREE
@@ -103,6 +104,7 @@ class HaltState:
     down_since: float = 0.0
     not_before: float = 0.0
     down_reason: str = ""
+    is_busy: bool = False
     state_error: str = ""
     rounds: int = 0
     jobs: int = 0
@@ -202,17 +204,19 @@ class HaltState:
         if not unanswered_errors or len(unanswered_errors) < requested:
             self.record_response()
             return None
-        self.record_down(unanswered_errors[0].reason, now)
+        is_busy = all(isinstance(error, TargetBusy) for error in unanswered_errors)
+        self.record_down(unanswered_errors[0].reason, now, is_busy=is_busy)
         longest = max(
             (e.retry_after or 0.0 for e in unanswered_errors if isinstance(e, Unavailable)), default=0.0
         )
         self.not_before = now + max(longest, min(MAX_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
-    def record_down(self, reason: str, now: float) -> None:
-        """Record that the target doesn't respond."""
+    def record_down(self, reason: str, now: float, *, is_busy: bool = False) -> None:
+        """Record that the target doesn't respond, or that it is too busy."""
+        # Either one counts as long as it lasts, because a pass waits only for so long.
         self.down_since = self.down_since if self.down_reason else now
-        self.down_reason = reason
+        self.down_reason, self.is_busy = reason, is_busy
 
     def record_response(self) -> None:
         """Record that the target responds."""
@@ -348,7 +352,7 @@ class Halts(HaltState):
             await self.halt(self.halted)
         if self.failing:
             await self.show_problem(FAILING, self.failing)
-        elif not self.down_reason:
+        elif not self.down_reason or self.is_busy:
             await self.end_problem()
         elif self.is_down_for(DOWN_AFTER, self.mirror.clock.steady()):
             await self.show_problem(TARGET_DOWN, self.down_reason)

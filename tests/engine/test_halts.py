@@ -11,7 +11,7 @@ from kbsync.core.model import Upload, UploadState
 from kbsync.engine.halts import BASE_MISSING, BLAME_LIMIT, HaltState, Work
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.status import TARGET_STUCK
-from kbsync.errors import Busy, Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Busy, Halted, Rejected, TargetBusy, Unavailable, Unsure
 
 
 def row(path: str) -> Upload:
@@ -123,6 +123,15 @@ def test_retry_delays_grow_and_respect_retry_after() -> None:
     assert state.is_down_for(50.0, now=150.0) and not state.is_down_for(51.0, now=150.0)
     state.record_errors([Unavailable("busy")], 2, now=250.0)
     assert not state.is_down_for(0.0, now=250.0)
+
+
+def test_waiting_for_a_busy_target_ends_but_is_no_outage() -> None:
+    state = HaltState()
+    state.record_errors([TargetBusy("deleting", retry_after=3.0)], 1, now=100.0)
+    assert state.is_down_for(50.0, now=150.0) and state.is_busy
+    assert state.not_before == 103.0
+    state.record_errors([TargetBusy("deleting"), Unavailable("502")], 2, now=110.0)
+    assert not state.is_busy
 
 
 def test_target_is_not_down_while_it_works_on_a_document() -> None:

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import (
+    Halted,
+    NameTaken,
+    NotOffered,
+    Rejected,
+    TargetBusy,
+    TargetError,
+    Unavailable,
+    Unsure,
+)
 from kbsync.targets.dify.shapes import RULES as DIFY_RULES
 from kbsync.targets.dify.shapes import classify_response as classify_dify
 from kbsync.targets.gptbots import config as gptbots
@@ -426,14 +435,14 @@ LIGHTRAG_ROWS = [
         for status, words, means, code in (
             (409, "Document storage already contains 'a.md'.", NameTaken, "stored"),
             (409, "Input directory already contains a file", NameTaken, "409"),
-            (409, "Pipeline is clearing or deleting documents.", Unavailable, "busy"),
+            (409, "Pipeline is clearing or deleting documents.", TargetBusy, "busy"),
             (503, "Recovery is required.", Unavailable, "busy"),
             (413, "File too large.", Rejected, "413"),
         )
     ),
     Row("lightrag", "upload", 503, "", Unsure),
     Row("lightrag", "upload", 500, detail("Internal server error"), Unsure),
-    Row("lightrag", "delete", 200, {"status": "busy", "message": "It is busy."}, Unavailable, code="busy"),
+    Row("lightrag", "delete", 200, {"status": "busy", "message": "It is busy."}, TargetBusy, code="busy"),
     Row("lightrag", "upload", 400, detail("余额.md is damaged"), Rejected),
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.dataclass import dataclass
-from kbsync.errors import NameTaken, TargetError, Unavailable
+from kbsync.errors import NameTaken, TargetBusy, TargetError, Unavailable
 from kbsync.targets.http import reading, rules
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import DocumentRow, Fields, ListPage, object_of, value_at
@@ -55,7 +55,9 @@ RULES: tuple[ErrorRule, ...] = (
     # A file already has this name.
     ErrorRule(NameTaken, status={409}, pattern=_LEFT_BEHIND),
     # The server is deleting documents, scanning files or indexing, and did nothing; see `BUSY`.
-    ErrorRule(Unavailable, status={200, 409, 503}, reported=True, as_code=BUSY, pause=BUSY_PAUSE),
+    ErrorRule(TargetBusy, status={200, 409}, reported=True, as_code=BUSY, pause=BUSY_PAUSE),
+    # As above, but a gateway may also say this.
+    ErrorRule(Unavailable, status={503}, reported=True, as_code=BUSY, pause=BUSY_PAUSE),
 )
 """LightRAG's rules; the common rules come after them."""
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.errors import Halted, Rejected, TargetBusy, TargetError, Unavailable
 from kbsync.targets.http.reading import PAGE_SIZE, Fields, ListPage
 from kbsync.targets.http.rules import MISSING, UNKNOWN
 from kbsync.targets.http.target import ServiceTarget
@@ -214,7 +214,7 @@ class LightragTarget(ServiceTarget[Row]):
         # The server reports this at once, even while its status text is outdated.
         status = await self._wait_while("destructive_busy", DELETION_PAUSES)
         if status.get("destructive_busy") is True:
-            raise Unavailable("delete: the server is still deleting", code=BUSY, retry_after=BUSY_PAUSE)
+            raise TargetBusy("delete: the server is still deleting", code=BUSY, retry_after=BUSY_PAUSE)
         return status.get("latest_message") == f"Deletion completed: {len(server_ids)} successful, 0 failed"
 
     async def _wait_while(self, flag: str, pauses: Iterable[float]) -> Fields:

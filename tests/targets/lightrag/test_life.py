@@ -90,6 +90,22 @@ async def test_text_is_resent_only_when_the_failed_document_is_deleted(world: Li
 
 
 @long
+async def test_busy_server_is_not_reported_as_an_outage(world: LightragWorld) -> None:
+    """A pass ends anyway, because only a running kbsync can wait for as long as the server needs."""
+    world.write_many(8)
+    await world.mirrored({"a.md": "about kestrels"})
+    world.delete("a.md")
+    world.play("busy", op="delete", times=0)
+    shown = list[str]()
+    world.watch(["delete"], lambda _: shown.append(world.halted))
+    end = await world.once()
+    assert "Pipeline is busy" in end.problem
+    assert len(shown) > 5 and set(shown) == {""} and world.halted == ""
+    world.server.faults.clear()
+    await world.ends_equal()
+
+
+@long
 async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(world: LightragWorld) -> None:
     world.write("a.md", "about kestrels")
     world.play("fails", op="upload", times=0)
