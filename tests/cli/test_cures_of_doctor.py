@@ -214,12 +214,12 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(observer, "descriptors_used_up", lambda: True)
-    monkeypatch.setattr(observer, "DESCRIPTORS", 600)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    monkeypatch.setattr(observer, "DESCRIPTORS", 300)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
         fix = observer.start_obstacle(OSError(24, "too many open files"), observer.read_limits(), 9).fix
         assert paste(sandbox, fix).code == 0
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
