@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from kbsync.errors import Halted
+from kbsync.errors import TOO_MANY_OPEN_FILES, Halted
 
 _PACKAGE = Path(__file__).parent
 
@@ -58,10 +58,15 @@ class _Guard:
 
 def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
     """Yield each Python file below a folder with its stamp."""
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, onerror=_raise_shortage):
         for name in names:
             if name.endswith(".py"):
                 yield (file := os.path.join(parent, name)), _stamp(file)
+
+
+def _raise_shortage(error: OSError) -> None:
+    if error.errno in TOO_MANY_OPEN_FILES:
+        raise error
 
 
 def _stamp(file: str) -> Stamp:

@@ -656,6 +656,18 @@ def test_directory_in_place_of_a_file_of_the_state_is_named_with_the_command_tha
 
 
 @long
+def test_lack_of_descriptors_is_not_taken_for_an_upgrade(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    outputs, environ = list[str](), sandbox.environ({})
+    for limit in range(5, 9):
+        limited = ["bash", "-c", f'ulimit -n {limit}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
+        result = programs.run_program(*limited, "--once", env=environ, cwd=sandbox.root, timeout=60)
+        outputs.append(result.stdout + result.stderr)
+    assert any("too many open files; raise the limit" in output for output in outputs)
+    assert not any("upgraded" in output for output in outputs)
+
+
+@long
 @pytest.mark.parametrize("kilobytes", [8, 100])
 def test_limit_on_file_sizes_is_not_called_a_failed_disk(sandbox: Sandbox, kilobytes: int) -> None:
     sandbox.prepare({"a.md": "an aardvark"})
