@@ -628,7 +628,8 @@ def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) ->
     with lock.held(both.state):
         result = both.run("remove", "more", "--delete")
     assert (result.code, both.config.read_bytes()) == (4, before)
-    assert "stop it first" in result.err and "will be deleted" not in result.err
+    assert "; stop it, run this command again, and then start it again\n" in result.err
+    assert "will be deleted" not in result.err
     assert documents(both) == ["b.md"]
 
 

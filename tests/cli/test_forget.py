@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -78,7 +79,10 @@ def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folde
 @long
 def test_forget_needs_the_lock(failed: Sandbox) -> None:
     with lock.held(failed.state):
-        assert failed.run("forget", "handbook", "--yes").code == 4
+        result = failed.run("forget", "handbook", "--yes")
+    assert result.code == 4
+    assert f"already running (pid {os.getpid()}) since " in result.err
+    assert "; stop it, run this command again, and then start it again\n" in result.err
     assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, prepare, read_state
+from kbsync.cli.context import choose, prepare, read_state, unless_running
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, print_message
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kbsync.state.forgotten import ForgottenBase
     from kbsync.state.read_only import Tx
     from kbsync.state.store import StateStore
+
+
+_STOP = "stop it, run this command again, and then start it again"
 
 
 @click.command(
@@ -182,7 +185,8 @@ def end_mirror(
 
     prepare(installation)
     with_secrets = None if deleting is None else partial(_choose_all, deleting)
-    with open_state(installation, print_message) as (installation, store):
+    stopped = unless_running(installation, _STOP)
+    with stopped, open_state(installation, print_message) as (installation, store):
         with concerning(holdings.name):
             deleted = asyncio.run(forget_mirror(installation, store, holdings, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
@@ -236,7 +240,9 @@ def _delete_left_behind(
                 print_message(f"{holdings.name}: {error}")
         return deleted
 
-    with open_state(installation, print_message) as (installation, store), concerning(holdings.name):
+    stopped = unless_running(installation, _STOP)
+    opened = open_state(installation, print_message)
+    with stopped, opened as (installation, store), concerning(holdings.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
         Output().line(
