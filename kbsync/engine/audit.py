@@ -227,9 +227,11 @@ class Audit:
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
             batch = strays[start : start + PAGE]
-            # Outside the transaction: a dead mount may block it while other mirrors need the state.
-            paths = {stray.path for stray in batch} if with_folder else set[str]()
-            without_file, below_excluded = await asyncio.to_thread(self._check_files, paths)
+            without_file, below_excluded = set[str](), set[str]()
+            if with_folder:
+                # Outside the transaction: a dead mount may block it while other mirrors need the state.
+                paths = {stray.path for stray in batch}
+                without_file, below_excluded = await asyncio.to_thread(self._check_files, paths)
             discrepancies = await self._read(partial(self._compare, batch, without_file, below_excluded))
             orphaned += discrepancies[0]
             duplicate += discrepancies[1]
