@@ -204,8 +204,13 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     def _pending_ids(self, seconds: float) -> set[str]:
         """Return the ids of files that may still appear in the store within this many seconds."""
-        began = {**dict(self._uploaded.values()), **self._attaching}
-        return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
+        uploaded, now = dict(self._uploaded.values()), self._steady()
+        # A daemon may run for years.
+        for file_id in [id_ for id_, since in self._attaching.items() if now - since > CLEAN_EVERY]:
+            if file_id not in uploaded:
+                del self._attaching[file_id]
+        began = {**uploaded, **self._attaching}
+        return {file_id for file_id, since in began.items() if now - since <= seconds}
 
     async def _read_file(self, remote_id: str) -> Fields | None:
         """Return one file of the store, or None if the store doesn't have it."""

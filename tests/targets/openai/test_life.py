@@ -132,6 +132,17 @@ async def test_file_being_uploaded_is_not_deleted_when_our_clock_is_ahead(world:
 
 
 @long
+async def test_file_with_a_lost_attach_response_is_not_remembered_forever(world: OpenaiWorld) -> None:
+    async with world.client() as target:
+        world.play("lost-answer", op="attach")
+        [outcome] = await target.put([outgoing("a.md", b"some text")])
+        assert isinstance(outcome, Accepted)
+        world.clock.now += HOURS
+        assert [row.remote_id async for row in target.list()] == [outcome.remote_id]
+        assert target._attaching == {}
+
+
+@long
 async def test_read_only_target_deletes_no_unattached_files(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=["POST answer"]))
