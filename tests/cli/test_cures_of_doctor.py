@@ -126,15 +126,19 @@ def test_permissions_are_granted_and_revoked(
 @only_root
 @long
 @proves("sudo -u {} {}", "doctor")
-def test_state_of_a_service_stays_with_its_user(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("owner", ["kbsync", "root"])
+def test_state_of_a_service_stays_with_its_user(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
     sandbox.prepare({"a.md": "alpha"})
     of_another(sandbox.state, 0o700)
-    with monkeypatch.context() as patch:
-        patch.setattr(lock, "user_name", lambda number: "kbsync" if number == OTHER else "ada")
+    running = lock.held(sandbox.state) if owner == "root" else contextlib.nullcontext()
+    with monkeypatch.context() as patch, running:
+        patch.setattr(lock, "user_name", lambda number: owner if number == OTHER else "ada")
         patch.setattr(os, "access", lambda path, *_: path != sandbox.state)
         check = result_of(sandbox, "state")
-    assert check["cure"].startswith("sudo -u kbsync kbsync doctor")
-    assert "ada cannot write" in check["detail"] and "belongs to kbsync" in check["detail"]
+    assert check["cure"].startswith(f"sudo -u {owner} kbsync doctor")
+    assert "ada cannot write" in check["detail"] and f"belongs to {owner}" in check["detail"]
     assert paste(sandbox, check["cure"]).code == 0
 
 

@@ -60,7 +60,7 @@ case "$*" in
 esac
 """
 STAND_INS = {
-    "sudo": 'if [ "$1" = -u ]; then [ "$2" = kbsync ] && shift 2; fi; exec "$@"',
+    "sudo": 'case "$1 $2" in "-u kbsync" | "-u root") shift 2 ;; esac; exec "$@"',
     "python3": PYTHON,
     "pip": PIP,
     "systemctl": SYSTEMCTL,
