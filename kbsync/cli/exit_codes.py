@@ -121,6 +121,7 @@ def sentence_of(error: Exception) -> str:
         # `str()` of a MemoryError is empty.
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)
+    from kbsync.config.places import command_to_open
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import fix_for
 
@@ -132,11 +133,13 @@ def sentence_of(error: Exception) -> str:
     if error.errno == errno.ENOSPC and lacks_inodes(path):
         fix = "free some inodes (df -i)"
     elif error.errno in (errno.EACCES, errno.EPERM):
+        if command := command_to_open(path):
+            fix = f"run: {command}"
         with suppress(OSError):
             # Another user's file in our folder: restore its owner.
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
-            if is_astray and (command := fix_for(path.parent, path)):
-                fix = f"restore its owner: {command}"
+            if is_astray:
+                fix = f"restore its owner: {fix_for(path.parent, path)}"
     problem = f"{os.fsdecode(filename)}: {error.strerror.lower()}"
     return f"{problem}; {fix}" if fix else problem
 

@@ -190,9 +190,10 @@ def check_state_dir(
             why = system_reason(error)
             raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise UsageError(
-            f"the state directory {path} is not writable; run kbsync as the user who owns it, or {elsewhere}"
-        )
+        reason = f"the state directory {path} is not writable"
+        if command := command_to_open(path):
+            raise UsageError(f"{reason}; {elsewhere}, or run: {command}")
+        raise UsageError(f"{reason}; run kbsync as the user who owns it, or {elsewhere}")
     if path.stat().st_mode & stat.S_IWOTH:  # anyone could replace the state
         reason = f"anyone can write to the state directory {path}"
         fix = f"chmod o-w {shell_word(str(path))}"
@@ -215,6 +216,20 @@ def _obstacle(path: Path) -> str:
                 return f"{part} is a symlink to the missing {os.readlink(part)}; mount its disk"  # noqa: PTH115
         else:
             return "" if is_directory else f"{part} is not a directory"
+    return ""
+
+
+def command_to_open(path: Path) -> str:
+    """Return the command that gives this user access to `path`, if only the mode of a file or folder of its
+    own prevents that. Otherwise, return "".
+    """
+    with contextlib.suppress(OSError):
+        for item in (*reversed(path.parents), path):
+            status = item.stat()
+            needed = os.X_OK if item != path else os.R_OK | os.W_OK | (os.X_OK if item.is_dir() else 0)
+            if not os.access(item, needed):
+                own = status.st_uid == os.geteuid()
+                return f"chmod u+rwX {shell_word(str(item))}" if own else ""
     return ""
 
 

@@ -384,8 +384,11 @@ def test_docs_list_every_halt_event_and_code() -> None:
 
 
 @long
+@proves("run: {}")
 @pytest.mark.parametrize("closed", ["the state", "its directory", "the one above"])
-def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) -> None:
+def test_state_that_its_owner_has_closed_is_named_with_the_command_that_opens_it(
+    ordinary: Sandbox, closed: str
+) -> None:
     ordinary.mirror({"a.md": "alpha"})
     file = ordinary.state / "state.db"
     path = {"the state": file, "its directory": file.parent, "the one above": file.parent.parent}[closed]
@@ -393,11 +396,12 @@ def test_state_of_another_user_is_named_as_such(ordinary: Sandbox, closed: str) 
     path.chmod(0)
     commands = (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"])
     results = {words[0]: ordinary.go(*words) for words in commands}
-    path.chmod(mode)
     assert {name: result.code for name, result in results.items()} == dict.fromkeys(results, 2)
-    assert [
-        name for name, result in results.items() if "run kbsync as the user who owns" not in result.err
-    ] == []
+    fix = f"chmod u+rwX {path}"
+    assert [name for name, result in results.items() if f"run: {fix}" not in result.err] == []
+    assert paste(ordinary, fix).code == 0
+    assert ordinary.go("status").code == 0
+    assert path.stat().st_mode == mode
 
 
 def test_path_that_cannot_be_checked_does_not_count_as_missing(

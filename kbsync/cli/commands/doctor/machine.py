@@ -95,7 +95,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
             yield wrong("state", f"{user()} cannot create {state_dir}", fix, Code.USAGE)
         return
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
-        fix = f"sudo chown -R {user()} {shell_word(str(state_dir))}"
+        fix = places.command_to_open(state_dir) or f"sudo chown -R {user()} {shell_word(str(state_dir))}"
         detail, owner = f"{user()} cannot write to {state_dir}", lock.user_name(state_dir.stat().st_uid)
         is_of_service = owner not in (user(), "root") and not owner.isdecimal()
         if is_of_service or lock.is_held(state_dir):  # the owner needs it
