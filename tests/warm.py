@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 KBSYNC = "kbsync.__main__"
+_ISOLATED = "tests.without_system_config"
 _LONGEST = 200_000  # bytes of one message, which a socket transmits as a whole
 _NUMBER = struct.Struct("i")
 
@@ -94,7 +95,7 @@ def programs() -> str:
     program = Path(_house().folder.name, "kbsync")
     if not program.exists():
         program.write_text(
-            _PROGRAM.format(python=shlex.quote(sys.executable), address=_house().address, module=KBSYNC)
+            _PROGRAM.format(python=shlex.quote(sys.executable), address=_house().address, module=_ISOLATED)
         )
         program.chmod(0o755)
     return str(program.parent)

@@ -278,7 +278,8 @@ def test_concurrent_adds_are_all_kept(sandbox: Sandbox, second_folder: Path) -> 
     folders = [sandbox.root / f"f{number}" for number in range(6)]
     for folder in folders:
         folder.mkdir()
-    processes = [sandbox.start("add", folder) for folder in folders]
+    config = ("--config", sandbox.config)  # the machine may have a system-wide one
+    processes = [sandbox.start("add", folder, *config) for folder in folders]
     outputs = [process.communicate(timeout=LONGEST) for process in processes]
     assert [process.returncode for process in processes] == [0] * 6, outputs
     assert sorted(names(sandbox)) == sorted(folder.name for folder in folders)
@@ -294,7 +295,8 @@ def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
         sandbox.config.write_bytes(before)
         if config == "new":
             sandbox.config.unlink()
-        if not dies(sandbox, step, "add", second_folder):
+        # The machine may have a system-wide config.
+        if not dies(sandbox, step, "add", second_folder, "--config", sandbox.config):
             break
         if sandbox.config.exists():
             assert sandbox.config.read_bytes() == before or names(sandbox)[-1] == "more-notes"

@@ -116,6 +116,7 @@ def test_no_command_loads_pydantic_the_listener_or_notifications(tmp_path: Path)
 def test_status_loads_only_state_and_config_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setenv("KBSYNC_CONFIG", str(tmp_path / "none"))  # the machine may have a system-wide one
     among = (*HEAVY, "click", "kbsync.index.words")
     assert loaded(["status", "--folder", str(tmp_path)], among=among) == ["apsw", "click"]
     options = configured(tmp_path)

@@ -245,8 +245,8 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sa
 @long
 @pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])
 def test_deleted_working_directory_is_named(words: str, sandbox: Sandbox) -> None:
-    folder = sandbox.add_folder("gone")
-    script = f'rmdir "$PWD" && exec {shlex.quote(sys.executable)} -m kbsync {words}'
+    folder, module = sandbox.add_folder("gone"), "tests.without_system_config"
+    script = f'rmdir "$PWD" && exec {shlex.quote(sys.executable)} -m {module} {words}'
     environ = sandbox.environ({})
     result = subprocess.run(
         ["sh", "-c", script], check=False, cwd=folder, env=environ, capture_output=True, text=True
