@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,19 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
     assert results == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
     assert result[1].fix == "check for a hung disk or network mount"
     never.set()
+
+
+@proves("check whether the service or the network is overloaded")
+def test_service_that_does_not_respond_is_not_blamed_on_a_disk(
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "run_checks", partial(run_checks, limit=1.0))
+    zhipu.service.play("hang", times=0)
+    result = zhipu.run("doctor", "--json")
+    assert (result.code, names_with(result, "wrong")) == (4, {"handbook: service"}), result.out
+    service = results(result)["handbook: service"]
+    assert service["detail"] == "no response within 1 s"
+    assert service["cure"] == "check whether the service or the network is overloaded"
 
 
 def test_check_without_memory_to_report_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

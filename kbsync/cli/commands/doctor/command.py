@@ -75,12 +75,13 @@ class Check:
     """A check of `kbsync doctor`.
 
     `run` yields results; results that arrive before an error or a timeout are kept. `mirror`: the mirror
-    that the results are about, or "" for all.
+    that the results are about, or "" for all. `fix_if_stuck`: what to do if the check takes too long.
     """
 
     subject: str
     run: Callable[[], Iterable[CheckResult]]
     mirror: str = ""
+    fix_if_stuck: str = "check for a hung disk or network mount"
 
 
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
@@ -116,9 +117,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         ]
         if not is_over:
             detail = f"no response within {limit:g} s"
-            listed.append(
-                wrong(check.subject, detail, "check for a hung disk or network mount", Code.PASSING)
-            )
+            listed.append(wrong(check.subject, detail, check.fix_if_stuck, Code.PASSING))
         whose = f"{check.mirror}: " if check.mirror else ""
         all_results += [replace(result, subject=f"{whose}{result.subject}") for result in listed]
     return all_results
@@ -185,12 +184,13 @@ def _checks_of(installation: Installation) -> list[Check]:
     from kbsync.cli.commands.doctor import machine, service
 
     mirrors = installation.mirrors
-    by_mirror: dict[str, Callable[[MirrorConfig], Iterable[CheckResult]]] = {
-        "folder": partial(machine.folder, installation),
-        "service": partial(service.service, installation),
-        "promises": service.promises,
-        "cluster": service.cluster,
-    }
+
+    def check_service(mirror: MirrorConfig) -> Check:
+        check = Check("service", partial(service.service, installation, mirror), mirror.name)
+        if not mirror.target.services:
+            return check  # the knowledge base is on this machine
+        return replace(check, fix_if_stuck="check whether the service or the network is overloaded")
+
     return [
         Check("config", partial(machine.config, installation)),
         Check("state", partial(machine.state, installation)),
@@ -199,11 +199,10 @@ def _checks_of(installation: Installation) -> list[Check]:
         Check("listener", partial(machine.listener, installation)),
         Check("inotify", partial(machine.inotify, mirrors)),
         Check("embedding model", partial(machine.models, mirrors)),
-        *(
-            Check(subject, partial(check, mirror), mirror.name)
-            for subject, check in by_mirror.items()
-            for mirror in mirrors
-        ),
+        *(Check("folder", partial(machine.folder, installation, each), each.name) for each in mirrors),
+        *map(check_service, mirrors),
+        *(Check("promises", partial(service.promises, each), each.name) for each in mirrors),
+        *(Check("cluster", partial(service.cluster, each), each.name) for each in mirrors),
     ]
 
 
