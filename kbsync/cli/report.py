@@ -416,7 +416,7 @@ def late(
     if not report.has_passed:
         if report.is_in_first_pass:
             if check:
-                yield f"{name}: no pass has finished yet; the first one is under way"
+                yield f"{name}: no pass has finished yet"
         elif report.status.halt is None:
             yield f"{name}: no pass has finished yet; {what_next}"
         elif report.is_unattended:

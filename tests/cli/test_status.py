@@ -495,8 +495,11 @@ def test_mirror_not_started_by_the_running_kbsync_is_reported(sandbox: Sandbox) 
     sandbox.state.mkdir(parents=True, mode=0o700)
     with lock.held(sandbox.state):
         out = sandbox.run("status").out
+        check = sandbox.run("status", "--check")
     assert "handbook: the first pass has not started" in out
     assert "--once" not in out
+    assert (check.code, "! handbook: no pass has finished yet" in check.out) == (4, True)
+    assert "under way" not in check.out
 
 
 def test_watch_shows_a_first_pass_from_the_start_and_when_nothing_runs() -> None:
