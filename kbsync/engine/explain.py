@@ -50,6 +50,7 @@ from kbsync.engine.status import (
     awaits_renewal,
     clock_time,
     describe_pause,
+    halt_sentence,
     is_unread,
     iso,
     keeps_old_name,
@@ -524,7 +525,12 @@ class _Sentences:
                 return f"nothing is mirrored now: {until}; to resume before they end, {resume}"
             return f"nothing is mirrored now: {until}; to resume, {resume}"
         # While kbsync runs, a second process would find the state locked.
-        return TAKES_CARE if self.context.at_work else self._run("--once")
+        if not self.context.at_work:
+            return self._run("--once")
+        halt = self.evidence.halt
+        if halt is not None and halt.reason == TARGET_DOWN:
+            return halt_sentence(halt)
+        return TAKES_CARE
 
     def _wait(self) -> str:
         pass_ = self._next_pass()
@@ -583,7 +589,8 @@ class _Sentences:
         if problem := self.evidence.folder_problem:
             return f"This directory cannot be read: {problem}; the documents for its files are kept."
         if below is None or not self.evidence.was_scanned:
-            return f"This is a directory whose files are waiting for the first pass; {self._next_pass()}."
+            next_step = self._why_halted() or self._next_pass()
+            return f"This is a directory whose files are waiting for the first pass; {next_step}."
         is_gone = self.evidence.stat.presence is Presence.MISSING
         subject = "This directory no longer exists" if is_gone else "This is a directory"
         number = sum(below.values())

@@ -273,6 +273,27 @@ async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None
     assert "although the file is gone: the mirror is halted: no money" in explanation.answer
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Unavailable("no answer"), "knowledge base not reachable: no answer; "),
+        (Halted("credentials", "key refused"), "the mirror is halted: key refused; run `kbsync retry"),
+    ],
+    ids=["down", "halted"],
+)
+async def test_waiting_file_and_folder_name_what_keeps_the_running_kbsync_from_working(
+    world: World, error: Unavailable | Halted, words: str
+) -> None:
+    world.write("sub/a.md", "x")
+    world.base.faults.append(Fault("base", error=lambda: error, times=99))
+    await world.once()
+    context = CommandContext(identities(world.configured), at_work=True)
+    for path in ("sub/a.md", "sub"):
+        answer = (await read_only_commands.explained(world, path, context)).answer
+        assert words in answer, answer
+        assert "continue automatically" not in answer
+
+
 async def explained_while_paused(
     world: World, path: str, pause: Pause, *, at_work: bool = False
 ) -> PathExplanation:
