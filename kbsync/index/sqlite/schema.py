@@ -107,15 +107,6 @@ WHOLE = """(
 """A condition on a row of `document`: all its chunks are present."""
 
 
-def identity(folder: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the index file in `folder`, or None if there is no file."""
-    try:
-        status = (folder / FILE).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def open_index(folder: Path) -> apsw.Connection:
     """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 

@@ -34,16 +34,7 @@ from kbsync.index.file_names import find_named, names_sought, whole_name_test
 from kbsync.index.spelling import FIRST_LETTERS, Unknown, find_unknown
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.readahead import read_tables_ahead
-from kbsync.index.sqlite.schema import (
-    APPLICATION_ID,
-    FILE,
-    FIRST_VERSION,
-    VERSION,
-    WHOLE,
-    identity,
-    is_empty,
-    newer,
-)
+from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, FIRST_VERSION, VERSION, WHOLE, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import (
@@ -68,7 +59,7 @@ from kbsync.index.weights import (
 )
 from kbsync.index.words import Term, Tokeniser, as_stored, naming_text, readable, word_with, written_terms
 from kbsync.permissions import exists
-from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
+from kbsync.state.db import DamagedError, identity, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
     from kbsync.index.embed import Vector
@@ -112,7 +103,7 @@ class Reader:
         Raises `UnmadeError` if there is none that this version can read, or `StateError` if the file can't be
         read.
         """
-        self._folder = folder
+        self._path = folder / FILE
         self._guard = threading.Lock()
         self._is_closed = False
         self._identity = _NO_FILE
@@ -127,10 +118,10 @@ class Reader:
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
         """Let all reads inside the block see the same snapshot."""
-        with self._guard, state_errors(self._folder / FILE):
+        with self._guard, state_errors(self._path):
             if self._is_closed:
-                raise StateError(f"{self._folder / FILE} is closed")
-            if identity(self._folder) != self._identity:
+                raise StateError(f"{self._path} is closed")
+            if identity(self._path) != self._identity:
                 self._connection.close()
                 # Reset in case opening fails: a new file may get the old one's inode.
                 self._identity = _NO_FILE
@@ -140,7 +131,7 @@ class Reader:
 
     def _open(self) -> None:
         """Open the current file, and drop data cached from an earlier one."""
-        path = self._folder / FILE
+        path = self._path
         if not exists(path):
             raise UnmadeError(f"the index {path} doesn't exist")
         with state_errors(path):
@@ -161,7 +152,7 @@ class Reader:
             for table in _WORD_TABLES:
                 connection.execute(_VOCABULARY.replace("@table", table))
         self._connection = connection
-        self._identity = identity(self._folder) or _NO_FILE
+        self._identity = identity(path) or _NO_FILE
         self._matrix = Matrix(connection)
         self._better_matrix = Matrix(connection, "better", "better")
         self._data_version = -1  # the commit that the cached counts are from: none yet

@@ -32,7 +32,7 @@ from kbsync.index.embed import NUMBER_BYTES, Encoder, VectorsLackingError
 from kbsync.index.errors import storage_error, unknown_document
 from kbsync.index.scans import FILE as SCANS
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import FILE, INCREMENTAL, VERSION, WHOLE, identity, open_index, set_aside
+from kbsync.index.sqlite.schema import FILE, INCREMENTAL, VERSION, WHOLE, open_index, set_aside
 from kbsync.index.words import TOKENISER, as_stored, naming_text, words, words_and_forms
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import (
@@ -41,6 +41,7 @@ from kbsync.state.db import (
     delete_database,
     empty_wal,
     forget_set_aside,
+    identity,
     transaction,
     unbind,
 )
@@ -189,7 +190,7 @@ class Writer:
             self._connection = connection = open_index(folder)
             connection.pragma("cache_size", -_CACHE_KIB)
             connection.wal_autocheckpoint(_WAL_PAGES)
-            self._identity = identity(folder)
+            self._identity = identity(folder / FILE)
             self.former: str = connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
             self.revision: int = connection.execute("SELECT value FROM meta WHERE key = 'changes'").get
             self.scrub()
@@ -202,7 +203,7 @@ class Writer:
     @property
     def is_current(self) -> bool:
         """Return whether the open file is still the one in the folder."""
-        return self._is_open and identity(self._folder) == self._identity
+        return self._is_open and identity(self._folder / FILE) == self._identity
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document.
