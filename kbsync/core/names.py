@@ -25,7 +25,6 @@ MAX_NAME_BYTES = 200
 _COUNTER = len("~-999999")
 _TAG = 8
 _SHORT = 12
-_STYLES = ("marked", "tagged", "plain")
 
 _EXTENSION = r"\.[A-Za-z0-9+-]{1,16}"  # no `_`: `a.__b` is the file b in the folder `a.`
 _ADDED = r"(?:[ _]?\([0-9]{1,4}\)|_[0-9]{1,4})"  # suffix that services add to a name in use
@@ -86,15 +85,11 @@ class Naming:
 
     `prefix` precedes every path and is escaped like one. `style`: `marked` (the target keeps our marker, so
     the name is the path), `tagged`, or `plain` (no tag). Different (path, tag, number) triples give different
-    names, even after NFC or NFD normalization. Raises ValueError for any other style.
+    names, even after NFC or NFD normalization.
     """
 
     prefix: str = ""
     style: str = "tagged"
-
-    def __post_init__(self) -> None:
-        if self.style not in _STYLES:
-            raise ValueError(f"{self.style!r} is not a naming style; allowed: {', '.join(_STYLES)}")
 
     def name(self, path: str, digest: str, number: int = 0) -> str:
         """Return the name for the document of `path` with these bytes.

@@ -128,11 +128,6 @@ def test_target_that_stores_our_marker_gets_the_plain_path() -> None:
     assert naming.short_of("x" * 300) == ""
 
 
-def test_there_are_three_name_styles() -> None:
-    with pytest.raises(ValueError, match="marked, tagged, plain"):
-        Naming(style="fancy")
-
-
 @long
 @given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
 def test_name_encodes_path_tag_and_number(prefix: str, path: str, number: int, style: str) -> None:
