@@ -132,8 +132,5 @@ class Settling:
         wait = self._waits.get(path)
         return None if wait is None else wait.since
 
-    def __len__(self) -> int:
-        return len(self._waits)
-
     def __contains__(self, path: object) -> bool:
         return path in self._waits
