@@ -176,8 +176,7 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
     """
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
-    failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, due_at=None)
-    return replace(failed, phase=Phase.PLAIN)
+    return replace(upload, state=UploadState.FAILED, reason=reason, code=code, due_at=None, phase=Phase.PLAIN)
 
 
 def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
