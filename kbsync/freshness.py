@@ -7,7 +7,6 @@ is read even while another process is mirroring.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -40,6 +39,7 @@ from kbsync.source.roots import RootError, identify, unreadable
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
+from kbsync.threads import start_thread
 
 MAX_PASS_AGE = 7200.0
 """Number of seconds without a pass after which kbsync warns; its systemd timer fires every hour."""
@@ -279,20 +279,13 @@ def find_root_problem(folder: Path) -> str:
 
     Return "" if it can be, or if that isn't known within `MAX_CHECK_SECONDS`.
     """
-    problems = list[str]()
-
-    def check() -> None:
-        try:
-            identify(folder)
-        except RootError as error:
-            problems.append(str(error))
-        except KbsyncError:
-            pass  # the error isn't about the folder
-
-    thread = threading.Thread(target=check, daemon=True)
-    thread.start()
-    thread.join(MAX_CHECK_SECONDS)
-    return "".join(problems)
+    try:
+        start_thread(lambda: identify(folder)).result(MAX_CHECK_SECONDS)
+    except RootError as error:
+        return str(error)
+    except (KbsyncError, TimeoutError):
+        pass  # the error isn't about the folder
+    return ""
 
 
 def unresponsive_halt(installation: Installation, mirror: MirrorConfig) -> Halt | None:

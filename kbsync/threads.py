@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -57,6 +57,26 @@ def running_loop() -> AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def start_thread(call: Callable[[], T]) -> Future[T]:
+    """Run `call` in a thread of its own, with the caller's context variables. Return the future of its
+    result.
+
+    If the call hangs, for example on a dead network mount, the process can still end.
+    """
+    future = Future[T]()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    context = copy_context()
+    threading.Thread(target=context.run, args=(run,), name="kbsync-aside", daemon=True).start()
+    return future
 
 
 async def in_mirror_threads(mirror: str, work: Awaitable[T]) -> T:

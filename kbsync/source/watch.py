@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +54,7 @@ from kbsync.source.roots import (
     storable_inode,
 )
 from kbsync.source.wake import WakeFile
+from kbsync.threads import start_thread
 
 T = TypeVar("T")
 
@@ -85,18 +85,8 @@ async def run_detached(call: Callable[[], T]) -> T:
 
     If the caller is canceled, the call continues and its result is dropped.
     """
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:
-            outcome.set_exception(error)
-
     # Don't use the default executor: when the loop ends, it waits for all of that executor's threads.
-    threading.Thread(target=run, name="kbsync-aside", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+    return await asyncio.wrap_future(start_thread(call))
 
 
 class Mode(enum.StrEnum):

@@ -6,7 +6,6 @@ together with the host's versions; a worker with different versions doesn't unpi
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import hashlib
 import itertools
@@ -14,9 +13,7 @@ import logging
 import os
 import pickle
 import stat
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, LifoQueue
@@ -32,6 +29,7 @@ from kbsync.index.errors import scratch_error
 from kbsync.index.pipeline import read_and_cut
 from kbsync.index.read.formats import CHUNKER, READERS, TEXTS
 from kbsync.source.read import Spooled
+from kbsync.threads import start_thread
 
 if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
@@ -101,18 +99,9 @@ def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
     """Return the result of `make` for `count` items, or an error if that takes too long, so that the host
     doesn't wait forever.
     """
-    future = Future[object]()
-
-    def run() -> None:
-        try:
-            future.set_result(make())
-        except BaseException as error:
-            future.set_exception(error)
-
-    within = contextvars.copy_context()  # lets the thread find its worker
-    threading.Thread(target=within.run, args=(run,), name="kbsync", daemon=True).start()
     try:
-        return DONE, pickle.dumps(future.result(count * SECONDS_EACH))
+        # The context variables let the thread find its worker.
+        return DONE, pickle.dumps(start_thread(make).result(count * SECONDS_EACH))
     except TimeoutError:
         reason = f"worker {_address()}: not ready after {count * SECONDS_EACH:.0f} s"
         return FAILED, pickle.dumps(Unavailable(reason, code="worker-stuck"))
