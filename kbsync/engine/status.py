@@ -688,8 +688,3 @@ def clear_last_audit(tx: Tx, mirror: int) -> None:
     last = last_audit(tx, mirror)
     if last is not None:
         keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))
-
-
-def keep_note(tx: Tx, mirror: int, note: str) -> None:
-    """Store the target's note about something that needs attention although the work continues."""
-    tx.meta.set(MirrorFact.NOTE, mirror, note)

@@ -32,10 +32,9 @@ from kbsync.engine.halts import STATE_PAUSE
 from kbsync.engine.journal import DocumentEvent, Journal, ReportEvents
 from kbsync.engine.polling import Poller
 from kbsync.engine.settings import Binding
-from kbsync.engine.status import keep_note
 from kbsync.errors import NO_RESULT, Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
-from kbsync.state.mirrors import BindingFact
+from kbsync.state.mirrors import BindingFact, MirrorFact
 from kbsync.state.read_only import Tx
 from kbsync.state.uploads import DueWork
 
@@ -543,7 +542,7 @@ class Worker:
         def record(tx: Tx) -> list[DocumentEvent | None]:
             self._note_revision(tx)
             if note != self._note:
-                keep_note(tx, binding.mirror, note)
+                tx.meta.set(MirrorFact.NOTE, binding.mirror, note)
             # While the target is to blame, no document is at fault for a rejection.
             return [
                 self._journal.record_put(
