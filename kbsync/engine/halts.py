@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 BLAME_LIMIT = 5
-"""Number of documents refused in a row for the same reason, with none accepted in between, after which kbsync
-blames the target.
+"""Number of documents in a row after which kbsync blames the target, if all were refused for the same reason,
+none got a response, or none became searchable.
 """
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0

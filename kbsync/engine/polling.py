@@ -25,15 +25,13 @@ from kbsync.contract.target import (
 from kbsync.core import lifecycle
 from kbsync.core.model import Phase, Upload
 from kbsync.dataclass import dataclass
+from kbsync.engine.halts import BLAME_LIMIT
 from kbsync.engine.journal import DocumentEvent, Journal, Remedy
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.source.stat import stat_path
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-
-BLAME_LIMIT = 5
-"""Number of consecutive documents that never finish, after which kbsync blames the target."""
 
 CUT_AT_ONCE = 20
 """Number of documents to reindex before polling the waiting ones again."""
