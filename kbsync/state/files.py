@@ -519,14 +519,6 @@ class Entries:
         rows = self._db.execute(_READ_WITH_INO, (ino, mirror))
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
-    def visible_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Return the paths of all files, except for excluded ones, whose last stamp has this inode.
-
-        This reads the whole table, because the index covers only files that were read.
-        """
-        where = "e.ino = ? AND e.status <> 6 AND f.mirror = ?"
-        return [row.path for row in self._select(_JOINED, where, (ino, mirror))]
-
     def outdated_links(self, mirror: int, stamp: Stamp, limit: int) -> list[str]:
         """Return the paths with this inode whose files were last read when the inode had a different
         stamp.

@@ -12,7 +12,6 @@ import pytest
 
 from kbsync.index import scans
 from tests.cli.conftest import ODD
-from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
 from tests.cli.zhipu import ZhipuSandbox
 from tests.index import samples
@@ -185,27 +184,6 @@ def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbo
     (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
     result = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
     assert (result.code, "no mirrored folder contains it" in result.out) == (2, True)
-
-
-@long
-def test_hard_link_to_a_mirrored_file_names_the_file_in_the_mirror(sandbox: Sandbox) -> None:
-    sandbox.mirror({"guides/a b.md": "alpha", "c.md": "gamma"})
-    os.link(sandbox.docs / "guides/a b.md", sandbox.root / "link.md")
-    result = sandbox.run("explain", "link.md")
-    [_, explanation] = result.out.splitlines()
-    says = (
-        "This file is a hard link to guides/a b.md in mirror handbook, but is not in a mirrored folder "
-        "itself; run `"
-    )
-    assert (result.code, explanation.startswith(says)) == (2, True), result.out
-    explained = paste(sandbox, explanation.removeprefix(says).removesuffix("`."))
-    assert (explained.code, "in the knowledge base: ready." in explained.out) == (0, True), explained.out
-    sandbox.mirror({"skipped.bin": b"\0\1"})
-    os.link(sandbox.docs / "skipped.bin", sandbox.root / "link.bin")
-    assert "a hard link to skipped.bin in mirror" in sandbox.run("explain", "link.bin").out
-    (sandbox.docs / "guides/a b.md").unlink()
-    os.link(sandbox.root / "link.md", sandbox.root / "second.md")
-    assert "no mirrored folder contains it" in sandbox.run("explain", "link.md").out
 
 
 @long

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from kbsync.cli.context import (
     command_context,
     open_for_reading,
     open_state,
-    read_state,
     reader,
     set_up_logs,
 )
@@ -26,7 +24,7 @@ from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
-from kbsync.core.text import path_argument, printable, printable_lines, shell_word
+from kbsync.core.text import path_argument, printable, printable_lines
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,8 +58,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     set_up_logs(choices)
     explanation = asyncio.run(explain_file(installation, path, Path.cwd(), text=text))
     if explanation.mirror is None:
-        other = _describe_other_mirror(choices, path)
-        explanation.answer = other or _describe_hard_link(installation, path) or explanation.answer
+        explanation.answer = _describe_other_mirror(choices, path) or explanation.answer
     code, output = Code.USAGE if explanation.is_unknown else Code.MIRRORED, Output()
     with printing_result(code):
         if as_json:
@@ -127,37 +124,6 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
     command_line = Choices(folder=root).typed(f"explain {shlex.quote(below)}")
     used = "the config" if choices.folder is None else "--folder"
     return f"{root} is mirrored {how}, but {used} has different folders; run `{command_line}`."
-
-
-def _describe_hard_link(installation: Installation, path: str) -> str:
-    """Return the mirrored file that `path` is a hard link to, and the command that explains this file.
-
-    Return '' if there is none.
-    """
-    from kbsync.source.stat import stamp_of
-
-    def find_same_file(tx: Tx) -> tuple[str, str] | None:
-        for mirror in installation.mirrors:
-            record = tx.mirrors.named(mirror.name)
-            for name in () if record is None else tx.entries.visible_with_ino(record.id, inode):
-                with suppress(OSError):
-                    if os.path.samestat(status, os.lstat(mirror.folder / name)):
-                        return mirror.name, name
-        return None
-
-    with suppress(OSError):
-        status = os.lstat(path)
-        inode = stamp_of(status).ino
-        is_linked = stat.S_ISREG(status.st_mode) and status.st_nlink > 1
-        if is_linked and (same_file := read_state(installation, find_same_file)) is not None:
-            mirror, name = same_file
-            command = installation.command_line(f"explain {shell_word(path_argument(name))}")
-            command += "" if len(installation.mirrors) == 1 else f" --mirror {mirror}"
-            return (
-                f"This file is a hard link to {name} in mirror "
-                f"{mirror}, but is not in a mirrored folder itself; run `{command}`."
-            )
-    return ""
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
