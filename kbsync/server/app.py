@@ -55,7 +55,7 @@ from kbsync.overlaps import describe_overlaps, refuse_moved_folder
 from kbsync.search import OpenMirrors, filters_in_words, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
-from kbsync.server.documents import Vaults, is_from_this_machine, part_of
+from kbsync.server.documents import is_from_this_machine, links_to, part_of
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
@@ -191,7 +191,6 @@ class ListenerApp:
         self._run_query: RunQuery = partial(run_in_loop, loop := asyncio.get_running_loop())
         self._runs, self._state_dir = runs, installation.state_dir
         self._searching, self._reading = asyncio.Semaphore(SEARCHES_AT_ONCE), asyncio.Semaphore(TEXTS_AT_ONCE)
-        self._vaults = Vaults()
         self.csrf_token = secrets.token_urlsafe(24)
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
@@ -325,9 +324,11 @@ class ListenerApp:
             if is_from_this_machine(request):
 
                 async def links_of(hit: FoundDocument) -> dict[str, str] | None:
-                    return await self._vaults.links(hit.folder, hit.path) if hit.can_be_opened else None
+                    if not hit.can_be_opened:
+                        return None
+                    return await asyncio.to_thread(links_to, hit.folder, hit.path)
 
-                # Create all links at once, so that hits in the same folder share a check.
+                # All at once: several folders may be on a server that doesn't respond.
                 for fields, links in zip(listed, await asyncio.gather(*map(links_of, hits)), strict=True):
                     fields["links"] = links
             return json_answer({"hits": listed, "notes": notes, "more": more})
@@ -354,7 +355,7 @@ class ListenerApp:
         folder = next(mirror.folder for mirror in self.views.mirrors if mirror.name == name)
         is_gone = explanation.entry is not None and explanation.entry.presence is Presence.GONE
         can_open = is_from_this_machine(request) and not is_gone
-        links = await self._vaults.links(folder, path) if can_open else None
+        links = await asyncio.to_thread(links_to, folder, path) if can_open else None
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:

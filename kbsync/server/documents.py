@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_from_bytes
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from kbsync.config.target import is_loopback
 from kbsync.engine.explain import PathExplanation
 from kbsync.engine.status import may_succeed
+from kbsync.file_systems import access_within
 from kbsync.search import find_passage
 from kbsync.server.auth import host_of
 
@@ -22,7 +23,7 @@ LEAD = 1500
 """Number of characters of context to show before a passage."""
 
 CHECK_SECONDS = 0.5
-"""Maximum number of seconds to wait for a folder: a dead network mount never responds."""
+"""Maximum number of seconds to wait for a folder."""
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
 
@@ -70,30 +71,12 @@ def is_from_this_machine(request: Request) -> bool:
     return not is_proxied and is_loopback(client) and is_loopback(host_of(request.headers.get("host", "")))
 
 
-class Vaults:
-    """Detects which folders are Obsidian vaults. Use this in the listener's event loop."""
-
-    def __init__(self) -> None:
-        self._checks: dict[Path, asyncio.Task[bool]] = {}
-
-    async def links(self, folder: Path, path: str) -> dict[str, str]:
-        """Return the URLs that open the file at `path` in a mirror's folder."""
-        absolute = folder / path
-        links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
-        if not path.endswith(".md") or not str(absolute).isprintable():
-            return links
-        # Run one check at a time for each folder, because a check on a dead mount never ends.
-        if (check := self._checks.get(folder)) is None:
-            check = asyncio.create_task(asyncio.to_thread((folder / ".obsidian").is_dir))
-            self._checks[folder] = check
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                is_vault = await asyncio.shield(check)
-        except (TimeoutError, OSError):
-            is_vault = False
-        finally:
-            if check.done():
-                self._checks.pop(folder, None)
-        if is_vault:
-            links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
-        return links
+def links_to(folder: Path, path: str) -> dict[str, str]:
+    """Return the URLs that open the file at `path` in a mirror's folder. This reads the disk."""
+    absolute = folder / path
+    links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
+    if path.endswith(".md") and str(absolute).isprintable():
+        with suppress(OSError):  # also if the folder doesn't respond in time
+            if access_within(folder, (folder / ".obsidian").is_dir, CHECK_SECONDS):
+                links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
+    return links
