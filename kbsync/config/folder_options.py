@@ -33,6 +33,11 @@ class FolderOptions:
     exclude: tuple[str, ...] | None = None
 
     @property
+    def patterns(self) -> list[str]:
+        """The exclude patterns. `--exclude ''` only drops the stored ones, so an empty pattern isn't one."""
+        return [pattern for pattern in self.exclude or () if pattern]
+
+    @property
     def names_target(self) -> bool:
         """Whether any of the options is about the knowledge base."""
         return (self.target, self.url, self.base) != (None, None, None)
@@ -80,25 +85,15 @@ def apply_options(
     """Return the mirror with this target and these patterns. Raises a `UsageError` that names the option."""
     if options == FolderOptions():
         return mirror
-    # Read the options as the lines of a config, with the same checks.
+    # Read the options as a config, with the same checks.
     from kbsync.config.problems import ConfigError
     from kbsync.config.reader import load_content
-    from kbsync.config.template import (
-        base_key,
-        default_key,
-        quoted,
-        secret_key,
-        secret_variable,
-        target_lines,
-    )
+    from kbsync.config.template import as_yaml, base_key, secret_key, secret_variable
 
-    target, secret, base, block = read_target(options), None, None, list[str]()
-    if target is not None:
-        secret, base = secret_key(target.type), base_key(target.type)
-        block = ["    target:", *target_lines(target.type, default_key(target.type), target.values)]
-    exclude = [f"    exclude: [{', '.join(quoted(pattern) for pattern in options.exclude or () if pattern)}]"]
-    lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *block]
-    content = "\n".join(lines).encode()
+    target = read_target(options)
+    secret, base = (None, None) if target is None else (secret_key(target.type), base_key(target.type))
+    settings: dict[str, Value] = {"name": mirror.name, "folder": "/", **config_settings(options)}
+    content = as_yaml({"mirrors": [settings]}).encode()
     try:
         config = load_content(Path("/config.yaml"), content, environ, needs)
     except ConfigError as error:
@@ -124,8 +119,8 @@ def config_settings(options: FolderOptions) -> dict[str, Value]:
     from kbsync.config.template import escaped, secret_key, secret_variable
 
     settings: dict[str, Value] = {}
-    if patterns := [escaped(pattern) for pattern in options.exclude or () if pattern]:
-        settings["exclude"] = [*patterns]
+    if options.patterns:
+        settings["exclude"] = [escaped(pattern) for pattern in options.patterns]
     if (target := read_target(options)) is not None:
         values: dict[str, Value] = {"type": target.type}
         if (secret := secret_key(target.type)) is not None:

@@ -338,7 +338,7 @@ def start_config(
             state_dir=None if is_usual else state_dir,
             usual_state_dir=state_dir,
             name=name,
-            exclude=[pattern for pattern in remembered.exclude or () if pattern],
+            exclude=remembered.patterns,
         )
         add = "" if target else choices.typed(_add_command(folder))
         installation = Installation(_write_config(path, text, key, add), state_dir)
