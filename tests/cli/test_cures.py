@@ -255,11 +255,10 @@ def test_status_too_small_for_everything_names_the_command_that_lists_all(
     flags = elsewhere(sandbox, {f"{number}.pdf": f"no pdf {number}" for number in range(4)})
     assert sandbox.run("--once", *flags).code == 1
     watching = terminal(sandbox, "status", "--watch", *flags, rows=6, columns=500)
-    frame = watching.until("Ctrl-C to quit")
+    watching.until("Ctrl-C to quit; to list all: ")
     watching.process.send_signal(signal.SIGINT)
     assert watching.end() == 130
-    [command] = re.findall(r"(?:more; to list all|in full): (kbsync status[^\x1b\r\n]*)", frame)
-    output = paste(sandbox, command)
+    output = paste(sandbox, re.split(r"[\x1b\r\n]", watching.output)[0])
     assert (output.code, "4 documents failed" in output.out) == (0, True)
 
 
