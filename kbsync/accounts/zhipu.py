@@ -67,14 +67,10 @@ DEFAULT_RECALL = {
 
 _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 
-SHOWN_SETTINGS: Mapping[str, OfferedSetting] = {
+BASE_SETTINGS: Mapping[str, OfferedSetting] = {
     "background": _COLORS,
     "icon": choice("question", "book", "seal", "wrench", "tag", "horn", "house"),
     "contextual": zero_or_one(),
-}
-BASE_SETTINGS: Mapping[str, OfferedSetting] = {
-    **SHOWN_SETTINGS,
-    "embedding_model": choice(*(model.name for model in MODELS)),  # the service returns it as the model
 }
 
 APPLICATION_SETTINGS: Mapping[str, OfferedSetting] = {
@@ -154,20 +150,8 @@ class ZhipuBases(Bases):
     target: ZhipuTarget
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a base, in the service's format.
-
-        Raises `Rejected` for an invalid setting or one that contradicts the model.
-        """
-        fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
-        name = fields.get("embedding_model")
-        if name is not None and request.model is None:
-            reason = "to set embedding_model, also pass --model with the same model"
-            raise Rejected(reason, code="setting")
-        model = _find_model(MODELS, request.model or "")
-        if name is not None and model is not None and model.name != name:
-            reason = f"embedding_model is {name}, but --model is {model.name}; use the same model for both"
-            raise Rejected(reason, code="setting")
-        return fields
+        """Return the settings of a base, in the service's format."""
+        return parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
 
     async def models(self) -> Sequence[EmbeddingModel]:
         """Return the models that the service lists, or the documented ones if it lists none."""
@@ -243,15 +227,9 @@ def _card(item: Fields) -> BaseCard:
         item.text("embedding_model") or known,
         item.count("document_size"),
         item.count("length"),
-        settings_as_text(item, SHOWN_SETTINGS),
+        settings_as_text(item, BASE_SETTINGS),
         item.count("word_num"),
     )
-
-
-def _find_model(models: Sequence[EmbeddingModel], text: str) -> EmbeddingModel | None:
-    """Return the model with this id or name, or None if there is none."""
-    key = text.strip().lower()
-    return next((model for model in models if key in (model.id, model.name.lower())), None)
 
 
 def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
@@ -259,9 +237,10 @@ def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
 
     Raises `Rejected` with the list of models if there is no such model.
     """
-    model = _find_model(models, text or DEFAULT_MODEL)
-    if model is not None:
-        return model
+    key = (text or DEFAULT_MODEL).strip().lower()
+    for model in models:
+        if key in (model.id, model.name.lower()):
+            return model
     if text is None and models:
         return models[-1]
     known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"

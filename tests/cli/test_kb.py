@@ -261,20 +261,12 @@ def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuSandbox) -
     assert {"background:  red", "contextual:  1"} <= set(lines)
 
 
-def test_model_given_twice_must_be_the_same(zhipu: ZhipuSandbox) -> None:
-    words = ["create", "guides", "--model", "12", "--set"]
-    assert zhipu.run("kb", *words, "embedding_model=Embedding-3").code == 2
-    base = create(zhipu, *words, "embedding_model=Embedding-3-pro")
-    assert zhipu.run("kb", "show", base, "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("create x --set colour=red", "available settings: background, icon, contextual, embedding_model"),
+        ("create x --set colour=red", "available settings: background, icon, contextual"),
         ("create x --set background=pink", "'pink'; allowed: blue, red, orange, purple, sky, green"),
         ("create x --set contextual=yes", "allowed: 0, 1, false, true"),
-        ("create x --set embedding_model=Embedding-3", "also pass --model"),
         ("create x --set background", "KEY=VALUE"),
         ("create x --set icon=book --set icon=tag", "icon is set twice"),
         (f"update {HOME_ID}", "--set"),
