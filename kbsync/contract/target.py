@@ -378,14 +378,6 @@ class Target(ABC):
         """
         return None
 
-    @property
-    def bytes_left(self) -> int | None:
-        """Return the number of bytes left in the account, without sending a request, or None if unknown.
-
-        The number is the one that the service last reported, minus the bytes sent since then.
-        """
-        return None
-
     async def capacity(self) -> Capacity | None:
         """Ask the service how much space the account has. Return None if the service doesn't report it."""
         return None

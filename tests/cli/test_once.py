@@ -200,14 +200,13 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
 
 
 @long
-@pytest.mark.parametrize(("tty", "message"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
-def test_pass_shows_the_remaining_capacity(
+@pytest.mark.parametrize(("tty", "message"), [(False, '"event": "pass.progressed"'), (True, "/10 [00:0")])
+def test_pass_shows_its_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, message: str
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
         monkeypatch.setattr(once, name, 0.05)
     with zhipu_sandbox(tmp_path, latency=0.03) as zhipu:
-        zhipu.service.turn(capacity_bytes=100_000)
         for number in range(10):
             zhipu.write(f"{number}.md", f"document {number}\n")
         result = zhipu.run("--once", tty=tty)

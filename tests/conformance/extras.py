@@ -43,21 +43,6 @@ class ExtraSuite:
         await world.target.base()
         assert isinstance(world.target.clock_offset, float)
 
-    async def test_remaining_capacity_is_known_after_an_upload_without_a_request(
-        self, world: SuiteWorld
-    ) -> None:
-        target = world.target
-        first, second = (world.document(f"{name}.md", *texts(["kestrel"])) for name in "ab")
-        await world.make_ready(first)
-        before = target.bytes_left
-        if before is None:
-            pytest.skip("this target does not know how much room is left")
-        await world.make_ready(second)
-        meter = world.meter()
-        requests_before = meter.total
-        assert target.bytes_left == before - second.size
-        assert meter.total == requests_before
-
     async def test_background_calls_wait_before_each_request(self, world: SuiteWorld) -> None:
         waits: list[int] = []
         meter = world.meter()

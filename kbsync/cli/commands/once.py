@@ -31,7 +31,6 @@ from kbsync.cli.report import (
 )
 from kbsync.core.model import Status
 from kbsync.core.quiet_hours import current_period
-from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import clock_time
 from kbsync.errors import LockedError
@@ -56,32 +55,24 @@ OFTEN, SELDOM = 0.25, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of all mirrors: how many of the selected files are searchable or have failed.
-
-    `bytes_left`: the free space in bytes in the account with the least free space, or None if no account
-    reports it.
-    """
+    """The progress of all mirrors: how many of the selected files are searchable or have failed."""
 
     finished: int
     total: int
-    bytes_left: int | None = None
 
 
 async def _count_progress(store: StateStore, mirrors: Mapping[str, Mirror]) -> Progress:
     numbers = [mirror.id for mirror in mirrors.values() if mirror.id]
 
-    def count(tx: Tx) -> tuple[int, int]:
+    def count(tx: Tx) -> Progress:
         finished = unfinished = 0
         for number in numbers:
             tally = tx.mirrors.tally(number)
             finished += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
             unfinished += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
-        return finished, unfinished
+        return Progress(finished, finished + unfinished)
 
-    finished, unfinished = await store.read(count)
-    targets = [mirror.bound.target for mirror in mirrors.values() if mirror.bound is not None]
-    bytes_left = [target.bytes_left for target in targets if target.bytes_left is not None]
-    return Progress(finished, finished + unfinished, min(bytes_left, default=None))
+    return await store.read(count)
 
 
 async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
@@ -99,7 +90,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
         initial=first.finished,
         unit="",
         leave=False,
-        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]",
         dynamic_ncols=True,
         # A terminal that does not report its size has 0 rows, and tqdm would draw nothing.
         nrows=2,
@@ -109,8 +100,6 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
         while True:
             now = await _count_progress(store, mirrors)
             bar.total, bar.n = now.total or None, now.finished
-            space = "" if now.bytes_left is None else f"{format_size(now.bytes_left)} of space left"
-            bar.set_postfix_str(space, refresh=False)
             bar.refresh()
             await asyncio.sleep(OFTEN)
 
@@ -125,8 +114,7 @@ async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
         now = await _count_progress(store, mirrors)
         finished_count, seconds = now.finished - first.finished, time.monotonic() - began
         rate = f"{finished_count / seconds:.1f}/s" if finished_count > 0 and seconds > 0 else ""
-        room = {} if now.bytes_left is None else {"bytes_left": now.bytes_left}
-        log.info("pass.progressed", settled=now.finished, wanted=now.total, rate=rate, **room)
+        log.info("pass.progressed", settled=now.finished, wanted=now.total, rate=rate)
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")

@@ -33,11 +33,6 @@ class AccountSpace:
         self._unknown_until = -math.inf
         self._remaining = self._in_flight = 0
 
-    @property
-    def remaining(self) -> int | None:
-        """Return the bytes left; None if unknown."""
-        return None if self._known is None else self._remaining
-
     async def take(self, name: str, size: int) -> None:
         """Reserve `size` bytes before an upload. Call `ended` after it.
 

@@ -163,11 +163,6 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return the recipe for splitting `path`; for example, `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return config.recipe_of(config.slicing_of(path, settings)) or ""
 
-    @property
-    def bytes_left(self) -> int | None:
-        """Return the bytes left in the account."""
-        return self._space.remaining
-
     async def capacity(self) -> Capacity | None:
         """Return the account's quota and usage, or None if unknown.
 
