@@ -261,21 +261,20 @@ class MirrorConfig:
     ] = field(default_factory=lambda: TARGETS[DEFAULT_TARGET]())  # noqa: PLW0108 (loads the type late)
 
 
+LISTENER_TOKEN = Confidential(
+    "a token of at least 16 characters, which clients send as a Bearer token or as the password; "
+    "required unless `listen` is a loopback address; also used for [MCP over HTTP](mcp.md#over-http)",
+    r"[\x21-\x7e]{16,}",
+    "the token alone, at least 16 characters without spaces",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
     """The listener, which serves the web page, health checks, metrics, and callbacks from services."""
 
     listen: Annotated[str, Address("`host:port` to listen on, such as `127.0.0.1:9753`")]
-    token: Annotated[
-        Secret | None,
-        Confidential(
-            "a token of at least 16 characters, which clients send as a Bearer token or as the password; "
-            "required unless `listen` is a loopback address; also used for [MCP over "
-            "HTTP](mcp.md#over-http)",
-            r"[\x21-\x7e]{16,}",
-            "the token alone, at least 16 characters without spaces",
-        ),
-    ] = None
+    token: Annotated[Secret | None, LISTENER_TOKEN] = None
 
     @property
     def host(self) -> str:

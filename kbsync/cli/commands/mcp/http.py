@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.config.kinds import Address, RefusedValue
-from kbsync.config.model import Config, HttpConfig
+from kbsync.config.model import LISTENER_TOKEN, Config, HttpConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
 from kbsync.core.text import replace_surrogates
@@ -97,13 +96,15 @@ class McpEndpoint:
             listen = Address("host:port").read(address)
         except RefusedValue as error:
             raise UsageError(f"--http: {error}") from error
-        token_text = environ.get(TOKEN)
-        if token_text is not None and re.fullmatch(r"[\x21-\x7e]{16,}", token_text) is None:
-            raise UsageError(f"${TOKEN} is not a valid token: use at least 16 characters without spaces")
+        named = environ.get(TOKEN)
+        try:
+            own_token = None if named is None else LISTENER_TOKEN.read(named)
+        except RefusedValue as error:
+            raise UsageError(f"${TOKEN}: {error}") from error
 
         def token() -> Secret | None:
             http = config().http
-            return Secret(token_text) if token_text is not None else None if http is None else http.token
+            return own_token or (None if http is None else http.token)
 
         endpoint = cls(HttpConfig(listen), token)
         if token() is None and endpoint.is_reached_by_others:
