@@ -152,9 +152,8 @@ class NotFound(Rejected):
 
 
 def is_gone(error: TargetError) -> bool:
-    """Return whether the service says "not found".
-
-    That is believed only while the base itself responds (`ZhipuApi.base`, promise 1).
+    """Return whether the service says "not found", which is believed only while the base itself responds
+    (promise 1).
     """
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 
