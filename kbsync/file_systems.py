@@ -91,9 +91,9 @@ class Mount:
     source: str = ""
 
 
-def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
+def mounts() -> tuple[Mount, ...]:
     """Return all mounts that this process sees, in mount order. Raises `OSError`."""
-    return _parse((mountinfo or MOUNTINFO).read_bytes())
+    return _parse(MOUNTINFO.read_bytes())
 
 
 @lru_cache(maxsize=1)

@@ -17,18 +17,18 @@ from kbsync.file_systems import Mount, access_within, innermost, is_network, mou
 from kbsync.permissions import exists, make_private_folder, replace_private
 
 
-def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
+def network_file_system(path: Path) -> str | None:
     """Return the type of the network file system that contains `path`, which need not exist.
 
     Return None for other file systems, or if there is no mountinfo (proc(5)).
     """
-    mount = _mount_of(path, mountinfo)
+    mount = _mount_of(path)
     return mount.fs_type if mount is not None and is_network(mount.fs_type) else None
 
 
-def _mount_of(path: Path, mountinfo: Path | None = None) -> Mount | None:
+def _mount_of(path: Path) -> Mount | None:
     try:
-        return innermost(os.path.realpath(path), mounts(mountinfo))
+        return innermost(os.path.realpath(path), mounts())
     except OSError:
         return None
 
@@ -152,9 +152,7 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
     return below / _FOLDERS / f"{folder_name(folder)}-{digest[:8]}"
 
 
-def check_state_dir(
-    path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
-) -> None:
+def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = True) -> None:
     """Make sure that `path` can hold the state. If the directory is missing, create it with mode 0700.
 
     Raises UsageError, before creating anything, if the path is inside one of the mirrored `folders`, contains
@@ -169,7 +167,7 @@ def check_state_dir(
         if is_inside(folder, path):
             reason = f"the mirrored folder {folder} is inside the state directory {path}"
             raise UsageError(f"{reason}; {elsewhere}")
-    kind = network_file_system(path, mountinfo)
+    kind = network_file_system(path)
     if kind is not None:
         raise UsageError(
             f"the state directory {path} is on a network file system ({kind}), "

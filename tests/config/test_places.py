@@ -172,15 +172,18 @@ def test_link_to_a_missing_state_directory_is_reported(tmp_path: Path, create: b
         check_state_dir(disk, create=create)
 
 
-def test_state_directory_on_a_network_file_system_is_reported(tmp_path: Path) -> None:
+def test_state_directory_on_a_network_file_system_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs4 h:/x rw\n")
+    monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
     (tmp_path / "link").symlink_to("nfs")
     for directory in ("nfs", "link"):
         with pytest.raises(UsageError, match=r"network file system \(nfs4\).*--state-dir.* on a local disk"):
-            check_state_dir(tmp_path / directory / "state", mountinfo=mountinfo)
+            check_state_dir(tmp_path / directory / "state")
     assert not (tmp_path / "nfs").exists()
-    check_state_dir(tmp_path / "local", mountinfo=mountinfo)
+    check_state_dir(tmp_path / "local")
 
 
 def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
@@ -260,11 +263,15 @@ MOUNTS = """\
         ("/mnt/ov/a", None),
     ],
 )
-def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: str | None) -> None:
+def test_network_file_systems_are_recognized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str | None
+) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(MOUNTS)
-    assert network_file_system(Path(path), mountinfo) == kind
-    assert network_file_system(Path(path), tmp_path / "none") is None
+    monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
+    assert network_file_system(Path(path)) == kind
+    mountinfo.unlink()
+    assert network_file_system(Path(path)) is None
 
 
 def test_note_of_a_folder_that_cannot_be_replaced_leaves_no_other_file(tmp_path: Path) -> None:

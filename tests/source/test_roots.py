@@ -132,11 +132,12 @@ def test_mount_escapes_and_subroots_are_parsed(mountinfo: None) -> None:
     ],
 )
 def test_mounted_subvolume_is_its_own_file_system(
-    tmp_path: Path, root: bytes, options: bytes, part: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: bytes, options: bytes, part: str
 ) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_bytes(b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options))
-    [mount] = file_systems.mounts(mountinfo)
+    monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
+    [mount] = file_systems.mounts()
     assert mount.part == part
 
 

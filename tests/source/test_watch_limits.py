@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kbsync import file_systems
 from kbsync.config.places import check_state_dir
 from kbsync.errors import UsageError
 from kbsync.file_systems import Mount, is_shared
@@ -75,12 +76,15 @@ def test_file_systems_changed_by_others_are_shared_and_local_ones_are_not() -> N
 
 
 @pytest.mark.parametrize("name", [*SHARED, "vboxsf", "vmhgfs", "drvfs", "fuse.vmhgfs-fuse", "fuse.grpcfuse"])
-def test_polled_file_systems_are_unsuitable_for_state_and_vice_versa(tmp_path: Path, name: str) -> None:
+def test_polled_file_systems_are_unsuitable_for_state_and_vice_versa(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - {name} none rw\n")
+    monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
     assert is_shared(name)
     with pytest.raises(UsageError, match=f"network file system \\({name}\\)"):
-        check_state_dir(tmp_path / "state", mountinfo=mountinfo)
+        check_state_dir(tmp_path / "state")
 
 
 def test_only_mounts_below_the_folder_count() -> None:
