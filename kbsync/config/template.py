@@ -74,14 +74,13 @@ _SERVICE = """\
 
 def commented_config(
     folder: Path,
-    schema: str = SHIPPED_SCHEMA.as_uri(),
     target: Sequence[str] | None = None,
     state_dir: Path | None = None,
     usual_state_dir: Path = Path("/var/lib/kbsync"),
     name: str | None = None,
     exclude: Sequence[str] = (),
 ) -> str:
-    """Return a config that mirrors `folder`, with every default. `schema`: the schema's URL for editors.
+    """Return a config that mirrors `folder`, with every default.
 
     `target`: the lines of its target's block (see `target_lines`); None for the built-in knowledge base.
     `state_dir`: the absolute path of the state; None for `usual_state_dir`. `name`: the mirror's name; None
@@ -92,7 +91,7 @@ def commented_config(
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
     quoted_dir = quoted(str(state_dir or usual_state_dir))
     state = f"# state_dir: {quoted_dir}" if state_dir is None else f"state_dir: {quoted_dir}"
-    parts = [_HEAD.format(schema=schema), _describe_key(Config, "state_dir", state, "")]
+    parts = [_HEAD.format(schema=SHIPPED_SCHEMA.as_uri()), _describe_key(Config, "state_dir", state, "")]
     parts += [_describe_key(Config, key, f"# {key}: {value}", "") for key, value in _GLOBAL_EXAMPLES.items()]
     parts.append(_MIRROR.format(name=quoted(name or folder_name(folder)), folder=quoted(absolute, INSTEAD)))
     indent = " " * 4

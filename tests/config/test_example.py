@@ -62,7 +62,7 @@ def test_any_writable_folder_name_round_trips(basename: str) -> None:
 
 
 def test_written_config_comments_show_the_actual_defaults(tmp_path: Path) -> None:
-    text = commented_config(tmp_path / "docs", "x")
+    text = commented_config(tmp_path / "docs")
     keys = re.findall(r"^    # ([a-z_]+: .*)$", text, re.MULTILINE)
     defaults = [line for line in keys if not line.startswith(("include", "exclude", "path"))]
     assert len(defaults) >= 6
