@@ -212,7 +212,8 @@ class _Note:
 def _read_note(state_dir: Path) -> _Note:
     folder, path = state_dir.stat(), state_dir / "lock"
     try:
-        status, text = path.stat(), path.read_text(errors="replace")
+        # Reading a FIFO would wait for a writer.
+        status, text = path.stat(), "" if path.is_fifo() else path.read_text(errors="replace")
     except FileNotFoundError:
         status, text = folder, ""
     process, namespace, *marks = [*text.split(), "", ""]

@@ -331,6 +331,19 @@ def test_deleted_lock_file_lets_no_second_process_in(tmp_path: Path) -> None:
     assert lock.holding(tmp_path) is False
 
 
+def test_fifo_in_place_of_the_lock_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    found: list[bool | None] = []
+    with lock.held(tmp_path):
+        (tmp_path / "lock").unlink()
+        os.mkfifo(tmp_path / "lock")
+        reading = threading.Thread(target=lambda: found.append(lock.holding(tmp_path)), daemon=True)
+        reading.start()
+        reading.join(5)
+        is_waiting = reading.is_alive()
+        os.close(os.open(tmp_path / "lock", os.O_RDWR))  # releases a waiting reader
+    assert (found, is_waiting) == ([True], False)
+
+
 def test_lock_holder_names_the_mirrors_it_is_limited_to(tmp_path: Path) -> None:
     for only in ((), ("task", "handbook")):
         with lock.held(tmp_path, only=only):
