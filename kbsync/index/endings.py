@@ -33,7 +33,11 @@ _ENDINGS = dict.fromkeys((_CYRILLIC + _GREEK).split(), 3) | dict.fromkeys(_ARABI
 """Each ending, with the number of letters that must remain."""
 
 _LONGEST = max(map(len, _ENDINGS))
-_WORD = re.compile("[Ͱ-ԯء-ۿ]{3,}")
+_WORD = re.compile(
+    # Greek and Cyrillic, then Arabic, without the signs between which SQLite splits words.
+    "[\u0370-\u0374\u0376-\u03f5\u03f7-\u0481\u0483-\u052f"
+    "\u0621-\u0669\u066e-\u06d3\u06d5-\u06dc\u06df-\u06e8\u06ea-\u06fc\u06ff]{3,}"
+)
 _ARABIC_LETTERS = re.compile("[ء-ي]+")
 
 

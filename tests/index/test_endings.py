@@ -86,6 +86,16 @@ def test_every_stem_has_a_word_with_which_it_is_found(word: str) -> None:
     assert found.stem == term.stem
 
 
+def test_sign_between_letters_ends_a_word() -> None:
+    """For example, the Urdu full stop, and the Cyrillic thousands sign."""
+    splitter = Tokeniser(SQLITE_TOKENISER[1:])
+    for sign in map(chr, range(0x370, 0x700)):
+        if len(splitter.tokens(words(f"a{sign}a"))) == 2:
+            for word in ("словами", "حالات"):
+                stems = [term.stem for term in stemmed(f"{word}{sign}ами {word} {word}{sign}")]
+                assert stems == [stems[0], "ами", stems[0], stems[0]], f"{ord(sign):x}"
+
+
 LETTERS = "абвеиойыьяАЯїxsαιουσςΣηابتولهني\u064b\u06cc中文1_- .\n\ue000"
 
 
