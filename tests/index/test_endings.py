@@ -128,7 +128,8 @@ def test_words_that_an_upgrade_does_not_change_are_not_written_again(
         return [block for (block,) in index._connection.execute("SELECT block FROM words_data WHERE id > 10")]
 
     with older_words(7, monkeypatch), closing(Writer(tmp_path)) as index:
-        index.put([entry(1, "en.md", TEXTS["en.md"])], ENCODER)
+        for number in (1, 2):  # two segments, which a merge would rewrite
+            index.put([entry(number, f"{number}.md", TEXTS["en.md"])], ENCODER)
         blocks = stored(index)
     with closing(Writer(tmp_path)) as index:
         while index.tidy():

@@ -555,7 +555,6 @@ class Writer:
         if not stale:
             return False
         with self._transaction():
-            self._mark()
             room = STEP
             for document, title, tags, path in stale:
                 room = self._reword(document, title, tags, unbind(path), room)
@@ -581,6 +580,7 @@ class Writer:
             chunks = [(rowid, json.loads(headings), text) for rowid, headings, text in rows]
             before, after = (list(_words_of(chunks, version)) for version in (run.tokeniser, TOKENISER))
             if before != after:
+                self._mark()
                 self._unindex_words(before)
                 self._index_words(after)
             self._connection.execute("UPDATE run SET tokeniser = ? WHERE first = ?", (TOKENISER, run.first))
@@ -634,6 +634,8 @@ class Writer:
                 del runs[obsolete.pop()]
 
     def _mark(self) -> None:
+        if self._connection.execute("SELECT v FROM words_config WHERE k = 'secure-delete'").get == 0:
+            return  # setting it again would write all pending words to a segment of their own
         self._connection.execute("INSERT INTO words(words, rank) VALUES ('secure-delete', 0)")
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('marked', 1)")
         self._is_merging = False
