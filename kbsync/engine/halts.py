@@ -93,10 +93,11 @@ class HaltState:
     seconds.
 
     Nothing is sent before `not_before`. `error`: the last halt. `down_reason`: why the target is down since
-    `down_since`; '' if it is up. `is_busy`: in fact it responds, but is too busy for the work. `is_full`: the
-    account had no room to index; `is_stuck`: no document ever finished. `rounds` and `jobs` count kbsync's
-    consecutive internal errors, in whole rounds and in single jobs while others may succeed. `unanswered`:
-    documents whose uploads got no response since one was accepted.
+    `down_since`; '' if it is up. `is_busy`: it is too busy for the work, which is no outage. `silent_since`:
+    since when it has given no response, not even that. `is_full`: the account had no room to index;
+    `is_stuck`: no document ever finished. `rounds` and `jobs` count kbsync's consecutive internal errors, in
+    whole rounds and in single jobs while others may succeed. `unanswered`: documents whose uploads got no
+    response since one was accepted.
     """
 
     work: Work = Work.FREE
@@ -105,6 +106,7 @@ class HaltState:
     not_before: float = 0.0
     down_reason: str = ""
     is_busy: bool = False
+    silent_since: float = 0.0
     state_error: str = ""
     rounds: int = 0
     jobs: int = 0
@@ -214,6 +216,8 @@ class HaltState:
 
     def record_down(self, reason: str, now: float, *, is_busy: bool = False) -> None:
         """Record that the target doesn't respond, or that it is too busy."""
+        if not self.down_reason or self.is_busy:
+            self.silent_since = now
         # Either one counts as long as it lasts, because a pass waits only for so long.
         self.down_since = self.down_since if self.down_reason else now
         self.down_reason, self.is_busy = reason, is_busy
@@ -223,7 +227,7 @@ class HaltState:
         self.down_reason = ""
 
     def is_down_for(self, seconds: float, now: float) -> bool:
-        """Return whether the target has been down for this long."""
+        """Return whether the target has been down, or too busy, for this long."""
         return bool(self.down_reason) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
@@ -354,7 +358,7 @@ class Halts(HaltState):
             await self.show_problem(FAILING, self.failing)
         elif not self.down_reason or self.is_busy:
             await self.end_problem()
-        elif self.is_down_for(DOWN_AFTER, self.mirror.clock.steady()):
+        elif self.mirror.clock.steady() - self.silent_since >= DOWN_AFTER:
             await self.show_problem(TARGET_DOWN, self.down_reason)
 
     def is_about(self, *reasons: str) -> bool:

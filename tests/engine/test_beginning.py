@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from kbsync.engine.halts import Halts
 from kbsync.engine.mirror import Mirror
-from kbsync.errors import Halted, StateError
+from kbsync.errors import Halted, StateError, TargetBusy, Unavailable
 from kbsync.once import run_once
 from kbsync.source import scan
 from kbsync.state.store import StateStore
@@ -180,6 +180,22 @@ async def test_halt_raised_while_another_is_cleared_persists(world: World, by_pe
         await asyncio.gather(*others)
         assert others and halts.halted is not None
         assert halts.stored is not None and halts.stored.reason == "credentials"
+
+
+async def test_brief_failure_of_a_target_that_was_busy_is_not_reported(world: World) -> None:
+    async with world.start_mirror() as bound:
+        halts, reported = bound.mirror.halts, list[str]()
+        for error in (
+            TargetBusy("deleting"),
+            Unavailable("502"),
+            TargetBusy("deleting"),
+            *[Unavailable("502")] * 2,
+        ):
+            halts.record_errors([error], 1, world.clock.steady())
+            await halts.refresh()
+            reported.append(halts.stored.reason if halts.stored else "")
+            await world.clock.sleep(60)
+    assert reported == ["", "", "", "", "target-down"]
 
 
 async def test_halt_found_by_two_tasks_is_reported_once(world: World) -> None:
