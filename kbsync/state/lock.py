@@ -185,6 +185,8 @@ def find(state_dir: Path) -> Holder | Literal[False] | None:
             # In a container, the same file may have another path.
             config = note.config if note.namespace == namespace else ()
             return Holder(int(process), note.since, not note.is_task, note.only, config)
+    if not os.access(state_dir, os.X_OK):
+        return None  # the holder may have locked only the file
     # `/proc/locks` omits locks held in another container; on the host it lists all.
     return False if namespace in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
 
@@ -195,7 +197,7 @@ class _Note:
 
     This includes the file's inode, the devices and inodes of the file and its directory in the kernel's
     notation, and the note that the last holder wrote. `changes`: as `last_changes` returns them. Without the
-    file, only the data about the directory is known.
+    file, or the permission to read it, only the data about the directory is known.
     """
 
     number: int
@@ -215,6 +217,10 @@ def _read_note(state_dir: Path) -> _Note:
         # Reading a FIFO would wait for a writer.
         status, text = path.stat(), "" if path.is_fifo() else path.read_text(errors="replace")
     except FileNotFoundError:
+        status, text = folder, ""
+    except PermissionError:
+        if os.access(state_dir, os.X_OK):
+            raise  # only the file is closed
         status, text = folder, ""
     process, namespace, *marks = [*text.split(), "", ""]
     ids = tuple(

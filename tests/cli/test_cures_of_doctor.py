@@ -142,6 +142,16 @@ def test_state_of_a_service_stays_with_its_user(
     assert paste(sandbox, check["cure"]).code == 0
 
 
+@only_root
+@long
+def test_state_in_use_stays_with_its_user_even_if_the_lock_cannot_be_read(sandbox: Sandbox) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    sandbox.state.mkdir(parents=True)
+    with lock.held(sandbox.state):
+        of_another(sandbox.state, 0o700)
+        assert fix_of(check_of(sandbox, "state")()).startswith(f"sudo -u {OTHER} ")
+
+
 # -- the machine -----------------------------------------------------------------------------------------
 
 
