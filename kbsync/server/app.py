@@ -44,7 +44,6 @@ from kbsync.engine.clock import RunQuery, log_bug, run_in_loop, wait_until_open
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
-from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import FOLDER_MISSING, iso
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.forget import read_holdings
@@ -55,7 +54,7 @@ from kbsync.overlaps import describe_overlaps, refuse_moved_folder
 from kbsync.search import OpenMirrors, filters_in_words, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
-from kbsync.server.documents import is_from_this_machine, links_to, part_of
+from kbsync.server.documents import is_from_this_machine, is_vault, links_to, part_of
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
@@ -322,15 +321,14 @@ class ListenerApp:
             notes += reply.note_lines(hint="Files says why")
             more = len(reply.hits) > offset + limit
             if is_from_this_machine(request):
-
-                async def links_of(hit: FoundDocument) -> dict[str, str] | None:
-                    if not hit.can_be_opened:
-                        return None
-                    return await asyncio.to_thread(links_to, hit.folder, hit.path)
-
-                # All at once: several folders may be on a server that doesn't respond.
-                for fields, links in zip(listed, await asyncio.gather(*map(links_of, hits)), strict=True):
-                    fields["links"] = links
+                # One check for all hits of a folder, because each may take a round trip to a file server.
+                folders = {hit.folder for hit in hits if hit.can_be_opened}
+                checks = [asyncio.to_thread(is_vault, folder) for folder in folders]
+                in_vault = dict(zip(folders, await asyncio.gather(*checks), strict=True))
+                for fields, hit in zip(listed, hits, strict=True):
+                    fields["links"] = None
+                    if hit.can_be_opened:
+                        fields["links"] = links_to(hit.folder, hit.path, in_vault=in_vault[hit.folder])
             return json_answer({"hits": listed, "notes": notes, "more": more})
 
     async def document(self, request: Request) -> Response:
@@ -355,7 +353,9 @@ class ListenerApp:
         folder = next(mirror.folder for mirror in self.views.mirrors if mirror.name == name)
         is_gone = explanation.entry is not None and explanation.entry.presence is Presence.GONE
         can_open = is_from_this_machine(request) and not is_gone
-        links = await asyncio.to_thread(links_to, folder, path) if can_open else None
+        links = None
+        if can_open:
+            links = links_to(folder, path, in_vault=await asyncio.to_thread(is_vault, folder))
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:

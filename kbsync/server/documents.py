@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_from_bytes
@@ -71,12 +70,21 @@ def is_from_this_machine(request: Request) -> bool:
     return not is_proxied and is_loopback(client) and is_loopback(host_of(request.headers.get("host", "")))
 
 
-def links_to(folder: Path, path: str) -> dict[str, str]:
-    """Return the URLs that open the file at `path` in a mirror's folder. This reads the disk."""
+def is_vault(folder: Path) -> bool:
+    """Return whether the folder is an Obsidian vault, or False if it doesn't respond in time."""
+    try:
+        return access_within(folder, (folder / ".obsidian").is_dir, CHECK_SECONDS)
+    except OSError:
+        return False
+
+
+def links_to(folder: Path, path: str, *, in_vault: bool) -> dict[str, str]:
+    """Return the URLs that open the file at `path` in a mirror's folder.
+
+    `in_vault`: whether the folder is an Obsidian vault.
+    """
     absolute = folder / path
     links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
-    if path.endswith(".md") and str(absolute).isprintable():
-        with suppress(OSError):  # also if the folder doesn't respond in time
-            if access_within(folder, (folder / ".obsidian").is_dir, CHECK_SECONDS):
-                links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
+    if in_vault and path.endswith(".md") and str(absolute).isprintable():
+        links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
     return links

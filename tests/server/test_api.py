@@ -572,6 +572,25 @@ async def test_hit_is_explained_on_request(open_mirror: MirrorWithListener) -> N
     assert not any("why" in hit for hit in plain)
 
 
+async def test_links_of_all_hits_in_a_folder_take_one_check(
+    open_mirror: MirrorWithListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be on a distant file server."""
+    checked, is_dir = [], Path.is_dir
+
+    def check(path: Path) -> bool:
+        checked.append(path)
+        return is_dir(path)
+
+    open_mirror.world.write(".obsidian/app.json", "{}")
+    await open_mirror.mirrored(3)
+    monkeypatch.setattr(Path, "is_dir", check)
+    async with open_mirror.answering([Hit(str(n), 0.9, (), f"f{n}.md") for n in range(3)]):
+        reply = await open_mirror.json("/api/search?q=f")
+    assert [set(hit["links"]) for hit in reply["hits"]] == [{"file", "obsidian"}] * 3
+    assert checked.count(open_mirror.world.root / ".obsidian") == 1
+
+
 async def test_mirror_is_paused_and_resumed_like_by_command(open_mirror: MirrorWithListener) -> None:
     await open_mirror.mirrored(1)
     for seconds, until in ((None, False), (3600, True)):
