@@ -226,8 +226,9 @@ def command_to_open(path: Path) -> str:
             status = item.stat()
             needed = os.X_OK if item != path else os.R_OK | os.W_OK | (os.X_OK if item.is_dir() else 0)
             if not os.access(item, needed):
-                own = status.st_uid == os.geteuid()
-                return f"chmod u+rwX {shell_word(str(item))}" if own else ""
+                # An immutable file (chattr) denies access whatever its mode.
+                is_closed = bool(needed << 6 & ~status.st_mode) and status.st_uid == os.geteuid()
+                return f"chmod u+rwX {shell_word(str(item))}" if is_closed else ""
     return ""
 
 

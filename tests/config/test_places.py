@@ -152,11 +152,17 @@ def test_unusable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
             check_state_dir(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
+    tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match=rf"is not writable; choose .*, or run: chmod u\+rwX {tmp_path}$"):
         check_state_dir(tmp_path)
+    tmp_path.chmod(0o700)  # now something else denies access; for example, it is immutable (chattr +i)
+    with pytest.raises(UsageError, match="is not writable; run kbsync as the user who owns it"):
+        check_state_dir(tmp_path)
+    tmp_path.chmod(0o500)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(UsageError, match="is not writable; run kbsync as the user who owns it"):
         check_state_dir(tmp_path)
+    tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("create", [True, False])
