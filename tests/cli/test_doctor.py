@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -272,6 +273,18 @@ def test_service_that_does_not_respond_is_not_blamed_on_a_disk(
     result = zhipu.run("doctor", "--json")
     assert (result.code, names_with(result, "wrong")) == (4, {"handbook: service"}), result.out
     service = results(result)["handbook: service"]
+    assert service["detail"] == "no response within 1 s"
+    assert service["cure"] == "check whether the service or the network is overloaded"
+
+
+def test_database_that_does_not_respond_is_not_blamed_on_a_disk(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "run_checks", partial(run_checks, limit=1.0))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"postgresql://kb@127.0.0.1:{silent.getsockname()[1]}/kb"
+        sandbox.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn)}}}")
+        service = results(sandbox.run("doctor", "--json"))["handbook: service"]
     assert service["detail"] == "no response within 1 s"
     assert service["cure"] == "check whether the service or the network is overloaded"
 

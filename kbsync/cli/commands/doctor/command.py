@@ -187,8 +187,9 @@ def _checks_of(installation: Installation) -> list[Check]:
 
     def check_service(mirror: MirrorConfig) -> Check:
         check = Check("service", partial(service.service, installation, mirror), mirror.name)
-        if not mirror.target.services:
-            return check  # the knowledge base is on this machine
+        is_on_disk = mirror.target.folder(installation.state_dir, mirror.name) is not None
+        if is_on_disk and not mirror.target.services:
+            return check
         return replace(check, fix_if_stuck="check whether the service or the network is overloaded")
 
     return [
