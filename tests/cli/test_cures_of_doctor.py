@@ -152,6 +152,18 @@ def test_state_in_use_stays_with_its_user_even_if_the_lock_cannot_be_read(sandbo
         assert fix_of(check_of(sandbox, "state")()).startswith(f"sudo -u {OTHER} ")
 
 
+@long
+def test_state_closed_by_its_owner_is_opened_while_kbsync_runs(ordinary: Sandbox) -> None:
+    ordinary.prepare({"a.md": "alpha"})
+    ordinary.state.mkdir(parents=True, mode=0o700)
+    with lock.held(ordinary.state):
+        ordinary.state.chmod(0o500)
+        [check] = [each for each in ordinary.go("doctor", "--json").json["checks"] if each["name"] == "state"]
+        assert check["cure"] == f"chmod u+rwX {ordinary.state}"
+        assert paste(ordinary, check["cure"]).code == 0
+    assert ordinary.state.stat().st_mode & 0o777 == 0o700
+
+
 # -- the machine -----------------------------------------------------------------------------------------
 
 

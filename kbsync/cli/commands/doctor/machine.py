@@ -97,8 +97,8 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
         fix = places.command_to_open(state_dir) or f"sudo chown -R {user()} {shell_word(str(state_dir))}"
         detail, owner = f"{user()} cannot write to {state_dir}", lock.user_name(state_dir.stat().st_uid)
-        is_of_service = owner not in (user(), "root") and not owner.isdecimal()
-        if is_of_service or lock.is_held(state_dir):  # the owner needs it
+        is_of_service = owner != "root" and not owner.isdecimal()
+        if owner != user() and (is_of_service or lock.is_held(state_dir)):  # the owner needs it
             detail = f"{detail}, which belongs to {owner}"
             fix = f"sudo -u {owner} {installation.command_line('doctor')}"
         yield wrong("state", detail, fix, Code.USAGE)
