@@ -105,7 +105,9 @@ def _cures_in(node: ast.AST) -> Iterator[str]:
         case ast.Call(func=func, args=args):
             name = getattr(func, "attr", getattr(func, "id", ""))
             yield from (text for arg in args[PLACES.get(name, 99) :][:1] for text in _texts(arg))
-        case ast.keyword(arg="cure" | "fix", value=value):
+        case ast.keyword(arg="cure" | "fix" | "fix_if_stuck", value=value):
+            yield from _texts(value)
+        case ast.AnnAssign(target=target, value=ast.expr() as value) if _names_cure(ast.unparse(target)):
             yield from _texts(value)
         case ast.Assign(targets=[target], value=value) if _names_cure(ast.unparse(target)):
             values = value.values if isinstance(value, ast.Dict) else [value]
