@@ -149,7 +149,7 @@ def test_state_in_use_stays_with_its_user_even_if_the_lock_cannot_be_read(sandbo
     sandbox.state.mkdir(parents=True)
     with lock.held(sandbox.state):
         of_another(sandbox.state, 0o700)
-        assert fix_of(check_of(sandbox, "state")()).startswith(f"sudo -u {OTHER} ")
+        assert fix_of(check_of(sandbox, "state")()).startswith(f"sudo -u '#{OTHER}' ")
 
 
 @long

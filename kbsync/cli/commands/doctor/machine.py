@@ -100,7 +100,8 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         is_of_service = owner != "root" and not owner.isdecimal()
         if owner != user() and (is_of_service or lock.is_held(state_dir)):  # the owner needs it
             detail = f"{detail}, which belongs to {owner}"
-            fix = f"sudo -u {owner} {installation.command_line('doctor')}"
+            name = shell_word(f"#{owner}") if owner.isdecimal() else owner
+            fix = f"sudo -u {name} {installation.command_line('doctor')}"
         yield wrong("state", detail, fix, Code.USAGE)
         return
     if state_dir.stat().st_mode & stat.S_IWOTH:
