@@ -580,6 +580,19 @@ def test_watch_shows_the_table_and_every_problem(sandbox: Sandbox) -> None:
     assert "the key is refused" in wrong[0] and "put another one there" in wrong[0]
 
 
+def test_watch_wraps_lines_that_are_longer_than_the_terminal_is_wide(
+    terminal: Begin, sandbox: Sandbox
+) -> None:
+    sandbox.prepare({"a.pdf": "no PDF"})
+    assert sandbox.run("--once").code == 1
+    watching = terminal(sandbox, "status", "--watch", columns=40)
+    screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\s", "", watching.until("Ctrl-C to quit"))
+    [line, *_] = sandbox.run("status", "-q").out.splitlines()
+    assert len(line) > 40 and re.sub(r"\s", "", line) in screen
+    watching.process.send_signal(signal.SIGINT)
+    assert watching.end() == 130
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_watch_restores_the_terminal(terminal: Begin, mirrored: Sandbox, number: int, code: int) -> None:
     watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
