@@ -486,9 +486,9 @@ class Reader:
     def _few_texts_with(self, phrase: str) -> Iterator[str]:
         """Yield the texts of a few passages with these words, and then those of a few names."""
         expression = _quoted(phrase)
-        for (text,) in self._connection.execute(f"{_A_TEXT_WITH} {_FEW}", (expression,)):
-            yield text
-        names: Iterable[Any] = self._connection.execute(f"{_NAMING_TEXTS_WITH} {_FEW}", (expression,))
+        rows: Iterable[Any] = self._connection.execute(f"{_TEXTS_WITH} LIMIT 9", (expression,))
+        yield from (f"{headings} {text}" for _, headings, text in rows)
+        names: Iterable[Any] = self._connection.execute(f"{_NAMING_TEXTS_WITH} LIMIT 9", (expression,))
         yield from (naming_text(title, json.loads(tags), unbind(path)) for _, title, tags, path in names)
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
@@ -760,10 +760,6 @@ _ROWS_OF = "SELECT term, doc FROM json_each(?) JOIN temp.in_@table ON term = val
 _ROWS_BEGINNING = """
 SELECT term, doc FROM temp.in_@table WHERE term BETWEEN ? AND ? AND length(term) BETWEEN ? AND ?
 """
-_A_TEXT_WITH = """
-SELECT chunk.headings || ' ' || text FROM words JOIN chunk ON chunk.id = words.rowid WHERE words MATCH ?
-"""
-_FEW = "LIMIT 9"
 _PATHS_NAMED = """
 SELECT document.id, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
 """
