@@ -142,7 +142,7 @@ class Unavailable(TargetError):
         self.is_rate_limit = is_rate_limit
 
 
-class Busy(Unavailable):
+class DocumentBusy(Unavailable):
     """Raised if only this document has to wait, while the target is still working on it."""
 
 

@@ -46,7 +46,7 @@ from kbsync.engine.status import (
     with_retry_command,
 )
 from kbsync.errors import (
-    Busy,
+    DocumentBusy,
     Halted,
     NameTaken,
     Rejected,
@@ -200,7 +200,7 @@ class HaltState:
         unanswered_errors = [
             error
             for error in errors
-            if isinstance(error, Unavailable | Unsure) and not isinstance(error, Busy)
+            if isinstance(error, Unavailable | Unsure) and not isinstance(error, DocumentBusy)
         ]
         # A response about any document shows that the target is up.
         if not unanswered_errors or len(unanswered_errors) < requested:

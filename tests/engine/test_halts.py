@@ -11,7 +11,7 @@ from kbsync.core.model import Upload, UploadState
 from kbsync.engine.halts import BASE_MISSING, BLAME_LIMIT, HaltState, Work
 from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.status import TARGET_STUCK
-from kbsync.errors import Busy, Halted, Rejected, TargetBusy, Unavailable, Unsure
+from kbsync.errors import DocumentBusy, Halted, Rejected, TargetBusy, Unavailable, Unsure
 
 
 def row(path: str) -> Upload:
@@ -137,8 +137,8 @@ def test_waiting_for_a_busy_target_ends_but_is_no_outage() -> None:
 def test_target_is_not_down_while_it_works_on_a_document() -> None:
     """Other documents aren't delayed, and no outage is reported."""
     state = HaltState()
-    state.record_errors([Busy("still being indexed")], 1, now=100.0)
+    state.record_errors([DocumentBusy("still being indexed")], 1, now=100.0)
     assert not state.is_down_for(0.0, now=100.0)
     assert state.not_before == 0.0
-    state.record_errors([Busy("still being indexed"), Unavailable("502")], 2, now=100.0)
+    state.record_errors([DocumentBusy("still being indexed"), Unavailable("502")], 2, now=100.0)
     assert not state.is_down_for(0.0, now=100.0)

@@ -21,7 +21,7 @@ from typing import Any
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, BaseCard, DeleteOutcome, DocStatus, Limits, Listed, Outgoing
 from kbsync.core.text import extension_of, format_duration
-from kbsync.errors import Busy, Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import DocumentBusy, Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import reading
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
@@ -331,20 +331,19 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         newest = await self._find_newest(NEWEST, lambda _: True) if word == "completed" else {}
         file = newest.get(remote_id)
         if file and file.is_in_own_collection and self._is_recent(file):
-            raise Busy("delete: the server may be about to link the file", code=file.status)
+            raise DocumentBusy("delete: the server may be about to link the file", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
             response = await self._client.request("delete", "DELETE", _file_at(remote_id))
             reading.require_shape("delete", "deleted" in response.fields.text("message") or None)
         # The file is in another base, too, or was linked to this one after the cleanup.
         elif not await self._clean_up((remote_id,)):
-            raise Busy("delete: the file is still being indexed", code=word)
+            raise DocumentBusy("delete: the file is still being indexed", code=word)
 
     async def _wait_until_indexed(self, remote_id: str) -> str | None:
-        """Return a file's status once the server has finished with it. Raises `Busy` while the file is being
-        indexed.
+        """Return a file's status once the server has finished with it.
 
-        Deleting the file then would leave its passages in the base, and nothing could remove them (promise
-        11).
+        Raises `DocumentBusy` while the file is being indexed. Deleting the file then would leave its passages
+        in the base, and nothing could remove them (promise 11).
         """
         for seconds in PAUSES:
             word = await self._read_status(remote_id)
@@ -355,7 +354,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         # After the server crashes, this status stays forever.
         age = self._age_of(file.created) if file and file.created else 0.0
         if age <= 2 * self._config.vectorization.give_up:
-            raise Busy("delete: the file is still being indexed", code=word or "")
+            raise DocumentBusy("delete: the file is still being indexed", code=word or "")
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:

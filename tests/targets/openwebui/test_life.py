@@ -14,7 +14,7 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
 from kbsync.engine.explain import PathExplanation, explain_path
-from kbsync.errors import Busy, Halted, Rejected, Unavailable
+from kbsync.errors import DocumentBusy, Halted, Rejected, Unavailable
 from kbsync.state.read_only import Tx
 from kbsync.targets.http import client
 from kbsync_standin.openwebui import HOME_ID
@@ -355,7 +355,7 @@ async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) ->
     async with world.client() as target:
         [accepted] = await target.put([outgoing("b.md", "herons")])
         outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
-        assert isinstance(outcome, Busy)
+        assert isinstance(outcome, DocumentBusy)
         world.play("odd-status", op="state", times=1, args={"value": "SURPRISE"})
         outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
         assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
@@ -495,7 +495,7 @@ async def test_file_that_was_never_linked_can_be_deleted_after_a_while(world: Op
     async with world.client() as target:
         [stored] = await target.put([outgoing("a.md", "text")])
         world.clock.now += 10
-        assert isinstance((await target.delete([stored.remote_id]))[stored.remote_id], Busy)
+        assert isinstance((await target.delete([stored.remote_id]))[stored.remote_id], DocumentBusy)
         world.clock.now += GIVE_UP
         assert await target.delete([stored.remote_id]) == {stored.remote_id: None}
     assert list(world.app.present()) == []
