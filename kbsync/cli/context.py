@@ -474,11 +474,11 @@ def _describe_halted(tx: Tx, installation: Installation) -> list[str]:
     """Return a sentence for each requested mirror that the running kbsync has halted."""
     from kbsync.engine.status import in_words, with_retry_command
 
-    write, halts = installation.command_line, [(n, r.halt) for n, r in find_records(tx, installation)]
+    write = installation.command_line
     return [
-        f"{name} is halted: {in_words(with_retry_command(halt, name, write, at_work=True))}"
-        for name, halt in halts
-        if halt is not None
+        f"{name} is halted: {in_words(with_retry_command(record.halt, name, write, at_work=True))}"
+        for name, record in find_records(tx, installation)
+        if record.halt is not None
     ]
 
 

@@ -2,10 +2,10 @@
 
 Chinese, Japanese and Korean have no spaces between words, so each of their characters counts as a word, and
 so does each pair of adjacent ones. In Thai, Lao, Burmese and Khmer, so does each letter with its vowel signs.
-SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that,
-`kbsync.index.endings` stems a few other languages, variants
+SQLite's `porter unicode61` does the rest: it folds case and accents and stems English. Before that, variants
 of a character are unified for comparison, and traditional Chinese characters become simplified ones
-(`kbsync.index.characters`). A Chinese or Thai word may continue on the next line.
+(`kbsync.index.characters`). A few other languages lose their endings (`kbsync.index.endings`). A Chinese or
+Thai word may continue on the next line.
 Code identifiers, codes, long numbers, quantities and dates have other forms, which go after the text, so that
 its words stay next to each other: `read Timeout` for `readTimeout`, `E4471` for `E-4471`, `wifi` for `Wi-Fi`,
 `8999` for `8,999`, `20260314` for `14 March 2026`.

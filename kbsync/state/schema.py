@@ -242,8 +242,8 @@ def choose_next_upload(connection: apsw.Connection) -> None:
 
 
 CHECK_UP_TO = 64 * 1024 * 1024
-"""Maximum size in bytes of a state file that is checked for damage at each start. Checking a larger one, of
-about half a million files, takes too long.
+"""Maximum size in bytes of a file that is checked for damage at each start; checking a larger one takes too
+long. A state of this size has about half a million files.
 """
 
 CHECK_LARGE_EVERY = 24 * 3600.0

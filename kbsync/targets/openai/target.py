@@ -205,10 +205,11 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     def _pending_ids(self, seconds: float) -> set[str]:
         """Return the ids of files that may still appear in the store within this many seconds."""
         uploaded, now = dict(self._uploaded.values()), self._steady()
-        # A daemon may run for years.
-        for file_id in [id_ for id_, since in self._attaching.items() if now - since > CLEAN_EVERY]:
-            if file_id not in uploaded:
-                del self._attaching[file_id]
+        self._attaching = {  # forget what is settled, because a daemon may run for years
+            file_id: since
+            for file_id, since in self._attaching.items()
+            if now - since <= CLEAN_EVERY or file_id in uploaded
+        }
         began = {**uploaded, **self._attaching}
         return {file_id for file_id, since in began.items() if now - since <= seconds}
 
