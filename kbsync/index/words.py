@@ -20,7 +20,7 @@ import functools
 import itertools
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import cast
 
 import apsw
@@ -337,6 +337,27 @@ STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 words."""
 
 
+_AROUND_QUESTIONS = """
+able anyone anything ask asking everything explain explained explains getting gives going got idea just know
+maybe meaning perhaps please possible question questions really regarding say seem seems someone something
+suppose sure tell thank thanks thing think tried trying wanted way ways wonder wondering
+告 诉 想 知 道 帮 找 能 麻 烦 一 下 解 明 说 不 告诉 诉我 我想 想知 知道 帮我 我找 找一 一下 能不 不能 能告
+请告 你知 想了 了解 解一 麻烦 烦说 说明 明一 请问 问一 请帮
+"""
+_AROUND_QUESTIONS_WITH = {
+    "does": "mean work",
+    "how": "use used using work works",
+    "i": "find get help like look looking need see use want",
+    "me": "find get give help let see show",
+    "what": "happen happened happening happens use used",
+    "you": "find get give help show",
+}
+"""Words that often surround a question, such as `can you tell me` or `what happens if`. Few documents may
+have them, so that they would count more than the others. Those of the second table belong to a stop word,
+because `find` and `mean` may also be what a question is about.
+"""
+
+
 def is_stop_word(word: str) -> bool:
     """Return whether the word occurs in most questions or is a single letter of a script without spaces."""
     is_alphabetic = is_unspaced(word) and not has_cjk(word)
@@ -400,7 +421,17 @@ def stop_words_in(words: Collection[str]) -> Set[str]:
         for stop_words, not_english in _other_languages()
         if len(present & stop_words - STOP_WORDS) > 1 and present & not_english
     )
-    return frozenset(filter(is_stop_word, present)).union(*in_other_languages)
+    stop_words = frozenset(filter(is_stop_word, present))
+    around = [
+        words for word, words in _around_questions().items() if word in present or (not word and stop_words)
+    ]
+    return stop_words.union(*(present & words for words in around), *in_other_languages)
+
+
+@functools.cache
+def _around_questions() -> Mapping[str, frozenset[str]]:
+    tables = {"": _AROUND_QUESTIONS, **_AROUND_QUESTIONS_WITH}
+    return {word: frozenset(words.split()) for word, words in tables.items()}
 
 
 _WORD = re.compile(r"\w")

@@ -129,6 +129,37 @@ def test_stop_words_of_another_language_find_nothing(tmp_path: Path, question: s
         assert searcher.search(Query(question))[0].path == path
 
 
+CONVERSATIONS = {
+    "deletions.md": "When a file is deleted, its document is deleted too.",
+    "history.md": "The history is a list of what has happened to files, such as a deleted file.",
+    "printer.md": "The printer on the second floor prints on both sides.",
+    "feedback.md": "Tell us what you want to know, and help others who need to find the printer.",
+    "find.md": "The find command lists files by name.",
+    "cut.md": "The cut command is a command that prints columns.",
+    "报销.md": "出差回来后两周内提交发票，由财务部审核报销。",
+    "反馈.md": "如果您想知道更多，请告诉我们，我们会帮您找到发票。",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("what happens if I delete a file", "deletions.md"),
+        ("Can you tell me about the printer?", "printer.md"),
+        ("I want to know where the printer is", "printer.md"),
+        ("I need help to find the printer", "printer.md"),
+        ("请告诉我发票怎么报销", "报销.md"),
+        ("我想知道发票的审核", "报销.md"),
+        ("how to use the find command", "find.md"),
+        ("tell want", "feedback.md"),
+        ("what happened", "history.md"),
+    ],
+)
+def test_words_around_a_question_find_nothing(tmp_path: Path, question: str, path: str) -> None:
+    with searching(tmp_path, CONVERSATIONS.items()) as (searcher, _):
+        assert searcher.search(Query(question))[0].path == path
+
+
 @pytest.mark.parametrize(
     ("typed", "path"),
     [
