@@ -386,7 +386,7 @@ class Journal:
         self._update_status(tx, entry, desired, list(rows.values()))
 
     def desired(self, entry: FileRow) -> Desired:
-        """Return the desired state of this path, which depends on the folder."""
+        """Return the desired state of this path, based on the file in the folder."""
         is_read = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
         return Desired(

@@ -135,7 +135,7 @@ class AwaitedFiles:
 MAX_RECHECKS = 8
 
 MAX_COUNTED = 10_000
-"""Maximum number of files whose rechecks are counted; the count of a file that vanishes is never cleared."""
+"""Maximum number of files whose rechecks are counted, because the counts of deleted files stay."""
 
 
 class Rechecks:

@@ -480,8 +480,8 @@ def _has_value(cell: Element) -> bool:
 _OTHER_MARKUP = re.compile(
     rb"<!\[CDATA\[(.*?)(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<\?(?!xml\s).*?(?:\?>|\Z)", re.DOTALL
 )
-"""Matches comments and processing instructions, which calamine treats as an error next to a cell, and CDATA
-sections, which it omits."""
+"""Matches comments and processing instructions, because calamine fails if one is next to a cell, and CDATA
+sections, whose text calamine omits."""
 
 
 def _as_text(match: re.Match[bytes]) -> bytes:

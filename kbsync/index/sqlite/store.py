@@ -922,7 +922,7 @@ reading them by distance.
 
 
 class _Selection:
-    """Collects rows in the scope: `DEPTH` rows, or more until they cover `document_count` documents."""
+    """Collects `DEPTH` rows in the scope, or more if these cover fewer than `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
         """Start with no rows.

@@ -38,7 +38,7 @@ MIN_PAGE_SIZE = 10
 """Minimum page size; the service accepts 10 to 100, and may return fewer rows than requested."""
 
 MAX_PAGE_NUMBERS = 20_000
-"""Maximum number of documents for which kbsync remembers the page of the list."""
+"""Maximum number of documents for which kbsync remembers on which page of the list they were."""
 
 MAX_PASSAGES, OLDER_MAX_PASSAGES = 50, 10
 """The maximum of `top_k`, in passages; several may belong to one document. An older page of the documentation
