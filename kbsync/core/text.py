@@ -8,10 +8,11 @@ move a terminal's cursor, forge a log line or hide its own content.
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 _HARMFUL = re.compile(
     "["
@@ -22,6 +23,14 @@ _HARMFUL = re.compile(
     "]"
 )
 _HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
+
+
+def lazy_pattern(pattern: str) -> Callable[[], re.Pattern[str]]:
+    """Return a function that compiles `pattern` when it is first called.
+
+    Compiling takes milliseconds if the pattern has many non-ASCII characters, and many runs don't need it.
+    """
+    return functools.cache(functools.partial(re.compile, pattern))
 
 
 def extension_of(path: str) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+from kbsync.core.text import lazy_pattern
+
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 """Matches Thai, Lao, Burmese and Khmer, where only a zero-width space marks the end of a word."""
 
@@ -20,16 +22,9 @@ _UNSEEN = f"[\u00ad\u2060\ufeff]|\u200b(?![{_UNSPACED}])"  # soft hyphen, word j
 
 
 # All of these expressions are only for non-ASCII text, and take 4 ms to compile.
-@functools.cache
-def _unseen_in_text() -> re.Pattern[str]:
-    return re.compile(_UNSEEN)
-
-
-@functools.cache
-def _unseen_in_words() -> re.Pattern[str]:
-    # Joiners and variation selectors: a text needs them to look right, a word doesn't.
-    return re.compile(f"{_UNSEEN}|[\u200d\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-
+_unseen_in_text = lazy_pattern(_UNSEEN)
+# Joiners and variation selectors: a text needs them to look right, a word doesn't.
+_unseen_in_words = lazy_pattern(f"{_UNSEEN}|[\u200d\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 _RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: NFKC changes only two of this block
     "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
@@ -38,29 +33,20 @@ _RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: NFKC changes
 """Radicals that PDF programs write in place of the full characters that they resemble."""
 _RADICAL = re.compile("[\u2e81-\u2ef3]")
 
-
-@functools.cache
-def _compatible() -> re.Pattern[str]:
-    # Not everything that NFKC changes: it also rewrites 。 ， and …, which mark where to cut a text.
-    return re.compile(
-        # ligatures, radicals, full width
-        "[\ufb00-\ufb06\ufb13-\ufb17\u2e81-\u2ef3\u2f00-\u2fd5０-９Ａ-Ｚａ-ｚ]"
-        "|[\uff66-\uff9f]+|[\uffa1-\uffdc]+"  # half-width kana and Hangul, with the marks that follow
-        "|(?<=[ぁ-ヿ])[\u309b\u309c]"
-    )
-
-
+# Not everything that NFKC changes: it also rewrites 。 ， and …, which mark where to cut a text.
+_compatible = lazy_pattern(
+    # ligatures, radicals, full width
+    "[\ufb00-\ufb06\ufb13-\ufb17\u2e81-\u2ef3\u2f00-\u2fd5０-９Ａ-Ｚａ-ｚ]"
+    "|[\uff66-\uff9f]+|[\uffa1-\uffdc]+"  # half-width kana and Hangul, with the marks that follow
+    "|(?<=[ぁ-ヿ])[\u309b\u309c]"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-
-@functools.cache
-def _any() -> re.Pattern[str]:
-    # All characters that `legible` looks for: searching for a single set is ten times as fast.
-    return re.compile(
-        "[\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufb00-\ufb06\ufb13-\ufb17\u2e81-\u2ef3\u2f00-\u2fd5"
-        "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
-    )
-
+# All characters that `legible` looks for: searching for a single set is ten times as fast.
+_any = lazy_pattern(
+    "[\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufb00-\ufb06\ufb13-\ufb17\u2e81-\u2ef3\u2f00-\u2fd5"
+    "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
+)
 
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
 """Matches more combining marks than any script puts on one letter.

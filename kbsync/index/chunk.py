@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import bisect
 import enum
-import functools
 import hashlib
 import itertools
 import re
@@ -24,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from kbsync.core.text import lazy_pattern
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.index.characters import legible
@@ -358,9 +358,7 @@ _AFTER_WHOLE = ((160, 224), (32, 128))  # paragraphs, fences, tables
 _AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: a readable chunk has many of them
 
 
-@functools.cache  # these characters take 2 ms to compile
-def _wide() -> re.Pattern[str]:
-    return re.compile("[⺀-\uffff\U00020000-\U0003ffff]+")
+_wide = lazy_pattern("[⺀-\uffff\U00020000-\U0003ffff]+")
 
 
 def weight(text: str) -> int:

@@ -9,6 +9,8 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from kbsync.core.text import lazy_pattern
+
 _MONTHS = (
     "january jan januar janvier enero gennaio janeiro januari январь января янв січень січня",
     "february feb februar fevrier fev febrero febbraio fevereiro februari февраль февраля фев лютий лютого",
@@ -49,35 +51,26 @@ def _months() -> Mapping[str, int]:
     return {name: number for number, names in enumerate(_MONTHS, 1) for name in names.split()}
 
 
-@functools.cache
-def _after_year() -> re.Pattern[str]:
-    return re.compile(
-        r"(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?:(?P=mark)(?P<day>[0-9]{1,2}))?(?![0-9]|[-/.][0-9])"
-        r"| ?[年년] ?(?P<m>[0-9]{1,2}) ?[月월](?: ?(?P<d>[0-9]{1,2}) ?[日号일])?"
-    )
+_after_year = lazy_pattern(
+    r"(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?:(?P=mark)(?P<day>[0-9]{1,2}))?(?![0-9]|[-/.][0-9])"
+    r"| ?[年년] ?(?P<m>[0-9]{1,2}) ?[月월](?: ?(?P<d>[0-9]{1,2}) ?[日号일])?"
+)
+_NAME = f"[A-Za-zäéûç{_CYRILLIC}]{{3,10}}"
+_DAY_NUMBER = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
+_BEFORE_YEAR = (
+    r" ?(?P<mark>[-/.])(?P<second>[0-9]{1,2}) ?(?P=mark)(?P<first>[0-9]{1,2})(?![0-9])(?![.,][0-9])"
+    r"|/(?P<month>[0-9]{1,2})(?![0-9./-])"
+    rf"|(?: ed| led)?[ \n-],?\.?(?P<name>{_NAME})(?![^\W_0-9])"
+    rf"(?:(?: fo| ed)?[ \n-]\.?{_DAY_NUMBER.format('before')})?"
+    rf"|[ \n-],?{_DAY_NUMBER.format('after')}[ \n-]\.?(?P<named>{_NAME})(?![^\W_])"
+)
+"""Matches the part of a date before its year, in reversed text.
 
-
-@functools.cache
-def _before_year() -> re.Pattern[str]:
-    """Return a pattern that matches the part of a date before its year, in reversed text.
-
-    The text is reversed so that the pattern has to be tried at only one position.
-    """
-    name = f"[A-Za-zäéûç{_CYRILLIC}]{{3,10}}"
-    day = "(?:ts|dn|dr|ht|re)?(?P<{}>[0-9]{{1,2}})(?![0-9])"
-    return re.compile(
-        r" ?(?P<mark>[-/.])(?P<second>[0-9]{1,2}) ?(?P=mark)(?P<first>[0-9]{1,2})(?![0-9])(?![.,][0-9])"
-        r"|/(?P<month>[0-9]{1,2})(?![0-9./-])"
-        rf"|(?: ed| led)?[ \n-],?\.?(?P<name>{name})(?![^\W_0-9])"
-        rf"(?:(?: fo| ed)?[ \n-]\.?{day.format('before')})?"
-        rf"|[ \n-],?{day.format('after')}[ \n-]\.?(?P<named>{name})(?![^\W_])"
-    )
-
-
-@functools.cache
-def _before_year_latin() -> re.Pattern[str]:
-    """Return the same pattern for older versions of `words`, which have no dates with Cyrillic months."""
-    return re.compile(_before_year().pattern.replace(_CYRILLIC, ""))
+The text is reversed so that the pattern has to be tried at only one position.
+"""
+_before_year = lazy_pattern(_BEFORE_YEAR)
+# Older versions of `words` have no dates with Cyrillic months.
+_before_year_latin = lazy_pattern(_BEFORE_YEAR.replace(_CYRILLIC, ""))
 
 
 def dates_in(text: str) -> Iterator[tuple[int, int, str]]:

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from kbsync.core.text import lazy_pattern
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
 from kbsync.index.codes import code_splits, splits
@@ -340,18 +341,14 @@ def _pairs() -> Mapping[str, str]:
     return dict([(one, other) for one, other in pairs] + [(other, one) for one, other in pairs])
 
 
-@functools.cache
-def _endings() -> re.Pattern[str]:
-    return re.compile(
-        rf"(?P<our>(?:dis|mis)?(?:{_BEFORE_OUR})o(?P<u>u?)r(?:{_AFTER_OUR}))"
-        r"|[a-z]{3,}[iy](?P<ise>[sz])(?:e|ed|er|ers|es|ing|able|ation|ations|ational)"
-        r"|[a-z]{2,}[bt](?P<tre>re|er)s?"
-        r"|[a-z]{3,}og(?P<ogue>(?:ue)?)s?"
-        r"|[a-z]{2,}en(?P<ence>[cs])es?"
-        r"|[a-z]*[aeiou][b-df-hj-np-tv-z]{1,2}[aeiou]l(?P<double>l?)(?:ed|er|ers|ing|ings|or|ors)"
-    )
-
-
+_endings = lazy_pattern(
+    rf"(?P<our>(?:dis|mis)?(?:{_BEFORE_OUR})o(?P<u>u?)r(?:{_AFTER_OUR}))"
+    r"|[a-z]{3,}[iy](?P<ise>[sz])(?:e|ed|er|ers|es|ing|able|ation|ations|ational)"
+    r"|[a-z]{2,}[bt](?P<tre>re|er)s?"
+    r"|[a-z]{3,}og(?P<ogue>(?:ue)?)s?"
+    r"|[a-z]{2,}en(?P<ence>[cs])es?"
+    r"|[a-z]*[aeiou][b-df-hj-np-tv-z]{1,2}[aeiou]l(?P<double>l?)(?:ed|er|ers|ing|ings|or|ors)"
+)
 _SWAPPED = {
     ("u", ""): "u",
     ("u", "u"): "",

@@ -25,6 +25,7 @@ from typing import cast
 
 import apsw
 
+from kbsync.core.text import lazy_pattern
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS, folded, legible, unified
 from kbsync.index.dates import date_forms, dates_in
@@ -112,11 +113,10 @@ def comparable(text: str) -> str:
     return text if text.isascii() else unified(folded(text))
 
 
-@functools.cache
-def _gaps() -> re.Pattern[str]:
-    # Korean has spaces between words, and breaks lines there.
-    end = r"\*{1,3}|\*{0,3}\n\*{0,3}|\u200b"
-    return re.compile(rf"(?<=[{UNSPACED}])(?<![가-힣])(?:{end})(?=[{UNSPACED}])(?![가-힣])")
+# Korean has spaces between words, and breaks lines there.
+_gaps = lazy_pattern(
+    rf"(?<=[{UNSPACED}])(?<![가-힣])(?:\*{{1,3}}|\*{{0,3}}\n\*{{0,3}}|\u200b)(?=[{UNSPACED}])(?![가-힣])"
+)
 
 
 def unbroken(text: str) -> str:
@@ -189,20 +189,9 @@ _FORMS = (
 )
 
 
-@functools.cache  # this takes 3 ms to compile, and a pass without changes doesn't need it
-def _forms() -> re.Pattern[str]:
-    return re.compile(f"{_PLAIN}|{_FORMS}")
-
-
-@functools.cache
-def _forms_5() -> re.Pattern[str]:
-    return re.compile(_forms().pattern.replace(_GROUPED_NUMBER, ""))
-
-
-@functools.cache
-def _forms_4() -> re.Pattern[str]:
-    return re.compile(_forms_5().pattern.replace(_ACRONYM, ""))
-
+_forms = lazy_pattern(f"{_PLAIN}|{_FORMS}")
+_forms_5 = lazy_pattern(f"{_PLAIN}|{_FORMS}".replace(_GROUPED_NUMBER, ""))
+_forms_4 = lazy_pattern(f"{_PLAIN}|{_FORMS}".replace(_GROUPED_NUMBER, "").replace(_ACRONYM, ""))
 
 _SYMBOLS = re.compile(r"\+\+|[#.&]")
 _SYMBOL_NAMES = {"++": "plusplus", "#": "sharp", ".": "dot", "&": ""}
@@ -278,12 +267,11 @@ _HYPHEN = re.compile(r"-(?:(?<=[^\W\d_]-)(?=[^\W\d_])|(?<=[0-9A-Fa-f]{8}-)(?=[0-
 _HYPHENATED_RUN = re.compile(r"(?:[^\W_]|-)+")
 
 
-@functools.cache
-def _hyphenated() -> re.Pattern[str]:
-    letters, digits = rf"[^\W\d_{UNSPACED}]", "[0-9A-Fa-f]"
-    # Without `e-mail`, whose last word is a variant of `email` and would count twice.
-    uuid = rf"{digits}{{8}}-(?:{digits}{{4}}-){{3}}{digits}{{12}}"
-    return re.compile(rf"(?![eE]-[mM]ails?\Z){letters}++(?:-{letters}++){{1,2}}|{uuid}")
+# Without `e-mail`, whose last word is a variant of `email` and would count twice.
+_hyphenated = lazy_pattern(
+    rf"(?![eE]-[mM]ails?\Z)[^\W\d_{UNSPACED}]++(?:-[^\W\d_{UNSPACED}]++){{1,2}}"
+    r"|[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
+)
 
 
 def hyphenated_in(text: str) -> Iterator[tuple[int, int, str]]:
@@ -435,11 +423,7 @@ def _around_questions() -> Mapping[str, frozenset[str]]:
 
 
 _WORD = re.compile(r"\w")
-
-
-@functools.cache
-def _last_word() -> re.Pattern[str]:
-    return re.compile(rf"(?:[^\W_{UNSPACED}]|[{_SIGNS}]){{3,}}\Z")
+_last_word = lazy_pattern(rf"(?:[^\W_{UNSPACED}]|[{_SIGNS}]){{3,}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
