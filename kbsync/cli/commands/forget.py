@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from kbsync.state.forgotten import ForgottenBase
     from kbsync.state.read_only import Tx
     from kbsync.state.store import StateStore
-
-
-_STOP = "stop it, run this command again, and then start it again"
 
 
 @click.command(
@@ -167,6 +165,17 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         print_message(sentence)
 
 
+@contextmanager
+def _open_alone(installation: Installation) -> Iterator[tuple[Installation, StateStore]]:
+    """Yield the installation and its state as `kbsync.once.open_state` does, unless kbsync is running."""
+    from kbsync.once import open_state
+
+    prepare(installation)
+    stop = "stop it, run this command again, and then start it again"
+    with unless_running(installation, stop), open_state(installation, print_message) as opened:
+        yield opened
+
+
 def end_mirror(
     installation: Installation,
     holdings: Holdings,
@@ -181,12 +190,9 @@ def end_mirror(
     import asyncio
 
     from kbsync.forget import forget_mirror
-    from kbsync.once import open_state
 
-    prepare(installation)
     with_secrets = None if deleting is None else partial(_choose_all, deleting)
-    stopped = unless_running(installation, _STOP)
-    with stopped, open_state(installation, print_message) as (installation, store):
+    with _open_alone(installation) as (installation, store):
         with concerning(holdings.name):
             deleted = asyncio.run(forget_mirror(installation, store, holdings, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
@@ -215,7 +221,6 @@ def _delete_left_behind(
 
     from kbsync.engine.forget import delete_left, release
     from kbsync.forget import UnreachableBase, open_base
-    from kbsync.once import open_state
 
     record, leftovers = holdings.record, holdings.leftovers
     bases = [*holdings.owned.elsewhere, *((leftover.base, leftover.documents) for leftover in leftovers)]
@@ -226,7 +231,6 @@ def _delete_left_behind(
         print_message(printable(f"{holdings.name}: {count} in {base.location}, a former knowledge base"))
     if not confirm(f"Delete what {holdings.name} left behind?", f"forget {holdings.name}", yes=yes):
         return
-    prepare(installation)
     with_secrets = partial(_choose_all, choices)
 
     async def delete_all(store: StateStore) -> int:
@@ -240,9 +244,7 @@ def _delete_left_behind(
                 print_message(f"{holdings.name}: {error}")
         return deleted
 
-    stopped = unless_running(installation, _STOP)
-    opened = open_state(installation, print_message)
-    with stopped, opened as (installation, store), concerning(holdings.name):
+    with _open_alone(installation) as (installation, store), concerning(holdings.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
         Output().line(
