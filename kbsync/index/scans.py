@@ -28,7 +28,7 @@ from kbsync.permissions import exists
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.source.stat import stamp_of
 from kbsync.state.db import DamagedError, delete_database, empty_wal, open_reader, open_writer, transaction
-from kbsync.state.schema import CHECK_UP_TO, refuse_damaged
+from kbsync.state.schema import refuse_damaged
 
 Recognize = Callable[[str, Body, int], str]
 """Returns the text of a page, given the document's path and bytes and the page number. Raises
@@ -193,8 +193,7 @@ class Scans:
         connection = open_writer(self._file)
         with transaction(connection, "BEGIN IMMEDIATE"):
             connection.execute(_SCHEMA)
-        if self._file.stat().st_size <= CHECK_UP_TO:
-            refuse_damaged(connection, self._file)
+        refuse_damaged(connection, self._file)
         return connection
 
     def open_to_read(self) -> None:

@@ -292,22 +292,27 @@ def refuse_damaged_state(connection: apsw.Connection, path: Path) -> None:
 
     A large file is checked once a day; in between, SQLite detects damage only in the parts that it reads.
     """
-    if path.stat().st_size <= CHECK_UP_TO:
-        refuse_damaged(connection, path)
+    if refuse_damaged(connection, path):
         return
     now = time.time()
     checked = connection.execute("SELECT value FROM meta WHERE key = ?", (_CHECKED_AT,)).get
     if checked is None or not 0 <= now - float(checked) < CHECK_LARGE_EVERY:
-        refuse_damaged(connection, path)
+        refuse_damaged(connection, path, even_large=True)
         with suppress(apsw.FullError, apsw.IOError):
             connection.execute("REPLACE INTO meta(key, value) VALUES(?, ?)", (_CHECKED_AT, now))
 
 
-def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
-    """Raise `DamagedError` if the file is damaged, before kbsync uses it."""
+def refuse_damaged(connection: apsw.Connection, path: Path, *, even_large: bool = False) -> bool:
+    """Raise `DamagedError` if the file is damaged, before kbsync uses it.
+
+    Return False if the file is too large to be checked at each start.
+    """
+    if not even_large and path.stat().st_size > CHECK_UP_TO:
+        return False
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
+    return True
 
 
 def is_restored(path: Path) -> bool:
