@@ -159,21 +159,31 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send documents, several per request. A new version updates its document in place."""
-        rows = await self._current_rows({document.replaces for document in documents if document.replaces})
+        """Send documents, several per request. A new version updates its document in place.
+
+        Raises `Unavailable` if a document to update exists but isn't in the list.
+        """
+        replaced = {document.replaces for document in documents if document.replaces}
+        rows = await self._find_rows(replaced)
+        # Without its `update_time`, a changed document would look like its previous version (promise 10).
+        unlisted = [doc_id for doc_id in replaced if doc_id not in rows]
+        if unlisted and (existing := await self._data_statuses(unlisted)):
+            reason = f"document {next(iter(existing))} exists, but isn't in the list yet"
+            raise Unavailable(reason, code="list-lag")
         outcomes, items = dict[int, PutOutcome](), list[UploadItem]()
         for index, document in enumerate(documents):
             try:
                 items.append(self._upload_item(index, document, rows))
             except Rejected as refusal:
                 outcomes[index] = refusal
-        outcomes |= await self._send(items)
+        outcomes |= await self._deliver_each(uploads.batches_of(items, self._most_files))
         # The service may refuse a change because the document was deleted: then send it as a new one.
         refused = [item for item in items if item.doc_id and isinstance(outcomes[item.index], Rejected)]
         with suppress(TargetError):
             statuses = await self._data_statuses([item.doc_id for item in refused])
             deleted = [item for item in refused if item.doc_id not in statuses]
-            outcomes |= await self._send(self._upload_item(item.index, item.document, {}) for item in deleted)
+            renewed = (self._upload_item(item.index, item.document, {}) for item in deleted)
+            outcomes |= await self._deliver_each(uploads.batches_of(renewed, self._most_files))
         return [outcomes[index] for index in range(len(documents))]
 
     def _file_of(self, document: Outgoing) -> tuple[str, str]:
@@ -193,18 +203,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             reason = f"the service fetches only files, not web pages, so the URL must end in {known}"
             raise Unfit(reason, code="link")
         return f"{document.name}.{extension}", address
-
-    async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
-        """Look up the documents to update. Raises `Unavailable` for a document that exists but isn't in the
-        list.
-        """
-        rows = await self._find_rows(ids)
-        # Without its `update_time`, a changed document would look like its previous version (promise 10).
-        unlisted = [doc_id for doc_id in ids if doc_id not in rows]
-        if unlisted and (statuses := await self._data_statuses(unlisted)):
-            reason = f"document {next(iter(statuses))} exists, but isn't in the list yet"
-            raise Unavailable(reason, code="list-lag")
-        return rows
 
     def _upload_item(self, index: int, document: Outgoing, rows: Mapping[str, MarkedRow]) -> UploadItem:
         """Prepare a document to send. `rows`: the documents to update.
@@ -233,9 +231,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def _most_files(self, item: UploadItem) -> int:
         return self._max_files.get((item.kind, bool(item.doc_id)), uploads.MAX_FILES)
-
-    async def _send(self, items: Iterable[UploadItem]) -> dict[int, PutOutcome]:
-        return await self._deliver_each(uploads.batches_of(items, self._most_files))
 
     async def _deliver_each(self, requests: Iterable[tuple[UploadItem, ...]]) -> dict[int, PutOutcome]:
         """Send each request. If one has to wait for the service or the user, the rest aren't sent."""
