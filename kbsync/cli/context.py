@@ -463,23 +463,18 @@ def _pass(installation: Installation, under_way: str) -> str:
     if (left_out := find_left_out(installation, names)) == names:
         return lock.describe_left_out(left_out)
     if lock.is_held(installation.state_dir):
-        halted = read_state(installation, lambda tx: _describe_halted(tx, installation))
+        from kbsync.engine.status import in_words, with_retry_command
+
+        write = installation.command_line
+        halted = [
+            f"{name} is halted: {in_words(with_retry_command(record.halt, name, write, at_work=True))}"
+            for name, record in read_state(installation, lambda tx: find_records(tx, installation))
+            if record.halt is not None
+        ]
         if len(halted) == len(names):
             return printable("; ".join(halted))
         return f"{under_way}; check progress: {installation.command_line('status')}"
     return f"run: {installation.command_line('--once')}"
-
-
-def _describe_halted(tx: Tx, installation: Installation) -> list[str]:
-    """Return a sentence for each requested mirror that the running kbsync has halted."""
-    from kbsync.engine.status import in_words, with_retry_command
-
-    write = installation.command_line
-    return [
-        f"{name} is halted: {in_words(with_retry_command(record.halt, name, write, at_work=True))}"
-        for name, record in find_records(tx, installation)
-        if record.halt is not None
-    ]
 
 
 def mirror_names(choices: Choices) -> list[str]:

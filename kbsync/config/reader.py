@@ -441,7 +441,11 @@ def load_content(file: Path, content: bytes, environ: Mapping[str, str], needs: 
     path) yet.
     """
     try:
-        tree = read_yaml(_decode(content))
+        tree = read_yaml(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = Problem(file, line, "", "is not UTF-8; save the file as UTF-8")
+        raise ConfigError([problem]) from None
     except UnreadableConfig as error:
         raise ConfigError([Problem(file, error.line, "", str(error))]) from None
     draft = Draft(file, tree)
@@ -496,15 +500,6 @@ def read_content(file: Path) -> bytes:
         message = f"is too large for a config (maximum: {_MAX_FILE_BYTES} bytes); choose another file"
         raise ConfigError([Problem(file, None, "", message)])
     return content
-
-
-def _decode(content: bytes) -> str:
-    """Return the text of a config. Raises `UnreadableConfig`."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UnreadableConfig(line, "is not UTF-8; save the file as UTF-8") from None
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:

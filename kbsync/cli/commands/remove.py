@@ -112,30 +112,26 @@ def _ask_whether_to_delete(name: str, documents: int) -> bool:
 
 
 def _how_to_delete(installation: Installation, name: str, holdings: Holdings) -> str:
-    """Return a sentence with the command that deletes the documents later."""
+    """Return a sentence with the command that deletes the documents later.
+
+    The command depends on whether the rest of the config still gives access to all knowledge bases with the
+    documents.
+    """
+    from kbsync.targets.registry import DEFAULT_TARGET
+
     pronoun = "it" if holdings.documents == 1 else "them"
-    if _is_reachable_without(installation, name, holdings):
+    # Only the config has a service's keys. The path of a built-in knowledge base is in the state.
+    bases = [base for base in (holdings.binding, *(leftover.base for leftover in holdings.leftovers)) if base]
+    at_services = {(base.target, base.address, base.base) for base in bases if base.target != DEFAULT_TARGET}
+    keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
+    key = keys.pop(name, None)
+    if not at_services or (len(at_services) == 1 and key in keys.values()):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
         delete_command = installation.command_line(f"forget {known_as} --delete-documents")
         return f"to delete {pronoun}: {delete_command}"
     command_line = installation.command_line(f"remove {name} --delete")
     return f"to delete {pronoun}, put {name} back into the config, then run: {command_line}"
-
-
-def _is_reachable_without(installation: Installation, name: str, holdings: Holdings) -> bool:
-    """Return whether the rest of the config still gives access to all knowledge bases with the mirror's
-    documents.
-
-    Only the config has a service's keys. The path of a built-in knowledge base is in the state.
-    """
-    from kbsync.targets.registry import DEFAULT_TARGET
-
-    bases = [base for base in (holdings.binding, *(leftover.base for leftover in holdings.leftovers)) if base]
-    at_services = {(base.target, base.address, base.base) for base in bases if base.target != DEFAULT_TARGET}
-    keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
-    key = keys.pop(name, None)
-    return not at_services or (len(at_services) == 1 and key in keys.values())
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:

@@ -177,8 +177,12 @@ class _Page(HTMLParser):
         is_hidden = "hidden" in self._unseen and _is_hidden(tag, attrs)
         if is_hidden and tag in _VOID:
             return
-        if tag == "iframe" and self._frames and self._hidden is None and not is_hidden:
-            self._read_frame(dict(attrs).get("srcdoc"))
+        is_shown_frame = tag == "iframe" and self._frames and self._hidden is None and not is_hidden
+        if is_shown_frame and (page := dict(attrs).get("srcdoc")):
+            # Browser extensions save the content of frames in this attribute.
+            self._frames -= 1
+            self._flush()
+            self._sinks[-1].append(read_html(page, falls_back_to_menu=False, reads_frames=False).text)
         # An inline element is a container while it hides its content.
         if tag in _CONTAINERS or is_hidden or (self._hidden is not None and self._open[self._hidden] == tag):
             if (is_hidden or tag in self._unseen) and self._hidden is None:
@@ -345,15 +349,6 @@ class _Page(HTMLParser):
         raised = "".join(self._inline[start : start + 4])
         if len(self._inline) <= start + 4 and is_note_mark(before, raised, is_link=is_link):
             self._inline.insert(start, " ")
-
-    def _read_frame(self, page: str | None) -> None:
-        """Add the page in the attribute `srcdoc` of a frame. Browser extensions save the content of frames
-        there.
-        """
-        if page:
-            self._frames -= 1
-            self._flush()
-            self._sinks[-1].append(read_html(page, falls_back_to_menu=False, reads_frames=False).text)
 
     def _flush(self) -> None:
         text, self._inline = "".join(self._inline), []

@@ -225,7 +225,11 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
         yield from _choose_versions([(kind, blocks) for kind, blocks in versions if blocks])
     elif message.get_content_type() == "message/rfc822" and level < DEEPEST:
         for child in children:
-            yield from _letter(_decoded(child, message), level + 1, allowance)
+            if not child.keys() and "Content-Transfer-Encoding" in message:
+                # Some programs encode a message as a whole, contrary to the standard.
+                child["Content-Transfer-Encoding"] = message["Content-Transfer-Encoding"]
+                child = _parse(_content(child))
+            yield from _letter(child, level + 1, allowance)
     elif message.get_content_type() == "message/delivery-status":  # groups of headers, one per recipient
         for child in children:
             yield "\n".join(f"{name}: {_plain_header(str(value))}" for name, value in child.items())
@@ -234,14 +238,6 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
             yield from _bodies(child, level, allowance)
     elif _is_shown(message) and (text := _text(message)):
         yield text
-
-
-def _decoded(child: Message, part: Message) -> Message:
-    """Return the message in a `part`. Some programs encode it as a whole, contrary to the standard."""
-    if child.keys() or "Content-Transfer-Encoding" not in part:
-        return child
-    child["Content-Transfer-Encoding"] = part["Content-Transfer-Encoding"]
-    return _parse(_content(child))
 
 
 def _choose_versions(versions: Sequence[tuple[str, list[str]]]) -> Iterator[str]:

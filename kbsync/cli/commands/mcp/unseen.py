@@ -15,6 +15,7 @@ from typing import TypeVar
 from kbsync.cli.context import open_state
 from kbsync.core.model import NO_STAMP, FileKind, Formats, Presence
 from kbsync.core.selection import Rules
+from kbsync.dataclass import dataclass
 from kbsync.installation import Installation
 from kbsync.source.read import StableDigest, Unstable, digest
 from kbsync.source.scan import FolderListing, FoundEntry, Scan, StoredTree
@@ -50,22 +51,20 @@ class _GivenUpError(Exception):
     """Raised if the caller no longer waits for the comparison."""
 
 
+@dataclass(frozen=True, slots=True)
 class _Comparison:
     """Compares the disk with the state, ignoring differences that cause no events."""
 
-    def __init__(
-        self, root: Path, state: ReadOnlyState, mirror: int, is_given_up: Callable[[], bool]
-    ) -> None:
-        self._root = root
-        self._state = state
-        self._mirror = mirror
-        self._is_given_up = is_given_up
+    root: Path
+    state: ReadOnlyState
+    mirror: int
+    is_given_up: Callable[[], bool]
 
     def read(self, query: Callable[[Tx], T]) -> T:
         """Run `query` on the state. Raises `_GivenUpError`."""
-        if self._is_given_up():
+        if self.is_given_up():
             raise _GivenUpError
-        return self._state.read(query)
+        return self.state.read(query)
 
     def is_changed(self, listing: FolderListing) -> bool:
         """Return whether an entry of this folder was added, removed or changed."""
@@ -73,7 +72,7 @@ class _Comparison:
 
         def had_files(tx: Tx) -> bool:
             # The row of a deleted folder remains for a while.
-            rows = (row for folder in folders for row in tx.entries.below(self._mirror, folder))
+            rows = (row for folder in folders for row in tx.entries.below(self.mirror, folder))
             return any(row.presence is not Presence.GONE for row in rows)
 
         return (
@@ -89,7 +88,7 @@ class _Comparison:
         """
         if entry.stamp == NO_STAMP:
             return False
-        row: FileRow | None = self.read(lambda tx: tx.entries.get(self._mirror, join(folder, entry.name)))
+        row: FileRow | None = self.read(lambda tx: tx.entries.get(self.mirror, join(folder, entry.name)))
         if row is None or row.presence is Presence.GONE:
             return True
         if (entry.stamp.size, entry.stamp.ino) != (row.stamp.size, row.stamp.ino):
@@ -97,7 +96,7 @@ class _Comparison:
         is_touched = entry.kind is FileKind.FILE and entry.stamp.mtime_ns != row.stamp.mtime_ns
         if row.digest is None or not is_touched:
             return False
-        current = digest(self._root, row.path, entry.stamp)
+        current = digest(self.root, row.path, entry.stamp)
         if isinstance(current, StableDigest):
             return current.digest != row.digest
         return isinstance(current, Unstable)
