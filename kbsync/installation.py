@@ -118,7 +118,7 @@ class Installation:
             raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:
-        """Return the folder of a mirror's built-in knowledge base if none is configured."""
+        """Return the default folder of a mirror's built-in knowledge base."""
         return self.state_dir / BASES / self._name_of_base(mirror)
 
     def _name_of_base(self, mirror: MirrorConfig) -> str:

@@ -200,7 +200,7 @@ def _may_be_of_an_upload(binding: Binding, holder: Upload, uploads: Iterable[Upl
 
 
 def _claim_of_holder(binding: Binding, holder: Upload, listed: Listed) -> Claim:
-    """Return the claim on a document whose id the holder has."""
+    """Return who owns the document of an upload that has its id (`holder`)."""
     if not _is_mine(binding, holder):
         return Claim(Whose.OTHERS, listed, holder)
     digest, size = holder.digest or listed.digest, holder.size or listed.size
