@@ -122,11 +122,6 @@ class MirrorPlan:
     is_guess: bool = False
 
     @property
-    def is_empty(self) -> bool:
-        """Whether a pass would change nothing."""
-        return not (self.upload or self.replace or self.rename or self.delete or self.reembed or self.held)
-
-    @property
     def bytes_to_send(self) -> int:
         """The number of bytes that a pass would upload."""
         lines = (*self.upload, *self.replace, *self.rename, *self.reembed)

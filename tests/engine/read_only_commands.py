@@ -34,6 +34,11 @@ async def planned(world: World, *, at_work: bool = False) -> MirrorPlan:
         return await plan_mirror(world.settings, open_target(world), state, world.clock, context)
 
 
+def plans_nothing(plan: MirrorPlan) -> bool:
+    """Return whether a pass would change nothing."""
+    return not (plan.upload or plan.replace or plan.rename or plan.delete or plan.reembed or plan.held)
+
+
 async def explained(world: World, path: str, context: CommandContext = NO_CONTEXT) -> PathExplanation:
     with state_of(world) as state:
 

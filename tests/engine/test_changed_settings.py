@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.engine.settings import MirrorSettings
 from kbsync.state.approvals import RENEWALS
-from tests.engine.read_only_commands import planned
+from tests.engine.read_only_commands import planned, plans_nothing
 from tests.engine.test_plan import paths
 from tests.engine.test_status import status
 from tests.engine.world import World
@@ -274,7 +274,7 @@ async def test_plan_announces_what_a_pass_will_hold(world: World) -> None:
     assert paths(approved.reembed) == paths(before.held) and approved.held == []
     assert approved.bytes_to_send == 100
     await world.once()
-    assert (await planned(world)).is_empty
+    assert plans_nothing(await planned(world))
 
 
 @long

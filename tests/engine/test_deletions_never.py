@@ -18,7 +18,7 @@ from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.engine.auditing import audited, paths, verified
 from tests.engine.machine import Obstacles
-from tests.engine.read_only_commands import explained, once_for, planned
+from tests.engine.read_only_commands import explained, once_for, planned, plans_nothing
 from tests.engine.test_forget import forgotten
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
@@ -76,7 +76,7 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     await world.mirrored(4)
     goes(world, "f1.md")
     plan = await planned(world)
-    assert plan.to_json()["keep"] == ["f1.md"] and plan.is_empty
+    assert plan.to_json()["keep"] == ["f1.md"] and plans_nothing(plan)
     await world.once()
     assert world.searchable_texts()["f1.md"] == "text of f1"
     assert world.statuses() == {"ready": 3, "kept": 1}

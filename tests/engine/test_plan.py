@@ -15,7 +15,7 @@ from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.roots import identify
-from tests.engine.read_only_commands import once_for, open_target, planned, state_of
+from tests.engine.read_only_commands import once_for, open_target, planned, plans_nothing, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
@@ -92,7 +92,7 @@ async def test_document_being_indexed_is_not_planned_until_the_file_changes(
     world.write("a.md", "two")
     await once_for(world, 20)
     plan = await planned(world)
-    assert plan.is_empty and plan.unchanged == 3
+    assert plans_nothing(plan) and plan.unchanged == 3
     world.write("a.md", "three")
     assert paths((await planned(world)).replace) == ["a.md"]
 
@@ -154,7 +154,7 @@ async def test_deletion_causes_distinguish_missing_deselected_and_emptied(world:
 
 
 def is_halted(plan: MirrorPlan, reason: str) -> bool:
-    return plan.halt is not None and plan.halt.reason == reason and plan.is_empty
+    return plan.halt is not None and plan.halt.reason == reason and plans_nothing(plan)
 
 
 async def test_missing_mount_plans_nothing(world: World) -> None:
@@ -193,7 +193,7 @@ async def test_invalid_ignore_file_leaves_its_directory_alone(world: World) -> N
         world.delete(f"sub/f{i}.md")
     for _ in range(2):  # before and after a pass
         plan = await planned(world)
-        assert plan.is_empty and [f.path for f in plan.failed] == ["sub/"]
+        assert plans_nothing(plan) and [f.path for f in plan.failed] == ["sub/"]
         await world.once()
     (world.root / "sub").rename(world.root.parent / "away")
     assert [f.path for f in (await planned(world)).failed] == []
