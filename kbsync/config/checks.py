@@ -172,10 +172,8 @@ def folder_conflicts(config: Config, folders: Sequence[Path]) -> Iterator[Confli
                 (("mirrors", index, "target", "path"), Path(os.path.realpath(path)), description)
             )
     for index, (mirror, mirrored) in enumerate(zip(config.mirrors, folders, strict=True)):
-        folder_loc, folder_description = (
-            ("mirrors", index, "folder"),
-            f"the mirrored folder {format_path(mirror.folder)}",
-        )
+        folder_loc: Loc = ("mirrors", index, "folder")
+        folder_description = f"the mirrored folder {format_path(mirror.folder)}"
         for loc, our_path, description in our_paths:
             if our_path.is_relative_to(mirrored):
                 message = f"{description} is inside {folder_description}; choose a path outside it"

@@ -101,10 +101,9 @@ def remove_mirror(
         if len(names) == 1:
             forget = command_line(f"forget {name} --delete-documents" if deletes else f"forget {name}")
             raise UsageError(
-                f"{name} is the only mirror in {config_path}, and a config needs at least one; "
-                f"add another folder first, or forget this mirror with: {forget}\n"
-                "then delete the config, or the next pass will mirror the folder again: "
-                f"{shell_command(['rm', str(config_path)])}"
+                f"{name} is the only mirror in {config_path}, and a config needs at least one; add another "
+                f"folder first, or forget this mirror with: {forget}\nthen delete the config, or the next "
+                f"pass will mirror the folder again: {shell_command(['rm', str(config_path)])}"
             )
         index = names.index(name)
         lines = lines_of(text, index)

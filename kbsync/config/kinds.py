@@ -9,7 +9,6 @@ blocks and unions of blocks have separate marks, at the end of this module.
 from __future__ import annotations
 
 import datetime
-import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -177,12 +176,9 @@ class Duration(ValueKind):
         # Don't guess: 5 could be seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise invalid_value(value, DURATION_FORMS, "has no unit")
-        try:
-            seconds = parse_duration(value) if isinstance(value, str) else math.nan
-        except ValueError:
-            seconds = math.nan
-        if math.isnan(seconds):
+        if not isinstance(value, str) or re.fullmatch(DURATION_PATTERN, value) is None:
             raise invalid_value(value, DURATION_FORMS, "is not a duration")
+        seconds = parse_duration(value)
         if not self.least <= seconds <= self.most:
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
             raise invalid_value(value, bounds, "is out of range")

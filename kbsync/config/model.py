@@ -159,8 +159,7 @@ class MirrorConfig:
         tuple[Annotated[str, Pattern()], ...] | None,
         About(
             "the files to mirror, in [gitignore syntax](selection.md); quote each pattern, such as "
-            '`"**/*.md"`; '
-            "default: every format the target accepts",
+            '`"**/*.md"`; default: every format the target accepts',
             empty="is empty, so nothing would be mirrored; list patterns such as "
             '"**/*.md", or remove the key to include every format',
         ),
@@ -228,9 +227,8 @@ class MirrorConfig:
     deletions: Annotated[
         DeletionRules,
         About(
-            "hold [deletions](deletions.md) for your approval if they exceed both of these limits, or "
-            "affect all documents; instead of limits, `never` [keeps every "
-            "document](deletions.md#never-delete)",
+            "hold [deletions](deletions.md) for your approval if they exceed both of these limits, or affect "
+            "all documents; instead of limits, `never` [keeps every document](deletions.md#never-delete)",
             words={"never": DeletionRules(never=True)},
         ),
     ] = field(default_factory=DeletionRules)

@@ -97,7 +97,6 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     """
     if explicit is not None:
         return explicit
-    # Return the path even if the file doesn't exist, because no other config may replace a named one.
     if (named := _named_config(environ)) is not None:
         return named
     existing = filter(os.path.lexists, config_places(environ))
@@ -170,9 +169,8 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = 
     kind = network_file_system(path)
     if kind is not None:
         raise UsageError(
-            f"the state directory {path} is on a network file system ({kind}), "
-            "where file locks are unreliable; "
-            f"{elsewhere} on a local disk"
+            f"the state directory {path} is on a network file system ({kind}), where file locks are "
+            f"unreliable; {elsewhere} on a local disk"
         )
     if obstacle := _obstacle(path):
         raise UsageError(f"the state directory {path} cannot be created ({obstacle}); {elsewhere}")

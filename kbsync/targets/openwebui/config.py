@@ -45,10 +45,9 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     id_setting: ClassVar[str] = "knowledge_id"
     unkept: ClassVar[Mapping[int, str]] = {
         3: (
-            "each file becomes one document; but if kbsync is killed, or a response is lost, while "
-            "a copy is being indexed, and the server hasn't finished after half of "
-            "`vectorization.give_up`, kbsync has it indexed again, and the copy's passages may "
-            "appear twice"
+            "each file becomes one document; but if kbsync is killed, or a response is lost, while a copy is "
+            "being indexed, and the server hasn't finished after half of `vectorization.give_up`, kbsync has "
+            "it indexed again, and the copy's passages may appear twice"
         )
     }
     # Every file of the base has a path, so by the path alone other people's files would look like ours.
