@@ -359,26 +359,35 @@ _OTHER_LANGUAGES = (
     kann kein keine man mein meine mit muss nach nicht noch nur oder ob sein seine sich sie sind soll
     uber um und uns unser unsere unter vom von vor wann war waren warum was welche welchem welchen
     welcher welches wenn wer werden wie wieviel wir wird wo woher wohin wurde wurden zu zum zur
+    bedeutet bitte brauche danke funktioniert gern gerne kannst konnen konnt konnte konntest mir mochte
+    passiert sag sage sagen wissen zeig zeige zeigen
     """,
     """
     a ai au aux avec ce ces cet cette comment combien d dans de des doit donc du elle elles en est et
     etait ete il ils j je l la le les leur lors ma mais mes mon n ne nos notre nous on ou par pas peut
     pour pourquoi qu quand que quel quelle quelles quels qui quoi s sa se ses son sont sur ta tes ton tu
     un une vos votre vous y
+    aimerais besoin dire dis dites explique expliquer merci moi montre montrez peux plait pourriez pouvez
+    sais savoir svp veux voudrais
     """,
     """
     a al como con cual cuales cuando cuanta cuantas cuanto cuantos de del desde donde e el ella ellas
     ellos en era es esa ese esta este esto fue ha han hay la las le les lo los me mi mis muy nos nuestra
     nuestro o para pero por porque que quien se ser si sin sobre son su sus tiene tu un una y
+    decir decirme dime explica explicar favor gracias gustaria muestrame necesito podria podrias puede
+    puedes quiero quisiera saber
     """,
     """
     a ai al alla alle anche che chi ci come con cosa da dal dalla dei del della delle di dove e era fra
     gli ha hanno i il in io l la le lo ma mi mio nel nella noi non o per perche piu puo qual quale quali
     quando quanti quanto se si sono su sua suo sul sulla tra un una uno
+    bisogno dimmi dire dirmi dov favore grazie mostrami potresti puoi sapere spiegami spiegare voglio vorrei
     """,
     """
     в во вы где для до его ее если есть и из или их к как какая какие какой ко когда кто ли мне мой мы
     на над не но о об он она они от по под при с сколько со так то у что чтобы эта эти это этот я
+    знать можете можешь нас нужен нужно объясни объясните подскажи подскажите пожалуйста покажи покажите
+    расскажи расскажите сказать скажи скажите спасибо хочу
     """,
 )
 """Stop words in German, French, Spanish, Italian and Russian, with accents folded."""
