@@ -71,4 +71,4 @@ def inflections_of(stem: str) -> Iterator[str]:
     yield stem
     if not stem.isascii():
         for start in ("", "ال") if _ARABIC_LETTERS.fullmatch(stem) else ("",):
-            yield from (f"{start}{stem}{ending}" for ending in _ENDINGS)
+            yield from (f"{start}{stem}{ending}" for ending in ("", *_ENDINGS))

@@ -97,7 +97,7 @@ def _spaced_words(
         guess = guessed.get(term.stem) if term.is_guess or term.goes_on else None
         surfaces = dict[str, str]()
         for word, as_written in words:
-            if word.stem == stem or (term.goes_on and word.surface.startswith(surface)):
+            if stem in (word.stem, word.surface) or (term.goes_on and word.surface.startswith(surface)):
                 surfaces.setdefault(word.surface, as_written)
         sought, usual = (guess.word, guess.written) if guess else (surface, "")
         written = joined_phrase(text, surface) if surface in typed and " " in surface else ""

@@ -289,7 +289,7 @@ class Search:
         """
         terms, text = terms_of(query.text), readable(query.text)
         with self._store.snapshot() as snapshot:
-            unknown = _unknown(snapshot, terms, text)
+            unknown = [term for term in _unknown(snapshot, terms, text) if not term.is_stored_whole]
             if unknown and snapshot.has_phrase(text):  # a file's path, whose folders aren't indexed
                 unknown = []
             codes = _unknown_codes(snapshot, text, unknown)

@@ -16,6 +16,7 @@ from kbsync.core.text import lazy_pattern
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import VOWEL_SIGNS
 from kbsync.index.codes import code_splits, splits
+from kbsync.index.endings import inflections_of
 from kbsync.index.words import STOP_WORDS, Term, Tokeniser, comparable, is_stop_word, is_unspaced, stemmed
 
 SWAPPED, ONE_SLIP, TWO_SLIPS = 4, 5, 8
@@ -76,6 +77,11 @@ class Unknown:
     written: str = ""
     goes_on: bool = False
 
+    @property
+    def is_stored_whole(self) -> bool:
+        """Whether documents contain the word, but stored by an older version of `words` with its ending."""
+        return self.written == self.word
+
 
 def find_unknown(
     terms: Sequence[Term],
@@ -110,6 +116,11 @@ def _with_nearest(
     if not _is_alphabetic(term.surface):
         stems, written = first_phrase(code_splits(term.surface))
         return Unknown(term.surface, stems, written) if stems else _completed(term, beginning, words_with)
+    if not term.surface.isascii() and (whole := occurring([term.surface, *inflections_of(term.stem)])):
+        # As stored by a version of `words` that left the word's ending.
+        stem = max(whole, key=lambda stem: (stem == term.surface, whole[stem], stem))
+        surface, written = _nearest(term.surface, words_with(stem))
+        return Unknown(term.surface, stem, surface if surface == term.surface else written)
     if variants := occurring(_stems(variants_of(term.surface))):
         stem = max(variants, key=lambda stem: (variants[stem], stem))
         return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])

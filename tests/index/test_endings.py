@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
+from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
@@ -119,6 +120,33 @@ def test_words_stored_before_endings_were_removed_are_found_after_an_upgrade(
     with closing(SqliteStore(tmp_path, writer=None)) as store, store.snapshot() as snapshot:
         [candidate] = snapshot.candidates(stemmed("копирование"), "", None, Query("копирование"))
         assert candidate.document == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "path", "instead"),
+    [
+        ("Настройки", "ru.md", {}),
+        ("настройка", "ru.md", {"настройка": "Настройки"}),
+        ("программу", "ru.md", {"программу": "Программа"}),
+        ("ΓΡΑΦΕΙΟ", "el.md", {}),
+        ("المكتب", "ar.md", {}),
+        ("مكتب", "ar.md", {"مكتب": "المكتب"}),
+        ("программ", "ru.md", {"программ": "Программа"}),
+    ],
+)
+def test_words_are_found_as_they_are_before_an_upgrade_removes_their_endings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, path: str, instead: dict[str, str]
+) -> None:
+    with older_words(7, monkeypatch), closing(Writer(tmp_path)) as index:
+        index.put([entry(number, *item) for number, item in enumerate(TEXTS.items(), 1)], ENCODER)
+    with closing(SqliteStore(tmp_path, writer=None)) as store:
+        searcher, query = Search(store, ENCODER), Query(question, explain=True)
+        hit = searcher.search(query)[0]
+        unknown = searcher.unknown_words(query)
+    assert (hit.path, unknown.instead, unknown.are_all) == (path, instead, bool(instead))
+    assert hit.reasons is not None
+    [word] = hit.reasons.in_text
+    assert (word.word, word.written) == (question, next(iter(instead.values()), ""))
 
 
 def test_words_that_an_upgrade_does_not_change_are_not_written_again(

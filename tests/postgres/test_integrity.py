@@ -11,11 +11,13 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from kbsync.contract.searching import Query, UnknownWords
 from kbsync.index.postgres import writing
 from kbsync.index.postgres.store import TABLES, Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
+from kbsync.index.search import Search
 from kbsync.index.words import TOKENISER
-from tests.index.entries import entry
+from tests.index.entries import Numbers, entry
 from tests.postgres.base import between, find, leftover_rows, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -202,6 +204,18 @@ def test_outdated_words_are_replaced_once_however_many_steps_they_take(
     assert postgres.run(database, f"SELECT ctid FROM kbsync.words WHERE NOT {unchanged}") == [(row,)]
     assert postgres.run(database, "SELECT DISTINCT tokeniser FROM kbsync.document") == [(TOKENISER,)]
     assert leftover_rows(postgres, database) == []
+
+
+def test_outdated_word_is_found_as_it_is(postgres: Server, database: str) -> None:
+    with closing(state(postgres, database, 1)) as store:
+        put(store, entry(1, "настройки", path="1.md"), entry(2, "heron", path="2.md"))
+        stem, word = term_of("настройк"), term_of("настройки")
+        postgres.run(database, f"UPDATE kbsync.words SET terms = array_replace(terms, {stem}, {word})")
+        searcher = Search(store, Numbers())
+        reasons = searcher.search(Query("настройки", explain=True))[0].reasons
+        assert reasons is not None and [word.word for word in reasons.in_text] == ["настройки"]
+        assert searcher.unknown_words(Query("настройки")) == UnknownWords({}, False)
+        assert searcher.unknown_words(Query("настройка")).are_all
 
 
 # -- tables

@@ -198,11 +198,16 @@ class PostgresSnapshot:
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document contains.
 
-        Words are stored as hashes, so similar words can't be found.
+        Words are stored as hashes, so similar words can't be found, only a word stored with its ending by an
+        older version.
         """
         finished = [term for term in terms if not term.goes_on]
-        frequencies = self._frequencies(finished)[0]
-        return [Unknown(term.surface, "") for term in finished if not frequencies[term].documents]
+        inflected = (term for term in finished if term.stem != term.surface and not term.surface.isascii())
+        whole = [Term(term.surface, term.surface) for term in inflected]
+        frequencies = self._frequencies([*finished, *whole])[0]
+        stored = {term.surface: term.surface for term in whole if frequencies[term].documents}
+        absent = (term.surface for term in finished if not frequencies[term].documents)
+        return [Unknown(word, stored.get(word, ""), stored.get(word, "")) for word in absent]
 
     def has_phrase(self, phrase: str) -> bool:
         """Return whether a document contains the phrase or has it as its file name or path.

@@ -460,7 +460,7 @@ class Reader:
         word, is_found = word_with(stem), False
         for text in self._few_texts_with(word):
             for term, written in written_terms(text):
-                if term.stem == stem:
+                if stem in (term.stem, term.surface):  # older words have their endings
                     is_found = True
                     yield term.surface, written
         if not is_found:
