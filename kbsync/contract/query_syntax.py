@@ -1,8 +1,8 @@
 """Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
 
 Quotes may be typographic, and the case of `path` and `type` doesn't matter. Everything else is plain text,
-for example an unpaired quote, a hyphen or an apostrophe within a word, a negative number, or a filter without
-a value. Parsing takes time linear in the length of the query.
+for example an unpaired quote, a hyphen or an apostrophe within a word, a negative number, an option such as
+`-i`, or a filter without a value. Parsing takes time linear in the length of the query.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ A query that exceeds a limit was probably pasted, so it is read without operator
 _OPERATOR = re.compile(
     r"""
     (?<!\S)(?P<key>(?i:path|type)):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
-    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>[.#@$]?[^\W\d_]\S*))
+    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>(?![A-Za-z](?!\S))[.#@$]?[^\W\d_]\S*))
     | (?<![A-Za-z0-9])"(?P<phrase>[^"]*)"
     """,
     re.VERBOSE,

@@ -43,6 +43,8 @@ from tests.share import enumerated, long
         ("don't re-index E-4471", Query("don't re-index E-4471")),
         ("below -20 degrees - or more", Query("below -20 degrees - or more")),
         ("tar --force", Query("tar --force")),
+        ("git rebase -i or ls -R -l", Query("git rebase -i or ls -R -l")),
+        ("猫 -狗", Query("猫", excluded=("狗",))),
         ("a -.5 b -... c", Query("a -.5 b -... c")),
         ('a "b c', Query('a "b c')),
         ('5" pipe and 6" pipe', Query('5" pipe and 6" pipe')),
