@@ -186,6 +186,17 @@ def test_word_in_quotes_is_found_like_in_the_embedded_base(tmp_path: Path, postg
             assert {hit.path for hit in others} == texts.keys() - paths, phrase
 
 
+def test_excluded_word_excludes_all_names_with_it(
+    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_PHRASE_CANDIDATES", 1)
+    texts = dict.fromkeys(("draft 1.md", "draft 2.md", "draft 3.md", "plan.md"), "Paint the fence.")
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base in bases:
+            hits = Search(base, ENCODER).search(Query("fence", excluded=("draft",)))
+            assert [hit.path for hit in hits] == ["plan.md"]
+
+
 @long
 def test_hyphenated_word_is_found_while_it_is_typed(tmp_path: Path, postgres: Server) -> None:
     texts = {"right.md": "The Wi-Fi is slow.", "other.md": "The client is slow."}

@@ -287,24 +287,25 @@ class PostgresSnapshot:
         """Yield (passage, content id) for each passage that contains a phrase, and (None, content id) for
         each name that does.
 
-        At most `most` of the passages or names that contain all the words of the phrase are checked.
+        At most `most` of the passages or names that contain all the words of a longer phrase are checked.
         `is_any_enough`: whether the caller needs only one match. If so, and there are more candidates than
         `most`, one of them is assumed to match without being checked.
         """
         has_phrase = phrase_test(phrase)
         for terms, is_word in _terms_of_spellings(phrase).items():
-            values = {"terms": list(terms), "most": most}
+            values: dict[str, Any] = {"terms": list(terms), "most": most}
             if is_word:  # no text has to be checked
-                limit = 1 if is_any_enough else None
-                yield from self._connection.execute(_PASSAGES_WITH, {**values, "most": limit})
-            else:
-                rows = self._connection.execute(_TEXTS_WITH, values).fetchall()
-                is_sure = is_any_enough and len(rows) == most
-                for passage, content, headings, text in rows:
-                    if is_sure or has_phrase(text) or has_phrase("\n".join(headings)):
-                        yield passage, content
+                values["most"] = 1 if is_any_enough else None
+                yield from self._connection.execute(_PASSAGES_WITH, values)
+                yield from self._connection.execute(_NAMED_WITH, values)
+                continue
+            rows = self._connection.execute(_TEXTS_WITH, values).fetchall()
+            is_sure = is_any_enough and len(rows) == most
+            for passage, content, headings, text in rows:
+                if is_sure or has_phrase(text) or has_phrase("\n".join(headings)):
+                    yield passage, content
             rows = self._connection.execute(_NAMES_WITH, values).fetchall()
-            is_sure = is_word or (is_any_enough and len(rows) == most)
+            is_sure = is_any_enough and len(rows) == most
             for content, title, tags, path in rows:
                 if is_sure or has_phrase(naming_text(title, tags, unbind(path))):
                     yield None, content
@@ -651,6 +652,10 @@ SELECT passage, d.id, p.headings, p.text FROM (
 """
 
 _CONTENTS_OF = "SELECT content FROM document WHERE id = ANY(%s::bigint[])"
+
+_NAMED_WITH = """
+SELECT NULL::bigint, content FROM document WHERE terms @> %(terms)s::integer[] LIMIT %(most)s
+"""
 
 _NAMES_WITH = """
 SELECT content, title, tags, path FROM document WHERE terms @> %(terms)s::integer[] LIMIT %(most)s
