@@ -165,6 +165,17 @@ def test_words_around_a_question_find_nothing(tmp_path: Path, question: str, pat
         assert searcher.search(Query(question))[0].path == path
 
 
+def test_code_as_written_ranks_above_the_same_code_with_a_hyphen(tmp_path: Path) -> None:
+    codes = {"a.md": "E-4471", "b.md": "E4471", "c.md": "E 4471"}
+    texts = {path: f"The pump stops with error {code} in the night." for path, code in codes.items()}
+    others = [(f"{number}.md", "Lamps.") for number in range(9)]
+    with searching(tmp_path, [*texts.items(), *others]) as (searcher, _):
+        hits = searcher.search(Query("E4471", explain=True))[:3]
+    assert paths(hits)[0] == "b.md" and len(hits) == 3
+    for hit in hits:
+        assert hit.reasons is not None and len(hit.reasons.in_text) == 1
+
+
 @pytest.mark.parametrize(
     ("typed", "path"),
     [

@@ -310,7 +310,8 @@ class Reader:
         """Return the chunks that contain some of the terms, scored by all terms, and each term's
         contribution.
 
-        The score is BM25 with the given idf; each term adds at most `saturation_of`. If the rarer terms are
+        The score is BM25 with the given idf; each term adds at most `saturation_of`, and a code in parts adds
+        nothing if the chunk also has it as one word. If the rarer terms are
         in only a few documents, common terms also find chunks: each document's first chunks, and those that
         contain all terms.
         """
@@ -349,6 +350,10 @@ class Reader:
             for chunk in having[term]:
                 scores[chunk] += idf
             by_term[term] = dict.fromkeys(having[term], idf)
+        by_stem = {term.stem: points for term, points in by_term.items()}
+        for stem, points in by_stem.items():  # the index has `E-4471` both in parts and as one word
+            for chunk in points.keys() & by_stem.get(stem.replace(" ", ""), {}).keys() if " " in stem else ():
+                scores[chunk] -= points.pop(chunk)
         return scores, by_term
 
     def _chunks_with(self, expression: str, limit: int) -> list[int]:
