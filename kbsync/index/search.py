@@ -20,8 +20,10 @@ import re
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
+from unicodedata import normalize
 
 from kbsync.contract.searching import Hit, Passage, Query, Reasons, UnknownWords
 from kbsync.core.text import printable
@@ -45,6 +47,7 @@ from kbsync.index.spelling import Unknown, variants_in
 from kbsync.index.store import (
     BetterQuestion,
     CandidateChunk,
+    MatchedTerms,
     Store,
     StoredPassage,
     StoreSnapshot,
@@ -202,6 +205,7 @@ class Search:
             # The better model knows both languages, so it compares the question itself.
             other_better = better and replace(better, other_factor=TRANSLATED)
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
+        is_vietnamese = _VIETNAMESE.search(text) is not None
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
             unknown = [term for term in _unknown(snapshot, terms, text) if term.stem]
@@ -221,12 +225,14 @@ class Search:
                 least = 0.0 if vector is None else snapshot.estimate_least_cosine(model)
             ranked = list[_Scored]()
             for depth in _depths(query.top_k):
-                deep = replace(query, top_k=depth)
+                deep = replace(query, top_k=depth, explain=query.explain or is_vietnamese)
                 candidates = snapshot.candidates(terms, model, vector, deep, least, better)
                 if translation:
                     words = terms_of(translation)
                     others = snapshot.candidates(words, model, other_vector, deep, least, other_better)
                     candidates = _merged(candidates, others)
+                if is_vietnamese:
+                    candidates = _with_accents(snapshot, candidates, text)
                 candidates = _with_codes(snapshot, candidates, code_shares)
                 ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)
             scattered = _words_only_in(_unknown_codes(snapshot, text, unknown), text)
@@ -322,6 +328,51 @@ def _merged(
         if other.chunk not in merged or other.score > merged[other.chunk].score:
             merged[other.chunk] = other
     return list(merged.values())
+
+
+_VIETNAMESE = re.compile("[ƠơƯư\u1ea0-\u1ef9]")
+_ACCENTED = 50  # chunks to compare with the accents of a question
+
+
+def _with_accents(
+    snapshot: StoreSnapshot, candidates: Sequence[CandidateChunk], question: str
+) -> Sequence[CandidateChunk]:
+    """Recompute the word scores of the best chunks without words that have other accents than the question's,
+    because in Vietnamese these are other words.
+
+    How much rarer a word is with its accents is estimated from these chunks. A chunk without any accents
+    matches as if it had the question's.
+    """
+    sought = {term: _letters_of(word) for term, word in written_terms(question) if not word.isascii()}
+    matching = sorted((item for item in candidates if item.words > 0), key=lambda item: -item.words)
+    matching = matching[:_ACCENTED]
+    passages = snapshot.passages(item.chunk for item in matching)
+    chunks = list[tuple[CandidateChunk, MatchedTerms, set[Term]]]()
+    for item in matching:
+        passage = passages[item.chunk]
+        words = set(map(_letters_of, _WORD.findall("\n".join([*passage.headings, passage.text]))))
+        is_plain = all(map(str.isascii, words))
+        lacking = {term for term, letters in sought.items() if not is_plain and letters not in words}
+        chunks += [(item, item.matched(), lacking)] if item.matched else []
+    gains = dict[Term, float]()
+    for term in sought:
+        exact = [term not in lacking for _, matched, lacking in chunks if term in matched.text]
+        gains[term] = math.log((len(exact) + 0.5) / (sum(exact) + 0.5))
+    by_chunk = {item.chunk: item for item in candidates}
+    for item, matched, lacking in chunks:
+        idf, kept = item.idf, matched.text.keys() - lacking
+        text = {term: matched.text[term] * (1 + gains.get(term, 0.0) / idf[term]) for term in kept}
+        total = matched.total + sum(gains[term] for term in idf.keys() & gains.keys())
+        score = item.words * matched.total + sum(text.values()) - sum(matched.text.values())
+        changed = partial(MatchedTerms, text, matched.name, total)
+        by_chunk[item.chunk] = replace(item, words=score / total, matched=changed)
+    return list(by_chunk.values())
+
+
+@lru_cache(10_000)
+def _letters_of(word: str) -> str:
+    """Return the letters and accents of a word, sorted: `hòa` and `hoà` are the same word."""
+    return "".join(sorted(normalize("NFD", word.casefold())))
 
 
 def _with_codes(

@@ -176,6 +176,39 @@ def test_code_as_written_ranks_above_the_same_code_with_a_hyphen(tmp_path: Path)
         assert hit.reasons is not None and len(hit.reasons.in_text) == 1
 
 
+VIETNAMESE = {
+    "friends.md": "Bạn nhà tôi. Người bạn cũ.",
+    "sale.md": "Hướng dẫn bán căn nhà ở ngoại thành và các thủ tục cần thiết.",
+    "peace.md": "Hoà bình và thống nhất.",
+    "plain.md": "Thu tuc o ngoai thanh, khong dau.",
+    **{f"{number}.md": f"Bản thân, bàn ghế, nhá nhem, số {number}." for number in range(5)},
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("muốn bán nhà", "sale.md"),
+        ("người bạn tốt", "friends.md"),
+        ("hòa bình thế giới", "peace.md"),
+    ],
+)
+def test_vietnamese_word_with_the_accents_of_the_question_counts_more(
+    tmp_path: Path, question: str, expected: str
+) -> None:
+    with searching(tmp_path, VIETNAMESE.items()) as (searcher, _):
+        hit = searcher.search(Query(question, explain=True))[0]
+    assert hit.path == expected and hit.reasons is not None
+    points = sum(word.points for word in (*hit.reasons.in_text, *hit.reasons.in_name))
+    assert points == pytest.approx(hit.reasons.words)
+
+
+def test_vietnamese_text_without_accents_is_found(tmp_path: Path) -> None:
+    with searching(tmp_path, VIETNAMESE.items()) as (searcher, _):
+        assert searcher.search(Query("thủ tục không dấu"))[0].path == "plain.md"
+        assert "sale.md" in paths(searcher.search(Query("ban can nha ngoai thanh")))[:2]
+
+
 @pytest.mark.parametrize(
     ("typed", "path"),
     [
