@@ -312,7 +312,13 @@ class Search:
                 )
         typed = {term.surface: written for term, written in written_terms(text)}
         parts = {term.surface for term in _words_only_in(codes, text)}
-        parts.update(form.lower() for _, _, form in number_forms_in(comparable(text)))  # nobody typed these
+        plain, absent = comparable(text), {term.word for term in unknown}
+        parts.update(form.lower() for _, _, form in number_forms_in(plain))  # nobody typed these
+        for start, end, form in forms_in(plain):  # `8 GB` has the form `8gb`
+            if form.lower() in absent:
+                parts.update(term.surface for term in stemmed(plain[start:end]))
+                parts.discard(form.lower())
+                typed[form.lower()] = plain[start:end]
         words = (term for term in unknown if term.written or term.word not in parts)
         instead = {typed.get(term.word, term.word): term.written for term in words}
         return UnknownWords(instead | dict.fromkeys(codes, ""), are_all, translation, codes)
@@ -426,6 +432,9 @@ def _unknown(snapshot: StoreSnapshot, terms: Sequence[Term], question: str) -> l
     for start, end, phrase in other_spellings(text):
         if phrase in known:
             known.update(term.surface for term in stemmed(text[start:end]))
+    # `C#` isn't a misspelled `sharp`.
+    forms = {form.lower() for _, _, form in forms_in(text)}
+    unknown = [Unknown(term.word, "") if term.word in forms else term for term in unknown]
     return [term for term in unknown if term.word in words - known]
 
 

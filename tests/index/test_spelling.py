@@ -379,6 +379,25 @@ def test_code_with_a_typo_is_reported_only_if_no_document_has_it_corrected(tmp_p
         assert unknown.codes == ("kestrle-2026-18",)
 
 
+@pytest.mark.parametrize(
+    ("question", "instead"),
+    [
+        ("what is C#", {"C#": ""}),
+        ("c++ pointers", {"c++": "", "pointers": ""}),
+        ("8 GB RAM", {"8 GB": "", "RAM": ""}),
+        ("V.P.N.", {"V.P.N.": ""}),
+        ("12 mm", {}),
+        ("8 mm", {"8 mm": ""}),
+    ],
+)
+def test_note_has_names_and_quantities_as_typed(
+    tmp_path: Path, question: str, instead: dict[str, str]
+) -> None:
+    texts = [("a.md", "Plan C: 12mm screws in mm and F sharp."), ("b.md", "Lamps.")]
+    with searching(tmp_path, texts) as (search, _):
+        assert search.unknown_words(Query(question)).instead == instead
+
+
 def test_search_and_its_note_look_up_similar_words_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
