@@ -122,6 +122,17 @@ class Freshness:
         return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
 
     @property
+    def found(self) -> int:
+        """The number of files found so far."""
+        return sum(self.status.documents.to_json().values())
+
+    @property
+    def first_pass(self) -> str:
+        """A description of the first pass, which is under way or about to be."""
+        # Without files, the running kbsync may not have started this mirror, or may not have it.
+        return "the first pass is under way" if self.found else "the first pass has not started"
+
+    @property
     def is_unattended(self) -> bool:
         """Whether it is certain that no kbsync process is working on the mirror."""
         return self.is_worked_on is False
@@ -207,7 +218,7 @@ class Freshness:
             total, so_far = documents.ready + self.waiting, ""
             if total:
                 so_far = f"; searchable so far: {documents.ready:,} of {format_count(total, 'file')}"
-            yield Note(f"the first pass is under way{so_far}")
+            yield Note(self.first_pass + so_far)
         else:
             last = self.status.last_pass
             if is_watched and last is not None and not self.is_compared and halt is None:

@@ -445,8 +445,7 @@ def not_yet(installation: Installation) -> UsageError:
         return UsageError(printable("; ".join([*forgotten, once])))
     folders = [printable(str(mirror.folder)) for mirror in installation.mirrors]
     verb = "has" if len(folders) == 1 else "have"
-    how = _pass(installation, "the first pass is under way")
-    return UsageError(f"{format_list(folders)} {verb} not been mirrored yet; {how}")
+    return UsageError(f"{format_list(folders)} {verb} not been mirrored yet; {_pass(installation)}")
 
 
 @contextmanager
@@ -458,7 +457,11 @@ def unmade(installation: Installation) -> Iterator[None]:
         raise UsageError(f"{error}; {_pass(installation, 'kbsync is working on it')}") from error
 
 
-def _pass(installation: Installation, under_way: str) -> str:
+def _pass(installation: Installation, under_way: str = "") -> str:
+    """Return what to do about something that only a pass creates.
+
+    `under_way`: what the running kbsync is doing; by default, its first pass.
+    """
     names = [mirror.name for mirror in installation.mirrors]
     if (left_out := find_left_out(installation, names)) == names:
         return lock.describe_left_out(left_out)
@@ -473,8 +476,16 @@ def _pass(installation: Installation, under_way: str) -> str:
         ]
         if len(halted) == len(names):
             return printable("; ".join(halted))
+        under_way = under_way or _first_pass(installation)
         return f"{under_way}; check progress: {installation.command_line('status')}"
     return f"run: {installation.command_line('--once')}"
+
+
+def _first_pass(installation: Installation) -> str:
+    from kbsync.freshness import freshness_reader
+
+    reports = read_state(installation, freshness_reader(installation, installation.mirrors))
+    return max(reports, key=lambda report: report.found).first_pass
 
 
 def mirror_names(choices: Choices) -> list[str]:

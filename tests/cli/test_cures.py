@@ -243,7 +243,7 @@ def test_search_during_the_first_pass_shows_how_to_watch_it(sandbox: Sandbox) ->
     (sandbox.root / "odd state").mkdir(mode=0o700)
     with lock.held(sandbox.root / "odd state"):
         early = sandbox.run("search", "alpha", *flags)
-        assert "the first pass is under way" in early.err and "--once" not in early.err
+        assert "the first pass has not started" in early.err and "--once" not in early.err
         output = paste(sandbox, after(early.err, "check progress: "))
     assert (early.code, output.code, "handbook" in output.out) == (2, 0, True)
 

@@ -484,7 +484,7 @@ def test_running_first_pass_suggests_nothing_and_an_interrupted_one_suggests_a_c
     assert "!" not in out
     assert "--once" not in out
     last = out.splitlines()[-1]
-    assert last.startswith("handbook: first pass under way, 6 found so far")
+    assert last.startswith("handbook: the first pass is under way, 6 found so far")
     assert "left" not in last
     assert wrong(waiting) == [f"handbook: no pass has finished yet; {RUN}"]
     assert "documents/s" not in waiting.run("status").out
@@ -496,7 +496,10 @@ def test_mirror_not_started_by_the_running_kbsync_is_reported(sandbox: Sandbox) 
     with lock.held(sandbox.state):
         out = sandbox.run("status").out
         check = sandbox.run("status", "--check")
+        others = [sandbox.run("search", "alpha").err, sandbox.run("verify").err]
     assert "handbook: the first pass has not started" in out
+    for error in others:
+        assert "has not been mirrored yet; the first pass has not started; check progress: kbsync" in error
     assert "--once" not in out
     assert (check.code, "! handbook: no pass has finished yet" in check.out) == (4, True)
     assert "under way" not in check.out
@@ -504,9 +507,9 @@ def test_mirror_not_started_by_the_running_kbsync_is_reported(sandbox: Sandbox) 
 
 def test_watch_shows_a_first_pass_from_the_start_and_when_nothing_runs() -> None:
     stand = standing(last=None, pending=5)
-    assert speed(stand) == "docs: first pass under way, 8 found so far"
-    assert speed(replace(stand, rate=2.0)) == "docs: first pass under way, 8 found so far, 2.0 documents/s"
-    assert in_one_line(stand) == "docs: 3 ready, 5 pending; first pass under way"
+    assert speed(stand) == "docs: the first pass is under way, 8 found so far"
+    assert speed(replace(stand, rate=2.0)).endswith("8 found so far, 2.0 documents/s")
+    assert in_one_line(stand) == "docs: 3 ready, 5 pending; the first pass is under way"
     down = replace(standing(pending=5, halt=Halt("target-down", "no response", "")), rate=2.0)
     assert speed(down) == ""
     waiting = replace(standing(pending=5, halt=Halt("deletions-held", "9 deletions", "")), rate=2.0)

@@ -334,7 +334,7 @@ async def test_unreadable_state_is_reported(
 async def test_search_uses_the_open_target(open_mirror: MirrorWithListener) -> None:
     payload = await open_mirror.json("/api/search?q=text")
     not_open = "docs: not searched: the knowledge base isn't open; see the mirror's status for the reason"
-    assert payload == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
+    assert payload == {"hits": [], "notes": ["docs: the first pass has not started", not_open], "more": False}
     await open_mirror.mirrored(3)
     async with open_mirror.target():
         reply = await open_mirror.json("/api/search?q=f1&k=1")

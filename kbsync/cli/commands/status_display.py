@@ -93,10 +93,8 @@ def speed(report: MirrorReport) -> str:
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
-        # If there are no files yet, the running kbsync may not have started this mirror, or may not have it.
-        total = sum(report.status.documents.to_json().values())
-        first = f"first pass under way, {total:,} found so far" if total else "the first pass has not started"
-        words.insert(0, first)
+        found = f", {report.found:,} found so far" if report.found else ""
+        words.insert(0, report.first_pass + found)
     elif is_moving and report.has_passed:
         # During the first pass, the number of documents is unknown.
         words.append(f"about {format_duration(report.waiting / report.rate)} left")

@@ -100,7 +100,7 @@ def in_one_line(report: MirrorReport) -> str:
     status = report.status
     counts = [f"{number:,} {state}" for state, number in status.documents.to_json().items() if number]
     halt = "" if status.halt is None else f"; {halt_sentence(status.halt)}"
-    note = "; first pass under way" if report.is_in_first_pass else ""
+    note = f"; {report.first_pass}" if report.is_in_first_pass else ""
     if report.is_unattended and (report.waiting or not report.has_passed):
         note = f"; {report.describe_unattended()}"
     return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{note}")
