@@ -341,6 +341,7 @@ def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate
     assert result.out.splitlines()[1] == f"! handbook: 1 document is waiting and kbsync isn't running; {RUN}"
     assert "documents/s" not in result.out
     assert wrong(waiting, "-q") == wrong(waiting)
+    assert waiting.run("status", "-q").out.count("\n") == len(wrong(waiting))
     with lock.held(waiting.state):
         result = waiting.run("status")
         assert "!" not in result.out
@@ -404,7 +405,7 @@ def test_check_failing_on_pending_work_says_so(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
         result = waiting.run("status", "--check", "-q")
         assert result.code == 4
-        assert re.fullmatch(r"! handbook: 1 document is waiting, the oldest for \d.\d s\n\n", result.out)
+        assert re.fullmatch(r"! handbook: 1 document is waiting, the oldest for \d.\d s\n", result.out)
         assert waiting.run("status", "-q").out == ""  # it runs, as it should
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
     long = standing(pending=5, for_s=600.0)

@@ -59,7 +59,7 @@ def print_status(
         for report in reports:
             for subject, sentence in promises.describe_unkept(report.status.unkept):
                 lines.append(output.dim(f"{report.status.name}: {subject} {sentence}"))
-    output.lines([*wrong, *([""] if wrong else []), *lines])
+    output.lines([*wrong, *([""] if wrong and lines else []), *lines])
 
 
 def problems(
