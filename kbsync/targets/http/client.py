@@ -427,8 +427,8 @@ class Client:
 
     def _check_breaker(self) -> None:
         if (rest := self.breaker.rest) is not None:
-            reason = f"{self.breaker.cause}; retrying in {math.ceil(rest)} s"
-            raise Unavailable(reason, retry_after=rest, untried=True)
+            # The reason is also shown by commands that end now, and by `status` later, so it names no time.
+            raise Unavailable(self.breaker.cause, retry_after=rest, untried=True)
 
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, sent_at: float) -> None:
         """Record a request that was canceled or that failed in our own code.

@@ -143,9 +143,8 @@ async def test_unreachable_target_is_left_alone_and_probed_by_one_call() -> None
         assert calls == 5
         assert isinstance(refused, Unavailable)
         assert refused.retry_after == pytest.approx(1.0)
-        assert refused.reason == (
-            "upload: kb.example did not accept a connection within 5 s; retrying in 1 s"
-        )
+        assert refused.untried
+        assert refused.reason == "upload: kb.example did not accept a connection within 5 s"
         assert http.meter.total == 5
         clock.now += 1.0
         probes = await asyncio.gather(*[outcome(http) for _ in range(6)])
@@ -512,8 +511,7 @@ async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
                     await http.request("search", "POST", "/search", json={})
             reasons.append(caught.value.reason)
     assert request_count == 5
-    assert reasons[:5] == ["search: kb did not answer within 5 s"] * 5
-    assert all("retrying in" in reason for reason in reasons[5:])
+    assert reasons == ["search: kb did not answer within 5 s"] * 8
 
 
 async def test_call_to_a_target_that_is_down_does_not_wait_for_a_slot() -> None:
