@@ -89,6 +89,8 @@ def test_help_is_a_command_too(sandbox: Sandbox) -> None:
     assert [option for param in kbsync.params for option in param.opts if f"{option}" not in every] == []
     assert "\n  3         needs your decision\n" in every
     assert len(every.splitlines()) <= 40
+    assert sandbox.run("help", "options", "--config", "none.yaml").out == every
+    assert sandbox.run("help", "--config", "none.yaml").out == sandbox.run("help").out
 
 
 @pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])
