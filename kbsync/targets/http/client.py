@@ -58,8 +58,7 @@ from kbsync.targets.http.errors import (
     failed_request,
 )
 from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
-from kbsync.targets.http.reading import require_shape
-from kbsync.targets.http.rules import by_status
+from kbsync.targets.http.rules import by_status, require_parsed
 
 MAX_ATTEMPTS = 3
 FIRST_PAUSE, MAX_PAUSE = 0.4, 2.0
@@ -261,7 +260,7 @@ class Client:
         """
         method = "GET" if json is None else "POST"
         response = await self.request(op, method, path, params=params, json=json)
-        return require_shape(op, parse(response.body))
+        return require_parsed(response, parse(response.body))
 
     @asynccontextmanager
     async def time_limit(self, op: str, seconds: float) -> AsyncGenerator[None, None]:

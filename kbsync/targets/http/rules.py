@@ -34,6 +34,7 @@ GONE = "gone"
 """The error code for a document that doesn't exist or has no content in the base."""
 
 _MAX_MESSAGE_LENGTH = 300
+_MAX_SAMPLE = 100  # enough to see what sent it, without the documents in a list
 # The signature in a URL's query lets anybody read the document.
 _SIGNED = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*")
 
@@ -133,6 +134,22 @@ def quote_message(text: str) -> str:
     signatures in URLs.
     """
     return printable(" ".join(strip_signatures(text).split()))[:_MAX_MESSAGE_LENGTH]
+
+
+V = TypeVar("V")
+
+
+def require_parsed(response: HttpResponse, value: V | None) -> V:
+    """Return `value`, which was parsed from `response`.
+
+    Raises `Unavailable` if it is None. The message says which host sent what instead, in case `base_url`
+    leads to something else.
+    """
+    if value is None:
+        answer = quote_message(response.excerpt)[:_MAX_SAMPLE] or "an empty body"
+        what = f"{response.op}: {response.host} answered {response.status} with an unexpected shape"
+        raise Unavailable(f"{what}: {answer}", code="shape")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

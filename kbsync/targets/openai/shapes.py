@@ -38,7 +38,7 @@ def page_of(response: HttpResponse) -> tuple[list[Fields], str]:
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
     # Take the cursor from the rows, and raise for a row without an id instead of skipping it silently.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
-    rows = reading.require_shape(response.op, rows if is_whole else None)
+    rows = rules.require_parsed(response, rows if is_whole else None)
     return rows, rows[-1]["id"] if has_more else ""
 
 
@@ -62,8 +62,8 @@ def passages_of(response: HttpResponse) -> list[Match]:
     Raises `Unavailable` if the shape is unexpected.
     """
     matches: dict[tuple[str, str], Match] = {}
-    for remote_id, passage in reading.require_shape(
-        response.op, reading.matches_in(response.fields.get("data"), _match)
+    for remote_id, passage in rules.require_parsed(
+        response, reading.matches_in(response.fields.get("data"), _match)
     ):
         # OGX returns a passage that several files share once for each of them, but always under the same
         # file.

@@ -9,7 +9,7 @@ from kbsync.errors import Unavailable
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.reading import count_of
 from kbsync.targets.http.rules import case_of, classify
-from tests.targets.http.clients import client
+from tests.targets.http.clients import KEY, client
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -90,3 +90,19 @@ def test_response_repr_hides_headers_and_body() -> None:
 )
 def test_number_too_large_for_the_state_is_rejected(value: object, count: int | None) -> None:
     assert count_of(value) == count
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ({"status": "ok"}, '{"status":"ok"}'),
+        ({"echo": KEY, "link": "http://files/a?sign=1"}, '{"echo":"Bearer ***","link":"http://files/a"}'),
+        (["x" * 500], '["' + "x" * 98),
+    ],
+)
+async def test_response_of_another_service_is_quoted_without_secrets(body: Any, answer: str) -> None:
+    respond = httpx.MockTransport(lambda _request: httpx.Response(200, json=body))
+    async with client("http://kb.example/v1", transport=respond) as http:
+        with pytest.raises(Unavailable) as raised:
+            await http.read("list", "/documents", lambda _body: None)
+    assert raised.value.reason == f"list: kb.example answered 200 with an unexpected shape: {answer}"
