@@ -413,6 +413,9 @@ def late(
     what_next = report.describe_unattended() if report.is_left_out else run
     oldest = f"the oldest for {format_duration(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age
+    is_overdue = max_age is not None and report.status.oldest_pending_s > max_age
+    # A limit that was exceeded is finite.
+    limit = write_duration(max_age) if max_age is not None and (is_old or is_overdue) else ""
     if not report.has_passed:
         if report.is_in_first_pass:
             if check:
@@ -430,14 +433,11 @@ def late(
         yield f"{name}: last pass {ago} ago and {report.describe_unattended(run)}"
     elif check and max_age is None and report.waiting and report.status.halt is None:
         yield f"{name}: {report.waits}, {oldest}"
-    if max_age is None:
-        return
-    limit = write_duration(max_age)
     if is_old:
         # No command makes a running kbsync compare the folder earlier.
         every = write_duration(report.rescan)
         if report.is_worked_on:
             what_next = f"kbsync starts a pass every {every} (rescan)"
         yield f"{name}: last pass {format_duration(report.since_pass)} ago, older than {limit}; {what_next}"
-    if report.status.oldest_pending_s > max_age:
+    if is_overdue:
         yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"
