@@ -36,7 +36,7 @@ from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
-from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.sandbox import LONGEST, Sandbox, eventually
 from tests.cli.terminal import FIRST_SCREEN, SECOND_SCREEN, Begin
 from tests.share import long
 
@@ -569,6 +569,14 @@ def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
         "1970-01-01T00:00:00Z docs: 2 ready",
         "1970-01-01T00:00:00Z docs: 2 ready; account used up: no money; then run: kbsync retry",
     ]
+
+
+def test_watch_ends_once_nobody_reads_it(mirrored: Sandbox) -> None:
+    watching = mirrored.start("status", "--watch", "--folder", "docs")
+    assert watching.stdout is not None and b"docs: " in watching.stdout.readline()
+    watching.stdout.close()
+    assert watching.wait(LONGEST) == 0
+    assert watching.stderr is not None and watching.stderr.read() == b""
 
 
 def failing(count: int) -> MirrorReport:

@@ -5,9 +5,11 @@ change.
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 from kbsync.cli.commands.status_display import problems, remarks, table_lines
@@ -22,13 +24,23 @@ EVERY = 1.0
 
 
 def watch(installation: Installation) -> None:
-    """Show the status until Ctrl-C."""
+    """Show the status until Ctrl-C or, without a terminal, until nobody reads it anymore (`… | head`)."""
     output, read_reports = Output(), partial(mirror_reports, installation)
     if output.can_move_cursor and sys.stdin.isatty():
         asyncio.run(_on_screen(installation, output, read_reports))
         return
-    for line in changes(read_reports, time.sleep, time.time):
-        output.write(f"{line}\n", flush=True)
+    with suppress(BrokenPipeError):
+        for line in changes(read_reports, _sleep, time.time):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep. Raises `BrokenPipeError` if nobody reads stdout anymore."""
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # reports only errors
+    if reader.poll(seconds * 1000):
+        raise BrokenPipeError
 
 
 def framed(
