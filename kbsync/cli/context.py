@@ -296,6 +296,17 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
     return () if state_dir is None else ("--state-dir", os.path.abspath(state_dir))  # noqa: PTH100
 
 
+def _no_known_folder(state_home: Path) -> str:
+    try:
+        os.scandir(state_home).close()
+    except PermissionError:
+        what = f"{printable(str(state_home))} can't be read (permission denied)"
+        return f"{what}; run kbsync as the user who owns it"
+    except OSError:
+        pass
+    return "no earlier run used --folder"
+
+
 def _nothing_found(choices: Choices, here: bool) -> str:
     """Return an error message with the places that were searched and the command to run instead."""
     searched = ", ".join(
@@ -307,7 +318,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(folder.folder)) for folder in folders)
         is_in_none = f"{Path.cwd()} isn't in any of the known folders: {names}"
-        lines.append(is_in_none if folders else "no earlier run used --folder")
+        lines.append(is_in_none if folders else _no_known_folder(places.state_home(os.environ)))
     else:
         # A pass never guesses a folder, because the working directory may be anything; the message suggests
         # it.

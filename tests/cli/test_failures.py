@@ -383,6 +383,17 @@ def test_docs_list_every_halt_event_and_code() -> None:
     assert [code for code in CODES if not re.search(rf"\|.*\b{code}\b.*\|", commands)] == []
 
 
+def test_unreadable_state_home_does_not_count_as_an_unused_one(ordinary: Sandbox) -> None:
+    home = ordinary.state
+    home.mkdir(parents=True)
+    home.chmod(0)
+    result = ordinary.go("status")
+    home.chmod(0o700)
+    fix = "can't be read (permission denied); run kbsync as the user who owns it"
+    assert (result.code, f"{home} {fix}" in result.err) == (2, True), result.err
+    assert "no earlier run used --folder" in ordinary.go("status").err
+
+
 @long
 @proves("run: {}")
 @pytest.mark.parametrize("closed", ["the state", "its directory", "the one above"])
