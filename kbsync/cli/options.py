@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -86,13 +87,30 @@ FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
 
 
 class _DocumentArgument(click.Path):
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the path as typed. Don't access it, because it may be on a dead network mount."""
+        if not value:
+            self.fail("is empty", param, ctx)  # as in `PathArgument`
         return os.fsdecode(value)
 
 
 DOCUMENT = _DocumentArgument(readable=False)
 """A file in a mirror. The command, not click, checks whether it is readable."""
+
+
+class _IdArgument(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id. It becomes part of a URL, where an empty id or a slash would mean something else."""
+        text = str(value)
+        if not re.fullmatch(r"[^\W_][\w.:~-]*", text, re.ASCII):
+            self.fail(f"'{printable(text)}' is not an id" if text else "is empty", param, ctx)
+        return text
+
+
+ID = _IdArgument()
+"""The id of something at a service."""
 
 ONCE = ("config", "folder", "state_dir")
 """Options that take one path. Two different values are an error: kbsync never silently ignores one."""

@@ -91,10 +91,26 @@ def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuSandbox, 
     assert (second.code, second.out, base_ids[0] in second.err) == (2, "", True)
 
 
-def test_id_that_is_not_utf8_is_refused(zhipu: ZhipuSandbox) -> None:
-    for words in (["kb", "show"], ["kb", "delete"], ["ask", "why", "--app"]):
-        result = zhipu.run(*words, "\udcff")
-        assert (result.code, result.err) == (2, "kbsync: handbook: \\xff is not text (UTF-8)\n")
+@pytest.mark.parametrize(
+    ("base_id", "fault"),
+    [
+        ("", "is empty"),
+        ("../models", "'../models' is not an id"),
+        ("1?all=1", "'1?all=1' is not an id"),
+        ("\udcff", "'\\xff' is not an id"),
+    ],
+)
+def test_id_that_would_change_the_meaning_of_a_url_is_refused(
+    zhipu: ZhipuSandbox, base_id: str, fault: str
+) -> None:
+    for words in (["kb", "show"], ["kb", "update"], ["kb", "delete"], ["kb", "app", "show"]):
+        zhipu.run(*words, base_id).check_refusal(2, "Invalid value for", f": {fault}; see: kbsync kb")
+    assert zhipu.service.server.requests.total == 0
+
+
+def test_application_id_that_is_not_utf8_is_refused(zhipu: ZhipuSandbox) -> None:
+    result = zhipu.run("ask", "why", "--app", "\udcff")
+    assert (result.code, result.err) == (2, "kbsync: handbook: \\xff is not text (UTF-8)\n")
 
 
 def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuSandbox) -> None:

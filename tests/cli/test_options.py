@@ -80,6 +80,12 @@ def test_state_directory_of_systemd_needs_no_home(sandbox: Sandbox, monkeypatch:
     assert f"--config {config} --state-dir {sandbox.root}/systemd" in result.out
 
 
+@pytest.mark.parametrize("command", ["explain", "history", "retry"])
+def test_empty_path_does_not_mean_all_files(sandbox: Sandbox, command: str) -> None:
+    sandbox.configure()
+    sandbox.run(command, "").check_refusal(2, "is empty; see: kbsync")
+
+
 def test_help_is_a_command_too(sandbox: Sandbox) -> None:
     for words in ([], ["search"], ["state", "backup"]):
         output = sandbox.run("help", *words)

@@ -10,6 +10,7 @@ import click
 from kbsync.accounts.account import ApplicationInfo, ApplicationRequest
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.options import (
+    ID,
     Choices,
     CommandGroup,
     add_options,
@@ -74,7 +75,7 @@ def list_applications(choices: Choices, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("application", metavar="ID")
+@click.argument("application", metavar="ID", type=ID)
 @json_option
 @shared_options
 def show(choices: Choices, application: str, as_json: bool) -> None:
@@ -108,7 +109,7 @@ def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: boo
 
 
 @command.command()
-@click.argument("application", metavar="ID")
+@click.argument("application", metavar="ID", type=ID)
 @click.option("--name", help="A new name.")
 @_field_options
 @json_option
@@ -137,7 +138,7 @@ def update(
 
 
 @command.command()
-@click.argument("application", metavar="ID")
+@click.argument("application", metavar="ID", type=ID)
 @click.option("--yes", metavar="NAME", help="The application's name, to confirm without a prompt.")
 @json_option
 @shared_options

@@ -12,7 +12,7 @@ from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
 from kbsync.cli.commands.kb.copy import command as copy
-from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
+from kbsync.cli.options import ID, Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_message, print_object, print_objects
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.contract.target import BaseCard
@@ -64,7 +64,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("base", metavar="[ID]", required=False)
+@click.argument("base", metavar="[ID]", type=ID, required=False)
 @json_option
 @shared_options
 def show(choices: Choices, base: str | None, as_json: bool) -> None:
@@ -107,7 +107,7 @@ def create(
 
 
 @command.command()
-@click.argument("base", metavar="ID")
+@click.argument("base", metavar="ID", type=ID)
 @click.option("--name", help="A new name.")
 @click.option("--description", help="A new description.")
 @click.option(
@@ -167,7 +167,7 @@ def update(
 
 
 @command.command()
-@click.argument("base", metavar="ID")
+@click.argument("base", metavar="ID", type=ID)
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
