@@ -16,7 +16,7 @@ from tests.docs.pages import ROOT
 from tests.programs import run_program, write_program
 
 # The reader's own paths, such as ~/notes, stay unchanged.
-PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
+PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run)\b"
 
 PYTHON = """\
 [ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && cp "$STAND_INS/pip" "$3/bin/pip"
@@ -125,7 +125,7 @@ class Machine:
 
     def installed(self) -> None:
         """Set up a machine that uses kbsync already: a program, a config and a state of a person's own."""
-        for command in ("pipx install '.[mcp]'", "mkdir -p /backups /etc/sysctl.d ~/.config/systemd/user"):
+        for command in ("pipx install '.[mcp]'", "mkdir -p /etc/sysctl.d ~/.config/systemd/user"):
             assert self.do(command).returncode == 0
         del self.environ["KBSYNC_CONFIG"], self.environ["STATE_DIRECTORY"]
         (self.root / "home/.config/systemd/user/kbsync.service").touch()

@@ -57,9 +57,7 @@ FILES = {
 
 def home_of(reader: Path, folder: str) -> Path:
     """Create a home with a folder of files, already mirrored if the page mentions a mirror."""
-    for path in (".config/kbsync", ".config/fish/completions", ".local/share/bash-completion/completions"):
-        (reader / path).mkdir(parents=True)
-    for path in ("backups", f"{folder}/guides", f"{folder}/path/to"):
+    for path in (".config/kbsync", f"{folder}/guides", f"{folder}/path/to"):
         (reader / path).mkdir(parents=True)
     for path, text in FILES.items():
         (reader / folder / path).write_text(text)
@@ -84,7 +82,6 @@ def at_home(block: Block, home: Path) -> str:
     """Run a block without its machine commands; stop watching after a while, and answer questions."""
     elsewhere = ON_A_MACHINE.get(block.page, ("no such line",))
     script = "\n".join(line for line in block.text.splitlines() if not line.startswith(elsewhere))
-    script = script.replace("/backups/", f"{home}/backups/")
     # There is no terminal to answer on.
     script = re.sub(r"(kbsync forget .*)", r"\1 --yes", script)
     return re.sub(r"^(kbsync --folder .*)", r"timeout --preserve-status 4 \1", script, flags=re.MULTILINE)
