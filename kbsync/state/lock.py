@@ -14,11 +14,12 @@ import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 
-from kbsync.core.text import format_list, printable, shell_word
+from kbsync.core.text import format_list, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
-from kbsync.errors import ForeignError, LockedError
+from kbsync.errors import ForeignError, LockedError, StateError
 from kbsync.permissions import exists, naming, open_private
 
 LOCKS = Path("/proc/locks")
@@ -81,11 +82,14 @@ def held(
 
     `keeps_running`: whether the holder mirrors until it is stopped. `only`: the mirrors that it is limited
     to. `config`: the file that commands may edit in the meantime. Raises `LockedError`, which names the
-    process that holds the lock.
+    process that holds the lock, or `StateError` if the lock isn't a file.
     """
     with contextlib.ExitStack() as opened:
-        fds = [file := open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)]
+        fds = [file := open_private(path := state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)]
         opened.callback(os.close, file)
+        if not S_ISREG(os.fstat(file).st_mode):
+            rename = shell_command(["mv", str(path), f"{path}.misplaced"])
+            raise StateError(f"{path} is not a file; rename it with: {rename}")
         if config is None or config.resolve().parent != state_dir.resolve():
             # Somebody may delete the file while its holder runs. Edits of a config lock its directory, too.
             fds.append(directory := os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY))
@@ -100,7 +104,7 @@ def held(
         marks = [f"{_BEFORE}{os.fstat(file).st_ctime_ns}", *([] if keeps_running else [_TASK])]
         marks += (f"{_ONLY}{name}" for name in only)
         marks += (f"{_CONFIG}{fingerprint}" for fingerprint in _fingerprints(config))
-        with naming(state_dir / "lock"):
+        with naming(path):
             os.ftruncate(file, 0)
             os.pwrite(file, f"{os.getpid()}\n{_namespace()}\n{' '.join(marks)}\n".encode(), 0)
         yield

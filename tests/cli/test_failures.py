@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -43,6 +44,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.sandbox import Sandbox
 from tests.cli.troubles import Evidence, troubled_sandbox
+from tests.resources.spoiling import pipe
 from tests.share import long
 from tests.targets.bodies import BytesBody
 
@@ -442,3 +444,14 @@ def test_directory_in_the_place_of_a_state_file_is_named_with_a_fix(sandbox: San
     assert result.code == 4
     expected = f"{sandbox.root}/state/{name}: is a directory; rename this directory, because kbsync needs"
     assert expected in result.words, result.err
+
+
+def test_pipe_in_the_place_of_the_lock_is_named_with_a_fix(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    pipe(file := sandbox.state / "lock")
+    for command in (["--once"], ["forget", "handbook", "--yes"]):
+        result = sandbox.run(*command)
+        fix = re.search(rf'{file} is not a file; rename it with: (mv [^"\n]+)', result.err)
+        assert result.code == 4 and fix is not None, result.err
+    subprocess.run(shlex.split(fix[1]), check=True)
+    sandbox.run("--once").check_success()
