@@ -307,17 +307,27 @@ def delete_database(path: Path) -> None:
 
 
 def list_set_aside(folder: Path) -> list[Path]:
-    """Return the damaged databases that were set aside in a folder, without their WAL files."""
-    files = sorted(folder.glob("*.db.damaged-*"))
-    return [file for file in files if not file.name.endswith(("-wal", "-shm"))]
+    """Return the damaged databases that were set aside in a folder, and the WAL files of directories that
+    had the name of a database.
+    """
+    files = _find_set_aside(folder, "*.db")
+    databases = [file.with_name(file.name.removesuffix("-wal").removesuffix("-shm")) for file in files]
+    pairs = zip(files, databases, strict=True)
+    return [file for file, database in pairs if file == database or database not in files]
 
 
 def forget_set_aside(path: Path) -> None:
     """Delete the copies of a database that were set aside, because they may contain text that must not be
     kept.
     """
-    for aside in path.parent.glob(f"{path.name}.damaged-*"):
+    for aside in _find_set_aside(path.parent, path.name):
         aside.unlink(missing_ok=True)
+
+
+def _find_set_aside(folder: Path, name: str) -> list[Path]:
+    """Return the files that were set aside. A directory that had a file's name isn't kbsync's to delete."""
+    paths = sorted(folder.glob(f"{name}.damaged-*"))
+    return [path for path in paths if path.is_symlink() or not path.is_dir()]
 
 
 class Table:

@@ -19,7 +19,15 @@ from kbsync.core import lifecycle
 from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Upload, UploadState, Verdict
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
-from kbsync.state.db import DamagedError, open_reader, open_writer, transaction
+from kbsync.state.db import (
+    DamagedError,
+    forget_set_aside,
+    list_set_aside,
+    open_reader,
+    open_writer,
+    set_aside,
+    transaction,
+)
 from kbsync.state.files import FileRow, digest_of
 from kbsync.state.mirrors import BindingRecord, MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -342,6 +350,18 @@ def test_fifo_in_place_of_the_lock_file_keeps_nobody_waiting(tmp_path: Path) -> 
         is_waiting = reading.is_alive()
         os.close(os.open(tmp_path / "lock", os.O_RDWR))  # releases a waiting reader
     assert (found, is_waiting) == ([True], False)
+
+
+def test_directory_that_had_the_name_of_a_database_is_not_deleted_with_its_wal(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    for write in (file.mkdir, lambda: file.write_bytes(b"junk"), lambda: file.symlink_to("nowhere")):
+        write()
+        file.with_name("state.db-wal").write_bytes(b"text")
+        set_aside(file)
+    kept, *damaged = (f"state.db.damaged-{number}" for number in (1, 2, 3))
+    assert [path.name for path in list_set_aside(tmp_path)] == [f"{kept}-wal", *damaged]
+    forget_set_aside(file)
+    assert [path.name for path in tmp_path.iterdir()] == [kept]
 
 
 def test_lock_holder_names_the_mirrors_it_is_limited_to(tmp_path: Path) -> None:

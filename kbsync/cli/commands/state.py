@@ -98,7 +98,7 @@ def discard(choices: Choices, yes: bool) -> None:
     installation = choose(choices, here=True, with_secrets=False)
     files = list_damaged(installation)
     for file in files:
-        print_message(f"{file}: {format_size(file.stat().st_size)}")
+        print_message(f"{file}: {format_size(file.lstat().st_size)}")
     count = format_count(len(files), "file")
     if files and not confirm(f"Delete {count}?", f"delete {count}", yes=yes):
         return
