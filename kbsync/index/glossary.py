@@ -109,6 +109,8 @@ class Glossary:
             for _ in range(2):
                 try:
                     if self._read_only:
+                        if not path.is_file():
+                            break  # opening a FIFO would block
                         return _opened(path.absolute().as_uri(), dictionary, READ_FLAGS)
                     os.close(open_private(path, os.O_RDWR))
                     return _opened(path.absolute().as_uri(), dictionary)

@@ -160,8 +160,9 @@ class Scans:
                 try:
                     self._connection = self._open_writer()
                 except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
-                    _log.warning("%s is damaged and will be created again: %s", self._file, error)
                     delete_database(self._file)
+                    why = error.what if isinstance(error, DamagedError) else error
+                    _log.warning("%s was damaged and is created again: %s", self._file, why)
                     self._connection = self._open_writer()
             with transaction(self._connection, "BEGIN IMMEDIATE"):
                 if self._execute("SELECT uuid FROM base") != [(base,)]:
@@ -201,7 +202,7 @@ class Scans:
 
         Ignore a damaged file, and one without tables: the process that created it may have been killed.
         """
-        with self._use(), suppress(apsw.CorruptError, apsw.NotADBError):
+        with self._use(), suppress(apsw.CorruptError, apsw.NotADBError, DamagedError):
             if self._connection is None and exists(self._file):
                 connection = open_reader(self._file)
                 if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'page'").get:

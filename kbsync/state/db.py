@@ -60,8 +60,9 @@ def unbind(value: str | bytes) -> str:
 
 def open_writer(path: Path) -> apsw.Connection:
     """Open the only writing connection, with WAL, synchronous=FULL, mode 0600, and WAL files kept for later
-    readers.
+    readers. Raises `DamagedError` for anything but a regular file.
     """
+    _refuse_no_file(path)
     # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Keep group access,
     # which a user granted for `status` and `search`.
     os.close(open_private(path, os.O_RDWR))
@@ -81,6 +82,18 @@ def open_writer(path: Path) -> apsw.Connection:
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
     return connection
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Raise `DamagedError` for anything but a regular file. Opening a pipe, for example, would block."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return
+        raise DamagedError(f"{path} is a broken link") from None
+    if not stat.S_ISREG(mode):
+        raise DamagedError(f"{path} is not a file")
 
 
 def open_file(path: Path) -> apsw.Connection:
@@ -125,8 +138,10 @@ def empty_wal(connection: apsw.Connection) -> bool:
 def open_reader(path: Path, *, immutable: bool = False) -> apsw.Connection:
     """Return a connection that can't change anything.
 
-    `immutable`: nobody is writing to the file, and it has no WAL file.
+    `immutable`: nobody is writing to the file, and it has no WAL file. Raises `DamagedError` for anything but
+    a regular file.
     """
+    _refuse_no_file(path)
     # Otherwise SQLite would create the WAL file even for a reader, and its absence marks a restored state.
     mode = "immutable=1" if immutable else "mode=ro"
     connection = apsw.Connection(f"{path.resolve().as_uri()}?{mode}", flags=READ_FLAGS)

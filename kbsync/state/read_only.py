@@ -82,7 +82,6 @@ class ReadOnlyState:
     def __init__(self, path: Path) -> None:
         self.path = path
         with state_errors(path):
-            schema.refuse_no_file(path)
             self.is_restored = schema.is_restored(path)
             self._reader = open_reader(path, immutable=self.is_restored)
             schema.refuse_unfit(self._reader, path)

@@ -8,7 +8,6 @@ that may be unmounted; `folder.mount` is what is mounted there (see `files.Folde
 from __future__ import annotations
 
 import re
-import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -250,18 +249,6 @@ CHECK_LARGE_EVERY = 24 * 3600.0
 """Minimum number of seconds between two checks of a larger state file."""
 
 _CREATED_NAMES = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)", TABLES))
-
-
-def refuse_no_file(path: Path) -> None:
-    """Raise `DamagedError` for anything but a regular file. Opening a pipe, for example, would block."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if not path.is_symlink():
-            return
-        raise DamagedError(f"{path} is a broken link") from None
-    if not stat.S_ISREG(mode):
-        raise DamagedError(f"{path} is not a file")
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:

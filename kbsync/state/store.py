@@ -70,7 +70,6 @@ class StateStore:
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
         with state_errors(path), ExitStack() as undo:
-            schema.refuse_no_file(path)
             # Check before the writer creates the WAL file, whose absence marks a restored state.
             was_restored = schema.is_restored(path)
             self._writer = open_writer(path)

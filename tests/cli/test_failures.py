@@ -14,6 +14,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -455,3 +456,17 @@ def test_pipe_in_the_place_of_the_lock_is_named_with_a_fix(sandbox: Sandbox) -> 
         assert result.code == 4 and fix is not None, result.err
     subprocess.run(shlex.split(fix[1]), check=True)
     sandbox.run("--once").check_success()
+
+
+@pytest.mark.parametrize(("name", "code"), [("index.db", 4), ("scans.db", 0)])
+def test_pipe_in_the_place_of_an_index_blocks_no_search(sandbox: Sandbox, name: str, code: int) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    pipe(file := sandbox.state / "kb" / "handbook" / name)
+    unblocking = threading.Timer(10, lambda: os.close(os.open(file, os.O_RDWR)))
+    unblocking.start()
+    result = sandbox.run("search", "alpha")
+    unblocking.cancel()
+    assert result.code == code
+    assert (f"{name} is not a file; the next time kbsync starts, it will" in result.words) is (code == 4)
+    sandbox.run("--once").check_success()
+    assert file.is_file() and sandbox.search("alpha") == ["a.md"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -145,6 +147,17 @@ def test_read_only_command_uses_the_table_and_never_builds_one(installed: Path, 
     installed.write_bytes(gzip.compress(ENTRIES.replace("vacation", "holiday").encode()))
     assert translation() == "holiday"
     assert (tmp_path / glossary.TABLE).stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.usefixtures("installed")
+def test_pipe_in_the_place_of_the_table_blocks_no_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / glossary.TABLE)
+    unblocking = threading.Timer(10, lambda: os.close(os.open(tmp_path / glossary.TABLE, os.O_RDWR)))
+    unblocking.start()
+    with closing(Glossary(tmp_path, read_only=True)) as opened:
+        assert opened.translate("假期") == "vacation"
+    assert unblocking.is_alive()
+    unblocking.cancel()
 
 
 @pytest.mark.usefixtures("installed")

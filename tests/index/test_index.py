@@ -26,6 +26,7 @@ from kbsync.index.sqlite.writer import STEP, Writer
 from kbsync.index.words import TOKENISER, terms_of, words
 from kbsync.state.db import open_writer
 from tests.index.entries import Numbers, entry, piece
+from tests.resources.spoiling import dangling_link, directory, pipe
 from tests.share import enumerated, long
 
 
@@ -180,7 +181,9 @@ def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Pa
     assert not [file.name for file in folder.iterdir() if vector in file.read_bytes()]
 
 
-@pytest.mark.parametrize("damage", ["junk", "foreign", "torn", "older layout", "older words"])
+@pytest.mark.parametrize(
+    "damage", ["junk", "foreign", "torn", "older layout", "older words", "pipe", "directory", "broken link"]
+)
 def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,12 +209,18 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
         case "older words":
             with closing(apsw.Connection(str(file))) as connection:
                 connection.execute("UPDATE run SET tokeniser = 3 WHERE first = 1")
-    size = file.stat().st_size
+        case "pipe":
+            pipe(file)
+        case "directory":
+            directory(file)
+        case "broken link":
+            dangling_link(file)
+    size = file.lstat().st_size
     reopened = Writer(folder)
     with closing(SqliteStore(folder, writer=None)) as store:
         second, documents = store.check()
     assert (second == first, documents) == (False, 0)
-    assert (folder / "index.db.damaged-1").stat().st_size == size
+    assert (folder / "index.db.damaged-1").lstat().st_size == size
     assert "the index was set aside" in caplog.text
     reopened.close()
 

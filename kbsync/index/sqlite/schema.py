@@ -21,7 +21,7 @@ import apsw
 from kbsync.errors import Halted
 from kbsync.index.words import OLDEST_TOKENISER, SQLITE_TOKENISER, TOKENISER
 from kbsync.state import db as files
-from kbsync.state.db import open_writer, state_errors, transaction
+from kbsync.state.db import DamagedError, open_writer, state_errors, transaction
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
@@ -110,7 +110,7 @@ WHOLE = """(
 def open_index(folder: Path) -> apsw.Connection:
     """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 
-    A file that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
+    Anything that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
     replaced by a new one with a new UUID. Raises `StateError` if that fails, too, or `Halted` if a newer
     kbsync wrote the file.
     """
@@ -122,6 +122,8 @@ def open_index(folder: Path) -> apsw.Connection:
             reason = _objection(connection, path)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             reason = str(error)
+        except DamagedError as error:
+            reason = error.what
         if connection is None or reason:
             if connection is not None:
                 connection.close()
