@@ -181,6 +181,28 @@ def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Pa
     assert not [file.name for file in folder.iterdir() if vector in file.read_bytes()]
 
 
+@pytest.mark.parametrize("kill_after", range(1, 12))
+def test_deletion_repeated_after_a_kill_leaves_no_text(
+    index: Stepping, folder: Path, kill_after: int
+) -> None:
+    stored(index, 1, texts("zqother"))
+    document = stored(index, 2, texts("zqsecret", STEP * 3))
+    steps = itertools.count(1)
+
+    def kill() -> None:
+        if next(steps) == kill_after:
+            raise KeyboardInterrupt
+
+    index.between = kill
+    with suppress(KeyboardInterrupt):
+        index.delete([document])
+    index.between = lambda: None
+    index.close()
+    with closing(Writer(folder)) as reopened:
+        reopened.delete([document])
+        assert traces(folder, "zqsecret") == []
+
+
 @pytest.mark.parametrize(
     "damage", ["junk", "foreign", "torn", "older layout", "older words", "pipe", "directory", "broken link"]
 )

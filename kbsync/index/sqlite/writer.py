@@ -246,8 +246,9 @@ class Writer:
         WAL.
         """
         with self._transaction() as version:
-            obsolete = [run.first for document in documents for run in self._runs_of(document)]
             self._remove(documents)
+            # Include what a killed process left: after a kill, the same deletion is repeated.
+            obsolete = self._find_ownerless()
             self._clear_step(obsolete, version)
         is_clear = self._clear(obsolete)
         # A damaged file that was set aside may hold the same text (promise 11).
