@@ -181,6 +181,22 @@ def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Pa
     assert not [file.name for file in folder.iterdir() if vector in file.read_bytes()]
 
 
+def test_index_whose_wal_is_read_only_is_reported_with_a_fix(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Writer(folder).close()
+
+    def refuse(_: apsw.Connection) -> bool:
+        raise apsw.ReadOnlyError("attempt to write a readonly database")
+
+    monkeypatch.setattr("kbsync.index.sqlite.writer.empty_wal", refuse)  # as with a closed `index.db-shm`
+    with pytest.raises(Halted, match="cannot be written") as halt:
+        Writer(folder)
+    assert halt.value.fix == f"ls -ld {folder}"
+    monkeypatch.undo()
+    Writer(folder).close()
+
+
 @pytest.mark.parametrize("kill_after", range(1, 12))
 def test_deletion_repeated_after_a_kill_leaves_no_text(
     index: Stepping, folder: Path, kill_after: int
@@ -676,7 +692,7 @@ def test_index_that_fails_is_unlocked(folder: Path, monkeypatch: pytest.MonkeyPa
 
     index = Writer(folder) if failing == "close" else None
     monkeypatch.setattr("kbsync.index.sqlite.writer.empty_wal", fail)
-    with pytest.raises(apsw.NoMemError):
+    with pytest.raises(apsw.NoMemError if index else Halted, match="out of memory"):
         index.close() if index else Writer(folder)
     monkeypatch.undo()
     Writer(folder).close()

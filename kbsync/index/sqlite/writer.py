@@ -196,7 +196,7 @@ class Writer:
             self.scrub()
         except BaseException as error:
             self._release()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | apsw.Error):
                 raise storage_error(folder, error) from error
             raise
 
