@@ -40,14 +40,7 @@ from kbsync.engine.deletions import APPROVAL_KEPT, has_open_deletions
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim, Whose, find_missing, find_present, read_list, unlisted, uploads_in
 from kbsync.engine.reconcile import recheck_mounts
-from kbsync.engine.settings import (
-    Binding,
-    MirrorIdentity,
-    MirrorSettings,
-    abilities_of,
-    base_key,
-    changes_of,
-)
+from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, abilities_of, base_key, changes_of
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootError, compare, identify

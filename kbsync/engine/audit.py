@@ -20,16 +20,7 @@ import structlog
 
 from kbsync.contract.target import SupportsDigest, Target
 from kbsync.core import lifecycle
-from kbsync.core.model import (
-    TAG,
-    UNREADABLE,
-    FileChoice,
-    Presence,
-    Status,
-    Upload,
-    UploadState,
-    serving,
-)
+from kbsync.core.model import TAG, UNREADABLE, FileChoice, Presence, Status, Upload, UploadState, serving
 from kbsync.core.planner import digests_match
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import adopting, base_emptied, is_emptied

@@ -10,13 +10,7 @@ from urllib.parse import unquote
 
 from kbsync.index.dates import compact_dates, whole_dates
 from kbsync.index.read.formats import EXTENSIONS
-from kbsync.index.words import (
-    SQLITE_TOKENISER,
-    Tokeniser,
-    comparable,
-    contains_sequence,
-    words_and_forms,
-)
+from kbsync.index.words import SQLITE_TOKENISER, Tokeniser, comparable, contains_sequence, words_and_forms
 
 _MAX_NAME_LENGTH = 255
 """Maximum length of a file name in characters."""

@@ -15,15 +15,7 @@ from pathlib import Path
 
 from kbsync.core.model import RootIdentity
 from kbsync.errors import TOO_MANY_OPEN_FILES, KbsyncError, ShortageError, system_reason
-from kbsync.file_systems import (
-    Mount,
-    access_within,
-    has_lasting_inodes,
-    holds,
-    innermost,
-    is_shared,
-    mounts,
-)
+from kbsync.file_systems import Mount, access_within, has_lasting_inodes, holds, innermost, is_shared, mounts
 
 MAX_CHECK_SECONDS = 5.0
 """Time limit for checking a root, because a dead network mount never responds."""

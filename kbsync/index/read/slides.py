@@ -11,15 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from kbsync.index.document import Parsed
-from kbsync.index.read.text import (
-    is_description,
-    linked,
-    note,
-    one_line,
-    pipe_table,
-    readable_number,
-    tidied,
-)
+from kbsync.index.read.text import is_description, linked, note, one_line, pipe_table, readable_number, tidied
 from kbsync.index.read.zip import Archive, Element, damaged, inside
 
 _MAIN = "ppt/presentation.xml"

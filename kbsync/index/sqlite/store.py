@@ -37,13 +37,7 @@ from kbsync.index.sqlite.readahead import read_tables_ahead
 from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, FIRST_VERSION, VERSION, WHOLE, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import (
-    BetterQuestion,
-    CandidateChunk,
-    Stored,
-    StoredPassage,
-    WordScores,
-)
+from kbsync.index.store import BetterQuestion, CandidateChunk, Stored, StoredPassage, WordScores
 from kbsync.index.weights import (
     DEPTH,
     FIELDS,

@@ -13,14 +13,7 @@ from kbsync_standin.completions import HEAD, MODEL, TESTS, completion
 from kbsync_standin.forms import form_in
 from kbsync_standin.messages import Response
 from kbsync_standin.openwebui.store import USER_ID, Collection, File, Files
-from kbsync_standin.rules import (
-    Refused,
-    json_object,
-    one_of,
-    require,
-    require_fields,
-    require_known,
-)
+from kbsync_standin.rules import Refused, json_object, one_of, require, require_fields, require_known
 
 _USER = {"id": USER_ID, "name": "Admin", "role": "admin", "email": "admin@example.com"}
 _PAGE = Response(

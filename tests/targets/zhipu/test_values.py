@@ -9,14 +9,7 @@ import pytest
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import Accepted, DocState
 from kbsync.targets.http.reading import id_of, path_part
-from kbsync.targets.zhipu.shapes import (
-    capacity_of,
-    created_of,
-    document_of,
-    found_of,
-    number_of,
-    page_of,
-)
+from kbsync.targets.zhipu.shapes import capacity_of, created_of, document_of, found_of, number_of, page_of
 from tests.clocks import NOW
 from tests.targets.zhipu.scripted import (
     BASE,
