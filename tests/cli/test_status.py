@@ -576,7 +576,9 @@ def test_watch_ends_once_nobody_reads_it(mirrored: Sandbox) -> None:
     assert watching.stdout is not None and b"docs: " in watching.stdout.readline()
     watching.stdout.close()
     assert watching.wait(LONGEST) == 0
-    assert watching.stderr is not None and watching.stderr.read() == b""
+    assert watching.stderr is not None
+    with watching.stderr as errors:
+        assert errors.read() == b""
 
 
 def failing(count: int) -> MirrorReport:
