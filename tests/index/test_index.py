@@ -26,7 +26,7 @@ from kbsync.index.sqlite.writer import STEP, Writer
 from kbsync.index.words import TOKENISER, terms_of, words
 from kbsync.state.db import open_writer
 from tests.index.entries import Numbers, entry, piece
-from tests.resources.spoiling import dangling_link, directory, pipe
+from tests.resources.spoiling import directory, pipe
 from tests.share import enumerated, long
 
 
@@ -220,7 +220,7 @@ def test_deletion_repeated_after_a_kill_leaves_no_text(
 
 
 @pytest.mark.parametrize(
-    "damage", ["junk", "foreign", "torn", "older layout", "older words", "pipe", "directory", "broken link"]
+    "damage", ["junk", "foreign", "torn", "older layout", "older words", "pipe", "directory"]
 )
 def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
@@ -251,8 +251,6 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
             pipe(file)
         case "directory":
             directory(file)
-        case "broken link":
-            dangling_link(file)
     size = file.lstat().st_size
     reopened = Writer(folder)
     with closing(SqliteStore(folder, writer=None)) as store:
@@ -261,6 +259,24 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     assert (folder / "index.db.damaged-1").lstat().st_size == size
     assert "the index was set aside" in caplog.text
     reopened.close()
+
+
+def test_link_to_an_index_on_an_unmounted_disk_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    Writer(folder).close()
+    disk, file = tmp_path / "disk", folder / "index.db"
+    disk.mkdir()
+    file.rename(disk / file.name)
+    file.symlink_to(disk / file.name)
+    disk.rename(tmp_path / "unmounted")
+    reason = f"{file} is a broken link; mount the disk with {disk}/index.db"
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=reason):
+            Writer(folder)
+        disk.mkdir(exist_ok=True)  # the mount point
+    assert file.is_symlink() and not list(folder.glob("*damaged*")) and not list(disk.iterdir())
+    disk.rmdir()
+    (tmp_path / "unmounted").rename(disk)
+    Writer(folder).close()
 
 
 @pytest.mark.parametrize("change", ["PRAGMA user_version = 99", "UPDATE run SET tokeniser = 99"])

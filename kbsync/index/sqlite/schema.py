@@ -14,12 +14,15 @@ misreading them.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import apsw
 
-from kbsync.errors import Halted
+from kbsync.core.text import printable
+from kbsync.errors import Halted, Unavailable
 from kbsync.index.words import OLDEST_TOKENISER, SQLITE_TOKENISER, TOKENISER
+from kbsync.permissions import exists
 from kbsync.state import db as files
 from kbsync.state.db import DamagedError, open_writer, state_errors, transaction
 
@@ -111,10 +114,14 @@ def open_index(folder: Path) -> apsw.Connection:
     """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 
     Anything that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
-    replaced by a new one with a new UUID. Raises `StateError` if that fails, too, or `Halted` if a newer
-    kbsync wrote the file.
+    replaced by a new one with a new UUID. Raises `StateError` if that fails, too, `Halted` if a newer kbsync
+    wrote the file, or `Unavailable` for a broken link.
     """
     path = folder / FILE
+    if path.is_symlink() and not exists(path):
+        # A new index would cost all vectors again, and deleted text would stay in the old one.
+        target = os.readlink(path)  # noqa: PTH115
+        raise Unavailable(printable(f"{path} is a broken link; mount the disk with {target}"))
     with state_errors(path):
         connection: apsw.Connection | None = None
         try:
