@@ -35,8 +35,8 @@ GONE = "gone"
 
 _MAX_MESSAGE_LENGTH = 300
 _MAX_SAMPLE = 100  # enough to see what sent it, without the documents in a list
-# The signature in a URL's query lets anybody read the document.
-_SIGNED = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*")
+# The signature in a URL's query lets anybody read the document. JSON may have `\/` for `/`.
+_SIGNED = re.compile(r"(https?:\\?/\\?/[^\s?\"']+)\?[^\s\"']*")
 
 MONEY = re.compile(
     r"余额|欠费|充值|资源包|额度(?:已)?(?:不足|用尽|用完|耗尽)|"
