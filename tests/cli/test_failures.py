@@ -284,6 +284,14 @@ def test_unwritable_results_of_an_interrupted_pass_leave_its_exit_code() -> None
     assert unwritten(Code.USAGE) is Code.USAGE
 
 
+def test_watch_names_stdout_if_it_cannot_be_written(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    with open("/dev/full", "wb") as full:
+        process = sandbox.start("status", "--watch", stdout=full)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (4, b"kbsync: stdout: no space left on device; free some space\n")
+
+
 @pytest.mark.parametrize("words", ["--version", "--help", "help options", "completion bash", "kb --help"])
 def test_unwritable_output_is_reported_once(sandbox: Sandbox, words: str) -> None:
     with open("/dev/full", "wb") as full:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from kbsync.cli.commands.status_display import problems, remarks, table_lines
 from kbsync.cli.output import Output
@@ -18,6 +19,7 @@ from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
 from kbsync.engine.status import halt_sentence, iso
 from kbsync.installation import Installation
+from kbsync.permissions import naming
 
 EVERY = 1.0
 """Seconds between updates."""
@@ -31,8 +33,9 @@ def watch(installation: Installation) -> None:
         return
     with suppress(BrokenPipeError):
         for line in changes(read_reports, _sleep, time.time):
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            with naming(Path("stdout")):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
 
 
 def _sleep(seconds: float) -> None:
