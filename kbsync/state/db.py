@@ -17,7 +17,7 @@ import apsw
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
-from kbsync.permissions import exists, open_private
+from kbsync.permissions import open_private
 
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
@@ -308,7 +308,7 @@ def set_aside(path: Path) -> Path:
     database itself.
     """
     numbered = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
-    aside = next(candidate for candidate in numbered if not exists(candidate))
+    aside = next(candidate for candidate in numbered if not os.path.lexists(candidate))
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))

@@ -364,6 +364,15 @@ def test_directory_that_had_the_name_of_a_database_is_not_deleted_with_its_wal(t
     assert [path.name for path in tmp_path.iterdir()] == [kept]
 
 
+def test_set_aside_link_is_not_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    for target in ("one", "other"):
+        file.symlink_to(target)
+        set_aside(file)
+    links = [(path.name, str(path.readlink())) for path in sorted(tmp_path.iterdir())]
+    assert links == [("state.db.damaged-1", "one"), ("state.db.damaged-2", "other")]
+
+
 def test_lock_holder_names_the_mirrors_it_is_limited_to(tmp_path: Path) -> None:
     for only in ((), ("task", "handbook")):
         with lock.held(tmp_path, only=only):
