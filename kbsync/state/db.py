@@ -303,11 +303,11 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a database and its WAL files to the first free `….damaged-<n>`. Return the new path of the
+def set_aside(path: Path, label: str = "damaged") -> Path:
+    """Rename a database and its WAL files to the first free `….<label>-<n>`. Return the new path of the
     database itself.
     """
-    numbered = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+    numbered = (path.with_name(f"{path.name}.{label}-{n}") for n in itertools.count(1))
     aside = next(candidate for candidate in numbered if not os.path.lexists(candidate))
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):

@@ -256,8 +256,11 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     with closing(SqliteStore(folder, writer=None)) as store:
         second, documents = store.check()
     assert (second == first, documents) == (False, 0)
-    assert (folder / "index.db.damaged-1").lstat().st_size == size
+    aside = folder / f"index.db.{'foreign' if damage == 'foreign' else 'damaged'}-1"
+    assert aside.lstat().st_size == size
     assert "the index was set aside" in caplog.text
+    reopened.delete([stored(reopened, 1, ["beta"])])
+    assert aside.exists() is (damage in ("foreign", "directory"))
     reopened.close()
 
 

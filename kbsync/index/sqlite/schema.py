@@ -113,9 +113,9 @@ WHOLE = """(
 def open_index(folder: Path) -> apsw.Connection:
     """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 
-    Anything that is damaged, too old or not one of our indexes is renamed to `index.db.damaged-<n>` and
-    replaced by a new one with a new UUID. Raises `StateError` if that fails, too, `Halted` if a newer kbsync
-    wrote the file, or `Unavailable` for a broken link.
+    Anything that is damaged or too old is renamed to `index.db.damaged-<n>`, another program's database to
+    `index.db.foreign-<n>`. A new index with a new UUID replaces it. Raises `StateError` if that fails, too,
+    `Halted` if a newer kbsync wrote the file, or `Unavailable` for a broken link.
     """
     path = folder / FILE
     if path.is_symlink() and not exists(path):
@@ -150,7 +150,7 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
-        return "it is not a kbsync index"
+        return _FOREIGN
     version = connection.pragma("user_version")
     if version > VERSION:
         raise newer(path, version)
@@ -177,9 +177,13 @@ def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") 
     )
 
 
+_FOREIGN = "it is not a kbsync index"
+
+
 def set_aside(path: Path, reason: str) -> None:
     """Set the file aside to make room for a new index, and log an error."""
-    aside = files.set_aside(path)
+    # `forget_set_aside` deletes damaged files, but another program's database isn't kbsync's to delete.
+    aside = files.set_aside(path, "foreign" if reason == _FOREIGN else "damaged")
     fields = {"event": "index.set_aside"}
     _log.error("the index was set aside as %s, and a new one is being built: %s", aside, reason, extra=fields)
 
