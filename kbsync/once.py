@@ -394,15 +394,15 @@ def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
     try:
         return StateStore(path)
     except DamagedError as error:
-        notify(_set_aside(path, error.what))
+        notify(_set_aside(path, error.what, is_foreign=error.is_foreign))
         return StateStore(path)
 
 
-def _set_aside(path: Path, damage: str) -> str:
+def _set_aside(path: Path, damage: str, *, is_foreign: bool = False) -> str:
     """Rename a damaged state file to keep it, and report that. Raises `StateError` if it can't be renamed."""
     # An empty state is safe: the next pass adopts the documents instead of sending them again.
     try:
-        aside = set_aside(path)
+        aside = set_aside(path, "foreign" if is_foreign else "damaged")
     except OSError as error:
         why = system_reason(error)
         raise StateError(f"{damage}, and it cannot be set aside ({why}); check {path.parent}") from error

@@ -355,11 +355,11 @@ class Table:
 class DamagedError(StateError):
     """Raised if the file isn't a valid database, or is no longer one.
 
-    `damage` names the file and the reason, without the fix.
+    `damage` names the file and the reason, without the fix. `is_foreign`: it is another program's database.
     """
 
-    def __init__(self, damage: str) -> None:
+    def __init__(self, damage: str, *, is_foreign: bool = False) -> None:
         super().__init__(
             f"{damage}; the next time kbsync starts, it will set this file aside and create a new one"
         )
-        self.what = damage
+        self.what, self.is_foreign = damage, is_foreign

@@ -260,10 +260,11 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
         existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     # In other schemas, only these three tables are certain to exist.
     required = _CREATED_NAMES if version == VERSION else {"meta", "mirror", "upload"} if version else set()
+    if (existing and not version) or not required <= existing:
+        damage = f"{path} is not a kbsync state file, or lacks some of its tables"
+        raise DamagedError(damage, is_foreign=not {"mirror", "upload"} & existing)
     if 0 < version < OLDEST:
         raise DamagedError(f"{path} was written by kbsync before its first release")
-    if (existing and not version) or not required <= existing:
-        raise DamagedError(f"{path} is not a kbsync state file, or lacks some of its tables")
     if version > VERSION:
         raise UsageError(
             f"{path} was written by a newer kbsync; use that version, or choose another --state-dir"

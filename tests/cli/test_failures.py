@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -453,6 +454,16 @@ def test_directory_in_the_place_of_a_state_file_is_named_with_a_fix(sandbox: San
     assert result.code == 4
     expected = f"{sandbox.root}/state/{name}: is a directory; rename this directory, because kbsync needs"
     assert expected in result.words, result.err
+
+
+def test_database_of_another_program_in_the_place_of_the_state_is_never_deleted(sandbox: Sandbox) -> None:
+    sandbox.prepare({"a.md": "alpha"})
+    sandbox.state.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as theirs:
+        theirs.execute("CREATE TABLE theirs (x)")
+    sandbox.run("--once").check_success()
+    sandbox.run("forget", "handbook", "--yes").check_success()
+    assert (sandbox.state / "state.db.foreign-1").is_file()
 
 
 def test_pipe_in_the_place_of_the_lock_is_named_with_a_fix(sandbox: Sandbox) -> None:

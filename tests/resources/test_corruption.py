@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -52,8 +53,8 @@ async def play_spoilt(folder: Path, kind: str) -> None:
         {**SPOILT, **LOST}[kind](world.state / "state.db")
         reports = reopened(world)
         assert bool(reports) == (kind in SPOILT)
-        aside = world.state / "state.db.damaged-1"
-        assert (aside.exists() or aside.is_symlink()) == bool(reports)
+        label = "foreign" if "another database" in kind else "damaged"
+        assert os.path.lexists(world.state / f"state.db.{label}-1") == bool(reports)
         await world.once()
         assert world.request_count("upload") == FILES
         assert world.bytes_by_path() == sha_of_folder(world)
@@ -176,10 +177,10 @@ class ReadOnlyDisk:
     def __init__(self) -> None:
         self.gives, self.calls = False, 0
 
-    def __call__(self, path: Path) -> Path:
+    def __call__(self, path: Path, label: str = "damaged") -> Path:
         self.calls += 1
         if self.gives:
-            return set_aside(path)
+            return set_aside(path, label)
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
