@@ -191,14 +191,15 @@ def _terms(query: str) -> frozenset[str]:
     words.
     """
     text = readable(query)
-    surfaces = {term.stem: term.surface for term in stemmed(text) if not is_unspaced(term.stem)}
+    words = stemmed(text)
+    surfaces = {term.stem: term.surface for term in words if not is_unspaced(term.stem)}
     surfaces |= variants_in(surface for surface in surfaces.values() if not is_stop_word(surface))
     separated = without_separators(text)
     surfaces |= {stem: surface for stem, surface in separated.items() if len(stem) > 1}
     for run in runs_in(comparable(text)):
         grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))
-    stop_words = stop_words_in(surfaces.values())
+    stop_words = stop_words_in([term.surface for term in words])
     distinctive = {stem for stem, surface in surfaces.items() if surface not in stop_words}
     return frozenset(distinctive or surfaces)
 

@@ -20,7 +20,7 @@ import functools
 import itertools
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import cast
 
 import apsw
@@ -393,8 +393,9 @@ _OTHER_LANGUAGES = (
 """Stop words in German, French, Spanish, Italian and Russian, with accents folded."""
 
 _ALSO_ENGLISH = """
-a ai also am an as come d da des die du e en er era es et fur hat he i in it j l la le les lo los ma man me
-mi mon n no nos o on or per pour s sa se si sin so son su sue sur ta ton tu um un war y
+a ai al als also am an as bin come con d da dem den des die dime dire dis du e en er era es est et favor fur
+gracias grazie ha han hat hay he i in it j l la le les lo los ma man me merci mes mi mir mit moi mon n no
+nos o ob on or par pas per plait pour s sa saber sage se si sin so son su sue sur svp ta ton tu um un war y
 """
 """Words of these languages that occur in English questions, too, at least in names."""
 
@@ -406,11 +407,12 @@ def _other_languages() -> Sequence[tuple[frozenset[str], frozenset[str]]]:
     return [(words, words - also_english) for words in stop_words]
 
 
-def stop_words_in(words: Collection[str]) -> Set[str]:
+def stop_words_in(words: Sequence[str]) -> Set[str]:
     """Return the stop words among a question's words.
 
     Those of another language are included if the question has at least two of them. If few documents are in
-    that language, these words are rare, and would count more than the others.
+    that language, these words are rare, and would count more than the others. Words around a question are
+    included if it has others, but not `find` in `the find command`.
     """
     present = frozenset(words)
     in_other_languages = (
@@ -418,11 +420,15 @@ def stop_words_in(words: Collection[str]) -> Set[str]:
         for stop_words, not_english in _other_languages()
         if len(present & stop_words - STOP_WORDS) > 1 and present & not_english
     )
-    stop_words = frozenset(filter(is_stop_word, present))
+    stop_words = frozenset(filter(is_stop_word, present)).union(*in_other_languages)
+    named = {word for article, word in itertools.pairwise(words) if article in ("a", "an", "the")}
     around = [
-        words for word, words in _around_questions().items() if word in present or (not word and stop_words)
+        words - named if word else words
+        for word, words in _around_questions().items()
+        if word in present or (not word and stop_words)
     ]
-    return stop_words.union(*(present & words for words in around), *in_other_languages)
+    with_around = stop_words.union(*(present & words for words in around))
+    return stop_words if with_around == present else with_around
 
 
 @functools.cache
@@ -454,8 +460,8 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
     `unfinished`: words that begin with the last word match, too.
     """
-    by_stem = {term.stem: term for term in stemmed(readable(question))}
-    stop_words = stop_words_in({term.surface for term in by_stem.values()})
+    words = stemmed(readable(question))
+    by_stem, stop_words = {term.stem: term for term in words}, stop_words_in([term.surface for term in words])
     distinctive = [term for term in by_stem.values() if term.surface not in stop_words]
     terms = (distinctive or list(by_stem.values()))[: 2 * MAX_TERMS]
     if unfinished:

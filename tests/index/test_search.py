@@ -112,6 +112,9 @@ def test_right_document_is_first(searcher: Search, question: str, path: str) -> 
         ("Подскажи, пожалуйста, какая аренда", "аренда.md"),
         ("Who was von der Leyen?", "leyen.md"),
         ("the man in the war", "war.md"),
+        ("Why does sage die in winter?", "sage.md"),
+        ("What do people with ALS die of?", "als.md"),
+        ("dire warnings of AI", "ai.md"),
     ],
 )
 def test_stop_words_of_another_language_find_nothing(tmp_path: Path, question: str, path: str) -> None:
@@ -128,6 +131,12 @@ def test_stop_words_of_another_language_find_nothing(tmp_path: Path, question: s
         "ru.md": "Какая это цена для нас. Подскажи, пожалуйста, какая цена.",
         "leyen.md": "Ursula von der Leyen spoke.",
         "war.md": "One man in a war.",
+        "sage.md": "Sage needs much sun in winter.",
+        "winter.md": "Winter after winter.",
+        "als.md": "People may have ALS for years.",
+        "people.md": "People and people.",
+        "ai.md": "Many warnings against AI.",
+        "warnings.md": "Warnings after warnings.",
     }
     others = [(f"{number}.md", "The rent of a house is 980.") for number in range(40)]
     with searching(tmp_path, [*texts.items(), *others]) as (searcher, _):
@@ -141,6 +150,7 @@ CONVERSATIONS = {
     "feedback.md": "Tell us what you want to know, and help others who need to find the printer.",
     "find.md": "The find command lists files by name.",
     "cut.md": "The cut command is a command that prints columns.",
+    "me.md": "You and me, as you can see: me.",
     "报销.md": "出差回来后两周内提交发票，由财务部审核报销。",
     "反馈.md": "如果您想知道更多，请告诉我们，我们会帮您找到发票。",
 }
@@ -156,8 +166,10 @@ CONVERSATIONS = {
         ("请告诉我发票怎么报销", "报销.md"),
         ("我想知道发票的审核", "报销.md"),
         ("how to use the find command", "find.md"),
+        ("how do I use the find command", "find.md"),
         ("tell want", "feedback.md"),
         ("what happened", "history.md"),
+        ("can you help me", "feedback.md"),
     ],
 )
 def test_words_around_a_question_find_nothing(tmp_path: Path, question: str, path: str) -> None:
@@ -1143,6 +1155,10 @@ def test_chinese_snippet_highlights_pairs() -> None:
     result = snippet(text, "年假有几天？", 40)
     assert len(result.text) <= 40
     assert "年假" in [result.text[start:end] for start, end in result.spans]
+
+
+def test_words_around_a_chinese_question_are_not_marked() -> None:
+    assert snippet("如果您想知道更多，请找发票。", "我想知道发票的审核", 40).parts[1::2] == ["发票"]
 
 
 @pytest.mark.parametrize(
