@@ -23,7 +23,7 @@ A query that exceeds a limit was probably pasted, so it is read without operator
 _OPERATOR = re.compile(
     r"""
     (?<!\S)(?P<key>(?i:path|type)):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
-    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>(?![A-Za-z](?!\S))[.#@$]?[^\W\d_]\S*))
+    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>(?![A-Za-z][.,;:!?)]*(?!\S))[.#@$]?[^\W\d_]\S*))
     | (?<![A-Za-z0-9])"(?P<phrase>[^"]*)"
     """,
     re.VERBOSE,

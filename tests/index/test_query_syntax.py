@@ -44,6 +44,8 @@ from tests.share import enumerated, long
         ("below -20 degrees - or more", Query("below -20 degrees - or more")),
         ("tar --force", Query("tar --force")),
         ("git rebase -i or ls -R -l", Query("git rebase -i or ls -R -l")),
+        ("ls -R, or what does git rebase -i?", Query("ls -R, or what does git rebase -i?")),
+        ('a -c++ -"i"', Query("a", excluded=("c++", "i"))),
         ("猫 -狗", Query("猫", excluded=("狗",))),
         ("a -.5 b -... c", Query("a -.5 b -... c")),
         ('a "b c', Query('a "b c')),
