@@ -116,11 +116,11 @@ def _with_nearest(
     if not _is_alphabetic(term.surface):
         stems, written = first_phrase(code_splits(term.surface))
         return Unknown(term.surface, stems, written) if stems else _completed(term, beginning, words_with)
-    if not term.surface.isascii() and (whole := occurring([term.surface, *inflections_of(term.stem)])):
-        # As stored by a version of `words` that left the word's ending.
-        stem = max(whole, key=lambda stem: (stem == term.surface, whole[stem], stem))
-        surface, written = _nearest(term.surface, words_with(stem))
-        return Unknown(term.surface, stem, surface if surface == term.surface else written)
+    whole = {} if term.surface.isascii() else occurring([term.surface, *inflections_of(term.stem)])
+    for stem in sorted(whole, key=lambda stem: (stem != term.surface, -whole[stem], stem)):
+        for surface, written in words_with(stem):
+            if surface == stem:  # as stored by a version of `words` that left the word's ending
+                return Unknown(term.surface, stem, surface if surface == term.surface else written)
     if variants := occurring(_stems(variants_of(term.surface))):
         stem = max(variants, key=lambda stem: (variants[stem], stem))
         return Unknown(term.surface, stem, _nearest(term.surface, words_with(stem))[1])

@@ -149,6 +149,11 @@ def test_words_are_found_as_they_are_before_an_upgrade_removes_their_endings(
     assert (word.word, word.written) == (question, next(iter(instead.values()), ""))
 
 
+def test_word_with_a_stem_that_looks_like_an_inflection_is_another_word(tmp_path: Path) -> None:
+    with searching(tmp_path, [("canteen.md", "Столовая открыта."), ("lamp.md", "лампа")]) as (searcher, _):
+        assert searcher.unknown_words(Query("стол")).instead == {"стол": ""}
+
+
 def test_words_that_an_upgrade_does_not_change_are_not_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
