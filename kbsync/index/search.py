@@ -18,6 +18,7 @@ import logging
 import math
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -346,19 +347,23 @@ def _with_accents(
     """Recompute the word scores of the best chunks without words that have other accents than the question's,
     because in Vietnamese these are other words.
 
-    How much rarer a word is with its accents is estimated from these chunks. A chunk without any accents
-    matches as if it had the question's.
+    How much rarer a word is with its accents is estimated from these chunks. A chunk without Vietnamese
+    letters matches as if it had the question's accents.
     """
-    sought = {term: _letters_of(word) for term, word in written_terms(question) if not word.isascii()}
+    sought = defaultdict[Term, set[str]](set)
+    for term, word in written_terms(question):
+        if not word.isascii():
+            sought[term].add(_letters_of(word))
     matching = sorted((item for item in candidates if item.words > 0), key=lambda item: -item.words)
     matching = matching[:_ACCENTED]
     passages = snapshot.passages(item.chunk for item in matching)
     chunks = list[tuple[CandidateChunk, MatchedTerms, set[Term]]]()
     for item in matching:
         passage = passages[item.chunk]
-        words = set(map(_letters_of, _WORD.findall("\n".join([*passage.headings, passage.text]))))
-        is_plain = all(map(str.isascii, words))
-        lacking = {term for term, letters in sought.items() if not is_plain and letters not in words}
+        written = "\n".join([*passage.headings, passage.text])
+        words = set(map(_letters_of, _WORD.findall(written)))
+        is_plain = not _VIETNAMESE.search(written)
+        lacking = {term for term, letters in sought.items() if not is_plain and words.isdisjoint(letters)}
         chunks += [(item, item.matched(), lacking)] if item.matched else []
     gains = dict[Term, float]()
     for term in sought:
@@ -366,9 +371,12 @@ def _with_accents(
         gains[term] = math.log((len(exact) + 0.5) / (sum(exact) + 0.5))
     by_chunk = {item.chunk: item for item in candidates}
     for item, matched, lacking in chunks:
-        idf, kept = item.idf, matched.text.keys() - lacking
-        text = {term: matched.text[term] * (1 + gains.get(term, 0.0) / idf[term]) for term in kept}
-        total = matched.total + sum(gains[term] for term in idf.keys() & gains.keys())
+        text = {
+            term: points * (1 + gains.get(term, 0.0) / item.idf[term])
+            for term, points in matched.text.items()
+            if term not in lacking
+        }
+        total = matched.total + sum(gains[term] for term in item.idf.keys() & gains.keys())
         score = item.words * matched.total + sum(text.values()) - sum(matched.text.values())
         changed = partial(MatchedTerms, text, matched.name, total)
         by_chunk[item.chunk] = replace(item, words=score / total, matched=changed)

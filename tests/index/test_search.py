@@ -193,6 +193,8 @@ VIETNAMESE = {
     "sale.md": "Hướng dẫn bán căn nhà ở ngoại thành và các thủ tục cần thiết.",
     "peace.md": "Hoà bình và thống nhất.",
     "plain.md": "Thu tuc o ngoai thanh, khong dau.",
+    "café.md": "Nguyen Hue is a street with a café.",
+    "street.md": "A street of Nguyen is a street.",
     **{f"{number}.md": f"Bản thân, bàn ghế, nhá nhem, số {number}." for number in range(5)},
 }
 
@@ -203,6 +205,7 @@ VIETNAMESE = {
         ("muốn bán nhà", "sale.md"),
         ("người bạn tốt", "friends.md"),
         ("hòa bình thế giới", "peace.md"),
+        ("Where is Nguyễn Huệ street?", "café.md"),
     ],
 )
 def test_vietnamese_word_with_the_accents_of_the_question_counts_more(
@@ -213,6 +216,13 @@ def test_vietnamese_word_with_the_accents_of_the_question_counts_more(
     assert hit.path == expected and hit.reasons is not None
     points = sum(word.points for word in (*hit.reasons.in_text, *hit.reasons.in_name))
     assert points == pytest.approx(hit.reasons.words)
+
+
+def test_two_words_that_differ_only_in_accents_both_count(tmp_path: Path) -> None:
+    with searching(tmp_path, VIETNAMESE.items()) as (searcher, _):
+        hits = searcher.search(Query("bạn bán", explain=True))
+    matching = {hit.path for hit in hits if hit.reasons and hit.reasons.in_text}
+    assert matching == {"friends.md", "sale.md"}
 
 
 def test_vietnamese_text_without_accents_is_found(tmp_path: Path) -> None:
