@@ -461,9 +461,9 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     `unfinished`: words that begin with the last word match, too.
     """
     words = stemmed(readable(question))
-    by_stem, stop_words = {term.stem: term for term in words}, stop_words_in([term.surface for term in words])
-    distinctive = [term for term in by_stem.values() if term.surface not in stop_words]
-    terms = (distinctive or list(by_stem.values()))[: 2 * MAX_TERMS]
+    stop_words = stop_words_in([term.surface for term in words])
+    distinctive = [term for term in words if term.surface not in stop_words]
+    terms = list({term.stem: term for term in distinctive or words}.values())[: 2 * MAX_TERMS]
     if unfinished:
         for term in stemmed(last_word(question)):
             surface, stem = f"{HYPHEN_MARK}{term.surface}", f"{HYPHEN_MARK}{term.stem}"
