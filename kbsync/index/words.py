@@ -428,7 +428,9 @@ def stop_words_in(words: Sequence[str]) -> Set[str]:
         if word in present or (not word and stop_words)
     ]
     with_around = stop_words.union(*(present & words for words in around))
-    return stop_words if with_around == present else with_around
+    # In `说明是什么`, the pair `明是` isn't another word.
+    others = (word for word in present - with_around if with_around.isdisjoint(word) or not has_cjk(word))
+    return with_around if any(others) else stop_words
 
 
 @functools.cache
