@@ -335,7 +335,7 @@ suppose sure tell thank thanks thing think tried trying wanted way ways wonder w
 _AROUND_QUESTIONS_WITH = {
     "does": "mean work",
     "how": "use used using work works",
-    "i": "find get help like look looking need see use want",
+    "i": "find help like look looking need see use want",
     "me": "find get give help let see show",
     "what": "happen happened happening happens use used",
     "you": "find get give help show",
