@@ -402,7 +402,7 @@ def _set_aside(path: Path, damage: str, *, is_foreign: bool = False) -> str:
     """Rename a damaged state file to keep it, and report that. Raises `StateError` if it can't be renamed."""
     # An empty state is safe: the next pass adopts the documents instead of sending them again.
     try:
-        aside = set_aside(path, "foreign" if is_foreign else "damaged")
+        aside = set_aside(path, is_foreign=is_foreign)
     except OSError as error:
         why = system_reason(error)
         raise StateError(f"{damage}, and it cannot be set aside ({why}); check {path.parent}") from error

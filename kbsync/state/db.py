@@ -303,10 +303,11 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def set_aside(path: Path, label: str = "damaged") -> Path:
-    """Rename a database and its WAL files to the first free `….<label>-<n>`. Return the new path of the
-    database itself.
+def set_aside(path: Path, *, is_foreign: bool = False) -> Path:
+    """Rename a database and its WAL files to the first free `….damaged-<n>` or, if it is another program's,
+    `….foreign-<n>`, which `forget_set_aside` doesn't delete. Return the new path of the database itself.
     """
+    label = "foreign" if is_foreign else "damaged"
     numbered = (path.with_name(f"{path.name}.{label}-{n}") for n in itertools.count(1))
     aside = next(candidate for candidate in numbered if not os.path.lexists(candidate))
     for suffix in ("", "-wal", "-shm"):

@@ -177,10 +177,10 @@ class ReadOnlyDisk:
     def __init__(self) -> None:
         self.gives, self.calls = False, 0
 
-    def __call__(self, path: Path, label: str = "damaged") -> Path:
+    def __call__(self, path: Path, *, is_foreign: bool = False) -> Path:
         self.calls += 1
         if self.gives:
-            return set_aside(path, label)
+            return set_aside(path, is_foreign=is_foreign)
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 

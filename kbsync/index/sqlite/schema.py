@@ -124,17 +124,18 @@ def open_index(folder: Path) -> apsw.Connection:
         raise Unavailable(printable(f"{path} is a broken link; mount the disk with {target}"))
     with state_errors(path):
         connection: apsw.Connection | None = None
+        is_foreign = False
         try:
             connection = open_writer(path)
             reason = _objection(connection, path)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             reason = str(error)
         except DamagedError as error:
-            reason = error.what
+            reason, is_foreign = error.what, error.is_foreign
         if connection is None or reason:
             if connection is not None:
                 connection.close()
-            set_aside(path, reason)
+            set_aside(path, reason, is_foreign=is_foreign)
             connection = open_writer(path)
         if is_empty(connection):
             _create(connection)
@@ -145,12 +146,12 @@ def open_index(folder: Path) -> apsw.Connection:
 def _objection(connection: apsw.Connection, path: Path) -> str:
     """Return why the open file can't be used as the index, or "" if it can.
 
-    Raises `Halted` if it is from a newer kbsync.
+    Raises `DamagedError` if it is another program's, or `Halted` if it is from a newer kbsync.
     """
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
-        return _FOREIGN
+        raise DamagedError("it is not a kbsync index", is_foreign=True)
     version = connection.pragma("user_version")
     if version > VERSION:
         raise newer(path, version)
@@ -177,13 +178,9 @@ def newer(path: Path, version: int, known: int = VERSION, what: str = "layout") 
     )
 
 
-_FOREIGN = "it is not a kbsync index"
-
-
-def set_aside(path: Path, reason: str) -> None:
+def set_aside(path: Path, reason: str, *, is_foreign: bool = False) -> None:
     """Set the file aside to make room for a new index, and log an error."""
-    # `forget_set_aside` deletes damaged files, but another program's database isn't kbsync's to delete.
-    aside = files.set_aside(path, "foreign" if reason == _FOREIGN else "damaged")
+    aside = files.set_aside(path, is_foreign=is_foreign)
     fields = {"event": "index.set_aside"}
     _log.error("the index was set aside as %s, and a new one is being built: %s", aside, reason, extra=fields)
 
