@@ -20,7 +20,7 @@ import functools
 import itertools
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import cast
 
 import apsw
@@ -325,24 +325,27 @@ STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 words."""
 
 
-_AROUND_QUESTIONS = """
+_CONVERSATIONAL = """
 able anyone anything ask asking everything explain explained explains getting gives going got idea just know
 maybe meaning perhaps please possible question questions really regarding say seem seems someone something
 suppose sure tell thank thanks thing think tried trying wanted way ways wonder wondering
 告 诉 想 知 道 帮 找 能 麻 烦 一 下 解 明 说 不 告诉 诉我 我想 想知 知道 帮我 我找 找一 一下 能不 不能 能告
 请告 你知 想了 了解 解一 麻烦 烦说 说明 明一 请问 问一 请帮
 """
+_AROUND_QUESTIONS = frozenset(_CONVERSATIONAL.split())
+"""Words that often surround a question, as in `can you tell me`. Few documents may have them, so that they
+would count more than the others.
+"""
 _AROUND_QUESTIONS_WITH = {
-    "does": "mean work",
-    "how": "use used using work works",
-    "i": "find help like look looking need see use want",
-    "me": "find get give help let see show",
-    "what": "happen happened happening happens use used",
-    "you": "find get give help show",
+    "does": {"mean", "work"},
+    "how": {"use", "used", "using", "work", "works"},
+    "i": {"find", "help", "like", "look", "looking", "need", "see", "use", "want"},
+    "me": {"find", "get", "give", "help", "let", "see", "show"},
+    "what": {"happen", "happened", "happening", "happens", "use", "used"},
+    "you": {"find", "get", "give", "help", "show"},
 }
-"""Words that often surround a question, such as `can you tell me` or `what happens if`. Few documents may
-have them, so that they would count more than the others. Those of the second table belong to a stop word,
-because `find` and `mean` may also be what a question is about.
+"""Such words by the stop word that they need, because `find` and `mean` may also be what a question is
+about.
 """
 
 
@@ -422,21 +425,13 @@ def stop_words_in(words: Sequence[str]) -> Set[str]:
     )
     stop_words = frozenset(filter(is_stop_word, present)).union(*in_other_languages)
     named = {word for article, word in itertools.pairwise(words) if article in ("a", "an", "the")}
-    around = [
-        words - named if word else words
-        for word, words in _around_questions().items()
-        if word in present or (not word and stop_words)
-    ]
-    with_around = stop_words.union(*(present & words for words in around))
+    around = present & _AROUND_QUESTIONS if stop_words else frozenset[str]()
+    for word in present & _AROUND_QUESTIONS_WITH.keys():
+        around |= present & _AROUND_QUESTIONS_WITH[word] - named
+    with_around = stop_words | around
     # In `说明是什么`, the pair `明是` isn't another word.
     others = (word for word in present - with_around if with_around.isdisjoint(word) or not has_cjk(word))
     return with_around if any(others) else stop_words
-
-
-@functools.cache
-def _around_questions() -> Mapping[str, frozenset[str]]:
-    tables = {"": _AROUND_QUESTIONS, **_AROUND_QUESTIONS_WITH}
-    return {word: frozenset(words.split()) for word, words in tables.items()}
 
 
 _WORD = re.compile(r"\w")
