@@ -487,16 +487,13 @@ def _pass(installation: Installation, under_way: str = "") -> str:
         ]
         if len(halted) == len(names):
             return printable("; ".join(halted))
-        under_way = under_way or _first_pass(installation)
+        if not under_way:
+            from kbsync.freshness import freshness_reader
+
+            reports = read_state(installation, freshness_reader(installation, installation.mirrors))
+            under_way = max(reports, key=lambda report: report.found).first_pass
         return f"{under_way}; check progress: {installation.command_line('status')}"
     return f"run: {installation.command_line('--once')}"
-
-
-def _first_pass(installation: Installation) -> str:
-    from kbsync.freshness import freshness_reader
-
-    reports = read_state(installation, freshness_reader(installation, installation.mirrors))
-    return max(reports, key=lambda report: report.found).first_pass
 
 
 def mirror_names(choices: Choices) -> list[str]:

@@ -143,11 +143,12 @@ class LazyCommands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was typed. `help` shows the same text as `--help`."""
         if args[0] == "help" and not ctx.resilient_parsing:
-            topic = args[1] if args[1:] else "-"
-            if topic == "options" or topic.startswith("-"):  # global options make no difference
-                click.echo(
-                    self.format_all_options(ctx) if topic == "options" else ctx.get_help(), color=ctx.color
-                )
+            topic = args[1] if args[1:] else ""
+            if topic == "options":
+                click.echo(self.format_all_options(ctx), color=ctx.color)
+                ctx.exit()
+            if not topic or topic.startswith("-"):  # global options make no difference
+                click.echo(ctx.get_help(), color=ctx.color)
                 ctx.exit()
             args = [*args[1:], "--help"]
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:

@@ -359,12 +359,14 @@ def _with_accents(
     passages = snapshot.passages(item.chunk for item in matching)
     chunks = list[tuple[CandidateChunk, MatchedTerms, set[Term]]]()
     for item in matching:
+        if item.matched is None:
+            continue
         passage = passages[item.chunk]
         written = "\n".join([*passage.headings, passage.text])
         words = set(map(_letters_of, _WORD.findall(written)))
         is_plain = not _VIETNAMESE.search(written)
         lacking = {term for term, letters in sought.items() if not is_plain and words.isdisjoint(letters)}
-        chunks += [(item, item.matched(), lacking)] if item.matched else []
+        chunks.append((item, item.matched(), lacking))
     gains = dict[Term, float]()
     for term in sought:
         exact = [term not in lacking for _, matched, lacking in chunks if term in matched.text]

@@ -305,9 +305,8 @@ class Reader:
         contribution.
 
         The score is BM25 with the given idf; each term adds at most `saturation_of`, and a code in parts adds
-        nothing if the chunk also has it as one word. If the rarer terms are
-        in only a few documents, common terms also find chunks: each document's first chunks, and those that
-        contain all terms.
+        nothing if the chunk also has it as one word. If the rarer terms are in only a few documents, common
+        terms also find chunks: each document's first chunks, and those that contain all terms.
         """
         scores, by_term = defaultdict[int, float](float), dict[Term, dict[int, float]]()
         rescale = self._rescale
