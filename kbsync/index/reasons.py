@@ -95,9 +95,9 @@ def _spaced_words(
     for term, number in points.items():
         surface, stem = (form.removeprefix(HYPHEN_MARK) for form in (term.surface, term.stem))
         guess = guessed.get(term.stem) if term.is_guess or term.goes_on else None
-        surfaces = dict[str, str]()
+        prefix, surfaces = surface if term.goes_on else term.prefix, dict[str, str]()
         for word, as_written in words:
-            if stem in (word.stem, word.surface) or (term.goes_on and word.surface.startswith(surface)):
+            if stem in (word.stem, word.surface) or (prefix and word.surface.startswith(prefix)):
                 surfaces.setdefault(word.surface, as_written)
         sought, usual = (guess.word, guess.written) if guess else (surface, "")
         written = joined_phrase(text, surface) if surface in typed and " " in surface else ""

@@ -57,6 +57,7 @@ from kbsync.index.store import (
 from kbsync.index.weights import DEPTH, PASSAGES, READ_DOCUMENTS, TRANSLATED, code_points, share_together
 from kbsync.index.words import (
     HYPHEN_MARK,
+    VIETNAMESE,
     Term,
     Tokeniser,
     comparable,
@@ -206,7 +207,7 @@ class Search:
             # The better model knows both languages, so it compares the question itself.
             other_better = better and replace(better, other_factor=TRANSLATED)
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
-        is_vietnamese = _VIETNAMESE.search(text) is not None
+        is_vietnamese = VIETNAMESE.search(text) is not None
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
             unknown = [term for term in _unknown(snapshot, terms, text) if term.stem]
@@ -337,7 +338,6 @@ def _merged(
     return list(merged.values())
 
 
-_VIETNAMESE = re.compile("[ƠơƯư\u1ea0-\u1ef9]")
 _ACCENTED = 50  # chunks to compare with the accents of a question
 
 
@@ -364,7 +364,7 @@ def _with_accents(
         passage = passages[item.chunk]
         written = "\n".join([*passage.headings, passage.text])
         words = set(map(_letters_of, _WORD.findall(written)))
-        is_plain = not _VIETNAMESE.search(written)
+        is_plain = not VIETNAMESE.search(written)
         lacking = {term for term, letters in sought.items() if not is_plain and words.isdisjoint(letters)}
         chunks.append((item, item.matched(), lacking))
     gains = dict[Term, float]()

@@ -25,11 +25,11 @@ from kbsync.index.words import (
     comparable,
     is_stop_word,
     is_unspaced,
-    last_word,
     readable,
     runs_in,
     stemmed,
     stop_words_in,
+    terms_of,
     words_in,
 )
 
@@ -174,8 +174,7 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     `unfinished`: whether words that begin with the last word of `query` also match.
     """
     line = " ".join(legible(text).split())
-    beginnings = tuple(term.surface for term in stemmed(last_word(query))) if unfinished else ()
-    matches = _matches(line, _terms(query), beginnings)
+    matches = _matches(line, _terms(query), _prefixes(query, unfinished=unfinished))
     start, end = _window(line, matches, width)
     spans = tuple(
         (first - start, last - start) for first, last, _ in matches if start <= first and last <= end
@@ -204,8 +203,17 @@ def _terms(query: str) -> frozenset[str]:
     return frozenset(distinctive or surfaces)
 
 
-def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return the words in `line` that are in `terms` or start with one of `beginnings`, as (start, end,
+@functools.lru_cache(16)
+def _prefixes(query: str, *, unfinished: bool) -> tuple[str, ...]:
+    """Return the prefixes of words that match, too, because they may be other inflections of a word in
+    `query` or, if it is unfinished, because they begin with its last word.
+    """
+    terms = terms_of(query, unfinished=unfinished)
+    return tuple(term.prefix or term.surface for term in terms if term.prefix or term.goes_on)
+
+
+def _matches(line: str, terms: Set[str], prefixes: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """Return the words in `line` that are in `terms` or start with one of `prefixes`, as (start, end,
     match).
 
     The words are in order and don't overlap.
@@ -214,7 +222,7 @@ def _matches(line: str, terms: Set[str], beginnings: tuple[str, ...]) -> list[tu
     spans = [
         (word.start, word.end, word.stem)
         for word in words_in(folds.plain)
-        if word.stem in terms or word.surface.startswith(beginnings)
+        if word.stem in terms or word.surface.startswith(prefixes)
     ]
     for run in runs_in(folds.plain):
         characters = characters_of(run[0])

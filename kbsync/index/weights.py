@@ -183,7 +183,15 @@ def share_together(
         if not term.goes_on:
             stems = term.stem.split()  # several only for a word in parts
             sought |= dict.fromkeys(stems, weight / len(stems))
-    around, sentences = sought.keys() & around, [sought.keys() & sentence for sentence in sentences]
+    prefixes = {term.prefix: term.stem for term in idf if term.prefix}
+
+    def sought_in(stems: Set[str]) -> set[str]:
+        inflected = {
+            stem for prefix, stem in prefixes.items() if any(other.startswith(prefix) for other in stems)
+        }
+        return inflected.union(sought.keys() & stems)
+
+    around, sentences = sought_in(around), list(map(sought_in, sentences))
     total = sum(weight for term, weight in idf.items() if not (term.goes_on or term.is_guess))
     anywhere = around.union(*sentences)
     least = sum(ELSEWHERE * weight for stem, weight in sought.items() if stem in scattered & anywhere)

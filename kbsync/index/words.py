@@ -21,6 +21,7 @@ import itertools
 import re
 import threading
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from typing import cast
 
 import apsw
@@ -396,11 +397,12 @@ _OTHER_LANGUAGES = (
 """Stop words in German, French, Spanish, Italian and Russian, with accents folded."""
 
 _ALSO_ENGLISH = """
-a ai al als also am an as bin come con d da dem den des die dime dire dis du e en er era es est et favor fur
-gracias grazie ha han hat hay he i in it j l la le les lo los ma man me merci mes mi mir mit moi mon n no
-nos o ob on or par pas per plait pour s sa saber sage se si sin so son su sue sur svp ta ton tu um un war y
+a ai al als also am an are as bin come con d da dem den des die dime dire dis do du e en er era es est et
+favor for fur gracias grazie ha han has hat hay he her his i in is it j l la le les lo los ma man me merci mes
+mi mir mit moi mon my n no nos o ob of on or par pas per plait pour s sa saber sage se si sin so son su sue
+sur svp ta to ton tu um un us war was will y
 """
-"""Words of these languages that occur in English questions, too, at least in names."""
+"""Words of other languages that occur in English questions, too, at least in names, and vice versa."""
 
 
 @functools.cache
@@ -408,6 +410,16 @@ def _other_languages() -> Sequence[tuple[frozenset[str], frozenset[str]]]:
     also_english = frozenset(_ALSO_ENGLISH.split())
     stop_words = (frozenset(words.split()) for words in _OTHER_LANGUAGES)
     return [(words, words - also_english) for words in stop_words]
+
+
+def _foreign_stop_words_in(words: Set[str]) -> Set[str]:
+    """Return the stop words of each language other than English of which a question has at least two."""
+    of_languages = (
+        words & stop_words
+        for stop_words, not_english in _other_languages()
+        if len(words & stop_words - STOP_WORDS) > 1 and words & not_english
+    )
+    return frozenset[str]().union(*of_languages)
 
 
 def stop_words_in(words: Sequence[str]) -> Set[str]:
@@ -418,12 +430,7 @@ def stop_words_in(words: Sequence[str]) -> Set[str]:
     included if it has others, but not `find` in `the find command`.
     """
     present = frozenset(words)
-    in_other_languages = (
-        present & stop_words
-        for stop_words, not_english in _other_languages()
-        if len(present & stop_words - STOP_WORDS) > 1 and present & not_english
-    )
-    stop_words = frozenset(filter(is_stop_word, present)).union(*in_other_languages)
+    stop_words = frozenset(filter(is_stop_word, present)) | _foreign_stop_words_in(present)
     named = {word for article, word in itertools.pairwise(words) if article in ("a", "an", "the")}
     around = present & _AROUND_QUESTIONS if stop_words else frozenset[str]()
     for word in present & _AROUND_QUESTIONS_WITH.keys():
@@ -443,13 +450,15 @@ class Term:
     """A word as written (`surface`, with case and accents folded) and as stored in the index (`stem`).
 
     `goes_on`: the term also matches longer words that begin with it. `is_guess`: the term replaces a word
-    in the question that no document contains.
+    in the question that no document contains. `prefix`: if not empty, the term matches all words with this
+    prefix, which may be its other inflections.
     """
 
     surface: str
     stem: str
     goes_on: bool = False
     is_guess: bool = False
+    prefix: str = ""
 
 
 def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
@@ -460,13 +469,51 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     words = stemmed(readable(question))
     stop_words = stop_words_in([term.surface for term in words])
     distinctive = [term for term in words if term.surface not in stop_words]
-    terms = list({term.stem: term for term in distinctive or words}.values())[: 2 * MAX_TERMS]
+    if _is_inflected(question, {term.surface for term in words}):
+        distinctive = [replace(term, prefix=_prefix_of(term)) for term in distinctive]
+    terms = list({term.prefix or term.stem: term for term in distinctive or words}.values())[: 2 * MAX_TERMS]
     if unfinished:
         for term in stemmed(last_word(question)):
             surface, stem = f"{HYPHEN_MARK}{term.surface}", f"{HYPHEN_MARK}{term.stem}"
             terms.append(Term(term.surface, term.stem, goes_on=True))
             terms.append(Term(surface, stem, goes_on=True, is_guess=True))
     return terms
+
+
+_accented = lazy_pattern("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
+VIETNAMESE = re.compile("[ƠơƯư\u1ea0-\u1ef9]")
+
+
+def _is_inflected(question: str, words: Set[str]) -> bool:
+    """Return whether a question seems to be in a language with Latin letters and inflections, other than
+    English. Vietnamese has none.
+    """
+    if VIETNAMESE.search(question):
+        return False
+    if _foreign_stop_words_in(words):
+        return True
+    is_english = not words.isdisjoint(STOP_WORDS.difference(_ALSO_ENGLISH.split()))
+    return not is_english and _accented().search(question) is not None
+
+
+_MIN_PREFIX = 5  # letters
+
+
+def _prefix_of(term: Term) -> str:
+    """Return the letters that other inflections of a word probably have in common with it, or "" if the word
+    is too short.
+
+    SQLite stems prefixes, like all words, as if they were English, which must not change them.
+    """
+    word = term.surface
+    if not (word.isascii() and word.isalpha()):
+        return ""
+    longest = _MIN_PREFIX + (len(word) - _MIN_PREFIX) // 3
+    for length in range(min(longest, len(word) - 1), _MIN_PREFIX - 1, -1):
+        prefix = word[:length]
+        if term.stem.startswith(prefix) and Tokeniser().tokens(prefix) == [prefix]:
+            return prefix
+    return ""
 
 
 def stemmed(text: str) -> list[Term]:

@@ -1,4 +1,4 @@
-"""Tests that a word is found in its other inflections in Russian, Ukrainian, Greek and Arabic."""
+"""Tests that a word is found in its other inflections in languages other than English."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.words import SQLITE_TOKENISER, TOKENISER, Tokeniser, stemmed, word_with, words
+from kbsync.index.words import SQLITE_TOKENISER, TOKENISER, Tokeniser, stemmed, terms_of, word_with, words
 from tests.index.test_index import older_words
 from tests.index.test_search import ENCODER, entry, searching
 
@@ -57,6 +57,60 @@ def test_word_is_found_and_highlighted_in_another_inflection(
         assert searcher.unknown_words(query).instead == {}
     shown = snippet(TEXTS[path], question.strip('"'), 200)
     assert highlighted in [shown.text[start:end] for start, end in shown.spans]
+
+
+LATIN_TEXTS = {
+    "de.md": "Unsere Kündigung des Mietvertrags ist abgeschickt. Die Zählerstände fehlen noch.",
+    "es.md": "Las herramientas del taller están guardadas en el armario.",
+    "fr.md": "Les factures sont payées avant la fin du mois.",
+    "pl.md": "Ustawienia drukarki zapisano w pliku.",
+    "tr.md": "Konuşmalar salonda yapılacak, toplantının saati belli değil.",
+    "en.md": "Bread ingredients, mouse pads.",
+    "other.md": "Kundenliste, hermanos, konuk, drukuj.",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "path", "highlighted"),
+    [
+        ("Welche Kündigungen haben wir?", "de.md", {"Kündigung"}),
+        ("Mietverträge und ein Zählerstand", "de.md", {"Mietvertrags", "Zählerstände"}),
+        ("¿Dónde está la herramienta?", "es.md", {"herramientas"}),
+        ("Zähler", "de.md", {"Zählerstände"}),
+        ("où est la facture payée", "fr.md", {"factures", "payées"}),
+        ("ustawień drukarkę", "pl.md", {"Ustawienia", "drukarki"}),
+        ("konuşmayı toplantıları", "tr.md", {"Konuşmalar", "toplantının"}),
+    ],
+)
+def test_word_with_latin_letters_is_found_in_another_inflection(
+    tmp_path: Path, question: str, path: str, highlighted: set[str]
+) -> None:
+    with searching(tmp_path, list(LATIN_TEXTS.items())) as (searcher, _):
+        first = searcher.search(Query(question, explain=True))[0]
+        assert first.path == path
+        assert first.reasons is not None
+        assert highlighted <= {match.written or match.word for match in first.reasons.in_text}
+        assert first.reasons.together > 0.5
+        assert searcher.unknown_words(Query(question)).instead == {}
+    shown = snippet(LATIN_TEXTS[path], question, 200)
+    assert highlighted == {shown.text[start:end] for start, end in shown.spans}
+
+
+@pytest.mark.parametrize("question", ["the ingress of the café", "ingress", "which ingress has Müller?"])
+def test_english_word_is_not_found_by_its_first_letters(tmp_path: Path, question: str) -> None:
+    assert not any(term.prefix for term in terms_of(question))
+    with searching(tmp_path, list(LATIN_TEXTS.items())) as (searcher, _):
+        for hit in searcher.search(Query(question, explain=True)):
+            assert hit.reasons is not None
+            assert not hit.reasons.in_text
+
+
+@given(st.text("abcdefghinosty", min_size=5, max_size=16))
+def test_word_is_found_in_the_same_form_by_its_first_letters(word: str) -> None:
+    [term] = terms_of(f"{word} für ährenkörner")[:1]
+    if term.prefix:
+        assert Tokeniser().tokens(word)[0].startswith(*Tokeniser().tokens(term.prefix))
+        assert word.startswith(term.prefix)
 
 
 def test_word_in_another_inflection_excludes_a_document(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_name_words_are_known_and_shown_as_written(tmp_path: Path) -> None:
         ("Das Überprüfungsgerät.", "Ueberpruefungsgeraet", {"Ueberpruefungsgeraet": "Überprüfungsgerät"}),
         ("Åke kommer.", "Aake", {"Aake": "Åke"}),
         ("An ak is red.", "Aake", {"Aake": ""}),
-        ("Die Kündigungsfrist endet.", "Kündigungsfrst", {"Kündigungsfrst": "Kündigungsfrist"}),
+        ("Die Kündigungsfrist endet.", "Kündigngsfrist", {"Kündigngsfrist": "Kündigungsfrist"}),
         ("Die Großstadt am See.", "GROSSTADT", {"GROSSTADT": "Großstadt"}),
         ("Ένας άνθρωπος.", "άνθροπος", {"άνθροπος": "άνθρωπος"}),
         ("وَصَلَتِ الرِّسَالَةُ", "الرسلة", {"الرسلة": "الرِّسَالَةُ"}),
@@ -293,7 +293,6 @@ def test_unknown_words_are_named_as_written(
     [
         ("Haftpflicht", "Haftpflichtversicherung"),
         ("photosynth", "photosynthesis"),
-        ("Schönheits", "Schönheitsreparatur"),
         ("Schoenheits", "Schönheitsreparatur"),
         ("organizer", ""),  # whose stem is "organ"
         ("CZ3423", "CZ3423X9PL"),
