@@ -15,6 +15,7 @@ from tests.index.samples import (
     ods_cell,
     parts_of,
     relations,
+    sample,
     with_part,
     worksheet,
     xlsx,
@@ -457,4 +458,14 @@ def test_encrypted_spreadsheet_is_reported(parser):
     )
     with pytest.raises(Rejected) as refusal:
         text_of(parser, with_part(ods(), "META-INF/manifest.xml", manifest), "ods")
+    assert refusal.value.code == "encrypted"
+
+
+@pytest.mark.parametrize("is_write_protected", [False, True])
+def test_encrypted_old_workbook_is_reported(parser, is_write_protected):
+    raw = sample("prices.xls")
+    end_of_bof = raw.index(b"\x09\x08\x10\0\0\x06\x05\0") + 20
+    records = b"\x86\0\0\0\x2f\0" if is_write_protected else b"\x2f\0"
+    with pytest.raises(Rejected) as refusal:
+        text_of(parser, raw[:end_of_bof] + records + raw[end_of_bof + len(records) :], "xls")
     assert refusal.value.code == "encrypted"

@@ -38,7 +38,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("docx", "docm"), ("docx", "read_docx", "10")),
     **dict.fromkeys(("pptx", "pptm", "ppsx"), ("slides", "read_pptx", "10")),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "10")),
-    "xls": ("sheets", "read_xls", "9"),
+    "xls": ("sheets", "read_xls", "10"),
     "ods": ("sheets", "read_ods", "13"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "9")),
     "rtf": ("rtf", "read_rtf", "7"),

@@ -136,10 +136,19 @@ def read_xls(raw: bytes) -> Parsed:
     """Return an Excel 97–2003 workbook as Markdown. Raises `Rejected` if it has no text."""
     if raw.startswith(_ZIP):  # a newer workbook under the old extension
         return read_xlsx(raw)
+    if _FILE_PASS.search(raw):
+        raise encrypted()
     text = _read(raw)
     if not text:
         raise without_text()
     return Parsed(text)
+
+
+_FILE_PASS = re.compile(
+    rb"\x09\x08(?:\x10\0\0\x06\x05\0.{12}|\x08\0\0\x05\x05\0.{4})(?:\x86\0\0\0)?\x2f\0", re.DOTALL
+)
+"""Matches the start of a password-protected xls workbook ([MS-XLS] 2.1.7.20.3): BOF, WriteProtect, FilePass.
+calamine doesn't report the password."""
 
 
 def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Details()) -> str:
