@@ -568,6 +568,28 @@ def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
     assert text == "# A\n\nDear all,\n\nFrom May on, these are closed.\nNote: the lift, too.\n\nA."
 
 
+def test_mailbox_message_without_the_usual_headers_is_read(parser):
+    odd = b"X-Mozilla-Status: 0001\nContent-Type: text/plain\n\nThe kettle is broken."
+    text = text_of(parser, "mbox", samples.mailbox(odd, samples.mail("A", b"lunch"), odd, b"\nNo headers."))
+    assert text == "The kettle is broken.\n\n# A\n\nlunch\n\nThe kettle is broken.\n\nNo headers."
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "base64", "utf-99"])
+def test_mail_with_an_impossible_charset_is_read(parser, charset):
+    mail = samples.mail("Lamps", "größer".encode(), f"text/plain; charset={charset}")
+    assert text_of(parser, "eml", mail) == "# Lamps\n\ngrößer"
+    assert text_of(parser, "mbox", samples.mailbox(mail)) == "# Lamps\n\ngrößer"
+
+
+def test_mailbox_with_a_binary_text_part_is_read_without_it(parser):
+    noise = bytes(range(256)) * 4
+    odd = b"Subject: Noon\x01\x02\x03\n\nLunch."
+    parts = b"--B\nContent-Type: text/vcard\n\n" + noise + b"\n--B\n\nSee you.\n--B--"
+    card = b"Subject: B\nContent-Type: multipart/mixed; boundary=B\n\n" + parts
+    box = samples.mailbox(samples.mail("A", noise), card, odd)
+    assert text_of(parser, "mbox", box) == "# A\n\n# B\n\nSee you.\n\n# Noon\n\nLunch."
+
+
 def test_mail_that_begins_with_a_byte_order_mark_is_read(parser):
     mail = samples.mail("Lamps", "größer".encode())
     assert text_of(parser, "eml", b"\xef\xbb\xbf" + mail) == "# Lamps\n\ngrößer"

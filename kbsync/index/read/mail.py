@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import email
 import email.policy
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
 from kbsync.index.read.calendars import read_ics, read_vcf
-from kbsync.index.read.encoding import decode, decode_declared
+from kbsync.index.read.encoding import decode, decode_declared, separate_controls
 from kbsync.index.read.html import read_html
 from kbsync.index.read.text import document_title, escaped_lines, inner_text, one_line, tidied
 from kbsync.index.read.zip import damaged, without_text
@@ -124,20 +125,24 @@ def _has_headers(message: Message) -> bool:
 def _split(raw: bytes) -> Iterator[Message]:
     """Yield the messages of a mailbox.
 
-    Each begins after a blank line, with a line `From …` followed by headers.
+    Each begins after a blank line, with a line `From …` that contains a date or is followed by headers.
     """
     raw = raw.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
     first, *pieces = (b"\n\n" + raw).split(b"\n\nFrom ")
     messages = [[first.lstrip()]] if _begins_mail(first.lstrip()) else []
     for piece in pieces:
-        _, _, content = piece.partition(b"\n")
-        if _begins_mail(content):
+        sender, _, content = piece.partition(b"\n")
+        if _DATE.search(sender) or _begins_mail(content):
             messages.append([content])
         else:  # a sentence that begins with "From"
             messages = messages or [[]]
             messages[-1] += [b"\n\nFrom ", piece]
     for lines in messages:
         yield _parse(b"".join(lines).replace(b"\n>From ", b"\nFrom "))
+
+
+_DATE = re.compile(rb" [A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]{2} [0-9]{2}:[0-9]{2}")
+"""Matches the date in a line such as `From ada@example.org Mon Feb  5 10:11:12 2024`."""
 
 
 def _begins_mail(content: bytes) -> bool:
@@ -189,10 +194,13 @@ def _attachments(message: Message) -> Iterator[Message]:
     """Yield the parts that have a name, but not the parts of nested messages."""
     if message.get_filename():
         yield message
-    payload = message.get_payload()
-    if isinstance(payload, list) and message.get_content_maintype() != "message":
-        for part in payload:
-            yield from _attachments(part) if isinstance(part, Message) else ()
+    if message.get_content_maintype() != "message":
+        for part in _parts(message):
+            yield from _attachments(part)
+
+
+def _parts(message: Message) -> list[Message]:
+    return message.get_payload() if message.is_multipart() else []  # type: ignore[return-value]
 
 
 def _header(message: Message, name: str) -> str:
@@ -201,25 +209,22 @@ def _header(message: Message, name: str) -> str:
 
 def _plain_header(value: str) -> str:
     """Return a header with its encoded words decoded. An undeclared charset is guessed."""
-    try:
-        pieces = decode_header(value)
-    except (ValueError, email.errors.HeaderParseError):
-        return " ".join(value.split())
-    texts = list[str]()
-    for text, charset in pieces:
-        # Raw bytes outside ASCII come as surrogate escapes.
-        content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-        if charset not in (None, "unknown-8bit"):
-            texts.append(decode_declared(content, charset))
-        elif content:
-            texts.append(decode(content))
-    return " ".join("".join(texts).split())
+    with suppress(ValueError, email.errors.HeaderParseError, Rejected):
+        texts = list[str]()
+        for text, charset in decode_header(value):
+            # Raw bytes outside ASCII come as surrogate escapes.
+            content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+            if charset not in (None, "unknown-8bit"):
+                texts.append(decode_declared(content, charset))
+            elif content:
+                texts.append(decode(content))
+        return one_line("".join(texts))
+    return one_line(separate_controls(value))
 
 
 def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
     """Yield the texts of a message, and the messages inside it, such as a forwarded one."""
-    payload = message.get_payload()
-    children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
+    children = _parts(message)
     if message.get_content_type() == "multipart/alternative":
         versions = [(m.get_content_type(), list(_bodies(m, level, allowance))) for m in children]
         yield from _choose_versions([(kind, blocks) for kind, blocks in versions if blocks])
@@ -277,19 +282,17 @@ def _is_shown(part: Message) -> bool:
 
 
 def _text(part: Message) -> str:
-    raw = _content(part)
-    if part.get_content_maintype() != "text":
+    raw, charset = _content(part), part.get_content_charset()
+    try:
+        text = decode_declared(raw, charset)
+    except Rejected:  # the message is readable without a part that isn't text
         return ""
-    charset = part.get_content_charset()
-    text = decode_declared(raw, charset)
     match part.get_content_subtype():
         case "html":
             return read_html(text).text
-        case "calendar":
+        case "calendar" | "vcard" | "x-vcard" as kind:
             with suppress(Rejected):  # the message is readable without it
-                return read_ics(raw, charset).text
-        case "vcard" | "x-vcard":
-            return read_vcf(raw, charset).text
+                return (read_ics if kind == "calendar" else read_vcf)(raw, charset).text
         case "plain" if str(part.get_param("format")).lower() == "flowed":
             text = _join_flowed(text, deletes_space=str(part.get_param("delsp")).lower() == "yes")
     return escaped_lines(text.strip())
