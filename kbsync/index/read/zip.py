@@ -231,7 +231,7 @@ def parse_xml(raw: bytes) -> Element:
     try:
         parser.Parse(raw, True)
         return builder.close()
-    except (expat.ExpatError, ValueError, AssertionError) as error:
+    except (expat.ExpatError, ValueError, LookupError, AssertionError) as error:
         raise damaged("its XML is damaged") from error
 
 
