@@ -121,6 +121,9 @@ def test_page_headers_keywords_formulas_and_charts_are_read(parser):
     document = samples.with_part(document, "meta.xml", meta.replace(b"</office:meta>", keywords))
     parsed = parser.parse("x.odt", BytesBody(document))
     assert (parsed.text, parsed.tags) == ("Secret\n\nbody\n\nE = 2", ("lamps", "oil"))
+    chart = b'<x xmlns:c="c" xmlns:t="t"><c:title><t:p>Sales</t:p></c:title></x>'
+    document = samples.with_part(document, "Object 1/content.xml", chart)
+    assert text_of(parser, document) == "Secret\n\nbody\n\nSales"
     old = b'<!DOCTYPE math PUBLIC "-//x" "y"><math><mi>E</mi></math>'
     assert text_of(parser, samples.with_part(document, "Object 1/content.xml", old)) == "Secret\n\nbody"
 

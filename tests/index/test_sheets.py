@@ -229,6 +229,20 @@ def test_every_paragraph_of_an_opendocument_text_box_is_read_once(parser):
     assert text == "## S\n\n| 7 | Lamp |\n| --- | --- |\n\nFor Ada and Bea\n\nWicks Oil\n\nSold"
 
 
+def test_titles_of_opendocument_charts_and_shapes_in_merged_cells_are_read(parser):
+    frame = '<draw:frame><draw:object xlink:href="./Object 1"/></draw:frame>'
+    lamp = ods_cell("Lamp").replace("<text:p>", f"{frame}<text:p>")
+    shape = "<draw:rect><text:p>Sold out</text:p></draw:rect>"
+    merged = f"<table:covered-table-cell>{shape}</table:covered-table-cell>"
+    raw = ods(f'<table:table table:name="S"><table:table-row>{lamp}{merged}</table:table-row></table:table>')
+    title = "<chart:title><text:p>Sales</text:p></chart:title>"
+    axis = "<chart:axis><chart:title><text:p>Month</text:p></chart:title></chart:axis>"
+    values = f"<table:table><table:table-row>{ods_cell('Lamp')}</table:table-row></table:table>"
+    chart = f'<x xmlns:chart="c" xmlns:text="t" xmlns:table="b" xmlns:office="o">{title}{axis}{values}</x>'
+    text = text_of(parser, with_part(raw, "Object 1/content.xml", chart.encode()), "ods")
+    assert text == "## S\n\n| Lamp |\n| --- |\n\nSales\n\nMonth\n\nSold out"
+
+
 def test_opendocument_comments_are_read_with_their_cells(parser):
     comment = "<office:annotation><dc:creator>Ada</dc:creator><text:p>Too</text:p><text:p>dear</text:p>"
     cell = ods_cell("Lamp").replace("<text:p>", f"{comment}</office:annotation><text:p>")

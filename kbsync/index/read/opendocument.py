@@ -29,8 +29,7 @@ from kbsync.index.read.zip import Archive, Element, damaged, encrypted, inside, 
 _OMITTED = word_set(
     """
     alphabetical-index annotation-end forms hidden-paragraph hidden-text illustration-index note-citation
-    notes page-count page-number ruby-text script scripts shapes table-index table-of-content title
-    tracked-changes
+    notes page-count page-number ruby-text script scripts shapes table-index table-of-content tracked-changes
     """
 )
 """Elements to skip: deleted text, indexes, page numbers and elements that aren't shown."""
@@ -78,6 +77,13 @@ def opendocument_parts(archive: Archive) -> tuple[Element, str | None, tuple[str
         raise damaged(_NO_DOCUMENT)
     keywords = "\n".join(keyword.text or "" for keyword in about.iter("keyword"))
     return content, about.findtext(".//title"), split_keywords(keywords)
+
+
+def embedded_object(archive: Archive, element: Element) -> Element:
+    """Return the root of the chart, formula or document that an element embeds, or an empty element."""
+    part = posixpath.normpath(f"{element.get(':href', '')}/content.xml")
+    is_old = b"<!DOCTYPE" in archive.read(part)  # a formula from an old program
+    return archive.xml("" if is_old else part)
 
 
 class _Reader:
@@ -182,16 +188,13 @@ class _Reader:
                 blocks.add(self._comment(element))
             case "desc" if is_description(words := element.text or ""):
                 blocks.add(one_line(words))
-            case "object" if address := element.get(":href", ""):
-                self._read_object(posixpath.normpath(f"{address}/content.xml"), blocks)
+            case "object":
+                self._read_object(embedded_object(self._archive, element), blocks)
             case tag if tag not in _OMITTED and element.get(":display") != "none":
                 self.read(element, blocks)
 
-    def _read_object(self, part: str, blocks: Blocks) -> None:
+    def _read_object(self, root: Element, blocks: Blocks) -> None:
         """Add the words of a chart or the symbols of a formula."""
-        if b"<!DOCTYPE" in self._archive.read(part):  # formulas from old programs have one
-            return
-        root = self._archive.xml(part)
         if root.tag == "math":
             signs = (node.text or "" for node in root.iter() if node.tag in ("mi", "mn", "mo", "mtext"))
             blocks.add(one_line(" ".join(signs)))
@@ -236,7 +239,7 @@ class _Reader:
                     yield f" {text}" if is_note_mark(before, text) else text
                 case tag if tag in SHAPES:
                     self._read_one(element, notes)
-                case tag if tag not in _OMITTED or tag == "title":
+                case tag if tag not in _OMITTED:
                     yield from self._texts(element, notes)
             yield element.tail or ""
             before = element.tail or ""

@@ -18,7 +18,7 @@ import python_calamine as calamine
 
 from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
-from kbsync.index.read.opendocument import SHAPES, opendocument_parts
+from kbsync.index.read.opendocument import SHAPES, embedded_object, opendocument_parts
 from kbsync.index.read.slides import paragraphs, parts_of
 from kbsync.index.read.text import (
     distinct_texts,
@@ -119,7 +119,7 @@ def read_ods(raw: bytes) -> Parsed:
     details, has_gaps = dict[str, _Details](), False
     for table in content.iter("table"):
         # before closing gaps changes the numbers of rows and columns
-        blocks = [*_drawn_paragraphs(table), *_comments(table)]
+        blocks = [*_drawn_paragraphs(archive, table), *_comments(table)]
         has_gaps |= _close_gaps(table)
         displayed = islice(_displayed(table), _MAX_DISPLAYED_CELLS)
         details[table.get(":name", "")] = _Details(blocks, displayed)
@@ -405,6 +405,7 @@ _DISPLAYED_KINDS = ("percentage", "time")
 """Types of values that calamine returns in a form that differs from what the sheet displays."""
 
 _MAX_DISPLAYED_CELLS = 200_000
+_CELLS = ("table-cell", "covered-table-cell")
 
 
 def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
@@ -423,18 +424,23 @@ def _cells_of(table: Element) -> Iterator[tuple[Element, int, int, int, int]]:
         row += row_count
 
 
-def _drawn_paragraphs(table: Element) -> Iterator[str]:
-    """Yield the paragraphs in the text boxes and other shapes of an ods sheet.
+def _drawn_paragraphs(archive: Archive, table: Element) -> Iterator[str]:
+    """Yield the paragraphs in the text boxes and other shapes of an ods sheet, and the titles of its charts.
 
     This omits shapes in a cell with a text, because calamine reads them with that text, unless the cell has
     a formula.
     """
     for parent in table.iter():
         is_text = parent.get(":value-type") == "string" and parent.get(":string-value") is None
-        if parent.tag == "shapes" or (parent.tag == "table-cell" and not is_text):
+        if parent.tag == "shapes" or (parent.tag in _CELLS and not is_text):
             for shape in inside(parent, SHAPES, ("annotation",)):
-                texts = (one_line("".join(p.itertext())) for p in inside(shape, ("p", "h"), ()))
-                yield from filter(None, texts)
+                yield from _texts_of(inside(shape, ("p", "h"), ()))
+        elif parent.tag == "object":  # of a chart, whose values are in a sheet
+            yield from _texts_of(inside(embedded_object(archive, parent), ("p",), ("table",)))
+
+
+def _texts_of(paragraphs: Iterable[Element]) -> Iterator[str]:
+    return filter(None, (one_line("".join(paragraph.itertext())) for paragraph in paragraphs))
 
 
 def _comments(table: Element) -> Iterator[str]:
@@ -513,8 +519,7 @@ def _with_repeats(content: bytes, root: Element) -> bytes:
     """Return the text of an ods document with its repeat counts replaced by those of the elements below
     `root`.
     """
-    tags = ("table-row", "table-cell", "covered-table-cell")
-    elements = [element for element in root.iter() if element.tag in tags]
+    elements = [element for element in root.iter() if element.tag in ("table-row", *_CELLS)]
     if len(elements) != len(_REPEATED.findall(content)):  # they have a different prefix
         return content
     following = iter(elements)
