@@ -84,6 +84,14 @@ def test_slight_damage_rarely_changes_the_detected_language():
     assert len(wrong) <= tried * 0.02, wrong
 
 
+@pytest.mark.parametrize(
+    "text", ["Die Straße ist für Fußgänger gesperrt. ", "Zürich – Genf: 5 € für", "说明：管理员"]
+)
+@pytest.mark.parametrize("bad", [b"M\xfcller", b"\xff"])
+def test_utf8_with_one_bad_byte_is_read(text, bad):
+    assert decode(text.encode() + bad + b" a").startswith(text)
+
+
 ENGLISH = [
     "{}",
     "We met at the {} and talked about work.",

@@ -281,7 +281,7 @@ async def test_new_title_reembeds_only_the_first_passage(
     assert len(created) == 1
 
 
-RECIPES = {"a.md": "5bd95ac91d82b8f6", "b.pdf": "73fb9f6b434d5cb5"}
+RECIPES = {"a.md": "dc0a160b3b470331", "b.pdf": "73fb9f6b434d5cb5"}
 
 
 def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
@@ -296,7 +296,7 @@ def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
     with monkeypatch.context() as pdf:
         pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "11")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
-    monkeypatch.setattr(formats, "MARKDOWN", "10")
+    monkeypatch.setattr(formats, "MARKDOWN", "11")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]
 
 

@@ -395,7 +395,8 @@ def _looks_wide(raw: bytes) -> str | None:
 def _as_utf8(raw: bytes) -> str | None:
     """Return `raw` decoded as UTF-8, or None if it isn't UTF-8.
 
-    A few invalid bytes among many valid characters are allowed.
+    A few invalid bytes among many valid characters are allowed. Text in another encoding has fewer characters
+    that are valid by chance than invalid bytes.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
@@ -404,7 +405,7 @@ def _as_utf8(raw: bytes) -> str | None:
         text = _loose(raw, "utf-8")
         bad = text.count("\ufffd")
         good = len(text) - len(text.encode("ascii", "ignore")) - bad
-        return text if good >= 9 * bad else None
+        return text if good >= 3 * bad else None
     tail = decoder.getstate()[0]
     # One high byte after only ASCII is more likely the é of a Latin-1 "café" than half a character.
     return None if len(tail) == 1 and text.isascii() else text

@@ -23,8 +23,8 @@ CHUNKER = "blocks-3"
 """The version of the output of `kbsync.index.chunk`, part of each recipe. If a change affects only documents
 with pages, increase the versions of their readers instead."""
 
-TEXTS = "9"
-MARKDOWN = "9"
+TEXTS = "10"
+MARKDOWN = "10"
 """The versions of the readers for plain text and for Markdown."""
 
 
@@ -42,15 +42,15 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "ods": ("sheets", "read_ods", "14"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "10")),
     "rtf": ("rtf", "read_rtf", "7"),
-    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "12")),
-    "epub": ("epub", "read_epub", "12"),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "13")),
+    "epub": ("epub", "read_epub", "13"),
     "eml": ("mail", "read_eml", "15"),
     "mbox": ("mail", "read_mbox", "10"),
-    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "6")),
-    "ics": ("calendars", "read_ics", "2"),
-    "vcf": ("calendars", "read_vcf", "3"),
-    "canvas": ("canvas", "read_canvas", "3"),
-    "ipynb": ("notebook", "read_ipynb", "8"),
+    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "7")),
+    "ics": ("calendars", "read_ics", "3"),
+    "vcf": ("calendars", "read_vcf", "4"),
+    "canvas": ("canvas", "read_canvas", "4"),
+    "ipynb": ("notebook", "read_ipynb", "9"),
 }
 """The readers by extension: the module in this folder, its function and the function's version.
 
