@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tracemalloc
 
 import pytest
@@ -463,6 +464,16 @@ def test_garbage_workbook_is_damaged(parser, extension, junk):
     with pytest.raises(Rejected) as refusal:
         text_of(parser, junk, extension)
     assert refusal.value.code == "damaged" and "\n" not in refusal.value.reason
+
+
+@pytest.mark.parametrize("size", [4100, 5200, 5620])
+def test_incomplete_old_workbook_is_damaged_and_loses_no_mail(parser, size):
+    raw = sample("prices.xls")[:size]
+    with pytest.raises(Rejected) as refusal:
+        text_of(parser, raw, "xls")
+    assert refusal.value.code == "damaged" and "the workbook is damaged or incomplete" in refusal.value.reason
+    head = b'Subject: A\nContent-Type: application/x; name="b.xls"\nContent-Transfer-Encoding: base64\n\n'
+    assert text_of(parser, head + base64.b64encode(raw), "eml") == "# A\n\nAttachments: b.xls"
 
 
 def test_encrypted_spreadsheet_is_reported(parser):

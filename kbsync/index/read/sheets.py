@@ -168,6 +168,11 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
         raise encrypted() from error
     except calamine.CalamineError as error:
         raise damaged(f"the parser says {one_line(str(error))[:200]!r}") from error
+    except BaseException as error:
+        # For some incomplete workbooks, calamine raises a PanicException, which isn't an Exception.
+        if type(error).__name__ == "PanicException":
+            raise damaged("the workbook is damaged or incomplete") from error
+        raise
     return tidied("\n\n".join(blocks))
 
 
