@@ -184,6 +184,7 @@ _SEARCHED = {
     "index.read.encoding._STRAY": [times("\x1b"), _LETTERS],
     "index.read.encoding._DECLARED": [times("<?xml"), "<?xml encoding" + _BLANKS, times("<?xml encoding="),
         "<?xml encoding='" + _LETTERS],
+    "index.read.encoding._ZEROS": [times("\0"), times("\0" * 15 + "a")],
     "index.read.encoding._META": [times("<meta "), "<meta charset" + _BLANKS,
         "<meta charset=" + _BLANKS + "'" + _BLANKS, times("<meta charset=")],
     "index.read.text._TICKS": [times("`"), times("``a")],

@@ -277,6 +277,7 @@ _JUDGED = 16 * 1024  # bytes used to distinguish the legacy encodings
 _MAGIC = (
     b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"\x7fELF", b"\x1f\x8b", b"GIF8", b"\xff\xd8\xff", b"7z\xbc\xaf",
 )  # fmt: skip
+_ZEROS = re.compile(rb"(?:\0\0){8,}")  # blocks that a power failure or a truncation leaves in a log
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _BAD_SHARE = 0.02  # limit of undecodable characters in a damaged text; each counts against it
 _NOISE_SHARE = 0.02  # random bytes are 10% control characters; text with stray ones has far fewer
@@ -322,6 +323,7 @@ def decode(raw: bytes) -> str:
             return _finish(_loose(raw[len(bom) :], encoding))
     if raw.startswith(_MAGIC):
         raise Rejected(_BINARY, code="binary")
+    raw = _ZEROS.sub(b"", raw) or raw
     if wide := _looks_wide(raw):
         return _finish(_loose(raw, wide))
     utf8 = _as_utf8(raw)
