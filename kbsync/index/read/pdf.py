@@ -111,7 +111,7 @@ def read_pdf(raw: bytes) -> Parsed:
     """Return the pages as Markdown. Raises `Rejected`."""
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
-    with opened(raw) as document:
+    with _opened(raw) as document:
         count = min(pdfium.FPDF_GetPageCount(document), _MAX_PAGES)
         read = [_read_page(document, number) for number in range(count)]
         blank = (number for number, page in enumerate(read) if page and not page.lines)
@@ -130,7 +130,7 @@ def read_pdf(raw: bytes) -> Parsed:
 
 
 @contextmanager
-def opened(raw: bytes) -> Iterator[Any]:
+def _opened(raw: bytes) -> Iterator[Any]:
     """Open the PDF with pdfium, and close it at the end of the block. Raises `Rejected`."""
     document = pdfium.FPDF_LoadMemDocument64(raw, len(raw), None)
     if not document:
@@ -317,7 +317,8 @@ class _PageReader:
                 # Numbers and Latin letters read from left to right.
                 units = list(_reverse_runs(units[::-1], lambda unit: unit.isascii() and unit.isalnum()))
             left, right = min(left for left, _ in places), max(right for _, right in places)
-            words.append(_Word("".join(units), left, right, is_rtl))
+            is_ltr = not is_rtl and any(map(str.isalpha, match[0]))
+            words.append(_Word("".join(units), left, right, is_rtl, is_ltr))
         words.sort(key=lambda word: word.left)
         # A number after a Latin word is part of its run ("Windows 11").
         for before, word in pairwise(words):
@@ -385,10 +386,7 @@ class _Word:
     left: float
     right: float
     is_right_to_left: bool
-    is_left_to_right: bool = False
-
-    def __post_init__(self) -> None:
-        self.is_left_to_right = not self.is_right_to_left and any(map(str.isalpha, self.text))
+    is_left_to_right: bool
 
 
 def _reverse_runs(items: Iterable[_T], is_in_run: Callable[[_T], bool]) -> Iterator[_T]:

@@ -5,23 +5,22 @@ The models, for Chinese and English, come with the package; kbsync doesn't downl
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
-import pypdfium2.raw as pdfium
+import pypdfium2
 
 from kbsync.index.document import Parsed
-from kbsync.index.read.pdf import Line, joined, opened
+from kbsync.index.read.pdf import Line, joined
 from kbsync.index.read.text import escaped, tidied
 from kbsync.index.read.zip import damaged
 
 _MAX_SIDE_PIXELS = 2000  # pixels; the recognizer makes larger pictures smaller
 _FINEST = 200 / 72  # pixels per point: 200 dpi
-_WHITE = 0xFFFFFFFF
 _INK = 160  # pixels darker than this are not paper
 _MARGIN = 40  # pixels of paper to leave around the ink: the recognizer misses a line on an empty page
 _MIN_SIDE_PIXELS = 736  # pixels; the recognizer makes smaller pictures larger
@@ -44,8 +43,11 @@ class ScanReader:
 
     def read_page(self, raw: bytes, number: int) -> Parsed:
         """Return the text of the page with this number, starting from 1. Raises `Rejected`."""
-        with opened(raw) as document:
-            picture = _without_margins(_draw(document, number - 1))
+        try:
+            with closing(pypdfium2.PdfDocument(raw)) as document:
+                picture = _without_margins(_draw(document[number - 1]))
+        except pypdfium2.PdfiumError as error:
+            raise damaged("a page of the PDF is damaged") from error
         if not picture.size:
             return Parsed("")
         key = hashlib.sha256(picture).digest() + bytes(str(picture.shape), "ascii")
@@ -56,32 +58,12 @@ class ScanReader:
         return Parsed(self._texts[key])
 
 
-def _draw(document: Any, number: int) -> Picture:
-    import numpy as np
-
-    page = pdfium.FPDF_LoadPage(document, number)
-    if not page:
+def _draw(page: pypdfium2.PdfPage) -> Picture:
+    width, height = page.get_size()
+    if not 0 < width < math.inf or not 0 < height < math.inf:
         raise damaged("a page of the PDF is damaged")
-    try:
-        width, height = pdfium.FPDF_GetPageWidthF(page), pdfium.FPDF_GetPageHeightF(page)
-        if not 0 < width < math.inf or not 0 < height < math.inf:
-            raise damaged("a page of the PDF is damaged")
-        scale = min(_FINEST, _MAX_SIDE_PIXELS / max(width, height))
-        columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
-        bitmap = pdfium.FPDFBitmap_Create(columns, rows, False)
-        if not bitmap:
-            raise MemoryError
-        try:
-            pdfium.FPDFBitmap_FillRect(bitmap, 0, 0, columns, rows, _WHITE)
-            pdfium.FPDF_RenderPageBitmap(bitmap, page, 0, 0, columns, rows, 0, pdfium.FPDF_ANNOT)
-            stride = pdfium.FPDFBitmap_GetStride(bitmap)
-            pixels = ctypes.string_at(pdfium.FPDFBitmap_GetBuffer(bitmap), stride * rows)
-        finally:
-            pdfium.FPDFBitmap_Destroy(bitmap)
-    finally:
-        pdfium.FPDF_ClosePage(page)
-    picture = np.frombuffer(pixels, np.uint8).reshape(rows, stride // 4, 4)
-    return np.ascontiguousarray(picture[:, :columns, :3])
+    scale = min(_FINEST, _MAX_SIDE_PIXELS / max(width, height))
+    return page.render(scale=scale, may_draw_forms=False).to_numpy()
 
 
 def _without_margins(picture: Picture) -> Picture:
