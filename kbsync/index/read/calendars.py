@@ -130,7 +130,7 @@ def _unfold(text: str) -> Iterator[str]:
     """Yield the content lines, each joined with its continuation lines."""
     pieces = list[str]()
     is_quoted = False
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+    for line in text.split("\n"):
         if is_quoted or (pieces and line[:1] in (" ", "\t")):
             if is_quoted:
                 pieces[-1] = pieces[-1][:-1]

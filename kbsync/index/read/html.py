@@ -22,6 +22,7 @@ from kbsync.index.read.text import (
     tidied,
     unescaped,
 )
+from kbsync.index.read.zip import number_of
 
 _UNSEEN = word_set(
     """
@@ -265,10 +266,10 @@ class _Page(HTMLParser):
     def _start_block(self, tag: str, attributes: dict[str, str]) -> None:
         self._flush()
         if tag in _LISTS:
-            self._lists.append(_List(tag == "ol", _whole_number(attributes.get("start"), 1) - 1))
+            self._lists.append(_List(tag == "ol", number_of(attributes.get("start"), 1) - 1))
         elif tag == "li":
             innermost = self._lists[-1] if self._lists else _List(ordered=False)
-            innermost.number = _whole_number(attributes.get("value"), innermost.number + 1)
+            innermost.number = number_of(attributes.get("value"), innermost.number + 1)
             mark = f"{innermost.number}. " if innermost.ordered else "- "
             self._prefix = "  " * min(max(0, len(self._lists) - 1), 8) + mark
         elif tag == "pre":
@@ -299,7 +300,7 @@ class _Page(HTMLParser):
             if not rows:
                 rows.append([])
             rows[-1].append([])
-            spans = (_whole_number(attributes.get(name), 1) for name in ("rowspan", "colspan"))
+            spans = (number_of(attributes.get(name), 1) for name in ("rowspan", "colspan"))
             height, width = (max(1, span) for span in spans)
             if height > 1 or width > 1:
                 self._tables[-1].spans[len(rows) - 1, len(rows[-1]) - 1] = height, min(width, _MAX_SPAN)
@@ -368,12 +369,6 @@ class _Page(HTMLParser):
         above = sink[-1].rpartition("\n")[2].lstrip() if is_item and sink and self._lists else ""
         follows = above.startswith("- ") or above.partition(". ")[0].isdigit()
         sink.append(("\n" if follows else "") + prefix + block)
-
-
-def _whole_number(value: str | None, usual: int) -> int:
-    """Return an attribute's value as an integer, or `usual` if it is missing, invalid or too long."""
-    value = (value or "").strip()
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else usual
 
 
 def _is_hidden(tag: str, attributes: list[tuple[str, str | None]]) -> bool:

@@ -304,7 +304,7 @@ def _join_flowed(text: str, *, deletes_space: bool) -> str:
     Such lines end with a space, which is part of the text unless `deletes_space` is set.
     """
     pieces, is_flowed, above = list[str](), False, 0
-    for line in text.replace("\r\n", "\n").split("\n"):
+    for line in text.split("\n"):
         content = line.lstrip(">")
         depth = len(line) - len(content)  # of the quotation
         content = content.removeprefix(" ")

@@ -199,7 +199,8 @@ def relations_part(name: str) -> str:
 
 def number_of(value: str | None, usual: int) -> int:
     """Return an attribute's value as an integer, or `usual` if it is missing, invalid or too long."""
-    return int(value) if value and value.isdecimal() and len(value) < 10 else usual
+    value = (value or "").strip()
+    return int(value) if value.isdecimal() and len(value) < 10 else usual
 
 
 def parse_xml(raw: bytes) -> Element:
