@@ -479,6 +479,8 @@ def test_reason_why_a_mail_was_not_delivered_is_read(parser):
     status = "Final-Recipient: rfc822; ada@x.example\nDiagnostic-Code: smtp; 550 no such user"
     expected = f"# x\n\nNot delivered.\n\nReporting-MTA: dns; mx.example\n\n{status}\n\n## Lamp oil"
     assert text_of(parser, "eml", raw.encode()) == f"{expected}\n\nTwo barrels, please."
+    explained = raw.replace("text/plain", "message/delivery-status")  # as from some gateways
+    assert explained != raw and "Not delivered.\n\nReporting" in text_of(parser, "eml", explained.encode())
 
 
 def test_message_inside_another_is_read_even_if_encoded_as_a_whole(parser):

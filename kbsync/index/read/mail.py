@@ -238,6 +238,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
     elif message.get_content_type() == "message/delivery-status":  # groups of headers, one per recipient
         for child in children:
             yield "\n".join(f"{name}: {_plain_header(str(value))}" for name, value in child.items())
+            yield from _bodies(child, level, allowance)  # some gateways put their explanation here
     elif message.is_multipart():
         for child in children:
             yield from _bodies(child, level, allowance)
