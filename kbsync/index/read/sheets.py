@@ -136,8 +136,6 @@ def read_xls(raw: bytes) -> Parsed:
     """Return an Excel 97–2003 workbook as Markdown. Raises `Rejected` if it has no text."""
     if raw.startswith(_ZIP):  # a newer workbook under the old extension
         return read_xlsx(raw)
-    if _FILE_PASS.search(raw):
-        raise encrypted()
     text = _read(raw)
     if not text:
         raise without_text()
@@ -148,7 +146,7 @@ _FILE_PASS = re.compile(
     rb"\x09\x08(?:\x10\0\0\x06\x05\0.{12}|\x08\0\0\x05\x05\0.{4})(?:\x86\0\0\0)?\x2f\0", re.DOTALL
 )
 """Matches the start of a password-protected xls workbook ([MS-XLS] 2.1.7.20.3): BOF, WriteProtect, FilePass.
-calamine doesn't report the password."""
+For such a workbook, calamine's error doesn't mention the password."""
 
 
 def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Details()) -> str:
@@ -164,9 +162,9 @@ def _read(raw: bytes, find_details: Callable[[str], _Details] = lambda _: _Detai
                     blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *texts]
                     blocks += (header for header in details.headers if header not in seen_headers)
                     seen_headers.update(details.headers)
-    except calamine.PasswordError as error:
-        raise encrypted() from error
     except calamine.CalamineError as error:
+        if isinstance(error, calamine.PasswordError) or _FILE_PASS.search(raw):
+            raise encrypted() from error
         raise damaged(f"the parser says {one_line(str(error))[:200]!r}") from error
     except BaseException as error:
         # For some incomplete workbooks, calamine raises a PanicException, which isn't an Exception.
