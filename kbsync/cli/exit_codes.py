@@ -122,7 +122,7 @@ def sentence_of(error: Exception) -> str:
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)
     from kbsync.config.places import command_to_open
-    from kbsync.state.db import lacks_inodes
+    from kbsync.state.db import MISPLACED, describe_misplaced, lacks_inodes
     from kbsync.state.lock import fix_for
 
     fix = _FIXES.get(error.errno or 0)
@@ -130,6 +130,8 @@ def sentence_of(error: Exception) -> str:
     path = Path(os.fsdecode(filename)) if filename else None
     if path is None:
         return f"{error.strerror.lower()}; {fix}" if fix else error.strerror.lower()
+    if error.errno in MISPLACED:
+        return describe_misplaced(path)
     if error.errno == errno.ENOSPC and lacks_inodes(path):
         fix = "free some inodes (df -i)"
     elif error.errno in (errno.EACCES, errno.EPERM):
@@ -171,8 +173,6 @@ _FIXES = {
     errno.EROFS: "choose a writable location",
     **TOO_MANY_OPEN_FILES,
     errno.EIO: "check the disk and the kernel log",
-    errno.EISDIR: "rename this directory, because kbsync needs its name for a file",
-    errno.ELOOP: "rename this symlink, because kbsync needs its name for a file",
 }
 
 

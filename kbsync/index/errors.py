@@ -11,6 +11,7 @@ import apsw
 
 from kbsync.errors import (
     OUT_OF_MEMORY,
+    ForeignError,
     Halted,
     KbsyncError,
     Rejected,
@@ -20,9 +21,16 @@ from kbsync.errors import (
     system_reason,
 )
 from kbsync.source.roots import error_words
-from kbsync.state.db import fix_for_closed, io_failure, lacks_inodes
+from kbsync.state.db import (
+    MISPLACED,
+    describe_misplaced,
+    find_obstacle,
+    fix_for_closed,
+    io_failure,
+    lacks_inodes,
+)
 
-_OBSTACLES = (errno.EEXIST, errno.EISDIR, errno.ELOOP)
+_OBSTACLES = (errno.EEXIST, *MISPLACED)
 """Errors that occur if something else has the name of a file or folder of the index."""
 
 
@@ -84,6 +92,11 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
         return no_space("the index", folder)
     if isinstance(error, apsw.NoMemError) or lacks_memory(error):
         return out_of_memory()
+    if isinstance(error, (apsw.CantOpenError, apsw.IOError, apsw.ReadOnlyError, apsw.PermissionsError)):
+        obstacles = (find_obstacle(file, os.R_OK | os.W_OK) for file in sorted(folder.glob("*.db")))
+        error = next(filter(None, obstacles), error)
+    if isinstance(error, ForeignError):
+        return Halted("index-read-only", f"the index in {folder} cannot be used ({error})")
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,
         errno.EACCES,
@@ -100,6 +113,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     if isinstance(error, apsw.CantOpenError):
         why = f"{why}; {fix_for_closed(folder)}"
     elif isinstance(error, OSError) and number in _OBSTACLES:
-        why = f"{error.filename}: {why}; rename it, because kbsync needs its name"
+        kind = "directory" if number == errno.EEXIST else "file"
+        why = describe_misplaced(Path(os.fsdecode(error.filename)), kind)
     reason = f"the index in {folder} cannot be used right now ({why})"
     return Unavailable(reason, code=type(error).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
 import os
 import resource
@@ -17,7 +18,7 @@ import apsw
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
-from kbsync.permissions import open_private
+from kbsync.permissions import exists, open_private
 
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
@@ -198,19 +199,20 @@ def state_errors(path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise StateError(f"{path}: {DISK_FULL}") from error
     except apsw.CantOpenError as error:
-        why = _find_misplaced(path) or f"{path} cannot be opened ({error}); {fix_for_closed(path)}"
-        raise StateError(why) from error
+        problem = StateError(f"{path} cannot be opened ({error}); {fix_for_closed(path)}")
+        raise find_obstacle(path, os.R_OK) or problem from error
     except apsw.BusyError as error:
         raise StateError(f"{path} is locked by another program; stop that program first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        why = _find_misplaced(path) or f"{path} cannot be written ({error}); check its owner and mode"
-        raise StateError(why) from error
+        problem = StateError(f"{path} cannot be written ({error}); check its owner and mode")
+        raise find_obstacle(path, os.W_OK) or problem from error
     except apsw.NoMemError as error:
         raise StateError(
             f"{path}: out of memory; free some memory, and a running kbsync will continue automatically"
         ) from error
     except apsw.IOError as error:
-        raise StateError(_find_misplaced(path) or f"{path}: {io_failure(error)}") from error
+        problem = StateError(f"{path}: {io_failure(error)}")
+        raise find_obstacle(path, os.R_OK) or problem from error
 
 
 def io_failure(error: apsw.IOError) -> str:
@@ -225,16 +227,35 @@ def io_failure(error: apsw.IOError) -> str:
     return f"the disk failed{reason}; check the disk and the kernel log"
 
 
-def _find_misplaced(path: Path) -> str:
-    """Return which of the database's WAL files something else has replaced, and the command that renames
-    that. Return "" if there is nothing like that.
+def find_obstacle(path: Path, access: int) -> StateError | None:
+    """Return the error, with the fix, if something else has the name of one of the database's WAL files, or
+    if this user's own directory contains a file of the database to which the user lacks `access`.
+
+    SQLite reports both like a failed disk or like a problem with the database itself.
     """
-    # SQLite reports this like a failed disk or missing permissions.
-    for file in (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")):
+    from kbsync.state.lock import refusal
+
+    files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+    for file in files[1:]:
         if os.path.lexists(file) and not file.is_file():
-            rename = shell_command(["mv", str(file), f"{file}.misplaced"])
-            return f"{file} is not a file; rename it with: {rename}"
-    return ""
+            return StateError(describe_misplaced(file))
+    for file in files:
+        with contextlib.suppress(OSError):
+            if exists(file) and not os.access(file, access) and path.parent.stat().st_uid == os.geteuid():
+                return refusal(path.parent, file)
+    return None
+
+
+MISPLACED = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
+"""Errors that occur if a directory, a symlink or a socket has the name of a file of kbsync."""
+
+
+def describe_misplaced(path: Path, kind: str = "file") -> str:
+    """Return that something else has the name of a file or directory of kbsync, and the command that renames
+    it.
+    """
+    rename = shell_command(["mv", str(path), f"{path}.misplaced"])
+    return f"{path} is not a {kind}; rename it with: {rename}"
 
 
 def fix_for_closed(path: Path) -> str:

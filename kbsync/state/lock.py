@@ -17,10 +17,11 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
 
-from kbsync.core.text import format_list, printable, shell_command, shell_word
+from kbsync.core.text import format_list, printable, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import ForeignError, LockedError, StateError
 from kbsync.permissions import exists, naming, open_private
+from kbsync.state.db import describe_misplaced
 
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
@@ -88,8 +89,7 @@ def held(
         fds = [file := open_private(path := state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)]
         opened.callback(os.close, file)
         if not S_ISREG(os.fstat(file).st_mode):
-            rename = shell_command(["mv", str(path), f"{path}.misplaced"])
-            raise StateError(f"{path} is not a file; rename it with: {rename}")
+            raise StateError(describe_misplaced(path))
         if config is None or config.resolve().parent != state_dir.resolve():
             # Somebody may delete the file while its holder runs. Edits of a config lock its directory, too.
             fds.append(directory := os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY))
@@ -309,6 +309,8 @@ def _inside(folder: Path) -> Iterator[Path]:
 def fault_of(state_dir: Path, path: Path) -> str:
     """Return why the directory's user can't use `path`, which is in the directory."""
     owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
+    if owner == user:
+        return f"the mode of {path} keeps its owner, {user}, from using it"
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 

@@ -13,6 +13,7 @@ import re
 import shlex
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -452,8 +453,40 @@ def test_directory_in_the_place_of_a_state_file_is_named_with_a_fix(sandbox: San
     (sandbox.root / "state" / name).mkdir(parents=True)
     result = sandbox.run("--once", "--folder", sandbox.docs, "--state-dir", sandbox.root / "state")
     assert result.code == 4
-    expected = f"{sandbox.root}/state/{name}: is a directory; rename this directory, because kbsync needs"
-    assert expected in result.words, result.err
+    file = sandbox.root / "state" / name
+    assert f"{file} is not a file; rename it with: mv {file} {file}.misplaced" in result.words, result.err
+
+
+@pytest.mark.parametrize("name", ["state.db-wal", "state.db-shm", "kb/handbook/index.db-wal"])
+def test_closed_file_beside_a_database_is_named_with_the_command_that_opens_it(
+    ordinary: Sandbox, name: str
+) -> None:
+    ordinary.mirror({"a.md": "alpha"})
+    file = ordinary.state / name
+    file.chmod(0)
+    result = ordinary.go("search", "alpha")
+    assert (result.code, f"the mode of {file} keeps its owner," in result.err) == (2, True), result.err
+    assert paste(ordinary, f"chmod -R u+rwX {file.parent}").code == 0
+    assert f"run: chmod -R u+rwX {file.parent}\n" in result.err
+    assert ordinary.go("search", "alpha").code == 0
+
+
+@long
+@pytest.mark.parametrize("name", ["index.lock", "scans.db-wal", ""])
+def test_something_else_in_the_place_of_a_file_of_the_index_is_named_with_the_command_that_renames_it(
+    sandbox: Sandbox, name: str
+) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    path = sandbox.state / "kb" / "handbook" / name
+    path.rename(sandbox.root / "before")
+    path.mkdir() if name else path.touch()
+    sandbox.write("b.md", "beta")
+    result = sandbox.run("--once")
+    fix = f"{path} is not a {'file' if name else 'directory'}; rename it with: mv {path} {path}.misplaced"
+    assert (result.code, fix in result.words) == (4, True), result.err
+    path.rename(sandbox.root / "misplaced")
+    (sandbox.root / "before").rename(path)
+    sandbox.run("--once").check_success()
 
 
 def test_database_of_another_program_in_the_place_of_the_state_is_never_deleted(sandbox: Sandbox) -> None:
@@ -466,9 +499,11 @@ def test_database_of_another_program_in_the_place_of_the_state_is_never_deleted(
     assert (sandbox.state / "state.db.foreign-1").is_file()
 
 
-def test_pipe_in_the_place_of_the_lock_is_named_with_a_fix(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
+def test_pipe_or_socket_in_the_place_of_the_lock_is_named_with_a_fix(sandbox: Sandbox, kind: int) -> None:
     sandbox.mirror({"a.md": "alpha"})
-    pipe(file := sandbox.state / "lock")
+    (file := sandbox.state / "lock").unlink()
+    os.mknod(file, kind | 0o600)
     for command in (["--once"], ["forget", "handbook", "--yes"]):
         result = sandbox.run(*command)
         fix = re.search(rf'{file} is not a file; rename it with: (mv [^"\n]+)', result.err)
