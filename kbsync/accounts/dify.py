@@ -11,7 +11,8 @@ from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of, is_deleted
 from kbsync.targets.dify.target import DifyTarget, base_path
-from kbsync.targets.http.reading import ListPage, page_in, require_id, require_shape, value_at
+from kbsync.targets.http.reading import ListPage, page_in, require_id, value_at
+from kbsync.targets.http.rules import require_parsed
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -81,7 +82,7 @@ class DifyBases(Bases):
         await self.get(base_id)
         try:
             response = await self._client.request("delete-base", "DELETE", base_path(base_id))
-            require_shape("delete-base", is_deleted(response) or None)
+            require_parsed(response, is_deleted(response) or None)
         except Halted as error:
             # The base existed a moment ago: an earlier attempt deleted it, and the response was lost.
             if error.halt != "knowledge-base-missing":

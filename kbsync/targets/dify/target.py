@@ -23,7 +23,8 @@ from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, path_part, require_id, require_shape
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, path_part, require_id
+from kbsync.targets.http.rules import require_parsed
 from kbsync.targets.http.target import ServiceTarget
 
 MAX_PASSAGES = 50
@@ -145,7 +146,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         # Dify refuses a metadata request that names a missing document.
         self._metadata.pop(remote_id, None)
         response = await self._client.request("delete", "DELETE", self._path(remote_id))
-        require_shape("delete", shapes.is_deleted(response) or None)
+        require_parsed(response, shapes.is_deleted(response) or None)
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain `name`."""
@@ -216,7 +217,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             try:
                 body = {"type": "string", "name": name}
                 response = await self._client.post("create-field", f"{self._root}/metadata", json=body)
-                fields[name] = require_shape("create-field", response.fields.id("id"))
+                fields[name] = require_parsed(response, response.fields.id("id"))
             except Rejected as error:
                 # Another mirror may have created the field a moment ago.
                 fields = {} if error.code == shapes.LIMITED else (await self._read_own_dataset()).fields

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator
 
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, Fields, require_id, require_shape
-from kbsync.targets.http.rules import GONE, unless_gone
+from kbsync.targets.http.reading import PAGE_SIZE, Fields, require_id
+from kbsync.targets.http.rules import GONE, require_parsed, unless_gone
 from kbsync.targets.openai.shapes import page_of
 
 
@@ -30,8 +30,10 @@ async def remove(client: Client, op: str, path: str) -> bool:
     Return whether it existed. Raises `Unavailable` if the response doesn't confirm the deletion.
     """
     response = await unless_gone(client.request(op, "DELETE", path))
-    require_shape(op, response is None or response.fields.get("deleted") is True or None)
-    return response is not None
+    if response is None:
+        return False
+    require_parsed(response, response.fields.get("deleted") is True or None)
+    return True
 
 
 async def rows(

@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import require_shape
-from kbsync.targets.http.rules import READY
+from kbsync.targets.http.rules import READY, require_parsed
 from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, is_marked, status_of
 
@@ -80,7 +80,7 @@ class SharedPassages:
         """Restore the passages. Doing so twice is harmless."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         response = await self._client.request(PUT_BACK, "POST", "/vector-io/insert", json=body)
-        require_shape(PUT_BACK, response.status == 204 or None)  # the response has no body
+        require_parsed(response, response.status == 204 or None)  # the response has no body
 
     async def _ids_of(self, file_id: str) -> frozenset[str]:
         if file_id not in self._ids:

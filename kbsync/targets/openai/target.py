@@ -15,15 +15,8 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.reading import (
-    PAGE_SIZE,
-    DocumentRow,
-    Fields,
-    created_id,
-    require_document,
-    require_shape,
-)
-from kbsync.targets.http.rules import GONE, INDEXING, READY
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, Fields, created_id, require_document
+from kbsync.targets.http.rules import GONE, INDEXING, READY, require_parsed
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
@@ -309,7 +302,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         body = {"attributes": attributes | shapes.path_attributes(self._prefix + path)}
         response = await self._client.request("rename", "POST", f"{self._files}/{remote_id}", json=body)
         renamed = shapes.row_of(response.fields, self._prefix)
-        require_shape("rename", renamed.path == path or None)
+        require_parsed(response, renamed.path == path or None)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the store, or a few files."""

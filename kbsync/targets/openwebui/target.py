@@ -25,7 +25,7 @@ from kbsync.errors import DocumentBusy, Halted, Rejected, TargetError, Unavailab
 from kbsync.targets.http import reading
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
-from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, unless_gone
+from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, require_parsed, unless_gone
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
@@ -92,7 +92,7 @@ class RemoteFolders:
         body = {"name": name, "parent_id": parent}
         try:
             response = await client.post("make-folder", f"{base}/dirs/create", json=body)
-            return str(reading.require_shape("make-folder", response.fields.id("id")))
+            return str(require_parsed(response, response.fields.id("id")))
         except TargetError as error:
             self.forget()  # the server may have created it, or its parent may be gone
             if isinstance(error, Halted):
@@ -334,7 +334,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             raise DocumentBusy("delete: the server may be about to link the file", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
             response = await self._client.request("delete", "DELETE", _file_at(remote_id))
-            reading.require_shape("delete", "deleted" in response.fields.text("message") or None)
+            require_parsed(response, "deleted" in response.fields.text("message") or None)
         # The file is in another base, too, or was linked to this one after the cleanup.
         elif not await self._clean_up((remote_id,)):
             raise DocumentBusy("delete: the file is still being indexed", code=word)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ async def test_only_difys_own_response_confirms_a_deletion(served_world: Any, bo
     [remote_id] = await served_world.make_ready(served_world.document("a.md", "alpha"))
     args = {"status": 200, "body": json.dumps(body)}
     served_world.server.faults.add(Fault("status", "delete", effect=False, args=args))
-    assert isinstance((await served_world.target.delete([remote_id]))[remote_id], Unavailable)
+    outcome = (await served_world.target.delete([remote_id]))[remote_id]
+    assert isinstance(outcome, Unavailable)
+    assert re.search(r"delete: \S+ answered 200 with an unexpected shape: ", outcome.reason)
     for deleted in ("204", "number", "object"):
         served_world.app.set_behaviour({"deleted": deleted})
         [other] = await served_world.make_ready(served_world.document(f"{deleted}.md", "beta"))

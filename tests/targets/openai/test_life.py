@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -346,7 +347,9 @@ async def test_deletion_is_not_confirmed_by_a_gateway_or_by_a_missing_store(worl
     [ours] = [document["id"] for document in world.documents()]
     world.play("status", op="delete", effect=False, args={"status": 200, "body": {}})
     async with world.client() as target:
-        assert isinstance((await target.delete([ours]))[ours], Unavailable)
+        outcome = (await target.delete([ours]))[ours]
+        assert isinstance(outcome, Unavailable)
+        assert re.search(r"delete: \S+ answered 200 with an unexpected shape: \{\}", outcome.reason)
         world.turn(base="deleted")
         assert isinstance((await target.delete([ours]))[ours], Halted)
         with pytest.raises(Halted):

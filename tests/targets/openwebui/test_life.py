@@ -73,7 +73,9 @@ async def test_file_outside_of_the_base_is_deleted_only_when_the_response_confir
     async with world.client() as target:
         [stored] = await target.put([outgoing("a.md", "text")])
         world.clock.now += 10
-        assert isinstance((await target.delete([stored.remote_id]))[stored.remote_id], Unavailable)
+        outcome = (await target.delete([stored.remote_id]))[stored.remote_id]
+        assert isinstance(outcome, Unavailable)
+        assert re.search(r"delete: \S+ answered 200 with an unexpected shape: \{\}", outcome.reason)
         assert await target.delete([stored.remote_id]) == {stored.remote_id: None}
     assert list(world.app.present()) == []
 
