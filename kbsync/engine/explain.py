@@ -75,6 +75,9 @@ TAKES_CARE = "the running kbsync will continue automatically"
 MAX_NAMED = 5
 """Maximum number of failed files to name per directory."""
 
+_MAX_NAME_BYTES = 255
+"""Maximum length of a name on Linux (NAME_MAX)."""
+
 MAX_COMPARED, MIN_SIMILARITY = 5_000, 0.8
 """Maximum number of files to compare with an unknown path, and minimum similarity (`difflib`) of a
 suggestion."""
@@ -308,7 +311,8 @@ def _read_disk(
 
 
 def _read_path(settings: MirrorSettings, rules: Rules, path: str, now: float) -> PathExplanation:
-    stat = stat_path(settings.root, path)
+    is_too_long = any(len(os.fsencode(name)) > _MAX_NAME_BYTES for name in path.split("/"))
+    stat = PathStat(Presence.MISSING) if is_too_long else stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
         evidence.age = now - stat.stamp.newest

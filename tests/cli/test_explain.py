@@ -172,7 +172,7 @@ def test_similar_path_is_suggested_for_an_unknown_one(sandbox: Sandbox) -> None:
         result = sandbox.run("explain", typed)
         says = f"The file is not searchable: it does not exist; did you mean {meant}?"
         assert (result.code, result.out.splitlines()[1]) == (2, says)
-    for typed in ("quarterly-report.pdf", "handbook/gone"):
+    for typed in ("quarterly-report.pdf", "handbook/gone", f"{'x' * 256}.md"):
         result = sandbox.run("explain", typed)
         assert (result.code, "it does not exist; check the path." in result.out) == (2, True)
     (sandbox.docs / "handbook/vacation.md").unlink()
