@@ -143,14 +143,11 @@ class LazyCommands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was typed. `help` shows the same text as `--help`."""
         if args[0] == "help" and not ctx.resilient_parsing:
-            topic = args[1] if args[1:] else ""
-            if topic == "options":
-                click.echo(self.format_all_options(ctx), color=ctx.color)
+            _, topics, _ = self.make_parser(ctx).parse_args(args[1:])  # global options make no difference
+            if topics[:1] in ([], ["options"]):
+                click.echo(self.format_all_options(ctx) if topics else ctx.get_help(), color=ctx.color)
                 ctx.exit()
-            if not topic or topic.startswith("-"):  # global options make no difference
-                click.echo(ctx.get_help(), color=ctx.color)
-                ctx.exit()
-            args = [*args[1:], "--help"]
+            args = [*topics, "--help"]
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise _unknown(ctx, args)
         name, resolved, rest = super().resolve_command(ctx, args)
@@ -342,7 +339,8 @@ def _run(arguments: Sequence[str]) -> int:
         # On one line, even if click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")
         message += _hint_at_query(error, arguments)
-        print_error(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
+        see = " See: " if message.endswith("?") else "; see: "
+        print_error(message if error.ctx is None else f"{message}{see}{error.ctx.command_path} --help")
         return Code.USAGE
     except click.ClickException as error:
         print_error(error.format_message())

@@ -97,6 +97,8 @@ def test_help_is_a_command_too(sandbox: Sandbox) -> None:
     assert len(every.splitlines()) <= 40
     assert sandbox.run("help", "options", "--config", "none.yaml").out == every
     assert sandbox.run("help", "--config", "none.yaml").out == sandbox.run("help").out
+    assert sandbox.run("help", "--config", "none.yaml", "options").out == every
+    sandbox.run("help", "--bogus").check_refusal(2, "No such option '--bogus'.", "See: kbsync --help")
 
 
 @pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])

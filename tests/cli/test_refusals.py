@@ -175,7 +175,7 @@ WRONG = (
     wrong("search x --files --json", "--files and --json cannot be used together"),
     wrong("status --check --max-age soon", "15m", "see: kbsync status --help"),
     wrong("status --max-age 1h", "--max-age needs --check; see: kbsync status --help"),
-    wrong("stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
+    wrong("stauts", "No such command 'stauts'. Did you mean 'status'? See: kbsync --help"),
     wrong("status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
     wrong("state backup docs/a.md", "docs/a.md exists; choose a new file", before=mirrored),
     wrong(
