@@ -637,3 +637,16 @@ def test_promises_a_target_cannot_keep_are_listed(sandbox: Sandbox, monkeypatch:
     expected = {"name": "handbook: promise 2", "result": "ok", "detail": sentence, "cure": ""}
     assert expected in result.json["checks"]
     assert result.code == 0
+
+
+def test_other_state_of_a_folder_is_named_with_the_command_that_deletes_it(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.run("--once", "--folder", sandbox.docs).check_success()
+    sandbox.configure()
+    sandbox.run("--once").check_success()
+    note = r"\nhandbook: (\S+) still has the documents mirrored with --folder; to delete them: (.+)"
+    named = re.search(note, sandbox.run("status").out)
+    assert named is not None
+    assert paste(sandbox, f"{named[2]} --yes").code == 0
+    assert not Path(named[1]).exists()
+    assert "still has" not in sandbox.run("status").out

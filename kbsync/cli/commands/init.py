@@ -196,17 +196,20 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
     """Return why the state of earlier `--folder` runs can't be moved, and the command that deletes this
     state.
     """
+    return printable(f"{why}: {describe_trial(trial_dir, folder)}")
+
+
+def describe_trial(trial_dir: Path, folder: Path) -> str:
+    """Return that the state of earlier `--folder` runs still exists, and the command that deletes it."""
     from kbsync.targets.registry import DEFAULT_TARGET
 
     name = folder_name(Path(os.path.realpath(folder)))
     if all(record.target == DEFAULT_TARGET for record in _records_in(trial_dir)):
         end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
-        note = f"{trial_dir} still has the documents mirrored with --folder; to delete them: {end}"
-    else:
-        # The new mirror may adopt the documents on a service, so no command here deletes them.
-        end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
-        note = f"{trial_dir} still has the state of the documents mirrored with --folder; to delete it: {end}"
-    return printable(f"{why}: {note}")
+        return f"{trial_dir} still has the documents mirrored with --folder; to delete them: {end}"
+    # The new mirror may adopt the documents on a service, so no command here deletes them.
+    end = shell_command(["kbsync", "forget", name, "--state-dir", str(trial_dir)])
+    return f"{trial_dir} still has the state of the documents mirrored with --folder; to delete it: {end}"
 
 
 def _records_in(trial_dir: Path) -> list[MirrorRecord]:

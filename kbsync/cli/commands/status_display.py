@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
 from kbsync.cli.report import MirrorReport, failures, halts, late, running_line, worst_first
 from kbsync.config.model import MirrorConfig
+from kbsync.config.places import known_folders, state_home
 from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import format_duration, format_size, printable
 from kbsync.engine.status import SHOWN
+from kbsync.errors import KbsyncError
 from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
@@ -52,6 +57,8 @@ def print_status(
             where = "" if several else f" in {reports_of[0][0].state_dir}"
             lines.append(output.dim(printable(f"state: {format_size(size)}{where}")))
         lines += remarks(output, reports)
+        for installation, own_reports in reports_of:
+            lines += map(output.dim, other_states(installation, own_reports))
         for report in reports:
             if report.status.better is not None:
                 count, passages = report.status.better
@@ -60,6 +67,19 @@ def print_status(
             for subject, sentence in promises.describe_unkept(report.status.unkept):
                 lines.append(output.dim(f"{report.status.name}: {subject} {sentence}"))
     output.lines([*wrong, *([""] if wrong and lines else []), *lines])
+
+
+def other_states(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
+    """Yield a line for each folder that earlier `--folder` runs mirrored with a state of their own."""
+    trials = {known.folder: known.state_dir for known in known_folders(state_home(os.environ))}
+    for report in reports:
+        folder = Path(report.status.folder)
+        trial_dir = trials.get(folder, installation.state_dir)
+        if trial_dir != installation.state_dir:
+            from kbsync.cli.commands.init import describe_trial
+
+            with suppress(KbsyncError, OSError):  # an unusable state has no documents to delete
+                yield printable(f"{report.status.name}: {describe_trial(trial_dir, folder)}")
 
 
 def problems(
