@@ -32,6 +32,7 @@ from kbsync.targets.http.rules import (
     ErrorCase,
     ErrorRule,
     by_status,
+    describe_answer,
     first_rule,
     quote_message,
     says_money,
@@ -728,6 +729,14 @@ def test_one_common_rule_always_matches(status: int) -> None:
     for body, is_page in ((None, False), (None, True), ({}, False)):
         case = ErrorCase("upload", status, is_json=body is not None, is_page=is_page)
         assert first_rule(case, COMMON) is not None
+
+
+@pytest.mark.parametrize(("message", "quoted"), [("No such key.", "No such key"), ("busy...", "busy...")])
+def test_hint_follows_a_quoted_message_without_its_full_stop(message: str, quoted: str) -> None:
+    case = ErrorCase("list", 401, message=message, is_error=True)
+    rule = ErrorRule(Halted, hint="check the key")
+    error = rule.error(case, describe_answer(case, rule))
+    assert str(error).endswith(f"answered 401: {quoted}; check the key")
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,8 @@ def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, st
     beginning += f" (code {case.code})" if case.code else ""
     says = rule.says or sentences.get(case.code, "")
     words = case.message or ("" if case.code and says else case.excerpt)
+    if words.endswith(".") and not words.endswith(".."):
+        words = words[:-1]  # our own words may follow, after a semicolon
     return "; ".join(filter(None, (f"{beginning}: {words}" if words else beginning, says)))
 
 
