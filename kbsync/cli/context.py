@@ -309,11 +309,11 @@ def _no_known_folder(state_home: Path) -> str:
 
 def _nothing_found(choices: Choices, here: bool) -> str:
     """Return an error message with the places that were searched and the command to run instead."""
-    searched = ", ".join(
-        f"{path} (not readable)" if places.is_unreadable_system_config(path) else str(path)
-        for path in places.config_places(os.environ)
-    )
+    candidates = places.config_places(os.environ)
+    unreadable = [path for path in candidates if places.is_unreadable_system_config(path)]
+    searched = ", ".join(f"{path} (not readable)" if path in unreadable else str(path) for path in candidates)
     lines = [f"no config found, and no --folder given; searched: --config, $KBSYNC_CONFIG, {searched}"]
+    lines += (f"to use {path}, run the command with sudo" for path in unreadable)
     if here:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(folder.folder)) for folder in folders)

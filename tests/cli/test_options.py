@@ -141,6 +141,7 @@ def test_unreadable_system_config_is_named_if_there_is_no_other(
     result = sandbox.run("status")
     assert result.code == 2
     assert f"{sandbox.root}/etc/config.yaml (not readable)" in result.err
+    assert f"to use {sandbox.root}/etc/config.yaml, run the command with sudo\n" in result.err
 
 
 @pytest.mark.parametrize(
