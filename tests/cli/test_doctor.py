@@ -235,6 +235,7 @@ def test_folders_to_poll_are_those_that_the_daemon_polls(
     assert [line.endswith(why) for line in lines] == [True] * bool(why)
 
 
+@proves("unset CREDENTIALS_DIRECTORY")
 def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None:
     handed = sandbox.add_folder("credentials", {"zhipu": KEY})
     result = sandbox.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
@@ -242,6 +243,10 @@ def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None
     assert KEY not in result.out
     alone = sandbox.run("doctor", "--folder", "docs", "--json")
     assert "credentials" not in results(alone)
+    missing = {"CREDENTIALS_DIRECTORY": str(sandbox.root / "missing")}
+    refused = results(sandbox.run("doctor", "--folder", "docs", "--json", env=missing))["credentials"]
+    assert "can't be read (no such file or directory)" in refused["detail"]
+    assert refused["cure"] == "unset CREDENTIALS_DIRECTORY"
 
 
 @proves("check for a hung disk or network mount")

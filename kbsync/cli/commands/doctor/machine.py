@@ -317,8 +317,9 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     at_least = "" if contents.is_complete else "at least "
     if contents.unreadable:
         first = contents.first_unreadable
-        number = f"{at_least}{contents.unreadable:,}"
-        detail = f"{user()} cannot read {number} of the entries in {mirror.folder}, such as {first}"
+        others = contents.unreadable - 1
+        more = f" and {at_least}{others:,} more in {mirror.folder}" if others else ""
+        detail = f"{user()} cannot read {first}{more}"
         yield wrong("folder", detail, _permissions_fix(mirror.folder, Path(first)), Code.FAILED)
         return
     content = f"{format_count(contents.files, 'file')} in {format_count(contents.folders, 'folder')}"
@@ -479,7 +480,12 @@ def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         return
-    names = sorted(os.listdir(directory))
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        detail = f"$CREDENTIALS_DIRECTORY: {directory} can't be read ({system_reason(error)})"
+        yield wrong("credentials", detail, "unset CREDENTIALS_DIRECTORY", Code.USAGE)
+        return
     unreadable = [name for name in names if not os.access(f"{directory}/{name}", os.R_OK)]
     if unreadable:
         # systemd passes them only to the service's user, when the service starts.
