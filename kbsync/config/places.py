@@ -159,7 +159,7 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = 
     only the location is checked.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
-    for folder in folders:
+    for folder in map(Path.absolute, folders):
         if is_inside(path, folder):
             reason = f"the state directory {path} is inside the mirrored folder {folder}"
             raise UsageError(f"{reason}; {elsewhere}")

@@ -396,6 +396,8 @@ def test_init_with_a_config_names_the_command_that_adds_a_folder(
     result = sandbox.run("init", second_folder, "--target", "zhipu")
     choice = "add the mirror to it, or choose another file with --config FILE"
     assert result.err == f"kbsync: {sandbox.config} already exists; {choice}\n"
+    result = sandbox.run("init", second_folder, "--config", sandbox.root)
+    assert result.err == f"kbsync: {sandbox.root} is a directory; choose a file with --config FILE\n"
 
 
 def test_init_that_loses_a_race_names_the_command_that_adds_its_folder(

@@ -125,7 +125,7 @@ WRONG = (
     wrong("plan --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),
     wrong(
         "init docs --state-dir docs/state",
-        "the state directory {root}/docs/state is inside the mirrored folder docs; choose ",
+        "the state directory {root}/docs/state is inside the mirrored folder {root}/docs; choose ",
         before=bare,
     ),
     wrong("--once --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),

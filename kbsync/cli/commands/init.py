@@ -385,7 +385,9 @@ class ConfigExists(UsageError):
     """
 
     def __init__(self, path: Path, add: str = "") -> None:
-        if not add:
+        if path.is_dir():
+            super().__init__(f"{path} is a directory; choose a file with --config FILE")
+        elif not add:
             super().__init__(
                 f"{path} already exists; add the mirror to it, or choose another file with --config FILE"
             )
