@@ -159,10 +159,11 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
     if proxy is None or proxy.url.scheme not in ("http", "https") or not proxy.url.host:
         if not variable:
             raise UsageError("the proxy cannot be used: its URL must begin with http:// or https://")
-        what = "a SOCKS proxy" if address.lower().startswith("socks") else "not an http or https proxy"
+        is_socks = address.lower().startswith("socks")
+        problem = "is set to a SOCKS proxy, which kbsync cannot use" if is_socks else "is not a proxy's URL"
         raise UnusableProxyError(
-            f"{variable} is set to {what}, which kbsync cannot use; set proxy in the config to an http or "
-            f"https proxy, or add {url.host} to NO_PROXY"
+            f"{variable} {problem}; set proxy in the config to an http or https proxy, or add {url.host} to "
+            "NO_PROXY"
         )
     if proxy.url.scheme == "https":
         proxy.ssl_context = trust

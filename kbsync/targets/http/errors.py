@@ -249,7 +249,7 @@ def _describe_unreachable(error: Exception) -> str:
             case ssl.SSLError():
                 return f"could not be reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():
-                return "could not be reached: the host name does not resolve; check base_url and DNS"
+                return "could not be reached: the host name does not resolve; check the name and DNS"
             case ConnectionRefusedError():
                 return "refused the connection"
     return "could not be reached"

@@ -240,6 +240,16 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
     assert "s3cr3t" not in caught.value.reason
 
 
+@pytest.mark.parametrize("address", ["ftp://proxy.example", "http://[::1"])
+async def test_address_of_the_environment_that_is_no_proxy_is_reported(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    async with client("https://kb.example") as http:
+        with pytest.raises(Unavailable, match="HTTPS_PROXY is not a proxy's URL; set proxy in the config"):
+            await http.request("list", "GET", "/")
+
+
 @pytest.mark.parametrize(
     "refusal",
     [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"SSH-2.0-x\r\n\r\n"],
