@@ -210,5 +210,5 @@ class Halted(TargetError):
 
 def describe_with_fix(error: Exception) -> str:
     """Return the error's message on one line, with the fix for a halt."""
-    fix = [error.fix] if isinstance(error, Halted) and error.fix else []
+    fix = [f"fix: {error.fix}"] if isinstance(error, Halted) and error.fix else []
     return "; ".join([*str(error).splitlines(), *fix])

@@ -171,6 +171,7 @@ _FIXES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "choose a writable location",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f, LimitFSIZE=)",
     **TOO_MANY_OPEN_FILES,
     errno.EIO: "check the disk and the kernel log",
 }

@@ -28,7 +28,7 @@ import pytest
 from kbsync.cli.context import choose, post
 from kbsync.cli.exit_codes import _FIXES, sentence_of
 from kbsync.cli.options import Choices
-from kbsync.errors import StateError, UsageError
+from kbsync.errors import Halted, StateError, UsageError
 from kbsync.index.errors import scratch_error
 from kbsync.server import app
 from kbsync.server.listener import bind_sockets
@@ -600,6 +600,10 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
 def test_missing_file_without_a_path_does_not_blame_the_working_directory() -> None:
     error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     assert sentence_of(error) == "no such file or directory"
+
+
+def test_fix_of_a_halt_is_marked_as_in_status() -> None:
+    assert sentence_of(Halted("unsuitable-server", "no pgvector", fix="psql")) == "no pgvector; fix: psql"
 
 
 @proves(

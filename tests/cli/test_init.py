@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.cli.folder_contents import describe, scan_folder
+from kbsync.config import edit
 from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.config.template import base_key, required_keys
@@ -400,3 +402,13 @@ def test_vault_folders_with_special_characters_are_excluded(sandbox: Sandbox) ->
     assert paste(sandbox, advice.partition("does: ")[2]).code == 0
     assert sandbox.once()["uploaded"] == 3
     assert sorted(sandbox.search("text")) == ["b1/a.md", "cc/a.md", "kept/a.md"]
+
+
+def test_limit_that_stops_init_is_named(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+
+    monkeypatch.setattr(edit, "create_config", refuse)
+    result = sandbox.run("init", "docs")
+    fix = "file too large; raise the limit on file sizes (ulimit -f, LimitFSIZE=)"
+    assert (result.code, result.err) == (4, f"kbsync: {sandbox.config}: {fix}\n")

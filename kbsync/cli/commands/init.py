@@ -7,6 +7,7 @@ kbsync would never delete anything (promise 11).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -30,7 +31,7 @@ from kbsync.config.folder_options import FolderOptions, read_target, recall
 from kbsync.config.model import Config, folder_name
 from kbsync.core.text import format_count, path_argument, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
-from kbsync.errors import KbsyncError, NameTaken, Rejected, UsageError, system_reason
+from kbsync.errors import TOO_MANY_OPEN_FILES, KbsyncError, NameTaken, Rejected, UsageError, system_reason
 from kbsync.permissions import exists, make_private_folder
 
 if TYPE_CHECKING:
@@ -624,6 +625,8 @@ def _write_config(path: Path, text: str, key: KeySource | None, add: str) -> Con
     except OSError as error:
         if os.path.lexists(path):
             raise ConfigExists(path, add) from None
+        if error.errno in (*TOO_MANY_OPEN_FILES, errno.EFBIG):
+            raise  # another file would fail, too
         why = system_reason(error)
         raise UsageError(
             f"{path} cannot be created ({why}); choose another file with --config FILE"
