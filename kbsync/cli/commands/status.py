@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--max-age",
     type=ParsedOption(parse_duration),
     metavar="TIME",
-    help="With --check: fail only if the last pass is older than this or a file has been waiting longer.",
+    help="With --check: let files wait this long, but fail if the last pass is older.",
 )
 @click.option("-w", "--watch", is_flag=True, help="Keep updating the table until you press Ctrl-C.")
 @json_option
