@@ -161,3 +161,14 @@ def test_running_kbsync_repairs_a_deleted_knowledge_base(sandbox: Sandbox) -> No
     eventually(lambda: sandbox.run("search", "alpha").out.startswith("a.md"))
     assert sandbox.run("verify").code == 0
     assert daemon.end() == 0
+
+
+def test_each_mirror_without_a_pass_is_named_with_its_own_folder(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    other = sandbox.add_mirror("other")
+    result = sandbox.run("verify")
+    lines = [
+        f"kbsync: {name}: {folder} has not been mirrored yet; run: kbsync --once"
+        for name, folder in (("handbook", sandbox.docs), ("other", other))
+    ]
+    assert (result.code, result.err.splitlines()) == (2, lines)

@@ -69,7 +69,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     ) -> Verification:
         # Without a state and a base, nothing was mirrored. A base alone has a list to compare.
         if not state.exists and not (await target.base()).id:
-            raise not_yet(installation)
+            raise not_yet(installation.narrow(settings.name))
         return await verify_mirror(settings, target, state, clock, context)
 
     audits, failures = asyncio.run(for_each_mirror(installation, verify))
