@@ -32,7 +32,7 @@ _NO_THREAD = "can't start new thread"
 
 _NO_MEMORY = re.compile(
     f"failed to map segment|cannot allocate memory|{_NO_THREAD}|out of memory|malloc failure|"
-    "can't allocate lock|error return without exception set",
+    "can't allocate (?:read )?lock|error return without exception set",
     re.IGNORECASE,
 )
 """The error messages of the dynamic linker (for a library), SQLite, OpenSSL, and Python (for a thread, a

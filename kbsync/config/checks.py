@@ -141,10 +141,13 @@ def overlap(path: Path, other: Path) -> bool:
 
 def resolved(folders: Sequence[Path]) -> list[Path]:
     """Return each folder's real path, or its absolute path if its file system doesn't respond in time."""
-    paths = list(folders)
+    paths, errors = list(folders), list[Exception]()
 
     def resolve(number: int) -> None:
-        paths[number] = real_path(folders[number])
+        try:
+            paths[number] = real_path(folders[number])
+        except Exception as error:
+            errors.append(error)  # raised in this thread, it would print a traceback
 
     # All at once: if a server is down, none of its mounts respond.
     threads = [threading.Thread(target=resolve, args=(number,), daemon=True) for number in range(len(paths))]
@@ -152,6 +155,8 @@ def resolved(folders: Sequence[Path]) -> list[Path]:
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
     return paths
 
 

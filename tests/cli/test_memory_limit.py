@@ -56,6 +56,7 @@ def test_pass_out_of_memory_ends_at_once_and_the_next_one_continues(sandbox: San
         ImportError("libscipy_openblas64.so: failed to map segment from shared object"),
         ssl.SSLError("[crypto] malloc failure (_ssl.c:3098)"),
         RuntimeError("can't allocate lock"),
+        RuntimeError("can't allocate read lock"),
         SystemError("error return without exception set"),
     ],
 )

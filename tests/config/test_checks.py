@@ -51,6 +51,15 @@ def test_config_is_read_while_folders_on_a_dead_mount_do_not_respond(
     mount_is_back.set()
 
 
+def test_lack_of_threads_is_raised_and_not_printed_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> Path:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(checks, "real_path", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        checks.resolved([Path("docs")])
+
+
 def test_symlinks_of_all_folders_are_followed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     both, real_path = threading.Barrier(2), os.path.realpath
 
