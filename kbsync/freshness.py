@@ -227,7 +227,7 @@ class Freshness:
             if self.waiting and is_watched:
                 are = "is" if self.waiting == 1 else "are"
                 yield Note(f"{format_count(self.waiting, 'file')} {are} not indexed yet")
-            elif self.waiting:
+            elif self.waiting and self.has_passed:
                 run = f"run: {command_line('--once')}"
                 yield Note(f"{self.waits} and {self.describe_unattended(run)}")
         if documents.failed:

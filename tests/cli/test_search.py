@@ -797,6 +797,15 @@ def test_unindexed_documents_are_reported_with_and_without_hits(waiting: Sandbox
 
 
 @long
+def test_unfinished_first_pass_is_named_with_one_command(sandbox: Sandbox) -> None:
+    service = "{type: openai, base_url: 'http://127.0.0.1:1/v1', api_key: k, model: m, dimensions: 8}"
+    sandbox.prepare({"a.md": "alpha"}, f"target: {{type: local, embedding: {service}}}")
+    assert sandbox.run("--once").code == 4
+    named = [note for note in notes(sandbox, "alpha") if "kbsync isn't running" in note]
+    assert named == ["handbook: nothing indexed yet and kbsync isn't running; start it with: kbsync"]
+
+
+@long
 @pytest.mark.usefixtures("in_shanghai")
 def test_times_in_prose_are_local_and_those_in_json_are_utc(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"})
