@@ -30,6 +30,7 @@ from kbsync.index.words import (
     stemmed,
     stop_words_in,
     terms_of,
+    without_question_words,
     words_in,
 )
 
@@ -189,7 +190,7 @@ def _terms(query: str) -> frozenset[str]:
     A run of only one such character is returned as is. Stop words are omitted unless there are no other
     words.
     """
-    text = readable(query)
+    text = without_question_words(readable(query))
     words = stemmed(text)
     surfaces = {term.stem: term.surface for term in words if not is_unspaced(term.stem)}
     surfaces |= variants_in(surface for surface in surfaces.values() if not is_stop_word(surface))
@@ -198,7 +199,7 @@ def _terms(query: str) -> frozenset[str]:
     for run in runs_in(comparable(text)):
         grams = list(map("".join, itertools.pairwise(characters_of(run[0])))) or [run[0]]
         surfaces.update(zip(grams, grams, strict=True))
-    stop_words = stop_words_in([term.surface for term in words])
+    stop_words = stop_words_in([term.surface for term in words], text)
     distinctive = {stem for stem, surface in surfaces.items() if surface not in stop_words}
     return frozenset(distinctive or surfaces)
 

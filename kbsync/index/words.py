@@ -329,9 +329,7 @@ words."""
 _CONVERSATIONAL = """
 able anyone anything ask asking everything explain explained explains getting gives going got idea just know
 maybe meaning perhaps please possible question questions really regarding say seem seems someone something
-suppose sure tell thank thanks thing think tried trying wanted way ways wonder wondering
-告 诉 想 知 道 帮 找 能 麻 烦 一 下 解 明 说 不 告诉 诉我 我想 想知 知道 帮我 我找 找一 一下 能不 不能 能告
-请告 你知 想了 了解 解一 麻烦 烦说 说明 明一 请问 问一 请帮
+suppose sure tell thank thanks thing think tried trying wanted way ways whether wonder wondering
 """
 _AROUND_QUESTIONS = frozenset(_CONVERSATIONAL.split())
 """Words that often surround a question, as in `can you tell me`. Few documents may have them, so that they
@@ -348,6 +346,47 @@ _AROUND_QUESTIONS_WITH = {
 """Such words by the stop word that they need, because `find` and `mean` may also be what a question is
 about.
 """
+_REQUESTS, _DETERMINERS = (
+    {"find", "get", "give", "see", "show"},
+    {"a", "all", "an", "any", "me", "my", "our", "the"},
+)
+"""The words of a question that begins with one of `_REQUESTS` and one of `_DETERMINERS` surround it."""
+
+_VERBS = """
+ask find get give help know like look need say see show tell think use want
+"""
+"""Such words that belong to the topic after another word of it, as in `what is fair use`, unless the question
+has one of `_AUXILIARIES`, as in `which ports does syncthing use`.
+"""
+_AUXILIARIES = """
+can could did do does may might must shall should to will would
+"""
+_name = lazy_pattern(r"(?<=[^\W_A-Z] )(?!(?:AND|OR)\b)[A-Z]\w+")
+"""Matches a capitalized word inside a sentence. `AND` and `OR` are operators of other programs."""
+
+_IN_CHINESE_QUESTIONS = """
+怎么办 怎么样 怎么 怎样 如何 什么时候 什么是 是什么 有什么 什么 甚么 为什么 为甚么 为何 何时 谁是 是谁 谁
+哪里 哪儿 哪些 哪个 在哪里 在哪儿 在哪 多少 多大 多久 多长 多远 是不是 是否 有没有 能不能 能否 可不可以 可以
+请问 请告诉我 能告诉我 告诉我 请帮我找 帮我找 请帮我 帮我 请给我 给我 找一下 查一下 说一下 解释一下
+介绍一下 说明一下 一下 我想知道 想知道 我想了解 想了解 我想 我要 你知道 知道 你能 您能 麻烦你 麻烦 吗 呢
+"""
+_in_questions = lazy_pattern(
+    r"(?<=\w)['’](?:s|m|d|ll|re|ve)\b|\b\w+n['’]t\b|"
+    + "|".join(sorted(_IN_CHINESE_QUESTIONS.split(), key=len, reverse=True))
+)
+"""Matches phrases of Chinese questions, and the ends of shortened English words, as in `what's`."""
+
+
+def without_question_words(question: str) -> str:
+    """Return a readable question without the phrases of Chinese questions and without the second parts of
+    shortened English words, unless nothing else is left.
+
+    Characters of a phrase would form pairs with other characters, as 么构 in 怎么构建, which few texts have.
+    """
+    if question.isascii() and "'" not in question:
+        return question
+    others = _in_questions().sub(" ", comparable(question))
+    return others if _WORD.search(others) else question
 
 
 def is_stop_word(word: str) -> bool:
@@ -422,12 +461,13 @@ def _foreign_stop_words_in(words: Set[str]) -> Set[str]:
     return frozenset[str]().union(*of_languages)
 
 
-def stop_words_in(words: Sequence[str]) -> Set[str]:
-    """Return the stop words among a question's words.
+def stop_words_in(words: Sequence[str], question: str) -> Set[str]:
+    """Return the stop words among the words of `question`.
 
     Those of another language are included if the question has at least two of them. If few documents are in
     that language, these words are rare, and would count more than the others. Words around a question are
-    included if it has others, but not `find` in `the find command`.
+    included if it has others, but not `find` in `the find command`, and not `use` in `what is fair use`. A
+    capitalized word inside the sentence is a name, as in `the IT department`.
     """
     present = frozenset(words)
     stop_words = frozenset(filter(is_stop_word, present)) | _foreign_stop_words_in(present)
@@ -435,10 +475,18 @@ def stop_words_in(words: Sequence[str]) -> Set[str]:
     around = present & _AROUND_QUESTIONS if stop_words else frozenset[str]()
     for word in present & _AROUND_QUESTIONS_WITH.keys():
         around |= present & _AROUND_QUESTIONS_WITH[word] - named
+    if len(words) > 2 and words[0] in _REQUESTS and words[1] in _DETERMINERS:
+        around |= {words[0]}
+    if not present.intersection(_AUXILIARIES.split()):
+        verbs = around.intersection(_VERBS.split())
+        for before, word, after in zip(words, words[1:], [*words[2:], ""], strict=False):
+            if word in verbs and before not in stop_words | around and after not in ("me", "us"):
+                around -= {word}
+    if any(word.islower() for word in question.split()):
+        names = {name.casefold() for name in _name().findall(question)}
+        stop_words, around = stop_words - (names & STOP_WORDS), around - names
     with_around = stop_words | around
-    # In `说明是什么`, the pair `明是` isn't another word.
-    others = (word for word in present - with_around if with_around.isdisjoint(word) or not has_cjk(word))
-    return with_around if any(others) else stop_words
+    return with_around if present - with_around else stop_words
 
 
 _WORD = re.compile(r"\w")
@@ -466,8 +514,9 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
     `unfinished`: words that begin with the last word match, too.
     """
-    words = stemmed(readable(question))
-    stop_words = stop_words_in([term.surface for term in words])
+    text = readable(question)
+    words = stemmed(without_question_words(text))
+    stop_words = stop_words_in([term.surface for term in words], text)
     distinctive = [term for term in words if term.surface not in stop_words]
     if _is_inflected(question, {term.surface for term in words}):
         distinctive = [replace(term, prefix=_prefix_of(term)) for term in distinctive]

@@ -157,6 +157,17 @@ CONVERSATIONS = {
     "me.md": "You and me, as you can see: me.",
     "报销.md": "出差回来后两周内提交发票，由财务部审核报销。",
     "反馈.md": "如果您想知道更多，请告诉我们，我们会帮您找到发票。",
+    "quotes.md": "You may print short quotes. That is fair, and a use of culture.",
+    "fair.md": "The fair: the summer fair is a fair for all.",
+    "apple.md": "A legend of an archer with an apple: his name was William, and his last name Tell.",
+    "orange.md": "William of Orange. William, the king. William.",
+    "phones.md": "IT: 4200. Kitchen: 4300. Department of parks: 4400.",
+    "department.md": "A department is a department.",
+    "boxes.md": "A list of boxes, with one box a line.",
+    "get.md": "Get a box, get two boxes.",
+    "打印机.md": "打印机一旦坏了，就要联系小王，然后等他来修。",
+    "情况.md": "遇到这种情况怎么办？怎么办？",
+    "邻里.md": "邻里之间，里里外外。",
 }
 
 
@@ -170,6 +181,13 @@ CONVERSATIONS = {
         ("请告诉我发票怎么报销", "报销.md"),
         ("我想知道发票的审核", "报销.md"),
         ("说明是什么？", "manual.md"),
+        ("说明在哪里", "manual.md"),
+        ("坏了怎么办", "打印机.md"),
+        ("what is fair use", "quotes.md"),
+        ("who was William Tell", "apple.md"),
+        ("I read about Orange. Tell me who was William", "orange.md"),
+        ("how do I reach the IT department", "phones.md"),
+        ("get the list of boxes", "boxes.md"),
         ("how to use the find command", "find.md"),
         ("how do I use the find command", "find.md"),
         ("how does the works council work", "works.md"),
@@ -1175,6 +1193,11 @@ def test_chinese_snippet_highlights_pairs() -> None:
 
 def test_words_around_a_chinese_question_are_not_marked() -> None:
     assert snippet("如果您想知道更多，请找发票。", "我想知道发票的审核", 40).parts[1::2] == ["发票"]
+    assert snippet("怎么办？打印机坏了就办。", "打印机怎么办", 40).parts[1::2] == ["打印机"]
+
+
+def test_shortened_words_of_a_question_are_not_marked() -> None:
+    assert snippet("Mike's dog's toys: s, m", "where's the toy, I'm lost", 40).parts[1::2] == ["toys"]
 
 
 @pytest.mark.parametrize(
