@@ -451,6 +451,7 @@ def _why_json(hit: FoundDocument) -> dict[str, Any]:
         "words": round(reasons.words, 6),
         "meaning": round(reasons.meaning, 6),
         "together": round(reasons.together, 6),
+        "further": round(reasons.further, 6),
         "cosine": None if reasons.cosine is None else round(reasons.cosine, 6),
         "in_text": _words_json(reasons.in_text),
         "in_name": _words_json(reasons.in_name),
@@ -484,6 +485,8 @@ def why_lines(hit: FoundDocument) -> list[str]:
     words = f"words{translated} {reasons.words:.2f}: {'; '.join(names)}" if names else "none of the words"
     meaning = "meaning not compared" if reasons.cosine is None else f"meaning {reasons.meaning:.2f}"
     together = f" · together {reasons.together:.2f}" if reasons.together > _VISIBLE else ""
+    if abs(reasons.further) > _VISIBLE:
+        together += f" · other passages {reasons.further:+.2f}"
     others = list[str]()
     if reasons.is_named:
         others.append("the question is this document's file name: +3")

@@ -149,12 +149,14 @@ class Reasons:
     `in_text`: words in the passage or its headings; `in_name`: words in the document's file name, title or
     tags. Their points add up to `words`. `meaning`: the contribution of the `cosine` of passage and question;
     None: no vectors were compared. `together`: the share of the question in one sentence, only for passages
-    of the best documents. `is_translated`: the passage was found by the translation of the question.
+    of the best documents. `further`: what the document's other passages add or subtract.
+    `is_translated`: the passage was found by the translation of the question.
     `is_named`: the question is the name of the document's file. `size`: the number of the document's
     passages.
 
-    `score` is half the sum of `words`, `meaning` and `together`, times `size_weight`, and 3 more if
-    `is_named`. `ranked`: the score that replaced it because a ranking model ordered the hits, or None.
+    `score` is half the sum of `words`, `meaning` and `together`, times `size_weight`, plus `further`, and 3
+    more if `is_named`. `ranked`: the score that replaced it because a ranking model ordered the hits, or
+    None.
     """
 
     in_text: tuple[MatchedWord, ...]
@@ -164,6 +166,7 @@ class Reasons:
     cosine: float | None
     score: float
     together: float = 0.0
+    further: float = 0.0
     is_translated: bool = False
     is_named: bool = False
     size: int = 1

@@ -58,6 +58,7 @@ def reasons_for(
         cosine=candidate.meaning or None,
         score=candidate.score,
         together=candidate.together,
+        further=candidate.further,
         is_translated=candidate.is_translated,
         is_named=candidate.is_named,
         size=candidate.size,

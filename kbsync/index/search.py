@@ -54,7 +54,16 @@ from kbsync.index.store import (
     StoreSnapshot,
     few_of_each,
 )
-from kbsync.index.weights import DEPTH, PASSAGES, READ_DOCUMENTS, TRANSLATED, code_points, share_together
+from kbsync.index.weights import (
+    DEPTH,
+    FURTHER,
+    PASSAGES,
+    READ_DOCUMENTS,
+    TRANSLATED,
+    USUAL,
+    code_points,
+    share_together,
+)
 from kbsync.index.words import (
     HYPHEN_MARK,
     VIETNAMESE,
@@ -520,8 +529,31 @@ def _with_sentences(
         candidate = replace(candidate, together=together)
         return replace(item, candidate=candidate, score=item.score + candidate.score - item.candidate.score)
 
-    read = sorted(map(with_sentences, best), key=lambda item: (-item.score, item.chunk))
+    read = _with_further(sorted(map(with_sentences, best), key=lambda item: (-item.score, item.chunk)))
     return [*read, *(item for item in ranked if item.chunk not in best_chunks)]
+
+
+def _with_further(ranked: Sequence[_Scored]) -> list[_Scored]:
+    """Raise or lower the scores of each document's chunks by those of its second and third best chunk.
+
+    A document about the subject of the question usually has several chunks about it.
+
+    The score of a document with only one chunk stays the same.
+    """
+    scores, sizes = defaultdict[int, list[float]](list), dict[int, int]()
+    for item in ranked:
+        scores[item.document].append(item.score)
+        sizes.setdefault(item.document, item.candidate.size)
+
+    def raised(item: _Scored) -> _Scored:
+        best, *further = scores[item.document]
+        existing = min(PASSAGES, max(sizes[item.document], 1 + len(further))) - 1
+        difference = FURTHER * (sum(further) - existing * USUAL * best) / (PASSAGES - 1)
+        return replace(
+            item, candidate=replace(item.candidate, further=difference), score=item.score + difference
+        )
+
+    return sorted(map(raised, ranked), key=lambda item: (-item.score, item.chunk))
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:

@@ -76,7 +76,8 @@ class CandidateChunk:
     question's translation found it. `codes`: the question's codes that the chunk has as written, with their
     shares of `words`. `may_have_code`: the chunk has the words of a code one after the other. `idf`: that of
     the question's terms. `together`: the share of the question in one sentence of the chunk
-    (`weights.share_together`), 0 unless the chunk is one of the best.
+    (`weights.share_together`), and `further`: what the document's second and third best chunks add to the
+    score or subtract from it, both 0 unless the chunk is one of the best.
     """
 
     chunk: int
@@ -91,16 +92,17 @@ class CandidateChunk:
     may_have_code: bool = False
     idf: Mapping[Term, float] = field(default_factory=dict)
     together: float = 0.0
+    further: float = 0.0
 
     @property
     def score(self) -> float:
         """Return the score. Half of it is for the words, and half is for the meaning.
 
-        It is higher if one sentence contains the words or the question is the file name, and lower if the
-        document has a very large number of chunks.
+        It is higher if one sentence contains the words, the question is the file name or other chunks of the
+        document are good, and lower if the document has a very large number of chunks.
         """
         content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning) + TOGETHER * self.together
-        return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
+        return content * weight_of_size(self.size) + EXACT_NAME * self.is_named + self.further
 
 
 @dataclass(frozen=True, slots=True)

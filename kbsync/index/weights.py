@@ -48,6 +48,11 @@ TOGETHER, ADJACENT, ELSEWHERE = 0.5, 0.5, 0.25
 9). The others: the weights, in that share, of terms in an adjacent sentence and in any other sentence.
 """
 
+FURTHER, USUAL = 0.2, 0.7
+"""`FURTHER`: the weight, in the score of a document's chunks, of the average score of its second and third
+best chunks. `USUAL`: the share of the best chunk's score at which these change nothing (ADR 9).
+"""
+
 READ_DOCUMENTS = 10
 """Number of best documents whose sentences are compared with the question."""
 

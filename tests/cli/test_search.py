@@ -707,9 +707,8 @@ def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
         for hit, why in zip(hits, whys, strict=True):
             points = sum(word["points"] for word in why["in_text"] + why["in_name"])
             assert points == pytest.approx(why["words"], abs=1e-4)
-            score = (why["words"] + why["meaning"] + why["together"]) / 2 * why["size_weight"] + 3 * why[
-                "named"
-            ]
+            score = (why["words"] + why["meaning"] + why["together"]) / 2 * why["size_weight"]
+            score += why["further"] + 3 * why["named"]
             assert score == pytest.approx(hit["score"], abs=1e-4)
             assert why["ranked"] is None
     assert run("install", "--files").code == 2

@@ -68,7 +68,8 @@ def check_sums(hits: list[Hit]) -> None:
         why = hit.reasons
         assert why is not None
         assert sum(word.points for word in (*why.in_text, *why.in_name)) == pytest.approx(why.words)
-        score = (why.words + why.meaning + why.together) / 2 * why.size_weight + EXACT_NAME * why.is_named
+        score = (why.words + why.meaning + why.together) / 2 * why.size_weight
+        score += why.further + EXACT_NAME * why.is_named
         assert score == pytest.approx(why.score) == pytest.approx(hit.score)
         scores.append(score)
     assert scores == sorted(scores, reverse=True)

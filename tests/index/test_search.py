@@ -201,6 +201,18 @@ def test_words_around_a_question_find_nothing(tmp_path: Path, question: str, pat
         assert searcher.search(Query(question))[0].path == path
 
 
+def test_document_with_several_passages_on_the_subject_ranks_first(tmp_path: Path) -> None:
+    text = "# A\n\nThe ferry sails at nine.{}\n\n# B\n\n{}\n\n# C\n\n{}"
+    mention = text.format(" It is red.", "Lamps are in the cellar. " * 60, "Chairs are in the attic. " * 60)
+    ferries = text.format("", "The ferry has a deck. " * 60, "The ferry has a kitchen. " * 60)
+    files = {"mention.md": mention, "ferries.md": ferries, **{f"{n}.md": "Bread." for n in range(9)}}
+    with searching(tmp_path, files.items()) as (searcher, _):
+        first, second = searcher.search(Query("ferry sails", explain=True))[:2]
+    assert (first.path, second.path) == ("ferries.md", "mention.md")
+    assert first.reasons is not None and second.reasons is not None
+    assert first.reasons.further > second.reasons.further
+
+
 def test_code_as_written_ranks_above_the_same_code_with_a_hyphen(tmp_path: Path) -> None:
     codes = {"a.md": "E-4471", "b.md": "E4471", "c.md": "E 4471"}
     texts = {path: f"The pump stops with error {code} in the night." for path, code in codes.items()}
