@@ -66,12 +66,12 @@ from kbsync.index.weights import (
 )
 from kbsync.index.words import (
     HYPHEN_MARK,
-    VIETNAMESE,
     Term,
     Tokeniser,
     comparable,
     forms_in,
     has_cjk,
+    is_vietnamese,
     naming_text,
     number_forms_in,
     readable,
@@ -216,7 +216,7 @@ class Search:
             # The better model knows both languages, so it compares the question itself.
             other_better = better and replace(better, other_factor=TRANSLATED)
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
-        is_vietnamese = VIETNAMESE.search(text) is not None
+        has_accents = is_vietnamese(text)
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
             unknown = [term for term in _unknown(snapshot, terms, text) if term.stem]
@@ -236,13 +236,13 @@ class Search:
                 least = 0.0 if vector is None else snapshot.estimate_least_cosine(model)
             ranked = list[_Scored]()
             for depth in _depths(query.top_k):
-                deep = replace(query, top_k=depth, explain=query.explain or is_vietnamese)
+                deep = replace(query, top_k=depth, explain=query.explain or has_accents)
                 candidates = snapshot.candidates(terms, model, vector, deep, least, better)
                 if translation:
                     words = terms_of(translation)
                     others = snapshot.candidates(words, model, other_vector, deep, least, other_better)
                     candidates = _merged(candidates, others)
-                if is_vietnamese:
+                if has_accents:
                     candidates = _with_accents(snapshot, candidates, text)
                 candidates = _with_codes(snapshot, candidates, code_shares)
                 ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)
@@ -373,7 +373,7 @@ def _with_accents(
         passage = passages[item.chunk]
         written = "\n".join([*passage.headings, passage.text])
         words = set(map(_letters_of, _WORD.findall(written)))
-        is_plain = not VIETNAMESE.search(written)
+        is_plain = not is_vietnamese(written)
         lacking = {term for term, letters in sought.items() if not is_plain and words.isdisjoint(letters)}
         chunks.append((item, item.matched(), lacking))
     gains = dict[Term, float]()

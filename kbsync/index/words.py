@@ -530,14 +530,19 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
 
 _accented = lazy_pattern("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
-VIETNAMESE = re.compile("[ƠơƯư\u1ea0-\u1ef9]")
+_VIETNAMESE = re.compile("[ƠơƯư\u1ea0-\u1ef9]")
+
+
+def is_vietnamese(text: str) -> bool:
+    """Return whether `text` contains a letter that only Vietnamese has."""
+    return not text.isascii() and _VIETNAMESE.search(text) is not None
 
 
 def _is_inflected(question: str, words: Set[str]) -> bool:
     """Return whether a question seems to be in a language with Latin letters and inflections, other than
     English. Vietnamese has none.
     """
-    if VIETNAMESE.search(question):
+    if is_vietnamese(question):
         return False
     if _foreign_stop_words_in(words):
         return True

@@ -311,7 +311,7 @@ _SEARCHED = {
     "index.postgres.errors._NO_DATABASE": [times('database "'), 'database "' + _LETTERS],
     "index.postgres.errors._REFUSED": [times('role "'), 'role "' + _LETTERS],
     "index.postgres.searching._SURROGATE": [times("\udce9"), _LETTERS],
-    "index.words.VIETNAMESE": [_LETTERS, times("\u1e00")],
+    "index.words._VIETNAMESE": [_LETTERS, times("\u1e00")],
     "index.words._accented": [_LETTERS, times("\u1e00")],
     "index.search._WORD": [_LETTERS, _BLANKS, times("a_")],
     "index.words.cjk_runs": [times("文"), times("文a")],
