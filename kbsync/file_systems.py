@@ -26,6 +26,11 @@ T = TypeVar("T")
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
+DISK_FAILED = (
+    "the kernel made its file system read-only after an error; check the kernel log, repair the file system "
+    "with fsck, and mount it again"
+)
+
 MAX_RESPONSE_SECONDS = 2.0
 """Time limit for one access to a folder, such as following its symlinks."""
 
@@ -81,6 +86,7 @@ class Mount:
 
     `part` is the folder of the file system, or of its subvolume, that is mounted at `point`. `device`
     identifies the file system until it is unmounted. `source` is the device or the server's export.
+    `has_failed`: the kernel has made the file system read-only after an error.
     """
 
     id: int
@@ -89,6 +95,7 @@ class Mount:
     part: str = "/"
     device: str = ""
     source: str = ""
+    has_failed: bool = False
 
 
 def mounts() -> tuple[Mount, ...]:
@@ -101,12 +108,16 @@ def _parse(mountinfo: bytes) -> tuple[Mount, ...]:
     parsed = list[Mount]()
     for line in mountinfo.splitlines():
         fields, _, remainder = line.partition(b" - ")
-        number, _, device, part, point = fields.split(b" ", 5)[:5]
+        number, _, device, part, point, point_options = fields.split(b" ")[:6]
         fs_type, _, options = remainder.partition(b" ")
         # A subvolume (btrfs) is mounted like a separate file system: the part is relative to it.
         subvolume = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
         if subvolume and (part + b"/").startswith(subvolume[1] + b"/"):
             part = part[len(subvolume[1]) :] or b"/"
+        # `mount -o ro` sets `ro` for the mount as well. Since Linux 6.15, ext4 shows `emergency_ro`.
+        disk_options = options.rpartition(b" ")[2].split(b",")
+        is_read_only = b"ro" in disk_options or b"emergency_ro" in disk_options
+        has_failed = is_read_only and b"rw" in point_options.split(b",")
         mount = Mount(
             int(number),
             os.fsdecode(_unescaped(point)),
@@ -114,6 +125,7 @@ def _parse(mountinfo: bytes) -> tuple[Mount, ...]:
             os.fsdecode(_unescaped(part)),
             os.fsdecode(device),
             os.fsdecode(_unescaped(options.partition(b" ")[0])),
+            has_failed,
         )
         parsed.append(mount)
     return tuple(parsed)
@@ -134,6 +146,20 @@ def innermost(path: str, mounts: Iterable[Mount]) -> Mount | None:
     # Reversed, because the later of two mounts at one point is visible.
     around = [mount for mount in mounts if holds(mount.point, path)]
     return max(reversed(around), key=lambda mount: len(mount.point), default=None)
+
+
+def mount_of(path: Path) -> Mount | None:
+    """Return the mount that contains `path`, which need not exist, or None if there is no mountinfo."""
+    try:
+        return innermost(os.path.realpath(path), mounts())
+    except OSError:
+        return None
+
+
+def has_failed(path: Path) -> bool:
+    """Return whether the kernel has made the file system that contains `path` read-only after an error."""
+    mount = mount_of(path)
+    return mount is not None and mount.has_failed
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.core.text import shell_word
 from kbsync.errors import UsageError, system_reason
-from kbsync.file_systems import Mount, access_within, innermost, is_network, mounts, real_path
+from kbsync.file_systems import DISK_FAILED, access_within, has_failed, is_network, mount_of, real_path
 from kbsync.permissions import exists, make_private_folder, replace_private
 
 
@@ -22,15 +22,8 @@ def network_file_system(path: Path) -> str | None:
 
     Return None for other file systems, or if there is no mountinfo (proc(5)).
     """
-    mount = _mount_of(path)
+    mount = mount_of(path)
     return mount.fs_type if mount is not None and is_network(mount.fs_type) else None
-
-
-def _mount_of(path: Path) -> Mount | None:
-    try:
-        return innermost(os.path.realpath(path), mounts())
-    except OSError:
-        return None
 
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
@@ -176,6 +169,8 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = 
         raise UsageError(f"the state directory {path} cannot be created ({obstacle}); {elsewhere}")
     if not create:
         return
+    if has_failed(path):
+        raise UsageError(f"the state directory {path} cannot be written: {DISK_FAILED}")
     if read_only_mount(path):
         reason = f"the state directory {path} is on a read-only file system"
         raise UsageError(f"{reason}; {elsewhere}")
@@ -246,7 +241,7 @@ def read_only_mount(path: Path) -> Path | None:
         existing = next(candidate for candidate in candidates if exists(candidate))
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
             # Bind mounts have the device of their source, so only the mount table knows them.
-            mount = _mount_of(path)
+            mount = mount_of(path)
             return existing if mount is None else Path(mount.point)
     except OSError:
         return None  # the caller reports this error when it uses the path

@@ -31,6 +31,7 @@ from kbsync.core.model import (
 from kbsync.core.text import format_size, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import EMBED, Halted
+from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.state.approvals import DELETIONS, RENEWALS, Extent, Hold
 from kbsync.state.db import DISK_FULL, is_disk_full
 from kbsync.state.files import FileRow, folder_label
@@ -544,11 +545,13 @@ def mirror_status(
 
 
 def disk_halt(state: Path) -> Halt | None:
-    """Return the halt of every mirror while the disk of `state`, the state's file or directory, is full.
+    """Return the halt of every mirror while the disk of `state`, the state's file or directory, is full or
+    has failed.
 
-    Only the disk itself shows this, because a state on a full disk can't store a halt.
+    Only the disk itself shows this, because a state on such a disk can't store a halt.
     """
-    return Halt(FAILING, f"{state}: {DISK_FULL}", "") if is_disk_full(state) else None
+    reason = DISK_FULL if is_disk_full(state) else DISK_FAILED if has_failed(state) else ""
+    return Halt(FAILING, f"{state}: {reason}", "") if reason else None
 
 
 def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:

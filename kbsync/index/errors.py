@@ -20,6 +20,7 @@ from kbsync.errors import (
     lacks_memory,
     system_reason,
 )
+from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.source.roots import error_words
 from kbsync.state.db import (
     MISPLACED,
@@ -92,15 +93,17 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
         return no_space("the index", folder)
     if isinstance(error, apsw.NoMemError) or lacks_memory(error):
         return out_of_memory()
-    if isinstance(error, (apsw.CantOpenError, apsw.IOError, apsw.ReadOnlyError, apsw.PermissionsError)):
+    refusals = (apsw.ReadOnlyError, apsw.PermissionsError)
+    is_refused = number in (errno.EROFS, errno.EACCES)
+    if (is_refused or isinstance(error, (apsw.IOError, *refusals))) and has_failed(folder):
+        reason = f"the index in {folder} cannot be written: {DISK_FAILED}"
+        return Halted("index-read-only", reason, fix="sudo dmesg")
+    if isinstance(error, (apsw.CantOpenError, apsw.IOError, *refusals)):
         obstacles = (find_obstacle(file, os.R_OK | os.W_OK) for file in sorted(folder.glob("*.db")))
         error = next(filter(None, obstacles), error)
     if isinstance(error, ForeignError):
         return Halted("index-read-only", f"the index in {folder} cannot be used ({error})")
-    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
-        errno.EROFS,
-        errno.EACCES,
-    ):
+    if is_refused or isinstance(error, refusals):
         why, properties = system_reason(error), "owner, mode and mount"
         if number == errno.EROFS:  # perhaps because of a systemd unit's `ProtectSystem=strict`
             properties = f"mount or, in a systemd unit, ReadWritePaths={folder}"
@@ -109,7 +112,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
             f"the index in {folder} cannot be written ({why}); check the folder's {properties}",
             fix=shlex.join(["ls", "-ld", str(folder)]),
         )
-    why = io_failure(error) if isinstance(error, apsw.IOError) else system_reason(error)
+    why = io_failure(error, folder) if isinstance(error, apsw.IOError) else system_reason(error)
     if isinstance(error, apsw.CantOpenError):
         why = f"{why}; {fix_for_closed(folder)}"
     elif isinstance(error, OSError) and number in _OBSTACLES:

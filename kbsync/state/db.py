@@ -18,6 +18,7 @@ import apsw
 from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
+from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.permissions import exists, open_private
 
 BUSY_MS = 10_000
@@ -211,12 +212,14 @@ def state_errors(path: Path) -> Iterator[None]:
             f"{path}: out of memory; free some memory, and a running kbsync will continue automatically"
         ) from error
     except apsw.IOError as error:
-        problem = StateError(f"{path}: {io_failure(error)}")
+        problem = StateError(f"{path}: {io_failure(error, path)}")
         raise find_obstacle(path, os.R_OK) or problem from error
 
 
-def io_failure(error: apsw.IOError) -> str:
-    """Return why the disk refused a read or write, and how to fix that."""
+def io_failure(error: apsw.IOError, path: Path) -> str:
+    """Return why the disk of `path` refused a read or write, and how to fix that."""
+    if has_failed(path):
+        return DISK_FAILED
     # SQLite doesn't report that a file has reached the limit on file sizes.
     has_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     code = getattr(error, "extendedresult", 0)  # apsw's stubs lack it

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from kbsync import file_systems
 from kbsync.__main__ import main
 from kbsync.cli import context
 from kbsync.config.model import Config, folder_config
+from kbsync.file_systems import Mount
 from kbsync.targets import registry
 from tests.cli import impatient, without_root
 from tests.warm import KBSYNC, Warm
@@ -156,6 +158,14 @@ class Daemon:
         """Send SIGTERM and return the exit code."""
         self.send_signal(signal.SIGTERM)
         return self.process.wait(LONGEST)
+
+
+def fail_disk(point: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show a mount at `point` that the kernel has made read-only after an error. Only its appearance is
+    faked.
+    """
+    mount, real = Mount(9999, os.path.realpath(point), "ext4", has_failed=True), file_systems.mounts
+    monkeypatch.setattr(file_systems, "mounts", lambda: (*real(), mount))
 
 
 class Sandbox:

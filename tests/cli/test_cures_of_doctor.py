@@ -5,6 +5,7 @@ gone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -18,12 +19,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from kbsync import install_command
 from kbsync.cli.commands.doctor import machine as stands_on
-from kbsync.errors import Unavailable, UsageError
+from kbsync.errors import Halted, Unavailable, UsageError
+from kbsync.file_systems import DISK_FAILED
 from kbsync.index import embed
+from kbsync.index.errors import storage_error
 from kbsync.index.fence.parser import PageParser, Parser
 from kbsync.source import observer
 from kbsync.state import lock
@@ -31,7 +35,7 @@ from tests import warm
 from tests.cli import without_root
 from tests.cli.cures import proves
 from tests.cli.pasting import after, machine, paste
-from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.sandbox import Sandbox, eventually, fail_disk
 from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.ports import free_port
 from tests.programs import needs
@@ -278,6 +282,34 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
     assert command == "sudo mount -o remount,rw"
     assert os.path.ismount(mount)
     assert str(sandbox.state).startswith(mount)
+
+
+@long
+@proves("sudo dmesg")
+def test_failed_disk_of_the_state_or_the_base_is_reported(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = sandbox.root / "elsewhere" / "kb"
+    sandbox.prepare({"a.md": "alpha"}, f"target: {{type: local, path: {base}}}")
+    sandbox.run("--once").check_success()
+    for failed, subject in ((sandbox.state, "state"), (base.parent, "handbook: knowledge base")):
+        with monkeypatch.context() as patched:
+            fail_disk(failed, patched)
+            [check] = [c for c in sandbox.run("doctor", "--json").json["checks"] if c["result"] == "wrong"]
+        assert check["name"] == subject
+        assert check["detail"].endswith(f": {DISK_FAILED}")
+        assert check["cure"] == "sudo dmesg"
+
+
+@pytest.mark.parametrize("error", [apsw.IOError("disk I/O error"), OSError(errno.EROFS, "read-only")])
+def test_failed_disk_of_the_base_halts_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    fail_disk(tmp_path, monkeypatch)
+    halted = storage_error(tmp_path, error)
+    assert isinstance(halted, Halted)
+    assert (halted.halt, halted.fix) == ("index-read-only", "sudo dmesg")
+    assert halted.reason.endswith(f": {DISK_FAILED}")
 
 
 @long

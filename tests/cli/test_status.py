@@ -28,6 +28,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.config.places import folder_state_dir
 from kbsync.core.text import format_size
 from kbsync.engine.status import DocumentCounts, FileStatus, Items, MirrorStatus
+from kbsync.file_systems import DISK_FAILED
 from kbsync.index import better
 from kbsync.state import db, lock
 from kbsync.state.mirrors import DAEMON, DaemonFact, Halt, Pause
@@ -36,7 +37,7 @@ from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
-from tests.cli.sandbox import LONGEST, Sandbox, eventually
+from tests.cli.sandbox import LONGEST, Sandbox, eventually, fail_disk
 from tests.cli.terminal import FIRST_SCREEN, SECOND_SCREEN, Begin
 from tests.share import long
 
@@ -197,6 +198,18 @@ def test_full_disk_of_the_state_is_a_halt_that_no_state_stores(
     checked = mirrored.run("status", "--check", "--folder", "docs")
     assert checked.code == 4
     assert f"unexpected error: {detail}" in checked.out
+
+
+def test_failed_disk_of_the_state_is_a_halt_that_no_state_stores(
+    mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_disk(mirrored.root, monkeypatch)
+    [mirror] = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
+    assert mirror["halt"]["reason"] == "failing"
+    assert mirror["halt"]["detail"].endswith(f": {DISK_FAILED}")
+    once = mirrored.run("--once", "--folder", "docs")
+    assert once.code == 2
+    assert DISK_FAILED in once.err
 
 
 def passed(sandbox: Sandbox, ago: float | None) -> None:

@@ -280,6 +280,26 @@ def test_network_file_systems_are_recognized(
     assert network_file_system(Path(path)) is None
 
 
+@pytest.mark.parametrize(
+    ("point", "options", "failed"),
+    [
+        ("rw,relatime shared:1", "rw,errors=remount-ro", False),
+        ("ro,relatime shared:1", "ro,errors=remount-ro", False),
+        ("ro,relatime", "rw", False),
+        ("rw,relatime shared:1", "ro,errors=remount-ro", True),
+        ("rw,relatime", "rw,errors=remount-ro,emergency_ro", True),
+    ],
+)
+def test_failed_file_system_differs_from_one_mounted_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, options: str, failed: bool
+) -> None:
+    (mountinfo := tmp_path / "mountinfo").write_text(
+        f"45 27 7:0 / {tmp_path} {point} - ext4 /dev/sdb {options}\n"
+    )
+    monkeypatch.setattr(file_systems, "MOUNTINFO", mountinfo)
+    assert file_systems.has_failed(tmp_path / "none" / "yet") is failed
+
+
 def test_note_of_a_folder_that_cannot_be_replaced_leaves_no_other_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="directory"):

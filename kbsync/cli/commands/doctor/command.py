@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,10 @@ from kbsync.cli.context import choose, set_up_logs
 from kbsync.cli.exit_codes import Code, code_of, printing_result, sentence_of, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, cells
+from kbsync.config.places import read_only_mount
+from kbsync.core.text import shell_word
 from kbsync.dataclass import dataclass
+from kbsync.file_systems import DISK_FAILED, has_failed
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -68,6 +72,16 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
     return wrong(subject, sentence_of(error), "", code)
+
+
+def read_only(subject: str, path: Path, code: Code) -> CheckResult | None:
+    """Return the problem if the file system that contains `path` is read-only."""
+    if has_failed(path):
+        return wrong(subject, f"{path}: {DISK_FAILED}", "sudo dmesg", code)
+    if mount := read_only_mount(path):
+        fix = f"sudo mount -o remount,rw {shell_word(str(mount))}"
+        return wrong(subject, f"{path} is on a read-only file system", fix, code)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

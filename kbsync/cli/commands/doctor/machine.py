@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kbsync import install_command, version_and_revision
-from kbsync.cli.commands.doctor.command import CheckResult, failed_check, warning, wrong
+from kbsync.cli.commands.doctor.command import CheckResult, failed_check, read_only, warning, wrong
 from kbsync.cli.context import list_damaged, open_state, read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, scan_mirror
@@ -82,9 +82,8 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     """Check that the state directory is usable and that its state is readable."""
     state_dir = installation.state_dir
     places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
-    if mount := places.read_only_mount(state_dir):
-        fix = f"sudo mount -o remount,rw {shell_word(str(mount))}"
-        yield wrong("state", f"{state_dir} is on a read-only file system", fix, Code.USAGE)
+    if problem := read_only("state", state_dir, Code.USAGE):
+        yield problem
         return
     if not exists(state_dir):
         above = next(parent for parent in state_dir.parents if exists(parent))

@@ -12,7 +12,7 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from kbsync import __version__
-from kbsync.cli.commands.doctor.command import CheckResult, Grade, failed_check, warning, wrong
+from kbsync.cli.commands.doctor.command import CheckResult, Grade, failed_check, read_only, warning, wrong
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
 from kbsync.config.model import MirrorConfig
@@ -218,6 +218,10 @@ async def _check_base(
         return
     if is_remote:
         yield CheckResult("key", "accepted")
+    folder = installation.embedded_base(mirror)
+    if folder is not None and (problem := read_only(subject, folder, Code.PERSON)):
+        yield problem
+        return
     held = "" if base.documents is None else format_count(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
     try:
