@@ -29,7 +29,7 @@ from kbsync.engine.journal import DocumentEvent
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
-from kbsync.errors import KbsyncError, StateError, UsageError, system_reason
+from kbsync.errors import KbsyncError, StateError, TargetError, UsageError, system_reason
 from kbsync.file_systems import real_path
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
@@ -100,6 +100,8 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
     await bound.audits.run_due()
     if (end := await _finish(bound, budget)) is not None:
         return end
+    with contextlib.suppress(TargetError):  # the next pass tries again
+        await bound.target.erase()
     return PassEnd(True, busy=tuple(sorted(bound.awaited.unsettled)))
 
 

@@ -292,6 +292,9 @@ class Target(ABC):
     async def aclose(self) -> None:
         """Close connections, processes and files."""
 
+    async def erase(self) -> None:  # noqa: B027 (most targets erase a document at once)
+        """Erase what is left of deleted documents, at the end of a pass. Safe to interrupt and repeat."""
+
     async def leave(self) -> None:  # noqa: B027 (most targets store nothing else)
         """Delete everything else that the base stores about a mirror.
 

@@ -17,10 +17,13 @@ import kbsync
 from kbsync import upgrade
 from kbsync.errors import Halted, Rejected
 from kbsync.index.fence.parser import Content, Parser
+from kbsync.index.sqlite.writer import STEP
 from kbsync.index.words import TOKENISER
+from kbsync.targets.indexed import target
 from tests.cli.cures import proves
-from tests.cli.sandbox import Daemon, Sandbox, eventually
+from tests.cli.sandbox import LONGEST, Daemon, Sandbox, eventually
 from tests.index import samples
+from tests.index.test_index import older_words, traces
 from tests.ports import free_port
 from tests.share import long
 
@@ -135,6 +138,26 @@ def test_index_of_a_newer_kbsync_halts_the_mirror_until_kbsync_is_upgraded(sandb
     assert "newer kbsync (words 99" in status["halt"]["detail"]
     set_version(TOKENISER)
     assert sandbox.run("--once").code == 0
+
+
+@long
+def test_pass_after_an_upgrade_erases_deleted_text_before_it_has_updated_all_words(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = "".join(f"# Part {number}\n\nText {number}, S.S.O.\n\n" for number in range(STEP))
+    sandbox.prepare(
+        {f"{name}.md": f"{name} {sections}" for name in "abcdefghi"} | {"secret.md": "zqsecret S.S.O."}
+    )
+    with older_words(4, monkeypatch):
+        sandbox.run("--once").check_success()
+    (sandbox.docs / "secret.md").unlink()
+    monkeypatch.setattr(target, "SCRUB_AFTER", LONGEST)  # the background doesn't get far in a large index
+    assert traces(sandbox.state / "kb", "zqsecret")
+    assert sandbox.run("--once", "--json").json["deleted"] == 1
+    with closing(apsw.Connection(str(sandbox.state / "kb/handbook/index.db"))) as index:
+        assert index.execute("SELECT min(tokeniser) FROM run").get == 4
+    assert traces(sandbox.state / "kb", "zqsecret") == []
+    assert sandbox.run("verify").code == 0
 
 
 def test_no_parser_of_another_version_is_started(package: Path, tmp_path: Path) -> None:

@@ -655,6 +655,35 @@ def test_document_with_older_words_is_renamed_replaced_and_deleted(
         is_sound(index)
 
 
+def test_deleted_words_are_erased_in_killable_steps_before_all_words_are_updated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = [folder]
+    with older_words(4, monkeypatch), closing(Writer(folder)) as index:
+        for number, word in enumerate(("one", "zqsecret", "three"), 1):
+            stored(index, number, [f"{word} S.S.O.", *texts(word, STEP)])
+    with closing(Stepping(folder)) as stepping:
+        assert stepping.tidy()
+        stepping.delete([2])
+        assert traces(folder, "zqsecret")
+        stepping.between = lambda: created.append(
+            shutil.copytree(folder, folder.with_name(f"killed-{len(created)}"))
+        )
+        stepping.erase()
+        stepping.between = lambda: None
+    assert len(created) > 3
+    for killed in created:
+        with closing(Writer(killed)) as index:
+            index.erase()
+            assert traces(killed, "zqsecret") == []
+            outdated = "SELECT count(*) FROM run WHERE tokeniser <> ?"
+            assert index._connection.execute(outdated, (TOKENISER,)).get > 0
+            while index.tidy():
+                pass
+            assert (find(index, "sso"), find(index, "one"), find(index, "zqsecret")) == ([1, 3], [1], [])
+            is_sound(index)
+
+
 def failing_once(folder: Path, error: Exception) -> Callable[[Path], Writer]:
     """Return a function that opens the index, but fails the second time."""
     errors: list[Exception | None] = [None, error]

@@ -1185,6 +1185,12 @@ class SqliteStore:
                 pass
             return self._writer.scrub()
 
+    def erase(self) -> None:
+        """Erase the words of deleted texts, and empty the WAL."""
+        if self._writer is not None:
+            with self._target_errors():
+                self._writer.erase()
+
     def stop(self) -> None:
         """Stop after the current step."""
         if self._writer is not None:

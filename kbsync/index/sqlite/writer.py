@@ -180,7 +180,7 @@ class Writer:
         """
         self._folder = folder
         self._guard = FairLock()
-        self._is_merging = False
+        self._is_merging = self._is_erasing = False
         self._staged = set[int]()  # runs without an owner whose document is being stored
         # Two states that write here alternately must notice each other.
         self.name, self._is_named = os.urandom(8).hex(), False
@@ -272,7 +272,7 @@ class Writer:
         Return whether there may be more.
         """
         with self._guard:
-            if not self._is_open or self._is_closing:
+            if not self._is_open or self._is_closing or self._is_erasing:
                 return False
             obsolete = self._find_ownerless()
             if not obsolete:
@@ -280,6 +280,32 @@ class Writer:
             with self._transaction() as version:
                 self._clear_step(obsolete, version)
             return True
+
+    def erase(self) -> None:
+        """Erase all deleted texts, even if other texts still have outdated words. Meanwhile, `tidy` does
+        nothing.
+        """
+        self._is_erasing = True
+        try:
+            while self._erase_step():
+                pass
+        finally:
+            self._is_erasing = False
+        self.scrub()
+
+    def _erase_step(self) -> bool:
+        """Do one step of erasing deleted texts. Return whether there may be more."""
+        with self._guard:
+            if not self._is_open or self._is_closing:
+                return False
+            if obsolete := self._find_ownerless():
+                with self._transaction() as version:
+                    self._clear_step(obsolete, version)
+            elif self._is_marked(_GONE):
+                self._merge_step()
+            else:
+                return False
+        return True
 
     def scrub(self) -> bool:
         """Copy the WAL into the database, and empty it.
@@ -638,7 +664,7 @@ class Writer:
         if self._connection.execute("SELECT v FROM words_config WHERE k = 'secure-delete'").get == 0:
             return  # setting it again would write all pending words to a segment of their own
         self._connection.execute("INSERT INTO words(words, rank) VALUES ('secure-delete', 0)")
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('marked', 1)")
+        self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('marked', ?)", (_OUTDATED,))
         self._is_merging = False
 
     def _delete_chunks(self, run: Run, count: int, version: int) -> None:
@@ -653,6 +679,7 @@ class Writer:
             raise DamagedError(f"{count - len(rows)} passages are missing")
         texts = ((rowid, json.loads(headings), text) for rowid, headings, text, _ in rows)
         self._unindex_words(_words_of(texts, run.tokeniser))
+        self._connection.execute("UPDATE meta SET value = ? WHERE key = 'marked'", (_GONE,))
         self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", rowids)
         if count == run.chunks:
             self._connection.execute("DELETE FROM run WHERE first = ?", (run.first,))
@@ -675,11 +702,12 @@ class Writer:
         rows = self._connection.execute("SELECT first FROM run WHERE document IS NULL")
         return [first for (first,) in rows if first not in self._staged]
 
-    def _is_marked(self) -> bool:
+    def _is_marked(self, least: int = 0) -> bool:
         """Return whether the full-text index may still contain words that are marked as deleted but not yet
-        erased.
+        erased: outdated ones (`_OUTDATED`) or even those of deleted texts (`_GONE`).
         """
-        return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
+        query = "SELECT 1 FROM meta WHERE key = 'marked' AND value >= ?"
+        return self._connection.execute(query, (least,)).get is not None
 
     def _merge(self) -> bool:
         """Do one step of erasing words that are only marked as deleted.
@@ -692,19 +720,22 @@ class Writer:
             is_stale = self._connection.execute(_STALE, (TOKENISER, 1)).get is not None
             if is_stale or (not self._is_merging and self._find_ownerless()):
                 return False  # the steps that reword or remove these continue the merge, too
-            with self._transaction():
-                if not self._is_merging:
-                    self._connection.execute(
-                        "INSERT INTO words(words, rank) VALUES ('secure-delete', 1), ('usermerge', 2)"
-                    )
-                    self._connection.execute(_MERGE, (-_MERGED_PAGES,))
-                else:
-                    before = self._connection.total_changes()
-                    self._connection.execute(_MERGE, (_MERGED_PAGES,))
-                    if self._connection.total_changes() - before < 2:  # SQLite's sign that nothing is left
-                        self._connection.execute("DELETE FROM meta WHERE key = 'marked'")
-            self._is_merging = True
+            self._merge_step()
             return True
+
+    def _merge_step(self) -> None:
+        with self._transaction():
+            if not self._is_merging:
+                self._connection.execute(
+                    "INSERT INTO words(words, rank) VALUES ('secure-delete', 1), ('usermerge', 2)"
+                )
+                self._connection.execute(_MERGE, (-_MERGED_PAGES,))
+            else:
+                before = self._connection.total_changes()
+                self._connection.execute(_MERGE, (_MERGED_PAGES,))
+                if self._connection.total_changes() - before < 2:  # SQLite's sign that nothing is left
+                    self._connection.execute("DELETE FROM meta WHERE key = 'marked'")
+        self._is_merging = True
 
     def _shrink(self) -> bool:
         """If there is a lot of free space, release part of it. Return whether there was any to release."""
@@ -720,6 +751,8 @@ class Writer:
 
 _COLUMNS = "first, chunks, lines, pages, tokeniser, digest"
 _STALE = "SELECT id, title, tags, path FROM document WHERE tokeniser < ? ORDER BY tokeniser, id LIMIT ?"
+_OUTDATED, _GONE = 1, 2
+"""Whose words are marked as deleted: texts that are still stored, or also texts that aren't."""
 _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 

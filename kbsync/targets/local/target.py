@@ -11,6 +11,7 @@ from kbsync.index import better as better_vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.indexed.target import IndexedTarget, encoder_of, limits_of
+from kbsync.threads import in_thread
 
 if TYPE_CHECKING:
     from kbsync.index.pipeline import Parse
@@ -52,6 +53,11 @@ class LocalTarget(IndexedTarget):
                 opened, target._encoder.model, better, lambda: target._is_idle
             )
         return target
+
+    async def erase(self) -> None:
+        """Erase deleted words, which a daemon would do in the background."""
+        assert isinstance(self._store, SqliteStore)
+        await in_thread(self._store.erase)
 
 
 class Unmade(LocalTarget):
