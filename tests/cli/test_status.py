@@ -660,6 +660,10 @@ def test_other_state_of_a_folder_is_named_with_the_command_that_deletes_it(sandb
     note = r"\nhandbook: (\S+) still has the documents mirrored with --folder; to delete them: (.+)"
     named = re.search(note, sandbox.run("status").out)
     assert named is not None
+    # Under another path it is the same state, whose documents the user needs.
+    link = sandbox.root / "link"
+    link.symlink_to(named[1])
+    assert "still has" not in sandbox.run("status", "--folder", sandbox.docs, "--state-dir", link).out
     assert paste(sandbox, f"{named[2]} --yes").code == 0
     assert not Path(named[1]).exists()
     assert "still has" not in sandbox.run("status").out

@@ -22,6 +22,7 @@ from kbsync.errors import KbsyncError
 from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
+from kbsync.state.db import identity
 from kbsync.state.mirrors import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
 
@@ -74,8 +75,9 @@ def other_states(installation: Installation, reports: Sequence[MirrorReport]) ->
     trials = {known.folder: known.state_dir for known in known_folders(state_home(os.environ))}
     for report in reports:
         folder = Path(report.status.folder)
-        trial_dir = trials.get(folder, installation.state_dir)
-        if trial_dir != installation.state_dir:
+        trial_dir = trials.get(folder)
+        # By identity, because --state-dir may lead to the same directory through a symlink.
+        if trial_dir is not None and identity(trial_dir) != identity(installation.state_dir):
             from kbsync.cli.commands.init import describe_trial
 
             with suppress(KbsyncError, OSError):  # an unusable state has no documents to delete
