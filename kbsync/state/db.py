@@ -205,7 +205,7 @@ def state_errors(path: Path) -> Iterator[None]:
     except apsw.BusyError as error:
         raise StateError(f"{path} is locked by another program; stop that program first") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        problem = StateError(f"{path} cannot be written ({error}); check its owner and mode")
+        problem = StateError(f"{path} cannot be written ({error}); check its owner, mode and mount")
         raise find_obstacle(path, os.W_OK) or problem from error
     except apsw.NoMemError as error:
         raise StateError(
@@ -244,6 +244,8 @@ def find_obstacle(path: Path, access: int) -> StateError | None:
             return StateError(describe_misplaced(file))
     for file in files:
         with contextlib.suppress(OSError):
+            if os.statvfs(file.parent).f_flag & os.ST_RDONLY:  # regardless of the mode
+                access &= ~os.W_OK
             if exists(file) and not os.access(file, access) and path.parent.stat().st_uid == os.geteuid():
                 return refusal(path.parent, file)
     return None
@@ -258,6 +260,8 @@ def describe_misplaced(path: Path, kind: str = "file") -> str:
     it.
     """
     rename = shell_command(["mv", str(path), f"{path}.misplaced"])
+    if path.is_symlink() and not exists(path):
+        return f"{path} is a broken link; mount the disk that it leads to, or rename it with: {rename}"
     return f"{path} is not a {kind}; rename it with: {rename}"
 
 

@@ -30,13 +30,14 @@ from kbsync.cli.commands import status
 from kbsync.cli.exit_codes import Code, unwritten, worst
 from kbsync.cli.report import LEVELS
 from kbsync.contract.target import Outgoing, TargetContext
-from kbsync.errors import Halted, Rejected
+from kbsync.errors import Halted, Rejected, StateError
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.errors import out_of_memory, storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.permissions import exists
+from kbsync.state.db import state_errors
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.clients import refuses_everything
@@ -471,6 +472,22 @@ def test_closed_file_beside_a_database_is_named_with_the_command_that_opens_it(
     assert ordinary.go("search", "alpha").code == 0
 
 
+@pytest.mark.parametrize("error", [apsw.ReadOnlyError("readonly database"), apsw.IOError("disk I/O error")])
+def test_file_on_a_read_only_disk_is_not_a_problem_of_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: apsw.Error
+) -> None:
+    (tmp_path / "index.db").touch()
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+    assert "chmod" in str(storage_error(tmp_path, error))
+    real = os.statvfs(tmp_path)
+    read_only = os.statvfs_result((*tuple(real)[:8], real.f_flag | os.ST_RDONLY, real.f_namemax))
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    fix = "owner, mode and mount|kernel log"
+    assert re.search(fix, str(storage_error(tmp_path, error)))
+    with pytest.raises(StateError, match=fix), state_errors(tmp_path / "index.db"):
+        raise error
+
+
 @long
 @pytest.mark.parametrize("name", ["index.lock", "scans.db-wal", ""])
 def test_something_else_in_the_place_of_a_file_of_the_index_is_named_with_the_command_that_renames_it(
@@ -486,6 +503,20 @@ def test_something_else_in_the_place_of_a_file_of_the_index_is_named_with_the_co
     assert (result.code, fix in result.words) == (4, True), result.err
     path.rename(sandbox.root / "misplaced")
     (sandbox.root / "before").rename(path)
+    sandbox.run("--once").check_success()
+
+
+@proves("{} is a broken link; mount the disk that it leads to, or rename it with: {}")
+def test_link_of_an_index_to_a_missing_disk_is_not_only_to_be_renamed(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    link, disk = sandbox.state / "kb", sandbox.root / "disk"
+    link.rename(sandbox.root / "away")
+    link.symlink_to(disk)
+    sandbox.write("b.md", "beta")
+    result = sandbox.run("--once")
+    fix = f"{link} is a broken link; mount the disk that it leads to, or rename it with: mv {link} "
+    assert (result.code, fix in result.words) == (4, True), result.err
+    (sandbox.root / "away").rename(disk)
     sandbox.run("--once").check_success()
 
 
