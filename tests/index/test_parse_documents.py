@@ -570,6 +570,28 @@ def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
     assert text == "# A\n\nDear all,\n\nFrom May on, these are closed.\nNote: the lift, too.\n\nA."
 
 
+def test_sentence_with_a_time_does_not_split_a_mailbox_message(parser):
+    body = b"Dear all,\n\nFrom the log of Mon Feb  5 10:11 on, these fail.\n\nA."
+    text = text_of(parser, "mbox", samples.mailbox(samples.mail("A", body)))
+    assert text == f"# A\n\n{body.decode()}"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "Mon Feb 05 10:11:12 2024",
+        "Mon Feb  5 10:11 2024",
+        "Mon Feb  5 10:11:12 +0000 2024",
+        "Mon Feb  5 10:11:12 MEZ 2024",
+        "Mon Feb  5 10:11:12 2024 +0100",
+        "Mon Feb  5 10:11:12 2024 remote from example",
+    ],
+)
+def test_mailbox_is_split_at_dates_in_each_notation(parser, moment):
+    box = b"From: a\nSubject: A\n\nlunch\n\nFrom - " + moment.encode() + b"\nX-Odd: 1\n\nNo headers."
+    assert text_of(parser, "mbox", box) == "# A\n\nFrom: a\n\nlunch\n\nNo headers."
+
+
 def test_mailbox_message_without_the_usual_headers_is_read(parser):
     odd = b"X-Mozilla-Status: 0001\nContent-Type: text/plain\n\nThe kettle is broken."
     text = text_of(parser, "mbox", samples.mailbox(odd, samples.mail("A", b"lunch"), odd, b"\nNo headers."))

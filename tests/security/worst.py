@@ -218,7 +218,7 @@ _SEARCHED = {
     "index.read.pdf._GAP": [_BLANKS, times("a ")],
     "index.read.pdf._HYPHENATED": [_LETTERS, times("a-"), times("-"), _LETTERS + "-" + _LETTERS + "1"],
     "index.read.calendars._FOLDED_CHARACTER": [times("\x80"), times("\x80\n "), times("\x80\r\n \x80")],
-    "index.read.mail._DATE": [_BLANKS, times(" Mon Feb"), times(" Mon Feb  5 10:")],
+    "index.read.mail._DATE": [_BLANKS, times(" Mon Feb"), times(" Mon Feb  5 10:11 2024 ")],
     "index.read.sheets._FILE_PASS": [times("\x09\x08"), times("\x09\x08\x10\0\0\x06\x05\0")],
     "index.read.epub._CDATA": [times("<![CDATA["), times("<![CDATA[]]>"), times("]]>")],
     "index.read.rtf._TOKEN": [times("\\"), times("\\a"), "\\" + _LETTERS, "\\a" + _DIGITS, times("{"),

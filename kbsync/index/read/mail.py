@@ -125,7 +125,7 @@ def _has_headers(message: Message) -> bool:
 def _split(raw: bytes) -> Iterator[Message]:
     """Yield the messages of a mailbox.
 
-    Each begins after a blank line, with a line `From …` that contains a date or is followed by headers.
+    Each begins after a blank line, with a line `From …` that ends with a date or is followed by headers.
     """
     raw = raw.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
     first, *pieces = (b"\n\n" + raw).split(b"\n\nFrom ")
@@ -141,8 +141,13 @@ def _split(raw: bytes) -> Iterator[Message]:
         yield _parse(b"".join(lines).replace(b"\n>From ", b"\nFrom "))
 
 
-_DATE = re.compile(rb" [A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]{2} [0-9]{2}:[0-9]{2}")
-"""Matches the date in a line such as `From ada@example.org Mon Feb  5 10:11:12 2024`."""
+_DATE = re.compile(
+    rb" [A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]{2} [0-9]{2}:[0-9]{2}(?::[0-9]{2})?"
+    rb"(?: [-+A-Z][A-Z0-9]{1,4})? [0-9]{4}(?: [-+][0-9]{4}| remote from [^ ]{1,99})? ?$"
+)
+"""Matches the date in a line such as `From ada@example.org Mon Feb  5 10:11:12 2024`, but not in a sentence
+that continues after a date.
+"""
 
 
 def _begins_mail(content: bytes) -> bool:
