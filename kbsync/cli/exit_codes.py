@@ -122,8 +122,8 @@ def sentence_of(error: Exception) -> str:
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)
     from kbsync.config.places import command_to_open
-    from kbsync.state.db import MISPLACED, describe_misplaced, lacks_inodes
-    from kbsync.state.lock import fix_for
+    from kbsync.state.db import lacks_inodes
+    from kbsync.state.lock import MISPLACED, describe_misplaced, fix_for
 
     fix = _FIXES.get(error.errno or 0)
     filename = error.filename2 or error.filename  # of a file that can't be replaced, not of its replacement

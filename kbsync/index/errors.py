@@ -22,14 +22,8 @@ from kbsync.errors import (
 )
 from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.source.roots import error_words
-from kbsync.state.db import (
-    MISPLACED,
-    describe_misplaced,
-    find_obstacle,
-    fix_for_closed,
-    io_failure,
-    lacks_inodes,
-)
+from kbsync.state.db import find_obstacle, fix_for_closed, io_failure, lacks_inodes
+from kbsync.state.lock import MISPLACED, describe_misplaced
 
 _OBSTACLES = (errno.EEXIST, *MISPLACED)
 """Errors that occur if something else has the name of a file or folder of the index."""
@@ -99,7 +93,8 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
         reason = f"the index in {folder} cannot be written: {DISK_FAILED}"
         return Halted("index-read-only", reason, fix="sudo dmesg")
     if isinstance(error, (apsw.CantOpenError, apsw.IOError, *refusals)):
-        obstacles = (find_obstacle(file, os.R_OK | os.W_OK) for file in sorted(folder.glob("*.db")))
+        files = (folder / name for name in ("index.db", "scans.db"))
+        obstacles = (find_obstacle(file, os.R_OK | os.W_OK) for file in files)
         error = next(filter(None, obstacles), error)
     if isinstance(error, ForeignError):
         return Halted("index-read-only", f"the index in {folder} cannot be used ({error})")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import itertools
 import os
 import resource
@@ -15,11 +14,11 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.core.text import shell_command
 from kbsync.dataclass import dataclass
 from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
 from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.permissions import exists, open_private
+from kbsync.state.lock import describe_misplaced, refusal
 
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
@@ -236,8 +235,6 @@ def find_obstacle(path: Path, access: int) -> StateError | None:
 
     SQLite reports both like a failed disk or like a problem with the database itself.
     """
-    from kbsync.state.lock import refusal
-
     files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
     for file in files[1:]:
         if os.path.lexists(file) and not file.is_file():
@@ -249,20 +246,6 @@ def find_obstacle(path: Path, access: int) -> StateError | None:
             if exists(file) and not os.access(file, access) and path.parent.stat().st_uid == os.geteuid():
                 return refusal(path.parent, file)
     return None
-
-
-MISPLACED = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
-"""Errors that occur if a directory, a symlink or a socket has the name of a file of kbsync."""
-
-
-def describe_misplaced(path: Path, kind: str = "file") -> str:
-    """Return that something else has the name of a file or directory of kbsync, and the command that renames
-    it.
-    """
-    rename = shell_command(["mv", str(path), f"{path}.misplaced"])
-    if path.is_symlink() and not exists(path):
-        return f"{path} is a broken link; mount the disk that it leads to, or rename it with: {rename}"
-    return f"{path} is not a {kind}; rename it with: {rename}"
 
 
 def fix_for_closed(path: Path) -> str:

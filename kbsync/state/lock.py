@@ -7,6 +7,7 @@ The second half of this module finds files that the user can't access, and the c
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,11 +18,24 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
 
-from kbsync.core.text import format_list, printable, shell_word
+from kbsync.core.text import format_list, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import ForeignError, LockedError, StateError
 from kbsync.permissions import exists, naming, open_private
-from kbsync.state.db import describe_misplaced
+
+MISPLACED = (errno.EISDIR, errno.ELOOP, errno.ENXIO)
+"""Errors that occur if a directory, a symlink or a socket has the name of a file of kbsync."""
+
+
+def describe_misplaced(path: Path, kind: str = "file") -> str:
+    """Return that something else has the name of a file or directory of kbsync, and the command that renames
+    it.
+    """
+    rename = shell_command(["mv", str(path), f"{path}.misplaced"])
+    if path.is_symlink() and not exists(path):
+        return f"{path} is a broken link; mount the disk that it leads to, or rename it with: {rename}"
+    return f"{path} is not a {kind}; rename it with: {rename}"
+
 
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")

@@ -76,7 +76,6 @@ LATIN_TEXTS = {
         ("Welche Kündigungen haben wir?", "de.md", {"Kündigung"}),
         ("Mietverträge und ein Zählerstand", "de.md", {"Mietvertrags", "Zählerstände"}),
         ("¿Dónde está la herramienta?", "es.md", {"herramientas"}),
-        ("Zähler", "de.md", {"Zählerstände"}),
         ("où est la facture payée", "fr.md", {"factures", "payées"}),
         ("ustawień drukarkę", "pl.md", {"Ustawienia", "drukarki"}),
         ("konuşmayı toplantıları", "tr.md", {"Konuşmalar", "toplantının"}),

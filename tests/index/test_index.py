@@ -756,4 +756,5 @@ def test_obstacle_in_place_of_a_file_of_the_index_is_named(tmp_path: Path, name:
         obstacle.touch()
     with pytest.raises(Unavailable) as refused:
         Writer(tmp_path / "kb" / "notes")
-    assert f"{obstacle}: " in refused.value.reason and "rename it" in refused.value.reason
+    assert f"({obstacle} is not a " in refused.value.reason
+    assert f"rename it with: mv {obstacle} " in refused.value.reason

@@ -359,7 +359,7 @@ async def test_changed_config_is_used_whoever_mirrors(
     with capture_logs() as log:
         await wait_for_token("the-first-of-24-characters")
     reasons = [line["reason"] for line in log if line["event"] == "config.refused"]
-    assert reasons[0] == "kbsync was upgraded while it was running; restart kbsync"
+    assert reasons[0] == "kbsync was upgraded while it was running; fix: restart kbsync"
     keeping = asyncio.create_task(mirroring.keep())
     await until(lambda: lock.holding(opened.installation.state_dir))
     await wait_for_token("the-second-of-24-characters")
@@ -383,7 +383,7 @@ async def test_process_upgraded_before_it_mirrors_says_what_to_do(
         await until(lambda: bool(log))
         keeping.cancel()
     [line] = log
-    reason = "kbsync was upgraded while it was running; restart kbsync"
+    reason = "kbsync was upgraded while it was running; fix: restart kbsync"
     assert (line["event"], line["reason"], opened.obstacle) == ("mirroring.refused", reason, reason)
 
 

@@ -97,4 +97,4 @@ def test_file_in_place_of_the_folder_of_the_token_is_named(tmp_path: Path, name:
     obstacle.touch()
     with pytest.raises(Unavailable) as refused:
         token_of(TargetContext("notes", tmp_path, tmp_path))
-    assert f"({obstacle}: file exists; rename it" in refused.value.reason
+    assert f"({obstacle} is not a directory; rename it with: mv " in refused.value.reason

@@ -18,7 +18,7 @@ from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import format_duration, format_size, printable
 from kbsync.engine.status import SHOWN
-from kbsync.errors import KbsyncError
+from kbsync.errors import KbsyncError, UsageError
 from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
@@ -72,7 +72,10 @@ def print_status(
 
 def other_states(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield a line for each folder that earlier `--folder` runs mirrored with a state of their own."""
-    trials = {known.folder: known.state_dir for known in known_folders(state_home(os.environ))}
+    try:
+        trials = {known.folder: known.state_dir for known in known_folders(state_home(os.environ))}
+    except UsageError:  # without a home directory, there are none
+        return
     for report in reports:
         folder = Path(report.status.folder)
         trial_dir = trials.get(folder)

@@ -119,7 +119,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             missing = {
                 name: value
                 for name, value in REQUIRED_SETTINGS.items()
-                if name not in data and f"{name} is required." in error.reason
+                if name not in data and f"{name} is required" in error.reason
             }
             if not missing:
                 raise
