@@ -529,16 +529,18 @@ def _with_sentences(
         candidate = replace(candidate, together=together)
         return replace(item, candidate=candidate, score=item.score + candidate.score - item.candidate.score)
 
-    read = _with_further(sorted(map(with_sentences, best), key=lambda item: (-item.score, item.chunk)))
-    return [*read, *(item for item in ranked if item.chunk not in best_chunks)]
+    read = sorted(map(with_sentences, best), key=lambda item: (-item.score, item.chunk))
+    least = next((item.score for item in ranked if item.document not in documents), 0.0)
+    others = (item for item in ranked if item.chunk not in best_chunks)
+    return [*_with_further(read, least), *others]
 
 
-def _with_further(ranked: Sequence[_Scored]) -> list[_Scored]:
+def _with_further(ranked: Sequence[_Scored], least: float) -> list[_Scored]:
     """Raise or lower the scores of each document's chunks by those of its second and third best chunk.
 
-    A document about the subject of the question usually has several chunks about it.
-
-    The score of a document with only one chunk stays the same.
+    A document about the subject of the question usually has several chunks about it. The score of a document
+    with only one chunk stays the same. `least`: the score of the best other document, below which no document
+    is lowered.
     """
     scores, sizes = defaultdict[int, list[float]](list), dict[int, int]()
     for item in ranked:
@@ -549,6 +551,7 @@ def _with_further(ranked: Sequence[_Scored]) -> list[_Scored]:
         best, *further = scores[item.document]
         existing = min(PASSAGES, max(sizes[item.document], 1 + len(further))) - 1
         difference = FURTHER * (sum(further) - existing * USUAL * best) / (PASSAGES - 1)
+        difference = max(difference, min(0.0, least - best))
         return replace(
             item, candidate=replace(item.candidate, further=difference), score=item.score + difference
         )

@@ -263,3 +263,12 @@ def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
     assert log is not None
     assert log.size > 1000
     assert log.size_weight < 1
+
+
+def test_scores_are_in_order_after_the_documents_whose_sentences_are_read(tmp_path: Path) -> None:
+    near, far = "The car drives on the road. " * 20, "Bread and butter. " * 60
+    texts = {f"{number}.md": f"# A\n\n{near}\n\n# B\n\n{far}" for number in range(11)}
+    with explaining(tmp_path, texts) as searcher:
+        hits = searcher.search(Query("vehicle", explain=True, top_k=20))
+    assert len(hits) == 11
+    check_sums(hits)
