@@ -219,6 +219,17 @@ def test_other_spelling_is_found_while_the_word_is_typed(tmp_path: Path, postgre
 
 
 @long
+def test_german_word_counts_once_while_it_is_typed(tmp_path: Path, postgres: Server) -> None:
+    texts = {"a.md": "Die Rechnung ist bezahlt.", "b.md": "Die Miete.", "c.md": "Der Strom."}
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as (base, _):
+        typed, whole = (
+            Search(base, Numbers()).search(Query("die Miete und die Rechnung", unfinished=unfinished))
+            for unfinished in (True, False)
+        )
+    assert [(hit.path, hit.score) for hit in typed] == [(hit.path, hit.score) for hit in whole]
+
+
+@long
 def test_file_name_or_path_in_quotes_finds_the_file(tmp_path: Path, postgres: Server) -> None:
     texts = {
         "notes/plan.md": "Paint the fence.",

@@ -392,7 +392,7 @@ class PostgresSnapshot:
         # The index can't look up prefixes, so an unfinished last word counts only if it is a whole word, with
         # or without a hyphen.
         prefixes = {term.stem for term in terms if term.goes_on}
-        finished = list(dict.fromkeys(replace(term, goes_on=False) for term in terms))
+        finished = list(dict.fromkeys(replace(term, goes_on=False, prefix="") for term in terms))
         frequencies, documents, chunks, length = self._frequencies(finished)
         known = {term.stem.removeprefix(HYPHEN_MARK) for term in finished if frequencies[term].documents}
         complete = [
