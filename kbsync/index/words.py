@@ -370,11 +370,18 @@ _IN_CHINESE_QUESTIONS = """
 请问 请告诉我 能告诉我 告诉我 请帮我找 帮我找 请帮我 帮我 请给我 给我 找一下 查一下 说一下 解释一下
 介绍一下 说明一下 一下 我想知道 想知道 我想了解 想了解 我想 我要 你知道 知道 你能 您能 麻烦你 麻烦 吗 呢
 """
+_OTHER_CHINESE = """
+周一下午 期一下午 一下午 一下子 统一下 唯一下 单一下 任何时 许多大 很多大 功能不能 性能不能 不能否认 自我要求
+自我想象 许可以 认可以 吗啡 呢绒 呢子 毛呢
+"""
 _in_questions = lazy_pattern(
-    r"(?<=\w)['’](?:s|m|d|ll|re|ve)\b|\b\w+n['’]t\b|"
+    rf"(?P<other>{'|'.join(_OTHER_CHINESE.split())})|"
+    r"(?<=\w)['’](?i:s|m|d|ll|re|ve)\b|\b\w+(?i:n['’]t)\b|"
     + "|".join(sorted(_IN_CHINESE_QUESTIONS.split(), key=len, reverse=True))
 )
-"""Matches phrases of Chinese questions, and the ends of shortened English words, as in `what's`."""
+"""Matches phrases of Chinese questions, and the ends of shortened English words, as in `what's`. `other`:
+words that only seem to contain such a phrase, as 周一下午 contains 一下.
+"""
 
 
 def without_question_words(question: str) -> str:
@@ -385,7 +392,7 @@ def without_question_words(question: str) -> str:
     """
     if question.isascii() and "'" not in question:
         return question
-    others = _in_questions().sub(" ", comparable(question))
+    others = _in_questions().sub(lambda match: match["other"] or " ", comparable(question))
     return others if _WORD.search(others) else question
 
 

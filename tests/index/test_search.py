@@ -31,7 +31,7 @@ from kbsync.index.sqlite.planes import SLOTS
 from kbsync.index.sqlite.store import MAX_FREQUENCIES, Reader, SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES, share_together
-from kbsync.index.words import Term, forms_in, terms_of
+from kbsync.index.words import Term, comparable, forms_in, terms_of, without_question_words
 from tests.share import long
 
 ENCODER = LocalEncoder()
@@ -1208,8 +1208,17 @@ def test_words_around_a_chinese_question_are_not_marked() -> None:
     assert snippet("怎么办？打印机坏了就办。", "打印机怎么办", 40).parts[1::2] == ["打印机"]
 
 
-def test_shortened_words_of_a_question_are_not_marked() -> None:
-    assert snippet("Mike's dog's toys: s, m", "where's the toy, I'm lost", 40).parts[1::2] == ["toys"]
+@pytest.mark.parametrize(
+    "question", ["周一下午的會議", "统一下载", "任何时间", "许多大学", "功能不能用", "许可以及", "吗啡"]
+)
+def test_words_that_seem_to_contain_a_chinese_phrase_are_searched_for(question: str) -> None:
+    plain = comparable(question)
+    assert without_question_words(f"怎么{question}") == f" {plain}"
+
+
+@pytest.mark.parametrize("question", ["where's the toy, I'm lost", "WHERE'S THE TOY? I'M LOST AND CAN'T SEE"])
+def test_shortened_words_of_a_question_are_not_marked(question: str) -> None:
+    assert snippet("Mike's dog's toys: can, s, m", question, 40).parts[1::2] == ["toys"]
 
 
 @pytest.mark.parametrize(
