@@ -20,6 +20,7 @@ import functools
 import itertools
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from typing import cast
@@ -526,8 +527,8 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     stop_words = stop_words_in([term.surface for term in words], text)
     distinctive = [term for term in words if term.surface not in stop_words]
     if _is_inflected(question, {term.surface for term in words}):
-        distinctive = [replace(term, prefix=_prefix_of(term)) for term in distinctive]
-    terms = list({term.prefix or term.stem: term for term in distinctive or words}.values())[: 2 * MAX_TERMS]
+        distinctive = _with_prefixes(distinctive)
+    terms = list({term.stem: term for term in distinctive or words}.values())[: 2 * MAX_TERMS]
     if unfinished:
         for term in stemmed(last_word(question)):
             surface, stem = f"{HYPHEN_MARK}{term.surface}", f"{HYPHEN_MARK}{term.stem}"
@@ -555,6 +556,15 @@ def _is_inflected(question: str, words: Set[str]) -> bool:
         return True
     is_english = not words.isdisjoint(STOP_WORDS.difference(_ALSO_ENGLISH.split()))
     return not is_english and _accented().search(question) is not None
+
+
+def _with_prefixes(terms: Sequence[Term]) -> list[Term]:
+    """Return the terms with their prefixes, except different words with the same prefix."""
+    prefixes = {term.stem: _prefix_of(term) for term in terms}
+    counts = Counter(prefixes.values())
+    return [
+        replace(term, prefix=prefix) if counts[prefix := prefixes[term.stem]] == 1 else term for term in terms
+    ]
 
 
 _MIN_PREFIX = 5  # letters

@@ -18,6 +18,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.words import SQLITE_TOKENISER, TOKENISER, Tokeniser, stemmed, terms_of, word_with, words
 from tests.index.test_index import older_words
+from tests.index.test_reasons import check_sums
 from tests.index.test_search import ENCODER, entry, searching
 
 TEXTS = {
@@ -93,6 +94,33 @@ def test_word_with_latin_letters_is_found_in_another_inflection(
         assert searcher.unknown_words(Query(question)).instead == {}
     shown = snippet(LATIN_TEXTS[path], question, 200)
     assert highlighted == {shown.text[start:end] for start, end in shown.spans}
+
+
+COMPOUNDS = {
+    "time.md": "Die Arbeitszeit beträgt 38 Stunden.",
+    "work.md": "Der Arbeitsvertrag, der Arbeitsplatz, die Arbeit und die Arbeiten.",
+    "term.md": "Die Kündigungsfrist beträgt vier Wochen.",
+    "protection.md": "Der Kündigungsschutz gilt nach sechs Monaten.",
+    "notice.md": "Die Kündigung, Kündigungen und Kündigungsgründe: Kündigung!",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("Arbeitszeit für Österreich", ["time.md"]),
+        ("Kündigungsfrist", ["term.md"]),
+        ("die Kündigungen und der Mietvertrag", ["notice.md"]),
+        ("Kündigungsfrist und Kündigungsschutz für Österreich", ["term.md", "protection.md"]),
+    ],
+)
+def test_word_as_written_ranks_above_words_with_the_same_first_letters(
+    tmp_path: Path, question: str, found: list[str]
+) -> None:
+    with searching(tmp_path, list(COMPOUNDS.items())) as (searcher, _):
+        hits = searcher.search(Query(question, explain=True))
+    assert {hit.path for hit in hits[: len(found)]} == set(found)
+    check_sums(hits)
 
 
 @pytest.mark.parametrize("question", ["the ingress of the café", "ingress", "which ingress has Müller?"])

@@ -190,6 +190,9 @@ class Reader:
     ) -> list[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, each with both scores."""
         self._forget_after_commit()
+        # A word as written says more than its other inflections, and than other words with the same prefix.
+        as_written = (Term(term.surface, term.stem, is_guess=True) for term in terms if term.prefix)
+        terms = [*terms, *as_written]
         frequencies = {term: self._frequency(term) for term in terms}
         # The search for the translation of a question uses the same query, and may use its vector.
         if self._last_scope[0] is not query:
