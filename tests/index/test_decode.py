@@ -177,6 +177,15 @@ def test_japanese_with_escape_sequences_is_read(text):
     assert decode(text.encode("iso2022_jp_ext")) == text
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16-le", "utf-16-be"])
+def test_block_of_zeros_in_a_log_separates_two_lines(encoding):
+    before, after = "12:04 Käse gespeichert, und dann", "13:11 Gerät wieder an\n"
+    text = decode(before.encode(encoding) + bytes(4_096) + after.encode(encoding))
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert encoding.startswith("utf-16") or text == f"{before}\n{after}"
+
+
 def test_colours_that_introduce_no_japanese_are_removed():
     log = "\x1b[31merror\x1b[0m $B " * 50
     assert decode(log.encode()) == "error $B " * 50

@@ -323,9 +323,11 @@ def decode(raw: bytes) -> str:
             return _finish(_loose(raw[len(bom) :], encoding))
     if raw.startswith(_MAGIC):
         raise Rejected(_BINARY, code="binary")
-    raw = _ZEROS.sub(b"", raw) or raw
-    if wide := _looks_wide(raw):
-        return _finish(_loose(raw, wide))
+    content = _ZEROS.sub(b"", raw) or raw
+    if wide := _looks_wide(content):
+        return _finish(_loose(content, wide))
+    if len(content) < len(raw):
+        raw = _ZEROS.sub(b"\n", raw)  # they replace the end of a line
     utf8 = _as_utf8(raw)
     if utf8 is not None:
         is_shifted = utf8.isascii() and any(mark in raw for mark in _SHIFTS)
