@@ -506,7 +506,6 @@ def test_something_else_in_the_place_of_a_file_of_the_index_is_named_with_the_co
     sandbox.run("--once").check_success()
 
 
-@proves("{} is a broken link; mount the disk that it leads to, or rename it with: {}")
 def test_link_of_an_index_to_a_missing_disk_is_not_only_to_be_renamed(sandbox: Sandbox) -> None:
     sandbox.mirror({"a.md": "alpha"})
     link, disk = sandbox.state / "kb", sandbox.root / "disk"
