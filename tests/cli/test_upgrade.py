@@ -65,7 +65,7 @@ def test_documents_wait_for_a_restart_after_an_upgrade(sandbox: Sandbox, tmp_pat
     sandbox.config.write_text(f"{sandbox.config.read_text()}http: {{listen: 127.0.0.1:{free_port()}}}\n")
     daemon.send_signal(signal.SIGHUP)
     refused = daemon.wait_for_event("config.refused")["reason"]
-    assert refused == "kbsync was upgraded while it was running; restart kbsync"
+    assert refused == "kbsync was upgraded while it was running; fix: restart kbsync"
     eventually(lambda: refused in sandbox.run("status").out)
     assert daemon.end() == 0
 
