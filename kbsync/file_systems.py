@@ -148,7 +148,7 @@ def innermost(path: str, mounts: Iterable[Mount]) -> Mount | None:
     return max(reversed(around), key=lambda mount: len(mount.point), default=None)
 
 
-def mount_of(path: Path) -> Mount | None:
+def mount_containing(path: Path) -> Mount | None:
     """Return the mount that contains `path`, which need not exist, or None if there is no mountinfo."""
     try:
         return innermost(os.path.realpath(path), mounts())
@@ -158,7 +158,7 @@ def mount_of(path: Path) -> Mount | None:
 
 def has_failed(path: Path) -> bool:
     """Return whether the kernel has made the file system that contains `path` read-only after an error."""
-    mount = mount_of(path)
+    mount = mount_containing(path)
     return mount is not None and mount.has_failed
 
 

@@ -13,7 +13,14 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.core.text import shell_word
 from kbsync.errors import UsageError, system_reason
-from kbsync.file_systems import DISK_FAILED, access_within, has_failed, is_network, mount_of, real_path
+from kbsync.file_systems import (
+    DISK_FAILED,
+    access_within,
+    has_failed,
+    is_network,
+    mount_containing,
+    real_path,
+)
 from kbsync.permissions import exists, make_private_folder, replace_private
 
 
@@ -22,7 +29,7 @@ def network_file_system(path: Path) -> str | None:
 
     Return None for other file systems, or if there is no mountinfo (proc(5)).
     """
-    mount = mount_of(path)
+    mount = mount_containing(path)
     return mount.fs_type if mount is not None and is_network(mount.fs_type) else None
 
 
@@ -241,7 +248,7 @@ def read_only_mount(path: Path) -> Path | None:
         existing = next(candidate for candidate in candidates if exists(candidate))
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
             # Bind mounts have the device of their source, so only the mount table knows them.
-            mount = mount_of(path)
+            mount = mount_containing(path)
             return existing if mount is None else Path(mount.point)
     except OSError:
         return None  # the caller reports this error when it uses the path
