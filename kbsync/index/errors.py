@@ -93,6 +93,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
         reason = f"the index in {folder} cannot be written: {DISK_FAILED}"
         return Halted("index-read-only", reason, fix="sudo dmesg")
     if isinstance(error, (apsw.CantOpenError, apsw.IOError, *refusals)):
+        # By name, because the module of scans.db imports this one.
         files = (folder / name for name in ("index.db", "scans.db"))
         obstacles = (find_obstacle(file, os.R_OK | os.W_OK) for file in files)
         error = next(filter(None, obstacles), error)

@@ -216,7 +216,7 @@ class Search:
             # The better model knows both languages, so it compares the question itself.
             other_better = better and replace(better, other_factor=TRANSLATED)
         terms, code_shares = terms_of(text, unfinished=query.unfinished), _code_shares(text)
-        has_accents = is_vietnamese(text)
+        compares_accents = is_vietnamese(text)
         with self._store.snapshot() as snapshot:
             snapshot.start(self._encoder.model, vector, better)
             unknown = [term for term in _unknown(snapshot, terms, text) if term.stem]
@@ -236,13 +236,13 @@ class Search:
                 least = 0.0 if vector is None else snapshot.estimate_least_cosine(model)
             ranked = list[_Scored]()
             for depth in _depths(query.top_k):
-                deep = replace(query, top_k=depth, explain=query.explain or has_accents)
+                deep = replace(query, top_k=depth, explain=query.explain or compares_accents)
                 candidates = snapshot.candidates(terms, model, vector, deep, least, better)
                 if translation:
                     words = terms_of(translation)
                     others = snapshot.candidates(words, model, other_vector, deep, least, other_better)
                     candidates = _merged(candidates, others)
-                if has_accents:
+                if compares_accents:
                     candidates = _with_accents(snapshot, candidates, text)
                 candidates = _with_codes(snapshot, candidates, code_shares)
                 ranked = _extended(ranked, _ranked(candidates, least), depth // _GROWTH)

@@ -189,6 +189,7 @@ def share_together(
             stems = term.stem.split()  # several only for a word in parts
             sought |= dict.fromkeys(stems, weight / len(stems))
     prefixes = {term.prefix: term.stem for term in idf if term.prefix}
+    # Not the weight of the same word as written, which is a guess.
     sought |= {term.stem: weight for term, weight in idf.items() if term.prefix}
 
     def sought_in(stems: Set[str]) -> set[str]:

@@ -353,16 +353,17 @@ _REQUESTS, _DETERMINERS = (
 )
 """The words of a question that begins with one of `_REQUESTS` and one of `_DETERMINERS` surround it."""
 
-_VERBS = """
-ask find get give help know like look need say see show tell think use want
-"""
+_VERBS = {
+    *("ask", "find", "get", "give", "help", "know", "like", "look", "need", "say", "see", "show", "tell"),
+    *("think", "use", "want"),
+}
 """Such words that belong to the topic after another word of it, as in `what is fair use`, unless the question
 has one of `_AUXILIARIES`, as in `which ports does syncthing use`.
 """
-_AUXILIARIES = """
-can could did do does may might must shall should to will would
-"""
-_name = lazy_pattern(r"(?<=[^\W_A-Z] )(?!(?:AND|OR)\b)[A-Z]\w+")
+_AUXILIARIES = {
+    *("can", "could", "did", "do", "does", "may", "might", "must", "shall", "should", "to", "will", "would")
+}
+_capitalized = lazy_pattern(r"(?<=[^\W_A-Z] )(?!(?:AND|OR)\b)[A-Z]\w+")
 """Matches a capitalized word inside a sentence. `AND` and `OR` are operators of other programs."""
 
 _IN_CHINESE_QUESTIONS = """
@@ -371,17 +372,17 @@ _IN_CHINESE_QUESTIONS = """
 请问 请告诉我 能告诉我 告诉我 请帮我找 帮我找 请帮我 帮我 请给我 给我 找一下 查一下 说一下 解释一下
 介绍一下 说明一下 一下 我想知道 想知道 我想了解 想了解 我想 我要 你知道 知道 你能 您能 麻烦你 麻烦 吗 呢
 """
-_OTHER_CHINESE = """
+_CHINESE_LOOKALIKES = """
 周一下午 期一下午 一下午 一下子 统一下 唯一下 单一下 任何时 许多大 很多大 功能不能 性能不能 不能否认 自我要求
 自我想象 许可以 认可以 吗啡 呢绒 呢子 毛呢
 """
 _in_questions = lazy_pattern(
-    rf"(?P<other>{'|'.join(_OTHER_CHINESE.split())})|"
+    rf"(?P<lookalike>{'|'.join(_CHINESE_LOOKALIKES.split())})|"
     r"(?<=\w)['’](?i:s|m|d|ll|re|ve)\b|\b\w+(?i:n['’]t)\b|"
     + "|".join(sorted(_IN_CHINESE_QUESTIONS.split(), key=len, reverse=True))
 )
-"""Matches phrases of Chinese questions, and the ends of shortened English words, as in `what's`. `other`:
-words that only seem to contain such a phrase, as 周一下午 contains 一下.
+"""Matches phrases of Chinese questions, and the ends of shortened English words, as in `what's`.
+`lookalike`: words that only seem to contain such a phrase, as 周一下午 contains 一下.
 """
 
 
@@ -393,7 +394,7 @@ def without_question_words(question: str) -> str:
     """
     if question.isascii() and "'" not in question:
         return question
-    others = _in_questions().sub(lambda match: match["other"] or " ", comparable(question))
+    others = _in_questions().sub(lambda match: match["lookalike"] or " ", comparable(question))
     return others if _WORD.search(others) else question
 
 
@@ -460,7 +461,7 @@ def _other_languages() -> Sequence[tuple[frozenset[str], frozenset[str]]]:
 
 
 def _foreign_stop_words_in(words: Set[str]) -> Set[str]:
-    """Return the stop words of each language other than English of which a question has at least two."""
+    """Return a question's stop words in languages other than English, if it has two or more in one."""
     of_languages = (
         words & stop_words
         for stop_words, not_english in _other_languages()
@@ -485,13 +486,13 @@ def stop_words_in(words: Sequence[str], question: str) -> Set[str]:
         around |= present & _AROUND_QUESTIONS_WITH[word] - named
     if len(words) > 2 and words[0] in _REQUESTS and words[1] in _DETERMINERS:
         around |= {words[0]}
-    if not present.intersection(_AUXILIARIES.split()):
-        verbs = around.intersection(_VERBS.split())
+    if not present & _AUXILIARIES:
+        verbs = around & _VERBS
         for before, word, after in zip(words, words[1:], [*words[2:], ""], strict=False):
             if word in verbs and before not in stop_words | around and after not in ("me", "us"):
                 around -= {word}
     if any(word.islower() for word in question.split()):
-        names = {name.casefold() for name in _name().findall(question)}
+        names = {name.casefold() for name in _capitalized().findall(question)}
         stop_words, around = stop_words - (names & STOP_WORDS), around - names
     with_around = stop_words | around
     return with_around if present - with_around else stop_words
@@ -526,7 +527,7 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     words = stemmed(without_question_words(text))
     stop_words = stop_words_in([term.surface for term in words], text)
     distinctive = [term for term in words if term.surface not in stop_words]
-    if _is_inflected(question, {term.surface for term in words}):
+    if _is_in_inflected_language(question, {term.surface for term in words}):
         distinctive = _with_prefixes(distinctive)
     terms = list({term.stem: term for term in distinctive or words}.values())[: 2 * MAX_TERMS]
     if unfinished:
@@ -537,6 +538,7 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
     return terms
 
 
+_ONLY_ENGLISH = STOP_WORDS.difference(_ALSO_ENGLISH.split())
 _accented = lazy_pattern("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
 _VIETNAMESE = re.compile("[ƠơƯư\u1ea0-\u1ef9]")
 
@@ -546,7 +548,7 @@ def is_vietnamese(text: str) -> bool:
     return not text.isascii() and _VIETNAMESE.search(text) is not None
 
 
-def _is_inflected(question: str, words: Set[str]) -> bool:
+def _is_in_inflected_language(question: str, words: Set[str]) -> bool:
     """Return whether a question seems to be in a language with Latin letters and inflections, other than
     English. Vietnamese has none.
     """
@@ -554,17 +556,15 @@ def _is_inflected(question: str, words: Set[str]) -> bool:
         return False
     if _foreign_stop_words_in(words):
         return True
-    is_english = not words.isdisjoint(STOP_WORDS.difference(_ALSO_ENGLISH.split()))
-    return not is_english and _accented().search(question) is not None
+    return words.isdisjoint(_ONLY_ENGLISH) and _accented().search(question) is not None
 
 
 def _with_prefixes(terms: Sequence[Term]) -> list[Term]:
     """Return the terms with their prefixes, except different words with the same prefix."""
     prefixes = {term.stem: _prefix_of(term) for term in terms}
     counts = Counter(prefixes.values())
-    return [
-        replace(term, prefix=prefix) if counts[prefix := prefixes[term.stem]] == 1 else term for term in terms
-    ]
+    unique = {stem: prefix for stem, prefix in prefixes.items() if counts[prefix] == 1}
+    return [replace(term, prefix=unique.get(term.stem, "")) for term in terms]
 
 
 _MIN_PREFIX = 5  # letters

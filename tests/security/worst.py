@@ -277,7 +277,7 @@ _SEARCHED = {
         "/." + "a" * 4_000 + " !", "/.a" + " " * 4_000 + "!"],
     "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.words._in_questions": [("a" * 4_000), "n't" * 1_300, "怎么" * 2_000],  # in a question, too
-    "index.words._name": ["A " * 2_000, "a A" * 1_300],
+    "index.words._capitalized": ["A " * 2_000, "a A" * 1_300],
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],
     "index.read.encoding._BETWEEN_LETTERS": [times("§"), "é" + times("§"), times("é§"), times("é§ ")],

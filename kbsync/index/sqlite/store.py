@@ -817,7 +817,8 @@ def _phrase_expressions(spellings: Iterable[Spelling]) -> tuple[str, str]:
 def _expression(terms: Iterable[Term]) -> str:
     """Return the full-text query for any of the terms."""
     return " OR ".join(
-        f"{_quoted(term.prefix or term.surface)}{'*' * (term.goes_on or bool(term.prefix))}" for term in terms
+        f"{_quoted(term.prefix or term.surface)}*" if term.prefix or term.goes_on else _quoted(term.surface)
+        for term in terms
     )
 
 
