@@ -28,6 +28,7 @@ from kbsync.permissions import exists
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.source.stat import stamp_of
 from kbsync.state.db import DamagedError, delete_database, empty_wal, open_reader, open_writer, transaction
+from kbsync.state.overwrite import Connection
 from kbsync.state.schema import refuse_damaged
 
 Recognize = Callable[[str, Body, int], str]
@@ -190,7 +191,7 @@ class Scans:
             self.scrub()
         self._begin()
 
-    def _open_writer(self) -> apsw.Connection:
+    def _open_writer(self) -> Connection:
         connection = open_writer(self._file)
         with transaction(connection, "BEGIN IMMEDIATE"):
             connection.execute(_SCHEMA)
@@ -267,7 +268,8 @@ class Scans:
     def scrub(self) -> bool:
         """Erase deleted texts from the file. Return False if that must be retried."""
         with self._using:
-            return self._connection is None or not self._base or empty_wal(self._connection)
+            connection = self._connection
+            return not isinstance(connection, Connection) or not self._base or empty_wal(connection)
 
     def stop(self) -> None:
         """Don't begin another page."""

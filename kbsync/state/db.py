@@ -19,6 +19,7 @@ from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
 from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.permissions import exists, open_private
 from kbsync.state.lock import describe_misplaced, refusal
+from kbsync.state.overwrite import Connection
 
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
@@ -59,7 +60,7 @@ def unbind(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
-def open_writer(path: Path) -> apsw.Connection:
+def open_writer(path: Path) -> Connection:
     """Open the only writing connection, with WAL, synchronous=FULL, mode 0600, and WAL files kept for later
     readers. Raises `DamagedError` for anything but a regular file.
     """
@@ -82,6 +83,8 @@ def open_writer(path: Path) -> apsw.Connection:
     # Keep the WAL files after close: a reader run by another user couldn't create them.
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
+    with contextlib.suppress(apsw.Error, OSError):
+        connection.copy_wal()  # what a killed process left
     return connection
 
 
@@ -97,12 +100,12 @@ def _refuse_no_file(path: Path) -> None:
         raise DamagedError(f"{path} is not a file")
 
 
-def open_file(path: Path) -> apsw.Connection:
+def open_file(path: Path) -> Connection:
     """Return a connection for reading and writing the file.
 
     The file's path may contain bytes that aren't UTF-8.
     """
-    return apsw.Connection(path.absolute().as_uri(), flags=WRITE_FLAGS)
+    return Connection(path, WRITE_FLAGS)
 
 
 @contextmanager
@@ -120,7 +123,7 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
         raise
 
 
-def empty_wal(connection: apsw.Connection) -> bool:
+def empty_wal(connection: Connection) -> bool:
     """Copy a writer's WAL into the file, and empty the WAL.
 
     Return False if a reader or a full disk prevents that.
@@ -128,8 +131,9 @@ def empty_wal(connection: apsw.Connection) -> bool:
     # SQLite overwrites deleted data in the file immediately (`secure_delete`), but data in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
+        connection.copy_wal(apsw.SQLITE_CHECKPOINT_FULL)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError):
+    except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, OSError):
         return False
     finally:
         connection.set_busy_timeout(BUSY_MS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.index.document import Chunk
+from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
@@ -178,3 +180,28 @@ def test_search_waiting_for_a_service_retains_no_deleted_text(
     assert all(hit.passages for hit in hits)
     searcher._store.close()
     index.close()
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_nothing_remains_of_many_documents_deleted_in_any_order(tmp_path: Path, seed: int) -> None:
+    """SQLite leaves copies of the rows that it moves between pages."""
+    chance, numbers = random.Random(seed), itertools.count(1)
+    documents = dict[int, bytes]()
+    with contextlib.closing(Writer(tmp_path)) as index:
+        for step in range(70):
+            batch = list(itertools.islice(numbers, chance.choice([1, 4, 16])))
+            entries = list[Entry]()
+            for number in batch:
+                text = f"z{number}z {'text ' * chance.randint(1, chance.choice([10, 200]))}"
+                name = f"{chance.random()} {'name ' * chance.randint(1, 30)} z{number}z.md"
+                entries.append(entry(number, text, path=name))
+            for stored, number in zip(index.put(entries, Numbers()), batch, strict=True):
+                assert isinstance(stored, int)
+                documents[stored] = b"z%dz" % number
+            if step % 2:
+                gone = chance.sample(list(documents), chance.randint(1, min(12, len(documents) // 2 or 1)))
+                index.delete(gone)
+                documents = {stored: name for stored, name in documents.items() if stored not in gone}
+        assert index.scrub()
+        present = set(re.findall(rb"z\d+z", (tmp_path / "index.db").read_bytes()))
+    assert present == set(documents.values())

@@ -655,16 +655,18 @@ def test_document_with_older_words_is_renamed_replaced_and_deleted(
         is_sound(index)
 
 
+@pytest.mark.parametrize("position", range(3))
 def test_deleted_words_are_erased_in_killable_steps_before_all_words_are_updated(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, position: int
 ) -> None:
-    created = [folder]
+    created, kept = [folder], ["one", "three"]
+    deleted, *found = position + 1, *sorted({1, 2, 3} - {position + 1})
     with older_words(4, monkeypatch), closing(Writer(folder)) as index:
-        for number, word in enumerate(("one", "zqsecret", "three"), 1):
+        for number, word in enumerate([*kept[:position], "zqsecret", *kept[position:]], 1):
             stored(index, number, [f"{word} S.S.O.", *texts(word, STEP)])
     with closing(Stepping(folder)) as stepping:
         assert stepping.tidy()
-        stepping.delete([2])
+        stepping.delete([deleted])
         assert traces(folder, "zqsecret")
         stepping.between = lambda: created.append(
             shutil.copytree(folder, folder.with_name(f"killed-{len(created)}"))
@@ -680,7 +682,7 @@ def test_deleted_words_are_erased_in_killable_steps_before_all_words_are_updated
             assert index._connection.execute(outdated, (TOKENISER,)).get > 0
             while index.tidy():
                 pass
-            assert (find(index, "sso"), find(index, "one"), find(index, "zqsecret")) == ([1, 3], [1], [])
+            assert (find(index, "sso"), find(index, "one"), find(index, "zqsecret")) == (found, found[:1], [])
             is_sound(index)
 
 

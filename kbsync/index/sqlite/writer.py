@@ -4,8 +4,8 @@ Short documents are committed together, because each commit waits for the disk. 
 several transactions, the last of which makes it visible. So short ones don't wait for it, and readers see the
 old text or the new one, never a mixture.
 
-Deleted data is overwritten (promise 11): in the tables by `secure_delete`, in the full-text index by its own
-`secure-delete`, in the write-ahead log by `scrub`.
+Deleted data is overwritten (promise 11): in the tables by `secure_delete` and `kbsync.state.overwrite`, in
+the full-text index by its own `secure-delete`, and in the write-ahead log by `scrub`.
 """
 
 from __future__ import annotations
