@@ -11,12 +11,13 @@ import pytest
 
 from kbsync.contract.target import SupportsReembed
 from kbsync.core import lifecycle
+from kbsync.core.backoff import MAX_PAUSE
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
 from kbsync.engine.deletions import needs_approval
 from kbsync.engine.mirror import PATIENCE
 from kbsync.engine.settings import DeletionLimits
-from kbsync.errors import Rejected, TargetError, Unavailable
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable
 from kbsync.source.scan import StoredTree
 from kbsync.source.stat import PathStat
 from kbsync.state.db import open_writer
@@ -259,6 +260,33 @@ async def test_refused_deletion_is_repeated_once_a_copy_is_searchable(
     assert world.searchable_texts() == world.on_disk()
     [ready], [deleted] = world.base.effects_of("ready", path="moved.md"), world.base.effects_of("delete")
     assert 0 <= deleted.time - ready.time < 20
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (NotOffered("answered 404: a web page", code="404"), MAX_PAUSE),
+        (Rejected("answered 403: a web page", code="403", may_pass=True), MAX_PAUSE),
+        (Rejected("the document is locked"), lifecycle.REJECTED_DELETE_PAUSE),
+    ],
+    ids=repr,
+)
+async def test_refused_deletion_is_repeated_soon_if_a_gateway_may_have_refused_it(
+    tmp_path: Path, error: TargetError, seconds: float
+) -> None:
+    world = World(tmp_path)
+    await world.mirrored(6)
+    world.base.faults.append(Fault("delete", error=lambda: error, match=lambda _: True, times=FOREVER))
+    world.delete("f0.md")
+    async with world.start_mirror() as bound:
+        await bound.compare()
+        await world.take_turns(bound, 100, every=6.0)
+        tries, began = world.requests("delete"), world.clock.now
+        assert tries < 12
+        world.base.faults.clear()
+        await world.take_turns(bound, 1000, every=6.0, until=lambda: world.requests("delete") > tries)
+        assert world.searchable_texts() == world.on_disk()
+        assert world.clock.now - began <= seconds + 6.0
 
 
 async def test_files_that_exchange_their_texts_stay_searchable(tmp_path: Path) -> None:
