@@ -145,6 +145,11 @@ def address_in(document: Outgoing) -> str:
         raise Unfit(str(reason), code="link") from None
 
 
+def _is_doubtful(error: object) -> bool:
+    """Return whether a gateway may have refused a call instead of the service."""
+    return isinstance(error, NotOffered) or (isinstance(error, Rejected) and error.may_pass)
+
+
 _STILL_THERE = "the service confirmed the deletion but still has the document"
 
 P = TypeVar("P")
@@ -487,7 +492,7 @@ class ServiceTarget(Target, Generic[Row]):
         except Rejected as error:
             is_call_missing = isinstance(error, NotOffered) or self.is_gone(error)
             outcome: TargetError = self.missing_call_error(error) if is_call_missing else error
-            if is_call_missing or self.refuses_alike:
+            if is_call_missing or self.refuses_alike or _is_doubtful(error):
                 outcome = await self._check_base_first(outcome)
             outcome.has_removed = error.has_removed
             return outcome
@@ -559,17 +564,16 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
         """Return each document, the error that reading it raised, or None if the document no longer exists
-        but the base does.
+        but the base does. If the base doesn't respond, its error replaces refusals.
         """
-        # Check the base once for all missing documents, and after them: before, it could still disappear.
+        # Check the base once for all documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
-        missing = [
-            remote_id
-            for remote_id, row in details.items()
-            if isinstance(row, TargetError) and self.is_gone(row)
-        ]
-        if missing:
-            details |= dict.fromkeys(missing, await self._check_base_first(None))
+        errors = {remote_id: row for remote_id, row in details.items() if isinstance(row, TargetError)}
+        missing = [remote_id for remote_id, error in errors.items() if self.is_gone(error)]
+        doubtful = [remote_id for remote_id, error in errors.items() if _is_doubtful(error)]
+        if missing or doubtful:
+            failure = await self._check_base_first(None)
+            details |= dict.fromkeys([*missing, *doubtful] if failure else missing, failure)
         return details
 
     async def _read_detail(self, remote_id: str) -> Row:
@@ -586,12 +590,21 @@ class ServiceTarget(Target, Generic[Row]):
 
         One that doesn't exist counts as a success. After a `Halted`, no further batch is sent.
         """
+        return await self._check_refusals(await self._delete_all(tuple(dict.fromkeys(ids))))
+
+    async def _check_refusals(self, outcomes: Mapping[str, DeleteOutcome]) -> Mapping[str, DeleteOutcome]:
+        """Check the base before believing refusals that a gateway may have sent, as for uploads."""
+        doubtful = [remote_id for remote_id, error in outcomes.items() if _is_doubtful(error)]
+        if doubtful and (failure := await self._check_base_first(None)):
+            return {**outcomes, **dict.fromkeys(doubtful, failure)}
+        return outcomes
+
+    async def _delete_all(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         if self.deletes_in_turn:
             try:
                 return await self._deletions.run(ids, self._remove_batch)
             except TargetError as error:
                 return dict.fromkeys(ids, error)
-        ids = tuple(dict.fromkeys(ids))
         if not self.most_ids:
             return await self._call_each(ids, self._remove)
         outcomes: dict[str, DeleteOutcome] = {}

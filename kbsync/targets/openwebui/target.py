@@ -320,7 +320,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         try:
             await self._clean_up(tuple(dict.fromkeys(ids)))
         except TargetError as error:
-            return dict.fromkeys(ids, error)
+            return await self._check_refusals(dict.fromkeys(ids, error))
         return await super().delete(ids)
 
     async def remove(self, remote_id: str) -> None:

@@ -266,7 +266,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             listed_ids = (await self._rows_among(gone)).keys() if gone else ()
         except TargetError as error:
             return outcomes | dict.fromkeys(gone, error)
-        return outcomes | dict.fromkeys(listed_ids, _STILL_THERE)
+        return await self._check_refusals(outcomes | dict.fromkeys(listed_ids, _STILL_THERE))
 
     async def remove(self, remote_id: str) -> None:
         """Delete one document. "Not found" doesn't prove anything by itself."""
