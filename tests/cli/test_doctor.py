@@ -342,6 +342,30 @@ async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None
     assert outcome.fix == "ask the service's operator to renew the certificate"
 
 
+@long
+@proves("ask the service's operator to renew the certificate, or correct this machine's clock")
+async def test_expired_certificate_comes_with_a_fix(tmp_path: Path) -> None:
+    expired = authority(tmp_path, days=-1)
+    outcome, _ = await reached("127.0.0.1", expired, expired.ca_file)
+    assert "certificate has expired" in outcome.detail
+    assert (outcome.grade, int(outcome.code)) == (Grade.WRONG, 4)
+    assert "renew" in outcome.fix and "clock" in outcome.fix
+
+
+@long
+async def test_silent_tls_handshake_is_reported_in_plain_words(
+    ours: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    monkeypatch.setattr(service, "CONNECT_TIMEOUT", 0.2)
+    async with serving(silent) as server:
+        endpoint = Endpoint(server.url.replace("http:", "https:"))
+        [outcome] = await asyncio.to_thread(list, service._check_connection(endpoint, wire.trusted(endpoint)))
+    assert "cannot be reached (no response within 0.2 s)" in outcome.detail
+
+
 @proves("set ca_file: in the config to the service's CA certificate, or fix base_url")
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named: bool) -> None:

@@ -142,6 +142,11 @@ _NEVER_SENT = (
 _LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
 """Errors that a retry won't fix."""
 
+CERTIFICATE_DATES, _CERTIFICATE_NAMES = (9, 10), (62, 64)
+"""OpenSSL's codes for a certificate that isn't valid yet or has expired, and for one with other names
+(x509_vfy.h).
+"""
+
 _NO_SIGN = (*_LASTING, UnreadableResponseError, BodyChangedError)
 
 
@@ -240,10 +245,12 @@ def _describe_unreachable(error: Exception) -> str:
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
-                return (
-                    f"has an untrusted certificate: {cause.verify_message}; if your own CA issued its "
-                    "certificate, set ca_file to that CA's certificate"
-                )
+                hint = "if your own CA issued its certificate, set ca_file to that CA's certificate"
+                if cause.verify_code in CERTIFICATE_DATES:
+                    hint = "ask the service's operator to renew it, or correct this machine's clock"
+                elif cause.verify_code in _CERTIFICATE_NAMES:
+                    hint = "set base_url to a name in the certificate"
+                return f"has an untrusted certificate: {cause.verify_message.rstrip('.')}; {hint}"
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
                 return "could not be reached: the server does not use TLS; if it is in your own network, use http://"
             case ssl.SSLError():

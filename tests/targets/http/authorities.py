@@ -18,8 +18,8 @@ class Authority:
     server: ssl.SSLContext
 
 
-def authority(folder: Path) -> Authority:
-    """Create an authority in `folder`."""
+def authority(folder: Path, days: int = 2) -> Authority:
+    """Create an authority in `folder`. `days`: for how long the server's certificate is valid."""
     _openssl(
         folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
         "-subj", "/CN=Test authority", "-addext", "keyUsage=critical,keyCertSign",
@@ -28,7 +28,7 @@ def authority(folder: Path) -> Authority:
     _openssl(folder, "req", "-new", *_NEW_KEY, "-keyout", "kb.key", "-out", "kb.csr", "-subj", "/CN=kb")
     _openssl(
         folder, "x509", "-req", "-in", "kb.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-        "-out", "kb.pem", "-days", "2", "-extfile", "names",
+        "-out", "kb.pem", "-days", str(days), "-extfile", "names",
     )  # fmt: skip
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "kb.pem", folder / "kb.key")

@@ -61,8 +61,18 @@ async def test_certificate_for_another_name_is_not_trusted(ours: Authority) -> N
         answering(response_bytes(), context=ours.server) as server,
         client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
     ):
-        with pytest.raises(Unavailable, match="has an untrusted certificate"):
+        with pytest.raises(Unavailable, match="not valid for 'localhost'; set base_url to a name"):
             await http.post_form("upload", "/", fields={}, file=part())
+
+
+async def test_expired_certificate_is_reported_with_a_fix(tmp_path: Path) -> None:
+    expired = authority(tmp_path, days=-1)
+    async with (
+        answering(response_bytes(), context=expired.server) as server,
+        client(f"https://127.0.0.1:{server.port}", ca_file=expired.ca_file) as http,
+    ):
+        with pytest.raises(Unavailable, match="certificate has expired; ask the service's operator to renew"):
+            await http.request("list", "GET", "/")
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])

@@ -168,6 +168,7 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
     A request would need one of the service's valid URLs.
     """
     from kbsync.targets.http import connection
+    from kbsync.targets.http.errors import CERTIFICATE_DATES
 
     url, is_secure = connection.origin(endpoint), endpoint.base_url.startswith("https:")
     subject = "TLS" if is_secure else "connection"
@@ -181,11 +182,14 @@ def _check_connection(endpoint: Endpoint, trust: ssl.SSLContext) -> Iterator[Che
                 certificate, version = secured.getpeercert() or {}, secured.version()
     except ssl.SSLCertVerificationError as error:
         fix = "set ca_file: in the config to the service's CA certificate, or fix base_url"
+        if error.verify_code in CERTIFICATE_DATES:
+            fix = "ask the service's operator to renew the certificate, or correct this machine's clock"
         detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
         yield wrong(subject, detail, fix, Code.PASSING)
         return
     except OSError as error:
-        why = system_reason(error) or f"no response within {CONNECT_TIMEOUT:g} s"
+        is_late = isinstance(error, TimeoutError)
+        why = f"no response within {CONNECT_TIMEOUT:g} s" if is_late else system_reason(error)
         fix = f"curl -sSI {shell_word(endpoint.base_url)}"
         yield wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", fix, Code.PASSING)
         return
