@@ -223,7 +223,8 @@ async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerato
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise CompressedError(
-            f"the body is compressed with {printable(encoding)[:40]!r}, which kbsync did not request"
+            f"the body is compressed with {printable(encoding)[:40]!r}, which kbsync did not request; "
+            "turn off compression in the proxy or gateway"
         )
     count = 0
     async for piece in response.aiter_bytes():

@@ -64,6 +64,9 @@ _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
 """Values of OpenAI's `param` that name a setting (the same in every request) rather than an input."""
 
+_NO_CODE = "error"
+"""Stands for an error without a code."""
+
 FORBIDDEN = "forbidden"
 """The code for an HTTP 403 with the service's own message: either a text or the key may be to blame."""
 
@@ -178,7 +181,7 @@ class ServiceClassifier:
         case = case_of(
             response,
             codes=codes | ({f"param={param}"} if param else set()),
-            code=min(codes, default=""),
+            code=min(codes - {_NO_CODE}, default=""),
             message=message,
             is_error=bool(codes),
             is_of_document=True,
@@ -222,7 +225,7 @@ def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
     """
     inner = body.get("error", body)
     if isinstance(inner, str):
-        return frozenset({str(body.get("error_type", "error")).lower()}), inner
+        return frozenset({str(body.get("error_type", _NO_CODE)).lower()}), inner
     # vLLM's and TEI's errors have no envelope, nor has Jina's `detail`
     is_list = any(isinstance(body.get(key), list) for key in ("data", "results", "embeddings"))
     is_flat = not is_list and bool(body.get("message") or body.get("detail"))
@@ -236,7 +239,7 @@ def _error_in(body: Mapping[str, Any]) -> tuple[frozenset[str], str]:
     infos = [item for item in details if isinstance(item, Mapping)] if isinstance(details, list) else []
     codes |= {str(info["reason"]).lower() for info in infos if info.get("reason")}
     message = inner.get("message") or inner.get("detail") or ""
-    return frozenset(codes or {"error"}), message if isinstance(message, str) else str(message)[:300]
+    return frozenset(codes or {_NO_CODE}), message if isinstance(message, str) else str(message)[:300]
 
 
 PATIENCE = 5

@@ -80,6 +80,7 @@ SAYS = {
     "reset after the request": "did not send a complete response: the connection was closed or reset",
     "compressed": (
         "the response could not be read: the body is compressed with 'gzip', which kbsync did not request"
+        "; turn off compression in the proxy or gateway"
     ),
 }
 TIMES = {"silence": SILENT, "one byte at a time": Timeouts(whole=0.3)}

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kbsync.targets.http.errors import HttpResponse
+from kbsync.targets.services.clients import ServiceClassifier
 from kbsync.targets.services.dialects import NonsenseError, order_of, vectors_of
 from kbsync_standin.vectors.app import KINDS
 from tests.share import long
@@ -32,6 +34,12 @@ JSON = st.recursive(
 
 def test_vector_with_a_too_large_number_is_rejected_without_a_warning() -> None:
     assert vectors_of([[1e300, 1.0]], 1) == [None]
+
+
+def test_error_without_a_code_shows_none() -> None:
+    response = HttpResponse("rerank", 429, {}, {"detail": "slow"}, '{"detail": "slow"}', 0.0, "kb.example")
+    error = ServiceClassifier("rerank", "/rerank")(response)
+    assert error is not None and error.reason == "rerank: kb.example answered 429: slow"
 
 
 @long
