@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -122,10 +122,13 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
 
 
 class LoopThread:
-    """An event loop in a daemon thread, started by the first call. It can be used from several threads."""
+    """An event loop in a daemon thread, started by the first call. It can be used from several threads.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    `closed_error` returns the error of the work that `close` ends.
+    """
+
+    def __init__(self, name: str, closed_error: Callable[[], Exception] = CancelledError) -> None:
+        self._name, self._closed_error = name, closed_error
         self._loop: AbstractEventLoop | None = None
         self._starting = threading.Lock()
 
@@ -143,10 +146,20 @@ class LoopThread:
                 # A daemon thread, because a hanging service must not keep a command from ending.
                 threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
             loop = self._loop
-        return asyncio.run_coroutine_threadsafe(work, loop)
+        return asyncio.run_coroutine_threadsafe(self._until_closed(work, loop), loop)
+
+    async def _until_closed(self, work: Coroutine[Any, Any, T], loop: AbstractEventLoop) -> T:
+        import asyncio
+
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._loop is loop:
+                raise
+            raise self._closed_error() from None
 
     def close(self, final_work: Coroutine[Any, Any, None]) -> None:
-        """Run `final_work`, then end the event loop. If there is no loop, do nothing."""
+        """Cancel all work, run `final_work`, then end the event loop. If there is no loop, do nothing."""
         import asyncio
 
         with self._starting:
@@ -154,7 +167,16 @@ class LoopThread:
         if loop is None:
             final_work.close()
             return
-        asyncio.run_coroutine_threadsafe(final_work, loop).result()
+
+        async def end() -> None:
+            # Threads wait for the results, and the process waits for these threads.
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await final_work
+
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from kbsync.errors import Rejected
+from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Chunk
 from kbsync.index.embed import Vectors
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kbsync.targets.services.clients import EmbeddingService, RerankService
+
+
+def _closed() -> Unavailable:
+    return Unavailable("kbsync is closing the connection", code="closed")
 
 
 class ServiceEncoder:
@@ -36,7 +40,7 @@ class ServiceEncoder:
         self.least_cosine = 0.0 if self.takes_pictures else None
         self._created: EmbeddingService | None = None
         self._making = threading.Lock()
-        self._loop = LoopThread("kbsync-embedding")
+        self._loop = LoopThread("kbsync-embedding", _closed)
 
     @property
     def at_once(self) -> int:
@@ -95,7 +99,7 @@ class ServiceRanker:
         from kbsync.targets.services.clients import RerankService
 
         self._service: RerankService = RerankService(config, is_first=is_first)
-        self._loop = LoopThread("kbsync-rerank")
+        self._loop = LoopThread("kbsync-rerank", _closed)
         self.model, self.most_texts = identity_of(config), self._service.most_texts
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:

@@ -22,6 +22,7 @@ from kbsync.errors import EMBED, Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpResponse
+from kbsync.targets.http.limits import MAX_PAUSE
 from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify, slow_down
 from kbsync.targets.services import bigmodel
@@ -413,12 +414,17 @@ class EmbeddingService:
         return vectors
 
     async def _answer(self, body: dict[str, Any], patience: int) -> HttpResponse:
-        """Send one request. If the service is busy, call it again after the pause that it requested."""
+        """Send one request. If the service is busy, call it again after the pause that it requested, unless
+        that takes long.
+        """
+        clock = asyncio.get_running_loop().time
+        latest = clock() + MAX_PAUSE
         for _ in range(patience):
             try:
                 return await self._client.request(EMBED, "POST", self._dialect.path, json=body)
             except Unavailable as error:
-                if not (error.is_rate_limit or error.code in _PASSING):
+                is_long = clock() + (error.retry_after or 0.0) > latest
+                if is_long or not (error.is_rate_limit or error.code in _PASSING):
                     raise
         return await self._client.request(EMBED, "POST", self._dialect.path, json=body)
 

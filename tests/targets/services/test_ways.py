@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from kbsync.config.secrets import Secret
 from kbsync.errors import Unavailable, UsageError
+from kbsync.index.document import Chunk
+from kbsync.targets.services.blocking import ServiceEncoder
 from kbsync.targets.services.clients import EmbeddingService, RerankService
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import EmbeddingItem
@@ -61,6 +64,32 @@ async def test_requests_per_minute_stay_within_the_config() -> None:
             await encoder.embed(BEES, is_query=True)
         await encoder.aclose()
         assert len(server.requests) == 1
+
+
+CHUNK = Chunk("bees", "bees", "0" * 64)
+
+
+async def test_closing_ends_requests_that_wait_for_a_busy_service() -> None:
+    """Otherwise, a command would wait forever for the thread that waits for the vectors."""
+    async with answering(response_bytes(429, {"error": {"message": "Rate limit reached"}})) as server:
+        encoder = ServiceEncoder(EmbeddingConfig("openai", base_url=server.url, model="m"))
+        vectors = encoder.begin([CHUNK])
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(encoder.close)
+        with pytest.raises(Unavailable, match="closing"):
+            vectors.result(timeout=5)
+
+
+async def test_long_pause_of_a_busy_service_is_reported_at_once() -> None:
+    busy = response_bytes(429, {"error": {"message": "Rate limit reached"}}, {"Retry-After": "120"})
+    async with answering(busy) as server:
+        encoder = EmbeddingService(EmbeddingConfig("openai", base_url=server.url, model="m"))
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable, match="Rate limit reached") as caught:
+                await encoder.embed(BEES)
+        assert caught.value.retry_after == 120.0
+        await encoder.aclose()
 
 
 def test_file_without_certificates_is_named(tmp_path: Path) -> None:
