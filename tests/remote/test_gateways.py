@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.world import sha_of_folder
+from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.services.rows import ROWS
 from tests.share import enumerated
 
@@ -35,3 +35,18 @@ async def test_page_of_a_gateway_blames_no_document(tmp_path: Path, service: str
         world.clock.now += 300
         await world.once()
         assert world.statuses() == {"ready": 7} and world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_pass_does_not_sit_out_a_long_pause(tmp_path: Path) -> None:
+    async with RemoteWorld(tmp_path).serving() as world:
+        world.write_many(6)
+        began = world.clock.now
+        args = {"status": 429, "body": "slow down", "retry_after": "86400"}
+        world.play("status", op="*", skip=3, times=0, effect=False, args=args)
+        end = await world.once()
+        assert not end.complete and ("slow down" in end.problem or "pause its requests" in end.problem)
+        assert world.clock.now - began < 90
+        world.server.faults.clear()
+        world.clock.now += 300
+        await world.once()
+        assert world.statuses() == {"ready": 6}

@@ -57,7 +57,7 @@ from kbsync.targets.http.errors import (
     describe_failure,
     failed_request,
 )
-from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
+from kbsync.targets.http.limits import Account, Gate, LongPauseError, Pace, Sleep
 from kbsync.targets.http.rules import by_status, require_parsed
 
 MAX_ATTEMPTS = 3
@@ -412,12 +412,16 @@ class Client:
         """Hold a slot of the gate. Yield its burst and the number of the call, to be passed back with the
         outcome.
 
-        Raises `Unavailable` while the target is down.
+        Raises `Unavailable` while the target is down or wants a long pause.
         """
         # Check before the gate, so that no queue forms for a target that is down. Check again behind it: the
         # target may have gone down in the meantime, and only one call at a time probes it.
         self._check_breaker()
-        burst = await self.gate.enter()
+        try:
+            burst = await self.gate.enter()
+        except LongPauseError as pause:
+            reason = f"{self.host} asked kbsync to pause its requests"
+            raise Unavailable(reason, retry_after=pause.seconds, untried=True) from None
         try:
             self._check_breaker()
             yield burst, self.breaker.begin()

@@ -194,6 +194,14 @@ class Account:
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
 
 
+class LongPauseError(Exception):
+    """Raised if the target wants no request for `seconds`, which is too long to wait for."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class Gate:
     """Admits callers in the order in which they arrive, at most `limit` at a time.
 
@@ -230,13 +238,18 @@ class Gate:
         return max(0.0, max(self._account.quiet_until, self._spacing.free_at) - self._steady())
 
     async def enter(self) -> int:
-        """Wait for a slot, which `leave` frees. Return the number of the caller's burst."""
+        """Wait for a slot, which `leave` frees. Return the number of the caller's burst.
+
+        Raises `LongPauseError` instead of waiting if the target asked for more than `MAX_PAUSE` seconds.
+        """
         async with self._turnstile:  # fair: its holder is next in line
             # Both may change during either wait, so check both again.
             while self.in_flight >= self.limit or self.rest > 0:
                 if self.in_flight >= self.limit:
                     self._freed.clear()
                     await self._freed.wait()
+                elif (pause := self._account.quiet_until - self._steady()) > MAX_PAUSE:
+                    raise LongPauseError(pause)
                 else:
                     await self._sleep(self.rest)
             self.in_flight += 1
