@@ -71,8 +71,11 @@ def open_writer(path: Path) -> Connection:
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
             mode = file.lstat().st_mode
-            if stat.S_ISREG(mode) and mode & _NOT_FOR_ALL:  # a symlink may lead to somebody else's file
-                file.chmod(stat.S_IMODE(mode) & ~_NOT_FOR_ALL)
+            # While the file was read-only, a reader has made its empty WAL read-only, too.
+            private = stat.S_IMODE(mode) & ~_NOT_FOR_ALL | stat.S_IWUSR
+            # A symlink may lead to somebody else's file.
+            if stat.S_ISREG(mode) and stat.S_IMODE(mode) != private:
+                file.chmod(private)
     connection = open_file(path)
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)

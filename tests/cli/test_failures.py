@@ -472,6 +472,17 @@ def test_closed_file_beside_a_database_is_named_with_the_command_that_opens_it(
     assert ordinary.go("search", "alpha").code == 0
 
 
+def test_index_that_was_read_only_for_a_while_works_again(ordinary: Sandbox) -> None:
+    ordinary.mirror({"a.md": "alpha"})
+    file = ordinary.state / "kb" / "handbook" / "index.db"
+    file.chmod(0o400)
+    ordinary.write("b.md", "beta")
+    assert ordinary.go("--once").code == 3
+    assert ordinary.go("verify").code == 1  # SQLite gives an empty WAL the mode of its database
+    file.chmod(0o600)
+    assert ordinary.go("--once", "--json").check_success().json["uploaded"] == 1
+
+
 @pytest.mark.parametrize("error", [apsw.ReadOnlyError("readonly database"), apsw.IOError("disk I/O error")])
 def test_file_on_a_read_only_disk_is_not_a_problem_of_its_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: apsw.Error
