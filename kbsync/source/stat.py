@@ -265,6 +265,9 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
             raise OSError(errno.EFBIG, f"it is longer than {_MAX_IGNORE_FILE_BYTES:,} bytes")
         return rules.below(folder, os.fsdecode(content))
     except OSError as error:
+        if error.errno == errno.EACCES and not os.access(".", os.X_OK, dir_fd=fd):  # chmod -R 644
+            problem = "cannot be entered: permission denied; give the user who runs kbsync execute access"
+            raise RulesUnknown(problem) from error
         raise RulesUnknown(f"{path} cannot be read: {error_words_at(error)}") from error
     except ValueError as error:
         raise RulesUnknown(f"{error}; correct that line") from error

@@ -408,6 +408,17 @@ def test_unreadable_state_home_does_not_count_as_an_unused_one(ordinary: Sandbox
     assert "no earlier run used --folder" in ordinary.go("status").err
 
 
+def test_directory_that_cannot_be_entered_is_not_blamed_on_its_ignore_file(ordinary: Sandbox) -> None:
+    ordinary.mirror({"a.md": "alpha", "sub/b.md": "beta"})
+    folder = ordinary.docs / "sub"
+    folder.chmod(0o600)  # as `chmod -R 600` leaves it
+    result = ordinary.go("--once")
+    problem = "sub/: cannot be entered: permission denied; give the user who runs kbsync execute access"
+    assert (result.code, problem in result.words) == (1, True), result.err
+    folder.chmod(0o700)
+    assert ordinary.go("--once", "--json").check_success().json["uploaded"] == 0
+
+
 @long
 @proves("run: {}")
 @pytest.mark.parametrize("closed", ["the state", "its directory", "the one above"])
