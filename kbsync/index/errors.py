@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 
+from kbsync.config.places import command_to_open
 from kbsync.errors import (
     OUT_OF_MEMORY,
     ForeignError,
@@ -92,13 +93,18 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
     if (is_refused or isinstance(error, (apsw.IOError, *refusals))) and has_failed(folder):
         reason = f"the index in {folder} cannot be written: {DISK_FAILED}"
         return Halted("index-read-only", reason, fix="sudo dmesg")
-    if isinstance(error, (apsw.CantOpenError, apsw.IOError, *refusals)):
+    if isinstance(error, (apsw.CantOpenError, apsw.IOError, *refusals)) or number == errno.EACCES:
         # By name, because the module of scans.db imports this one.
         files = (folder / name for name in ("index.db", "scans.db"))
         obstacles = (find_obstacle(file, os.R_OK | os.W_OK) for file in files)
         error = next(filter(None, obstacles), error)
     if isinstance(error, ForeignError):
         return Halted("index-read-only", f"the index in {folder} cannot be used ({error})")
+    if isinstance(error, OSError) and number == errno.EACCES:
+        paths = (folder, Path(os.fsdecode(error.filename or folder)))
+        if command := next(filter(None, map(command_to_open, paths)), ""):
+            reason = f"the index in {folder} cannot be used (permission denied)"
+            return Halted("index-read-only", reason, fix=command)
     if is_refused or isinstance(error, refusals):
         why, properties = system_reason(error), "owner, mode and mount"
         if number == errno.EROFS:  # perhaps because of a systemd unit's `ProtectSystem=strict`

@@ -63,8 +63,7 @@ MIRRORS = (
     halt(
         "sealed",
         "index-read-only",
-        "the index in {base} cannot be written (permission denied); check the folder's owner, mode and mount",
-        fix="ls -ld {base}",
+        "the index in {base} cannot be used (the mode of {base}/index.db keeps its owner, ",
     ),
     Trouble(
         "occupied",

@@ -402,10 +402,22 @@ def test_unreadable_state_home_does_not_count_as_an_unused_one(ordinary: Sandbox
     home.mkdir(parents=True)
     home.chmod(0)
     result = ordinary.go("status")
-    home.chmod(0o700)
-    fix = "can't be read (permission denied); run kbsync as the user who owns it"
-    assert (result.code, f"{home} {fix}" in result.err) == (2, True), result.err
+    fix = f"chmod u+rwX {home}"
+    problem = f"{home} can't be read (permission denied); run: {fix}"
+    assert (result.code, problem in result.err) == (2, True), result.err
+    assert paste(ordinary, fix).code == 0
     assert "no earlier run used --folder" in ordinary.go("status").err
+
+
+def test_closed_state_of_a_folder_is_named_with_the_command_that_opens_it(ordinary: Sandbox) -> None:
+    ordinary.state.mkdir(parents=True)
+    ordinary.state.chmod(0)
+    words = ("status", "--folder", ordinary.docs, "--state-dir", ordinary.state)
+    result = ordinary.go(*words)
+    fix = f"chmod u+rwX {ordinary.state}"
+    assert (result.code, f"with --state-dir, or run: {fix}\n" in result.err) == (2, True), result.err
+    assert paste(ordinary, fix).code == 0
+    assert ordinary.go(*words).code == 0
 
 
 def test_directory_that_cannot_be_entered_is_not_blamed_on_its_ignore_file(ordinary: Sandbox) -> None:
@@ -417,6 +429,25 @@ def test_directory_that_cannot_be_entered_is_not_blamed_on_its_ignore_file(ordin
     assert (result.code, problem in result.words) == (1, True), result.err
     folder.chmod(0o700)
     assert ordinary.go("--once", "--json").check_success().json["uploaded"] == 0
+
+
+@long
+@pytest.mark.parametrize(("name", "mode"), [("", 0), (".", 0), (".", 0o500), ("index.db", 0)])
+def test_index_that_its_owner_has_closed_is_named_with_the_command_that_opens_it(
+    ordinary: Sandbox, name: str, mode: int
+) -> None:
+    ordinary.mirror({"a.md": "alpha"})
+    base = ordinary.state / "kb" / "handbook"
+    path = base / name if name else base.parent
+    if mode:
+        (base / "index.lock").unlink(missing_ok=True)
+    ordinary.write("b.md", "beta")
+    path.chmod(mode)
+    result = ordinary.go("--once")
+    fix = re.search(r"chmod (-R )?u\+rwX [^\s\"')]+", result.words)
+    assert (result.code, bool(fix)) == (3, True), result.err
+    assert fix is not None and paste(ordinary, fix[0]).code == 0
+    assert ordinary.go("--once", "--json").check_success().json["uploaded"] == 1
 
 
 @long
