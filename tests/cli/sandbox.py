@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -349,6 +350,26 @@ class Sandbox:
             name: (stat.st_size, 0 if name.endswith("-shm") else stat.st_mtime_ns)
             for name, stat in result.items()
         }
+
+
+@contextlib.contextmanager
+def busy_file(sandbox: Sandbox) -> Iterator[None]:
+    """Keep changing a file, so that a pass waits for it."""
+    over = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not over.wait(0.02):
+            number += 1
+            sandbox.write("busy.md", f"text {number}")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def words_of(command: str) -> Sequence[str]:

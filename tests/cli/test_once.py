@@ -15,7 +15,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
-from tests.cli.sandbox import Sandbox, eventually, words_of
+from tests.cli.sandbox import Sandbox, busy_file, eventually, words_of
 from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.share import enumerated, long
 
@@ -56,6 +56,15 @@ def test_stdout_has_a_summary_unless_quiet(sandbox: Sandbox) -> None:
     output = sandbox.run("--once", tty=True)
     assert "1 document searchable" in output.out
     assert "kbsync search QUERY" in output.out
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_json_of_an_incomplete_pass_comes_with_the_reason(sandbox: Sandbox, is_terminal: bool) -> None:
+    sandbox.prepare({"a.md": "alpha"}, "settle_longest: 300ms")
+    with busy_file(sandbox):
+        result = sandbox.run("--once", "--json", tty=is_terminal)
+    assert (result.code, result.json["mirrors"][0]["documents"]["pending"]) == (4, 1)
+    assert "busy.md" in result.words and "still being written" in result.words
 
 
 @long

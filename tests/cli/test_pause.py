@@ -6,9 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import apsw
@@ -17,7 +14,7 @@ import pytest
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
-from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.sandbox import Sandbox, busy_file, eventually
 from tests.ports import free_port
 from tests.share import long
 
@@ -190,26 +187,6 @@ def test_refused_rescan_leaves_no_request_for_a_later_daemon(sandbox: Sandbox) -
     daemon = sandbox.watch(until="daemon.watching")
     assert daemon.lines("rescan.started") == []
     assert daemon.end() == 0
-
-
-@contextmanager
-def busy_file(sandbox: Sandbox) -> Iterator[None]:
-    """Keep changing a file, so that a pass waits for it."""
-    over = threading.Event()
-
-    def change() -> None:
-        number = 0
-        while not over.wait(0.02):
-            number += 1
-            sandbox.write("busy.md", f"text {number}")
-
-    thread = threading.Thread(target=change)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def page(port: int, path: str) -> str:

@@ -26,6 +26,7 @@ from kbsync.cli.report import (
     log_error,
     log_event,
     log_problems,
+    mirror_problems,
     mirror_reports,
     summary,
 )
@@ -120,6 +121,9 @@ async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 """Events covered by the final report."""
 
+UNFINISHED = ("pass.unfinished", "document.pending")
+"""Events that explain why a pass isn't complete."""
+
 
 def once(choices: Choices, *, as_json: bool) -> int:
     """Run one full pass of every requested mirror. The exit code shows how the pass ended."""
@@ -180,22 +184,29 @@ def report(
     quiet: bool = False,
     logged: LoggedEvents | None = None,
 ) -> None:
-    """Print the JSON, or the problems and the summary.
+    """Print the JSON and why the pass isn't complete, or all problems and the summary.
 
     `logged`: whether stderr is a log that already has these events.
     """
     if as_json:
-        counts = [mirror.counts for mirror in end.mirrors.values()]
+        counts = [mirror_end.counts for mirror_end in end.mirrors.values()]
         payload = {
             "version": __version__,
             "running": None,  # this pass held the lock, so no daemon is running
-            "mirrors": [report.status.to_json() for report in reports],
+            "mirrors": [mirror.status.to_json() for mirror in reports],
             **{change: sum(count[change] for count in counts) for change in CHANGES},
-            "held": sum(report.status.documents.held for report in reports),
-            "failed": sum(report.status.documents.failed for report in reports),
+            "held": sum(mirror.status.documents.held for mirror in reports),
+            "failed": sum(mirror.status.documents.failed for mirror in reports),
             "seconds": round(end.seconds, 3),
         }
         Output().json(payload)
+        # The JSON doesn't say why a pass isn't complete.
+        for mirror in reports:
+            for problem in mirror_problems(end.installation, mirror):
+                if problem.event in UNFINISHED and logged is not None:
+                    log_event(problem.event, mirror=mirror.status.name, **problem.fields)
+                elif problem.event in UNFINISHED and problem.line:
+                    print_message(problem.line)
         return
     installation = end.installation
     if logged is not None:
