@@ -92,6 +92,7 @@ def remove_mirror(
     the documents, too. Raises `UsageError`.
     """
     lines = (0, 0)
+    forget = command_line(f"forget {name} --delete-documents" if deletes else f"forget {name}")
 
     def change(config: Config, text: str) -> str:
         nonlocal lines
@@ -99,7 +100,6 @@ def remove_mirror(
         if name not in names:
             return text
         if len(names) == 1:
-            forget = command_line(f"forget {name} --delete-documents" if deletes else f"forget {name}")
             raise UsageError(
                 f"{name} is the only mirror in {config_path}, and a config needs at least one; add another "
                 f"folder first, or forget this mirror with: {forget}\nthen delete the config, or the next "
@@ -114,4 +114,10 @@ def remove_mirror(
     except NotEditable as error:
         first, last = lines
         where = "" if not first else f" (line {first})" if first == last else f" (lines {first} to {last})"
-        raise UsageError(f"{config_path} {error}; remove the mirror {name}{where} yourself") from None
+        by_hand = f"remove the mirror {name}{where} yourself"
+        if deletes:
+            by_hand = (
+                f"to delete the documents, run: {forget}\nthen {by_hand}, or the next pass will mirror the "
+                "folder again"
+            )
+        raise UsageError(f"{config_path} {error}; {by_hand}") from None

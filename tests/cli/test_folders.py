@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,9 +13,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.config import places
+from kbsync.config import edit, places
 from kbsync.config.model import Needs
 from kbsync.config.reader import load
+from kbsync.file_systems import Mount
 from kbsync.state import lock
 from tests.cli import dying
 from tests.cli.cures import proves
@@ -624,6 +626,32 @@ def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
     result = sandbox.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
     assert result.code == 2
     assert paste(sandbox, f"{after(result.err, 'to forget it: ')} --yes").code == 0
+
+
+@proves("forget {} --delete-documents")
+@pytest.mark.parametrize("obstacle", ["foreign group", "mount point"])
+def test_no_document_is_deleted_if_the_config_cannot_be_replaced(
+    both: Sandbox, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    before = both.config.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        if obstacle == "foreign group":  # only root can give a file to a group without being in it
+            os.chown(both.config, -1, 4712)
+            patch.setattr(os, "fchown", refuse)
+        else:  # as in a container
+            mount = Mount(9999, str(both.config), "ext4")
+            patch.setattr(edit, "mounts", lambda: (mount,))
+        result = both.run("remove", "more", "--delete")
+    assert (result.code, both.config.read_bytes(), documents(both)) == (2, before, ["b.md"])
+    assert "cannot be replaced" in result.err
+    assert [path.name for path in both.config.parent.iterdir()] == [both.config.name]
+    assert paste(both, f"{after(result.err, 'to delete the documents, run: ')} --yes").code == 0
+    assert documents(both) == []
+    assert "kbsync: then remove the mirror more (line" in result.err
 
 
 @long
