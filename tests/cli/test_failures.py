@@ -409,6 +409,7 @@ def test_unreadable_state_home_does_not_count_as_an_unused_one(ordinary: Sandbox
     assert "no earlier run used --folder" in ordinary.go("status").err
 
 
+@proves("run kbsync as the user who owns it")
 def test_closed_state_of_a_folder_is_named_with_the_command_that_opens_it(ordinary: Sandbox) -> None:
     ordinary.state.mkdir(parents=True)
     ordinary.state.chmod(0)
@@ -416,6 +417,12 @@ def test_closed_state_of_a_folder_is_named_with_the_command_that_opens_it(ordina
     result = ordinary.go(*words)
     fix = f"chmod u+rwX {ordinary.state}"
     assert (result.code, f"with --state-dir, or run: {fix}\n" in result.err) == (2, True), result.err
+    os.chown(ordinary.state, 4711, 4711)
+    result = ordinary.go(*words)
+    problem = f"{ordinary.state / 'folder.json'} can't be read (permission denied); "
+    assert (result.code, problem in result.err) == (2, True), result.err
+    assert result.err.endswith("--state-dir, or run kbsync as the user who owns it\n")
+    os.chown(ordinary.state, os.geteuid(), os.getegid())
     assert paste(ordinary, fix).code == 0
     assert ordinary.go(*words).code == 0
 
