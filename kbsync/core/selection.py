@@ -9,8 +9,8 @@ folder. An entry that none excludes must match `include`, if that is given.
 Patterns are gitignore's: one line becomes one regular expression. This is our own implementation, because the
 usual libraries match a path together with its parents and fail on names that contain a newline. Here a line
 is matched against one entry only. Two differences from git: `?` and `[…]` match one character, not one byte,
-and a line that could never match (an unclosed bracket, a range from z to a, a lone backslash) is an error,
-because it is probably a mistake.
+and a line that could never match (an unclosed bracket, a range from z to a, a lone backslash, a part such as
+`.` or `..`) is an error, because it is probably a mistake.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def parse(text: str, rule: str) -> PatternLine | None:
     if stripped.startswith("#") or not stripped.removeprefix("!").strip("/"):
         return None
     try:
-        return _parse_line(stripped, rule)
+        line = _parse_line(stripped, rule)
+        _check_names(line)
+        return line
     except ValueError as error:
         raise ValueError(f"{rule}: {error} in {stripped!r}") from None
 
@@ -169,6 +171,16 @@ def _parse_line(text: str, rule: str) -> PatternLine:
         expression=re.compile(_name(name) if by_name else _path(segments)),
         above=re.compile(_above(segments), re.DOTALL),
     )
+
+
+def _check_names(line: PatternLine) -> None:
+    """Raise ValueError if the line has a name that no path contains. A pattern of a search may begin with
+    `./`, so this isn't checked there.
+    """
+    if "\0" in line.text:
+        raise ValueError("a NUL character (the file must be UTF-8)")
+    if impossible := {"", ".", ".."}.intersection(line.segments):
+        raise ValueError(f"a name that no file has ({min(impossible)!r})")
 
 
 def _segments(pattern: str) -> tuple[str, ...]:

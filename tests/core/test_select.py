@@ -203,7 +203,13 @@ def test_folders_that_cannot_contain_included_files_are_not_entered() -> None:
     assert rules(["**/x/*.md"]).enters("any/where").choice is FileChoice.SELECTED
 
 
-@pytest.mark.parametrize("line", ["[abc", "a/[!", "x\\", "[[:nope:]]", "docs/a[b/c]"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[abc", "a/[!", "x\\", "[[:nope:]]", "docs/a[b/c]"),
+        *("./drafts/", "!../a", "a//b", "//a", "a/.", "..", "d\0r\0"),
+    ],
+)
 def test_line_that_can_never_match_is_an_error_with_its_location(line: str) -> None:
     with pytest.raises(ValueError, match=r"^exclude\[1\]: "):
         Rules(None, ("fine", line), LIMITS)
