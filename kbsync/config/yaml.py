@@ -94,16 +94,23 @@ def _sentence(error: Exception, text: str) -> UnreadableConfig:
                 if match[0][0] in "!#":
                     return UnreadableConfig(text.count("\n", 0, match.start()) + 1, _UNQUOTED)
         mark = error.problem_mark or error.context_mark
+        if opening is not None and error.context in _FOUND_LATE:
+            mark = opening
         return UnreadableConfig(mark.line + 1 if mark else None, _cause(error, text, mark))
     return UnreadableConfig(None, "contains an escape (\\x, \\u or \\U) that is not a character")
 
 
+_FOUND_LATE = ("while scanning a simple key", "while scanning a quoted scalar")
+"""Errors that PyYAML notices only further down, often at the end of the file."""
+
+
 _CAUSES = (
-    (r"could not find expected ':'", "a `:` is missing after a key, or a quote is not closed"),
+    (r"could not find expected ':'", "a `: ` with its space is missing after a key, or a quote is open"),
     (
         r"mapping values are not allowed",
-        "`: ` is not allowed here; is a `:` missing in the line above, or quotes around the text?",
+        "`: ` is not allowed here; is a `: ` with its space missing in the line above, or quotes around it?",
     ),
+    (r"unknown escape|expected escape", "`\\` is special in double quotes; use single quotes"),
     (r"expected a single document", "contains a second document (`---`); keep only one"),
     (
         r"undefined alias|while scanning an? (alias|anchor)",
@@ -237,7 +244,8 @@ def _why_unusable(node: yaml.Node) -> str | None:
     if not isinstance(node, yaml.ScalarNode):
         return None
     if node.tag == _TAG + "null":
-        return "has no value; write one or remove the key"
+        hint = ", or put `~` in quotes if you mean your home directory" if node.value == "~" else ""
+        return f"has no value; write one or remove the key{hint}"
     if not _is_text(node.value):
         return "contains a character that text cannot contain (NUL or half of a surrogate pair)"
     try:

@@ -45,6 +45,7 @@ MIRROR: list[tuple[str, str]] = [
     ('exclude: ["a[z-b]"]', "exclude[0]: 'a[z-b]' matches nothing; allowed: a gitignore pattern"),
     ("include: []", "include: is empty, so nothing would be mirrored"),
     ("include:", "include: has no value; write one or remove the key"),
+    ("prefix: ~", "has no value; write one or remove the key, or put `~` in quotes if you mean your home"),
     ("prefix: 5", "prefix: 5 is not text"),
     ('prefix: "a\\nb"', "is not valid; allowed: text on one line"),
     ("target: local", "target: text is not valid; allowed: a block of keys, such as {type: local}"),
