@@ -107,12 +107,14 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
             return Halted("index-read-only", reason, fix=command)
     if is_refused or isinstance(error, refusals):
         why, properties = system_reason(error), "owner, mode and mount"
+        fix = shlex.join(["ls", "-ld", str(folder)])
         if number == errno.EROFS:  # perhaps because of a systemd unit's `ProtectSystem=strict`
             properties = f"mount or, in a systemd unit, ReadWritePaths={folder}"
+            fix = shlex.join(["findmnt", "--target", str(folder)])
         return Halted(
             "index-read-only",
             f"the index in {folder} cannot be written ({why}); check the folder's {properties}",
-            fix=shlex.join(["ls", "-ld", str(folder)]),
+            fix=fix,
         )
     why = io_failure(error, folder) if isinstance(error, apsw.IOError) else system_reason(error)
     if isinstance(error, apsw.CantOpenError):

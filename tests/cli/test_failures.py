@@ -166,15 +166,19 @@ async def put(target: LocalTarget) -> None:
 @proves(
     "df {} {}",
     "ls -ld {}",
+    "findmnt --target {}",
     "ulimit -v",
     "set embedding.dimensions in the config; all documents will then be reindexed",
 )
 def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
     folder = sandbox.add_folder("a base")
-    full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
-    errors = [*(storage_error(folder, error) for error in full), out_of_memory()]
+    full = apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota")
+    read_only = apsw.ReadOnlyError("read-only"), OSError(errno.EROFS, "read-only file system")
+    errors = [*(storage_error(folder, error) for error in (*full, *read_only)), out_of_memory()]
     assert f"no space left for the index in {folder}; free some" in str(errors[0])
-    assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0, 0]
+    assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0] * 5
+    assert isinstance(errors[3], Halted)
+    assert errors[3].fix == f"findmnt --target '{folder}'"
 
     Writer(folder).close()
     lacking = LocalTargetConfig(embedding=EmbeddingConfig(type="onnx", path=folder / "gone"), max_bytes=100)
