@@ -579,6 +579,8 @@ def test_link_of_an_index_to_a_missing_disk_is_not_only_to_be_renamed(sandbox: S
     result = sandbox.run("--once")
     fix = f"{link} is a broken link; mount the disk that it leads to, or rename it with: mv {link} "
     assert (result.code, fix in result.words) == (4, True), result.err
+    doctor = sandbox.run("doctor")
+    assert (doctor.code, fix in doctor.out) == (4, True), doctor.out
     (sandbox.root / "away").rename(disk)
     sandbox.run("--once").check_success()
 

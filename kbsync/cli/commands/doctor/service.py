@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync import __version__
@@ -223,7 +225,7 @@ async def _check_base(
     if is_remote:
         yield CheckResult("key", "accepted")
     folder = installation.embedded_base(mirror)
-    if folder is not None and (problem := read_only(subject, folder, Code.PERSON)):
+    if folder is not None and (problem := _find_problem(subject, folder)):
         yield problem
         return
     held = "" if base.documents is None else format_count(base.documents, "document")
@@ -249,6 +251,14 @@ async def _check_base(
         yield warning("quota", detail, fix)
     else:
         yield CheckResult("quota", detail)
+
+
+def _find_problem(subject: str, folder: Path) -> CheckResult | None:
+    """Return what prevents a pass from writing into the folder of a built-in knowledge base."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        return wrong(subject, lock.describe_misplaced(nearest, "directory"), "", Code.PASSING)
+    return read_only(subject, folder, Code.PERSON)
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
