@@ -742,6 +742,8 @@ class _Sentences:
         """
         evidence = self.evidence
         stat, age, entry = evidence.stat, evidence.age, evidence.entry
+        is_directory = stat.kind is FileKind.FOLDER or evidence.below is not None
+        kind = "directory" if is_directory else "file"
         if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
@@ -753,9 +755,10 @@ class _Sentences:
         if (selection := evidence.selection) is not None and selection.problem:
             yield f"The rules of the file's directory are unknown: {selection.problem}."
         elif selection is not None and selection.verdict == SELECTED:
-            yield "The file is selected: nothing excludes it, and the target accepts its format."
+            accepted = "" if is_directory else ", and the target accepts its format"
+            yield f"The {kind} is selected: nothing excludes it{accepted}."
         elif selection is not None:
-            subject = "A parent directory is" if selection.closed else "The file is"
+            subject = "A parent directory is" if selection.closed else f"The {kind} is"
             choice, reason = selection.verdict.choice.name.lower(), selection.verdict.reason
             words = reason if reason.startswith(choice) else f"{choice}: {reason}"
             yield f"{subject} {words}{_decided_by(selection)}."

@@ -107,6 +107,15 @@ async def test_before_a_pass_explain_says_why_a_file_is_not_searchable_and_what_
     assert not explanation.is_found and all(word in explanation.answer for word in words), explanation.answer
 
 
+async def test_sentences_about_a_directory_do_not_call_it_a_file(world: World) -> None:
+    world.settings = replace(world.settings, exclude=("drafts/",))
+    world.write("sub/a.md", "x")
+    world.write("drafts/a.md", "x")
+    selected, excluded = await explained(world, "sub"), await explained(world, "drafts")
+    assert "The directory is selected: nothing excludes it." in selected.to_json()["sentences"]
+    assert "The directory is excluded by drafts/ (exclude[0])." in excluded.to_json()["sentences"]
+
+
 Change = Callable[[World], object]
 
 
