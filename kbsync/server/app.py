@@ -277,7 +277,7 @@ class ListenerApp:
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
         if not 0 < len(text) <= MAX_QUERY_LENGTH:
-            raise HTTPException(400, f"q must be 1 to {MAX_QUERY_LENGTH} characters long")
+            raise HTTPException(400, f"the query (q) must be 1 to {MAX_QUERY_LENGTH:,} characters long")
         limit = _number(params, "k", 10, MAX_HITS)
         offset = _number(params, "offset", 0, MAX_OFFSET, least=0)
         types, after = parse_types(params.getlist("type")), params.get("after")

@@ -108,7 +108,7 @@ HUGE = ("0", "51", "00000000199", "9" * 5000, "000000001" + "9" * 5000)
         ),
         *((f"status?documents=1&state={state}", "state must be one of") for state in ("ready", "<b>")),
         *((f"status?documents=1&after={key}", "after must be") for key in ("%25", "z", "%C3%A4", "a=b")),
-        *((f"search?q={query}", "q must be") for query in ("", "%20", "a" * 1001)),
+        *((f"search?q={query}", "the query (q) must be") for query in ("", "%20", "a" * 1001)),
         *((f"search?q=a&k={most}", "k must be a number from 1 to 50") for most in HUGE),
         ("search?q=a&k=%C2%B2", "k must be a number from 1 to 50"),
         ("search?q=a&offset=201", "offset must be a number from 0 to 200"),
