@@ -230,6 +230,8 @@ async def test_command_that_changes_the_config_wakes_the_daemon(
         watcher.stop()
         await running
     assert removed.out.splitlines()[-1] == "the running kbsync will reload the config now"
+    if state == "paused":  # after the first pass
+        assert "to delete it, stop kbsync, then run: kbsync forget more --delete-documents" in removed.out
 
 
 @long

@@ -129,6 +129,9 @@ def _how_to_delete(installation: Installation, name: str, holdings: Holdings) ->
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
         delete_command = installation.command_line(f"forget {known_as} --delete-documents")
+        # Only one process at a time can change the state.
+        if lock.is_held(installation.state_dir):
+            return f"to delete {pronoun}, stop kbsync, then run: {delete_command}"
         return f"to delete {pronoun}: {delete_command}"
     command_line = installation.command_line(f"remove {name} --delete")
     return f"to delete {pronoun}, put {name} back into the config, then run: {command_line}"
