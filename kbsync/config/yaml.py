@@ -105,10 +105,11 @@ _FOUND_LATE = ("while scanning a simple key", "while scanning a quoted scalar")
 
 
 _CAUSES = (
-    (r"could not find expected ':'", "a `: ` with its space is missing after a key, or a quote is open"),
+    (r"could not find expected ':'", "a `: ` with its space is missing after a key, or a quote isn't closed"),
     (
         r"mapping values are not allowed",
-        "`: ` is not allowed here; is a `: ` with its space missing in the line above, or quotes around it?",
+        "`: ` is not allowed here; is a `: ` with its space missing in the line above, or quotes around "
+        "the text?",
     ),
     (r"unknown escape|expected escape", "`\\` is special in double quotes; use single quotes"),
     (r"expected a single document", "contains a second document (`---`); keep only one"),
