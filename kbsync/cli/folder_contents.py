@@ -160,11 +160,12 @@ def _unsearched_folders(vault: Path) -> list[str]:
 
     excluded = settings("app.json").get("userIgnoreFilters")
     named = [*(excluded if isinstance(excluded, list) else []), settings("templates.json").get("folder")]
-    folders = [name.strip("/") for name in named if isinstance(name, str)]
-    # A pattern can't contain a line end.
-    return sorted(
-        {folder for folder in folders if folder and "\n" not in folder and (vault / folder).is_dir()}
+    folders = {name.strip("/") for name in named if isinstance(name, str)}
+    # No pattern can contain a line end, `.` or `..`.
+    possible = (
+        folder for folder in folders if "\n" not in folder and {"", ".", ".."}.isdisjoint(folder.split("/"))
     )
+    return sorted(folder for folder in possible if (vault / folder).is_dir())
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:

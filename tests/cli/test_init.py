@@ -392,9 +392,8 @@ def test_vault_folders_with_special_characters_are_excluded(sandbox: Sandbox) ->
         "end ",
         "模板 文件",
     ]
-    sandbox.write(
-        ".obsidian/app.json", json.dumps({"userIgnoreFilters": [*folders, "/regex/", "gone*/", "."]})
-    )
+    ignored = ["/regex/", "gone*/", ".", "..", "kept/../d?"]
+    sandbox.write(".obsidian/app.json", json.dumps({"userIgnoreFilters": [*folders, *ignored]}))
     for folder in [*folders, "b1", "cc", "kept"]:
         sandbox.write(f"{folder}/a.md", "text")
     lines = sandbox.run("init", "docs").out.splitlines()
