@@ -26,7 +26,7 @@ from kbsync.config.template import as_yaml
 from kbsync.config.yaml import UnreadableConfig, Value, read_yaml
 from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError, UsageError, system_reason
-from kbsync.file_systems import mounts
+from kbsync.file_systems import mount_containing
 from kbsync.permissions import hand_over, make_private_folder
 from kbsync.signals import ending_cleanly
 
@@ -288,7 +288,8 @@ def edit_config(
                 new = _load_edited(file, edited, environ)
                 if not os.access(real.parent, os.W_OK):
                     raise NotEditable("cannot be replaced, because its directory is not writable")
-                if any(mount.point == str(real) for mount in mounts()):  # as in a container
+                mount = mount_containing(real)
+                if mount is not None and mount.point == str(real):  # as in a container
                     raise NotEditable("cannot be replaced, because it is a mount point")
                 with _written(real, edited, like=real) as fresh:
                     if not writes:

@@ -13,7 +13,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.config import edit, places
+from kbsync import file_systems
+from kbsync.config import places
 from kbsync.config.model import Needs
 from kbsync.config.reader import load
 from kbsync.file_systems import Mount
@@ -644,7 +645,7 @@ def test_no_document_is_deleted_if_the_config_cannot_be_replaced(
             patch.setattr(os, "fchown", refuse)
         else:  # as in a container
             mount = Mount(9999, str(both.config), "ext4")
-            patch.setattr(edit, "mounts", lambda: (mount,))
+            patch.setattr(file_systems, "mounts", lambda: (mount,))
         result = both.run("remove", "more", "--delete")
     assert (result.code, both.config.read_bytes(), documents(both)) == (2, before, ["b.md"])
     assert "cannot be replaced" in result.err
@@ -652,6 +653,13 @@ def test_no_document_is_deleted_if_the_config_cannot_be_replaced(
     assert paste(both, f"{after(result.err, 'to delete the documents, run: ')} --yes").code == 0
     assert documents(both) == []
     assert "kbsync: then remove the mirror more (line" in result.err
+
+
+@long
+def test_config_can_be_edited_where_proc_is_missing(both: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_systems, "MOUNTINFO", both.root / "no" / "mountinfo")
+    assert both.run("remove", "more", "--keep").code == 0
+    assert names(both) == ["handbook"]
 
 
 @long
