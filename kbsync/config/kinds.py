@@ -338,6 +338,8 @@ class Pattern(ValueKind):
             line = None
         if line is None:
             why = 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
+            if value.removeprefix("!").startswith("./") and value.strip("!./"):
+                why = "begin it with / instead of ./"
             if value.lstrip().startswith("#"):
                 why = r"# begins a comment; write \# for a name that begins with it"
             raise RefusedValue(f"{format_value(value)} matches nothing; {why}")

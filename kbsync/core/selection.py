@@ -179,6 +179,8 @@ def _check_names(line: PatternLine) -> None:
     """
     if "\0" in line.text:
         raise ValueError("a NUL character (the file must be UTF-8)")
+    if line.segments[0] == "." and len(line.segments) > 1:
+        raise ValueError("./ instead of /")
     if impossible := {"", ".", ".."}.intersection(line.segments):
         raise ValueError(f"a name that no file has ({min(impossible)!r})")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kbsync.contract.target import Limits
@@ -215,6 +217,12 @@ def test_line_that_can_never_match_is_an_error_with_its_location(line: str) -> N
         Rules(None, ("fine", line), LIMITS)
     with pytest.raises(ValueError, match=r"^docs/\.kbsyncignore:2: "):
         rules().below("docs", f"fine\n{line}\n")
+
+
+def test_error_about_a_path_from_a_shell_says_how_to_write_it() -> None:
+    for line in ("./drafts/", "!./a.md"):
+        with pytest.raises(ValueError, match=re.escape(f".kbsyncignore:1: ./ instead of / in {line!r}")):
+            rules(root=f"{line}\r\n")
 
 
 def test_ignore_files_may_have_bom_crlf_any_script_and_no_last_newline() -> None:
