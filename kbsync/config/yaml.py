@@ -117,7 +117,7 @@ _CAUSES = (
         r"undefined alias|while scanning an? (alias|anchor)",
         '`*` and `&` are special in YAML; put quotes around a pattern, such as "*.md"',
     ),
-    (r"^end of stream|unexpected end of stream", "a quote is not closed"),
+    (r"^end of stream|unexpected (end of stream|document separator)", "a quote is not closed"),
     (r"expected <block end>", "the line does not match those around it; check the indentation and quotes"),
     (r"expected ',' or|while parsing a flow", "a `]`, a `}` or a comma is missing"),
     (

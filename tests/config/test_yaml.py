@@ -27,6 +27,7 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
         (b"a: 1\nb: {c: d, api_key: ${NOPE}}\n", 2, 'put "${NOPE}" in quotes'),
         (b"a: [x/${NOPE}]\n", 1, 'put "${NOPE}" in quotes'),
         (b'mirrors: "abc\n\n\n', 1, "a quote is not closed"),
+        (b'a: b\nc: "d\n---\n', 2, "a quote is not closed"),
         (b"a:\n- b: c\n  d:~/e\n  f: 2s\n", 3, "a `: ` with its space is missing after a key"),
         (b"a:~/c\n\n\n", 1, "is not a block of keys"),
         (b"a:~/c\nb: 2s\n", 2, "is a `: ` with its space missing in the line above"),
