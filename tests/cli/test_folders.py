@@ -522,6 +522,10 @@ def test_kept_documents_at_a_service_can_be_deleted_as_printed(zhipu: ZhipuSandb
     config = handbook + more
     zhipu.config.write_text(config)
     assert zhipu.run("--once").code == 0
+    with lock.held(zhipu.state):
+        running = zhipu.run("remove", "handbook", "--keep")
+    assert "to delete it, stop kbsync, " in running.out
+    zhipu.config.write_text(config)
     result = zhipu.run("remove", "handbook", "--keep")
     assert result.code == 0 and "; 1 document kept\n" in result.out
     if is_shared:

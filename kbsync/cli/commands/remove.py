@@ -125,16 +125,15 @@ def _how_to_delete(installation: Installation, name: str, holdings: Holdings) ->
     at_services = {(base.target, base.address, base.base) for base in bases if base.target != DEFAULT_TARGET}
     keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
     key = keys.pop(name, None)
+    # Only one process at a time can change the state.
+    stop = ", stop kbsync" if lock.is_held(installation.state_dir) else ""
     if not at_services or (len(at_services) == 1 and key in keys.values()):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
         delete_command = installation.command_line(f"forget {known_as} --delete-documents")
-        # Only one process at a time can change the state.
-        if lock.is_held(installation.state_dir):
-            return f"to delete {pronoun}, stop kbsync, then run: {delete_command}"
-        return f"to delete {pronoun}: {delete_command}"
+        return f"to delete {pronoun}{stop}{', then run' if stop else ''}: {delete_command}"
     command_line = installation.command_line(f"remove {name} --delete")
-    return f"to delete {pronoun}, put {name} back into the config, then run: {command_line}"
+    return f"to delete {pronoun}{stop}, put {name} back into the config, then run: {command_line}"
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:
