@@ -753,7 +753,7 @@ class _Sentences:
         if evidence.folder_problem:
             yield f"At the last scan, {evidence.folder_problem}."
         if (selection := evidence.selection) is not None and selection.problem:
-            yield f"The rules of the file's directory are unknown: {selection.problem}."
+            yield f"The rules that apply to the {kind} are unknown: {selection.problem}."
         elif selection is not None and selection.verdict == SELECTED:
             accepted = "" if is_directory else ", and the target accepts its format"
             yield f"The {kind} is selected: nothing excludes it{accepted}."

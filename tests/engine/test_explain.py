@@ -114,6 +114,9 @@ async def test_sentences_about_a_directory_do_not_call_it_a_file(world: World) -
     selected, excluded = await explained(world, "sub"), await explained(world, "drafts")
     assert "The directory is selected: nothing excludes it." in selected.to_json()["sentences"]
     assert "The directory is excluded by drafts/ (exclude[0])." in excluded.to_json()["sentences"]
+    world.write(".kbsyncignore", "[")
+    sentences = (await explained(world, "sub")).to_json()["sentences"]
+    assert any(sentence.startswith("The rules that apply to the directory are") for sentence in sentences)
 
 
 Change = Callable[[World], object]
