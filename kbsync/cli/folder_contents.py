@@ -22,6 +22,7 @@ from kbsync.core.selection import IGNORE_FILE, Rules, literal_pattern
 from kbsync.core.text import format_count, format_size, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.source.stat import RulesUnknown, kind_of, rules_in
+from kbsync.state.files import folder_label
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -87,7 +88,7 @@ def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderC
         except FileNotFoundError:
             continue  # it was deleted meanwhile
         except OSError as error:
-            contents.leave_out(f"{below}/", error.strerror or str(error))
+            contents.leave_out(folder_label(below), error.strerror or str(error))
             contents.count_unreadable(str(folder / below))
     return contents
 
@@ -109,7 +110,7 @@ def _count_entries(
             rules = rules_in(root / below, rules, below)
         except RulesUnknown as error:
             # A pass stops there, too, and reports it.
-            contents.leave_out(f"{below}/", str(error))
+            contents.leave_out(folder_label(below), str(error))
             return
     elif ".gitignore" in names:
         contents.unread_gitignores.append(f"{below}/.gitignore" if below else ".gitignore")

@@ -170,6 +170,7 @@ def test_init_survey_reads_ignore_files_as_a_pass_does(
     contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN))
     assert contents.selected == selected
     assert any(".kbsyncignore" in reason for reason in contents.left_out) is not bool(selected)
+    assert ("./" in contents.example.values()) is not bool(selected)  # as a pass names the folder itself
 
 
 def test_what_is_deleted_during_the_survey_is_not_unreadable(
