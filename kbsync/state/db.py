@@ -129,13 +129,12 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
 def empty_wal(connection: Connection) -> bool:
     """Copy a writer's WAL into the file, and empty the WAL.
 
-    Return False if a reader or a full disk prevents that.
+    Return False if a reader, another process that copies the WAL, or a full disk prevents that.
     """
     # SQLite overwrites deleted data in the file immediately (`secure_delete`), but data in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
-        connection.copy_wal(apsw.SQLITE_CHECKPOINT_FULL)
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        connection.copy_wal(empties=True)
     except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, OSError):
         return False
     finally:

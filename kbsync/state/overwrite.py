@@ -12,6 +12,7 @@ import os
 import struct
 from contextlib import suppress
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import apsw
@@ -44,21 +45,30 @@ class Connection(apsw.Connection):
         self._salts, self._frames = b"", 0  # those whose pages are in `_pages`, or done
         self._pages = set[int]()
         self.wal_autocheckpoint(_AUTOCHECKPOINT)
+        self.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # only `copy_wal` copies the WAL
 
     def wal_autocheckpoint(self, pages: int) -> None:
         """Copy the WAL into the file after each commit that leaves at least this many pages in it."""
         self.set_wal_hook(partial(_after_commit, pages))
 
-    def copy_wal(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+    def copy_wal(self, *, empties: bool = False) -> None:
         """Copy the WAL into the file, and overwrite the unused space. Raises `apsw.Error` or OSError.
 
-        The WAL must not become empty before: after a kill, its pages are the ones to overwrite.
+        `empties`: wait for readers, and empty the WAL afterwards. It must not become empty before: after a
+        kill, its pages are the ones to overwrite.
         """
-        _, copied = self.wal_checkpoint(mode=mode)
-        if copied > 0 and self._descriptor is not None:
-            self._pages |= self._new_pages(copied)
-            _overwrite(self._descriptor, self._pages)
-            self._pages.clear()
+        with open(self._wal, "rb", buffering=0) as wal:
+            # A command that uses the state of a running daemon is a second process. If it copied newer pages
+            # now, their new rows would be overwritten.
+            fcntl.flock(wal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mode = apsw.SQLITE_CHECKPOINT_FULL if empties else apsw.SQLITE_CHECKPOINT_PASSIVE
+            _, copied = self.wal_checkpoint(mode=mode)
+            if copied > 0 and self._descriptor is not None:
+                self._pages |= self._new_pages(wal, copied)
+                _overwrite(self._descriptor, self._pages)
+                self._pages.clear()
+            if empties:
+                self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self, force: bool = False) -> None:
         """Close the connection. If the WAL can't be copied into the file, it stays for the next one."""
@@ -66,15 +76,14 @@ class Connection(apsw.Connection):
             self.copy_wal()
         super().close(force)
 
-    def _new_pages(self, copied: int) -> set[int]:
+    def _new_pages(self, wal: FileIO, copied: int) -> set[int]:
         """Return the numbers of the pages in the first `copied` frames of the WAL, without those returned
         before.
         """
-        with open(self._wal, "rb", buffering=0) as wal:
-            salts = wal.read(_WAL_HEADER)[_SALTS]
-            first = self._frames if salts == self._salts else 0
-            starts = (_WAL_HEADER + frame * (_FRAME_HEADER + PAGE) for frame in range(first, copied))
-            pages = {int.from_bytes(os.pread(wal.fileno(), 4, start), "big") for start in starts}
+        salts = wal.read(_WAL_HEADER)[_SALTS]
+        first = self._frames if salts == self._salts else 0
+        starts = (_WAL_HEADER + frame * (_FRAME_HEADER + PAGE) for frame in range(first, copied))
+        pages = {int.from_bytes(os.pread(wal.fileno(), 4, start), "big") for start in starts}
         self._salts, self._frames = salts, copied
         return pages
 

@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
@@ -145,6 +145,38 @@ def test_unused_space_is_overwritten_after_a_kill(tmp_path: Path, monkeypatch: p
     assert names_in(killed / "a.db") > kept
     with closing(open_writer(killed / "a.db")):
         assert names_in(killed / "a.db") == kept
+
+
+def test_rows_that_another_process_adds_meanwhile_are_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For example, `kbsync retry` opens the state while a daemon writes to it."""
+    path, chance = tmp_path / "a.db", random.Random(3)
+    with closing(open_writer(path)) as daemon, closing(open_writer(path)) as command:
+        daemon.execute("CREATE TABLE t (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+        def insert(count: int) -> None:
+            with transaction(daemon):
+                for _ in range(count):
+                    daemon.execute("INSERT INTO t VALUES (?)", (f"{chance.random()} {'w' * 100}",))
+
+        def find_unused(page: bytes, header: int) -> slice:
+            part = unused_space(page, header)
+            if page[part].strip(b"\0"):
+                monkeypatch.setattr(overwrite, "unused_space", unused_space)
+                insert(20)
+                with suppress(OSError):
+                    daemon.copy_wal()
+            return part
+
+        monkeypatch.setattr(overwrite, "unused_space", find_unused)
+        insert(100)
+        command.copy_wal()
+        assert overwrite.unused_space is unused_space
+        assert empty_wal(daemon)
+    with closing(apsw.Connection(str(path))) as connection:
+        assert connection.pragma("integrity_check") == "ok"
+        assert connection.execute("SELECT count(*) FROM t").get == 120
 
 
 def test_wal_is_copied_after_a_commit_that_leaves_enough_pages_in_it(tmp_path: Path) -> None:
