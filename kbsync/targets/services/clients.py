@@ -415,15 +415,16 @@ class EmbeddingService:
 
     async def _answer(self, body: dict[str, Any], patience: int) -> HttpResponse:
         """Send one request. If the service is busy, call it again after the pause that it requested, unless
-        that takes long.
+        it requests long ones.
         """
-        clock = asyncio.get_running_loop().time
-        latest = clock() + MAX_PAUSE
+        # The time spent in our own queue doesn't count: the last batches of a book wait there for minutes.
+        requested_pauses = 0.0
         for _ in range(patience):
             try:
                 return await self._client.request(EMBED, "POST", self._dialect.path, json=body)
             except Unavailable as error:
-                is_long = clock() + (error.retry_after or 0.0) > latest
+                requested_pauses += error.retry_after or 0.0
+                is_long = requested_pauses > MAX_PAUSE
                 if is_long or not (error.is_rate_limit or error.code in _PASSING):
                     raise
         return await self._client.request(EMBED, "POST", self._dialect.path, json=body)

@@ -10,6 +10,7 @@ import pytest
 from kbsync.config.secrets import Secret
 from kbsync.errors import Unavailable, UsageError
 from kbsync.index.document import Chunk
+from kbsync.targets.services import clients
 from kbsync.targets.services.blocking import ServiceEncoder
 from kbsync.targets.services.clients import EmbeddingService, RerankService
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
@@ -89,6 +90,20 @@ async def test_long_pause_of_a_busy_service_is_reported_at_once() -> None:
             with pytest.raises(Unavailable, match="Rate limit reached") as caught:
                 await encoder.embed(BEES)
         assert caught.value.retry_after == 120.0
+        await encoder.aclose()
+
+
+async def test_batch_that_waited_long_for_its_turn_is_sent_again_to_a_busy_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, a book would lose the vectors of all of its batches."""
+    monkeypatch.setattr(clients, "MAX_PAUSE", 0.0)
+    busy = response_bytes(429, {"error": {"message": "Rate limit reached"}})
+    async with answering(VECTORS, busy, VECTORS) as server:
+        config = EmbeddingConfig("openai", base_url=server.url, model="m", batch=1, concurrency=1)
+        encoder = EmbeddingService(config)
+        assert len(await encoder.embed(BEES * 2)) == 2
+        assert len(server.requests) == 3
         await encoder.aclose()
 
 
