@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,9 +127,10 @@ class LoopThread:
     `closed_error` returns the error of the work that `close` ends.
     """
 
-    def __init__(self, name: str, closed_error: Callable[[], Exception] = CancelledError) -> None:
+    def __init__(self, name: str, closed_error: Callable[[], Exception]) -> None:
         self._name, self._closed_error = name, closed_error
         self._loop: AbstractEventLoop | None = None
+        self._tasks: set[Task[Any]] = set()
         self._starting = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -145,32 +146,42 @@ class LoopThread:
                 self._loop = asyncio.new_event_loop()
                 # A daemon thread, because a hanging service must not keep a command from ending.
                 threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
-            loop = self._loop
-        return asyncio.run_coroutine_threadsafe(self._until_closed(work, loop), loop)
+            # Under the lock, because work that begins after `close` would never end.
+            work = self._until_closed(work, self._tasks)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _until_closed(self, work: Coroutine[Any, Any, T], loop: AbstractEventLoop) -> T:
+    async def _until_closed(self, work: Coroutine[Any, Any, T], tasks: set[Task[Any]]) -> T:
         import asyncio
 
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
         try:
             return await work
         except asyncio.CancelledError:
-            if self._loop is loop:
+            if self._tasks is tasks:
                 raise
             raise self._closed_error() from None
+        finally:
+            tasks.discard(task)
 
     def close(self, final_work: Coroutine[Any, Any, None]) -> None:
-        """Cancel all work, run `final_work`, then end the event loop. If there is no loop, do nothing."""
+        """Cancel all work, run `final_work`, then end the event loop. If there is no loop, do nothing.
+
+        Tasks that the work left behind, such as a library's, continue until the end, because `final_work` may
+        need them.
+        """
         import asyncio
 
         with self._starting:
             loop, self._loop = self._loop, None
+            tasks, self._tasks = self._tasks, set()
         if loop is None:
             final_work.close()
             return
 
         async def end() -> None:
             # Threads wait for the results, and the process waits for these threads.
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

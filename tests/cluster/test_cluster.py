@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import pickle
 import re
+import socket
 import sys
 import threading
 import time
@@ -463,6 +464,16 @@ def test_nothing_is_left_or_logged_after_the_end(
 def test_different_dask_dependencies_cause_no_warning(cluster: DaskCluster) -> None:
     assert len(list(cluster.cut(PAGES[:1]))) == 1
     warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error
+
+
+def test_closing_ends_the_wait_for_a_scheduler_that_does_not_respond() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cluster = DaskCluster(Cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}"), 60)
+        closing_soon = threading.Timer(0.5, cluster.close)
+        closing_soon.start()
+        with pytest.raises(Unavailable, match="was stopped"):
+            cluster.state()
+        closing_soon.join()
 
 
 @long

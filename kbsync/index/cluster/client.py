@@ -175,7 +175,7 @@ class DaskCluster:
             )
         self._config, self._connect_within = config, connect_within
         self._versions = worker.versions()
-        self._loop = LoopThread("kbsync-dask")
+        self._loop = LoopThread("kbsync-dask", _stopped)
         self._room = _Room(config.bytes_in_flight)
         self._closed = False
         # A put splits documents and requests vectors in one thread.
