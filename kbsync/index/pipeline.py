@@ -28,6 +28,7 @@ Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
 `TargetError`.
 """
 
+_MAX_SPARE_VECTORS = 10_000
 _MAX_CHARACTERS = 8_000_000  # maximum in memory at a time, not counting the last document
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Pipeline:
         """
         self._cut, self._encoder, self._max_bytes = cut, encoder, max_bytes
         self._find_embedded = find_embedded
+        self._spare_vectors = dict[str, bytes]()  # of batches that failed
 
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
         """Yield the entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
@@ -90,7 +92,7 @@ class Pipeline:
             while remaining:
                 batch, characters = list[Entry | TargetError](), 0
                 # A service embeds the first documents while the others are split.
-                with closing(_VectorsOfBatch(self._encoder, self._find_embedded)) as vectors:
+                with closing(self._vectors_of_batch()) as vectors:
                     # Texts, chunks and vectors of a batch are in memory together.
                     while remaining and characters <= _MAX_CHARACTERS:
                         outcome = next(outcomes)
@@ -106,6 +108,9 @@ class Pipeline:
                     outcome if isinstance(outcome, TargetError) else _with_vectors(outcome, computed)
                     for outcome in batch
                 ]
+
+    def _vectors_of_batch(self) -> _VectorsOfBatch:
+        return _VectorsOfBatch(self._encoder, self._find_embedded, self._spare_vectors)
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
         """Yield the entries without vectors, which are computed later."""
@@ -149,11 +154,19 @@ class Pipeline:
 class _VectorsOfBatch:
     """Computes the vectors that the index lacks for one batch.
 
-    Each request to a service is sent as soon as it is full.
+    Each request to a service is sent as soon as it is full. If one fails, the vectors of the others go into
+    `spare_vectors` for the next attempt. Otherwise, a service that often asks for a pause would never finish
+    a book, but be paid for it each time.
     """
 
-    def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
-        self._encoder, self._find_embedded = encoder, find_embedded
+    def __init__(
+        self,
+        encoder: Encoder,
+        find_embedded: Callable[[str, Sequence[str]], set[str]],
+        spare_vectors: dict[str, bytes],
+    ) -> None:
+        self._encoder, self._find_embedded, self._spare_vectors = encoder, find_embedded, spare_vectors
+        self._computed, self._is_complete = dict[str, bytes | Rejected](), False
         self._seen = set[str]()
         self._unsorted = dict[str, Chunk]()
         self._missing = dict[str, Chunk]()
@@ -172,17 +185,37 @@ class _VectorsOfBatch:
         """Return all vectors of the batch, by key. Raises `TargetError`."""
         self._sort()
         self._begin(len(self._missing))
-        return {key: vector for request in self._requests for key, vector in request.result().items()}
+        for request in self._requests:
+            self._computed |= request.result()
+        self._is_complete = True
+        return self._computed
 
     def close(self) -> None:
         """Cancel the pending requests."""
+        if not self._is_complete:
+            self._keep_computed()
         for request in self._requests:
             request.cancel()
+
+    def _keep_computed(self) -> None:
+        for request in self._requests:
+            if request.done() and not request.cancelled() and request.exception() is None:
+                self._computed |= request.result()
+        if len(self._spare_vectors) >= _MAX_SPARE_VECTORS:
+            self._spare_vectors.clear()
+        vectors = {key: vector for key, vector in self._computed.items() if isinstance(vector, bytes)}
+        self._spare_vectors.update(vectors)
 
     def _sort(self) -> None:
         if self._unsorted:
             embedded_keys = self._find_embedded(self._encoder.model, list(self._unsorted))
-            self._missing.update(item for item in self._unsorted.items() if item[0] not in embedded_keys)
+            for key, item in self._unsorted.items():
+                if key not in embedded_keys:
+                    vector = self._spare_vectors.pop(key, None)
+                    if vector is None:
+                        self._missing[key] = item
+                    else:
+                        self._computed[key] = vector
             self._unsorted.clear()
 
     def _begin(self, count: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kbsync.contract.target import Body
-from kbsync.errors import Rejected, StateError
+from kbsync.errors import Rejected, StateError, Unavailable
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Vectors
 from kbsync.index.pipeline import Pipeline, cut_here
@@ -104,6 +105,35 @@ def test_refused_text_fails_every_document_containing_it() -> None:
     texts = iter(["fine", "poison", "good", "poison"])
     batches = preparation(EncoderService("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
     assert [isinstance(outcome, Rejected) for outcome in next(batches)] == [False, True, False, True]
+
+
+class BusyService(EncoderService):
+    """A service that accepts one request at a time, and then asks for a pause."""
+
+    def begin(self, chunks: Sequence[Chunk]) -> Making:
+        making = super().begin(chunks)
+        if len(self.batches) == 1:
+            making.set_result(making.vectors)
+        else:
+            making.set_exception(Unavailable("slow down"))
+        making.result = partial(Future.result, making)  # type: ignore[method-assign]
+        return making
+
+
+def test_vectors_of_a_failed_batch_are_not_requested_again() -> None:
+    """Otherwise, a service that often asks for a pause would never finish a book."""
+    service, requested = BusyService(), list[str]()
+    pipeline = preparation(service)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            next(pipeline.batches(documents(6)))
+        requested += service.batches[0].texts
+        service.batches.clear()
+    (batch,) = pipeline.batches(documents(6))
+    requested += service.batches[0].texts
+    assert sorted(requested) == [f"{number}.txt" for number in range(6)]
+    vectors = [entry.vectors for entry in batch if isinstance(entry, Entry)]
+    assert [list(vector.values()) for vector in vectors] == [[VECTOR]] * 6
 
 
 def test_remaining_work_is_abandoned_when_the_rest_is_unavailable() -> None:
