@@ -34,6 +34,8 @@ _WAL_HEADER, _FRAME_HEADER = 32, 24
 _SALTS = slice(16, 24)
 """The part of a WAL's header that changes when SQLite starts it again."""
 
+_FAILURES = (apsw.Error, OSError, MemoryError)
+
 
 class Connection(apsw.Connection):
     """A connection for writing that leaves nothing in the unused space of the file."""
@@ -72,7 +74,7 @@ class Connection(apsw.Connection):
 
     def close(self, force: bool = False) -> None:
         """Close the connection. If the WAL can't be copied into the file, it stays for the next one."""
-        with suppress(apsw.Error, OSError):
+        with suppress(*_FAILURES):
             self.copy_wal()
         super().close(force)
 
@@ -91,7 +93,7 @@ class Connection(apsw.Connection):
 def _after_commit(limit: int, connection: Connection, _database: str, pages: int) -> int:
     # As in SQLite's own hook, errors are ignored: the commit succeeded.
     if pages >= limit:
-        with suppress(apsw.Error, OSError):
+        with suppress(*_FAILURES):
             connection.copy_wal()
     return apsw.SQLITE_OK
 
