@@ -67,7 +67,9 @@ class Connection(apsw.Connection):
             _, copied = self.wal_checkpoint(mode=mode)
             if copied > 0 and self._descriptor is not None:
                 self._pages |= self._new_pages(wal, copied)
-                _overwrite(self._descriptor, self._pages)
+                # Not as the file says, whose first page may be older than the others while readers use it.
+                has_map = self.pragma("auto_vacuum") != 0
+                _overwrite(self._descriptor, self._pages, has_map)
                 self._pages.clear()
             if empties:
                 self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -114,12 +116,12 @@ def _find_descriptor(path: Path) -> int | None:
     return None
 
 
-def _overwrite(descriptor: int, pages: set[int]) -> None:
-    """Overwrite the unused space of these pages with zeros."""
+def _overwrite(descriptor: int, pages: set[int], has_map: bool) -> None:
+    """Overwrite the unused space of these pages with zeros. `has_map`: see `_MAP_EVERY`."""
     first, size = os.pread(descriptor, PAGE, 0), os.fstat(descriptor).st_size
     if int.from_bytes(first[16:18], "big") != PAGE or size > _LARGEST:
         return
-    has_map, is_changed = any(first[52:56]), False
+    is_changed = False
     for number in sorted(pages):
         offset = (number - 1) * PAGE
         page = os.pread(descriptor, PAGE, offset)

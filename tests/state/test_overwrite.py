@@ -114,6 +114,26 @@ def test_pages_with_the_parents_of_other_pages_stay_as_they_are(
         assert connection.execute("SELECT count(*), sum(length(text)) FROM t").get == (667, 667 * 3_000)
 
 
+def test_pages_with_parents_are_recognized_while_the_first_page_in_the_file_is_older(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(open_writer(path)) as connection, closing(apsw.Connection(str(path))) as reader:
+        connection.wal_autocheckpoint(1 << 30)
+        connection.pragma("auto_vacuum", 2)
+        connection.execute("VACUUM")
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT)")
+        with transaction(connection):
+            connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, "w" * 3_000) for n in range(FULL)])
+            connection.execute("DELETE FROM t WHERE id % 3")
+        connection.execute("PRAGMA incremental_vacuum(100)").fetchall()
+        with transaction(reader):
+            assert reader.execute("SELECT count(*) FROM t").get == 667
+            connection.pragma("user_version", 3)  # changes the first page
+            connection.copy_wal()
+        assert empty_wal(connection)
+    with closing(apsw.Connection(str(path))) as connection:
+        assert connection.pragma("integrity_check") == "ok"
+
+
 def fail(*_: object) -> None:
     raise OSError
 
