@@ -42,7 +42,8 @@ class Connection(apsw.Connection):
 
     def __init__(self, path: Path, flags: int) -> None:
         super().__init__(path.absolute().as_uri(), flags=flags)
-        self._descriptor = _find_descriptor(path)
+        self._file = path.stat()
+        self._descriptor = _find_descriptor(self._file)
         self._wal = f"{os.path.realpath(path)}-wal"
         self._salts, self._frames = b"", 0  # those whose pages are in `_pages`, or done
         self._pages = set[int]()
@@ -59,13 +60,13 @@ class Connection(apsw.Connection):
         `empties`: wait for readers, and empty the WAL afterwards. It must not become empty before: after a
         kill, its pages are the ones to overwrite.
         """
-        with open(self._wal, "rb", buffering=0) as wal:
+        with open(self._wal, "r+b", buffering=0) as wal:  # NFS locks only files open for writing
             # A command that uses the state of a running daemon is a second process. If it copied newer pages
             # now, their new rows would be overwritten.
             fcntl.flock(wal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mode = apsw.SQLITE_CHECKPOINT_FULL if empties else apsw.SQLITE_CHECKPOINT_PASSIVE
             _, copied = self.wal_checkpoint(mode=mode)
-            if copied > 0 and self._descriptor is not None:
+            if copied > 0 and _is_writable(self._descriptor, self._file):
                 self._pages |= self._new_pages(wal, copied)
                 # Not as the file says, whose first page may be older than the others while readers use it.
                 has_map = self.pragma("auto_vacuum") != 0
@@ -100,20 +101,26 @@ def _after_commit(limit: int, connection: Connection, _database: str, pages: int
     return apsw.SQLITE_OK
 
 
-def _find_descriptor(path: Path) -> int | None:
-    """Return SQLite's own descriptor of a database that was just opened for writing.
+def _find_descriptor(file: os.stat_result) -> int:
+    """Return SQLite's own descriptor of a database that was just opened for writing, or -1 if it can't be
+    found.
 
     If this process closed another descriptor of the same file, the kernel would release SQLite's locks.
     """
     with suppress(OSError):
-        status = path.stat()
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(OSError):
-                descriptor = int(name)
-                is_writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-                if is_writable and os.path.samestat(os.fstat(descriptor), status):
-                    return descriptor
-    return None
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if _is_writable(descriptor, file):
+                return descriptor
+    return -1
+
+
+def _is_writable(descriptor: int, file: os.stat_result) -> bool:
+    """Return whether the descriptor is open, for writing, and of this file."""
+    try:
+        access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        return access == os.O_RDWR and os.path.samestat(os.fstat(descriptor), file)
+    except OSError:
+        return False
 
 
 def _overwrite(descriptor: int, pages: set[int], has_map: bool) -> None:

@@ -228,6 +228,5 @@ def test_descriptor_is_that_of_the_open_file(tmp_path: Path) -> None:
     with closing(open_plainly(tmp_path / "other.db")), path.open("rb"), closing(open_writer(link)) as writer:
         assert isinstance(writer, Connection)
         descriptor = writer._descriptor
-        assert descriptor is not None
         assert os.readlink(f"/proc/self/fd/{descriptor}") == str(path)
         os.pwrite(descriptor, b"", 0)  # it can be written
