@@ -768,6 +768,20 @@ MISTAKES = {
         "pass",
         ("tests/index/test_scans.py",),
     ),
+    "moved-text-outlives-its-document": Mistake(
+        "text stays on disk after its document was deleted, if SQLite moved its row to another page before",
+        "kbsync/state/overwrite.py",
+        'if page[unused].strip(b"\\0"):',
+        "if False:",
+        ("tests/state/test_overwrite.py", "tests/index/test_gone.py"),
+    ),
+    "two-processes-copy-the-wal": Mistake(
+        "rows are lost if a command and a daemon copy the write-ahead log at once",
+        "kbsync/state/overwrite.py",
+        "fcntl.flock(wal, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("tests/state/test_overwrite.py",),
+    ),
     "scan-in-place-of-what-is-found": Mistake(
         "the old version of a scanned document is not found while the pages of the new one are read",
         "kbsync/targets/indexed/target.py",
