@@ -194,6 +194,13 @@ class NotOffered(Rejected):
     """Raised if the target doesn't support a call. The caller continues without it."""
 
 
+def may_be_from_gateway(error: object) -> bool:
+    """Return whether a gateway may have refused a call instead of the service: a call that every service
+    has, or one that may be accepted later.
+    """
+    return isinstance(error, NotOffered) or (isinstance(error, Rejected) and error.may_pass)
+
+
 class Halted(TargetError):
     """Raised if the work must stop until the user acts. `halt` is the reason in the contract (credentials,
     quota, …).

@@ -57,7 +57,7 @@ from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import WITHDRAWN, may_succeed, which_version
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable
+from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, may_be_from_gateway
 from kbsync.logs import log_debug
 from kbsync.state.files import FileRow, folder_label, split
 from kbsync.state.history import HistoryEvent
@@ -1043,8 +1043,7 @@ class Journal:
         match outcome:
             case None:
                 changed = lifecycle.mark_deleted(upload, timing)
-            # A call that every service has, or one that may be accepted later, was refused by a gateway.
-            case Rejected(may_pass=False) if not isinstance(outcome, NotOffered):
+            case Rejected() if not may_be_from_gateway(outcome):
                 changed = lifecycle.delete_refused(upload, outcome.reason, outcome.code, timing)
             case Unavailable():
                 changed = lifecycle.delete_put_off(upload, outcome.reason, outcome.retry_after, timing)

@@ -47,7 +47,17 @@ from kbsync.contract.target import (
 from kbsync.core.links import MAX_BYTES as MAX_LINK_BYTES
 from kbsync.core.links import NoLink, address_from
 from kbsync.core.text import extension_of
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
+from kbsync.errors import (
+    Halted,
+    NotOffered,
+    Rejected,
+    TargetError,
+    Unavailable,
+    Unfit,
+    UsageError,
+    may_be_from_gateway,
+    untried,
+)
 from kbsync.targets.http.batch_queue import BatchQueue
 from kbsync.targets.http.bodies import OCTETS, FilePart
 from kbsync.targets.http.client import Client, ClientOptions
@@ -143,11 +153,6 @@ def address_in(document: Outgoing) -> str:
             return address_from(document.path, stream)
     except NoLink as reason:
         raise Unfit(str(reason), code="link") from None
-
-
-def _is_doubtful(error: object) -> bool:
-    """Return whether a gateway may have refused a call instead of the service."""
-    return isinstance(error, NotOffered) or (isinstance(error, Rejected) and error.may_pass)
 
 
 _STILL_THERE = "the service confirmed the deletion but still has the document"
@@ -492,7 +497,7 @@ class ServiceTarget(Target, Generic[Row]):
         except Rejected as error:
             is_call_missing = isinstance(error, NotOffered) or self.is_gone(error)
             outcome: TargetError = self.missing_call_error(error) if is_call_missing else error
-            if is_call_missing or self.refuses_alike or _is_doubtful(error):
+            if is_call_missing or self.refuses_alike or may_be_from_gateway(error):
                 outcome = await self._check_base_first(outcome)
             outcome.has_removed = error.has_removed
             return outcome
@@ -570,7 +575,7 @@ class ServiceTarget(Target, Generic[Row]):
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         errors = {remote_id: row for remote_id, row in details.items() if isinstance(row, TargetError)}
         missing = [remote_id for remote_id, error in errors.items() if self.is_gone(error)]
-        doubtful = [remote_id for remote_id, error in errors.items() if _is_doubtful(error)]
+        doubtful = [remote_id for remote_id, error in errors.items() if may_be_from_gateway(error)]
         if missing or doubtful:
             failure = await self._check_base_first(None)
             details |= dict.fromkeys([*missing, *doubtful] if failure else missing, failure)
@@ -594,7 +599,7 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def _check_refusals(self, outcomes: Mapping[str, DeleteOutcome]) -> Mapping[str, DeleteOutcome]:
         """Check the base before believing refusals that a gateway may have sent, as for uploads."""
-        doubtful = [remote_id for remote_id, error in outcomes.items() if _is_doubtful(error)]
+        doubtful = [remote_id for remote_id, error in outcomes.items() if may_be_from_gateway(error)]
         if doubtful and (failure := await self._check_base_first(None)):
             return {**outcomes, **dict.fromkeys(doubtful, failure)}
         return outcomes
