@@ -301,8 +301,7 @@ def _no_known_folder(state_home: Path) -> str:
         os.scandir(state_home).close()
     except PermissionError:
         what = f"{printable(str(state_home))} can't be read (permission denied)"
-        command = places.command_to_open(state_home)
-        return f"{what}; run: {command}" if command else f"{what}; run kbsync as the user who owns it"
+        return f"{what}; {places.how_to_open(state_home)}"
     except OSError:
         pass
     return "no earlier run used --folder"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config.model import MirrorConfig, Needs
-from kbsync.config.places import command_to_open
+from kbsync.config.places import how_to_open
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import replace_private
@@ -64,11 +64,9 @@ def recall(state_dir: Path) -> FolderOptions:
     except (FileNotFoundError, NotADirectoryError):
         return FolderOptions()
     except OSError as error:
-        command = command_to_open(file)
-        fix = f"run: {command}" if command else "run kbsync as the user who owns it"
         raise UsageError(
             f"{file} can't be read ({system_reason(error)}); choose another state directory with "
-            f"--state-dir, or {fix}"
+            f"--state-dir, or {how_to_open(file)}"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{file} can't be read ({error}); pass --target or --exclude again") from None

@@ -217,6 +217,12 @@ def _obstacle(path: Path) -> str:
     return ""
 
 
+def how_to_open(path: Path) -> str:
+    """Return what a user who lacks access to `path` can do."""
+    command = command_to_open(path)
+    return f"run: {command}" if command else "run kbsync as the user who owns it"
+
+
 def command_to_open(path: Path) -> str:
     """Return the command that gives this user access to `path`, if only the mode of a file or folder of its
     own prevents that. Otherwise, return "".
