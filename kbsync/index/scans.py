@@ -287,8 +287,7 @@ class Scans:
         with self._using:
             if self._connection is not None:
                 self.scrub()
-                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied later
-                    self._connection.close()
+                self._connection.close()
                 self._connection = None
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:

@@ -61,7 +61,7 @@ def unbind(value: str | bytes) -> str:
 
 
 def open_writer(path: Path) -> Connection:
-    """Open the only writing connection, with WAL, synchronous=FULL, mode 0600, and WAL files kept for later
+    """Open a connection for writing, with WAL, synchronous=FULL, mode 0600, and WAL files kept for later
     readers. Raises `DamagedError` for anything but a regular file.
     """
     _refuse_no_file(path)

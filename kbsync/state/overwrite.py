@@ -42,8 +42,8 @@ class Connection(apsw.Connection):
 
     def __init__(self, path: Path, flags: int) -> None:
         super().__init__(path.absolute().as_uri(), flags=flags)
-        self._file = path.stat()
-        self._descriptor = _find_descriptor(self._file)
+        self._status = path.stat()
+        self._descriptor = _find_descriptor(self._status)
         self._wal = f"{os.path.realpath(path)}-wal"
         self._salts, self._frames = b"", 0  # those whose pages are in `_pages`, or done
         self._pages = set[int]()
@@ -66,7 +66,7 @@ class Connection(apsw.Connection):
             fcntl.flock(wal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mode = apsw.SQLITE_CHECKPOINT_FULL if empties else apsw.SQLITE_CHECKPOINT_PASSIVE
             _, copied = self.wal_checkpoint(mode=mode)
-            if copied > 0 and _is_writable(self._descriptor, self._file):
+            if copied > 0 and _writes_to(self._descriptor, self._status):
                 self._pages |= self._new_pages(wal, copied)
                 # Not as the file says, whose first page may be older than the others while readers use it.
                 has_map = self.pragma("auto_vacuum") != 0
@@ -101,7 +101,7 @@ def _after_commit(limit: int, connection: Connection, _database: str, pages: int
     return apsw.SQLITE_OK
 
 
-def _find_descriptor(file: os.stat_result) -> int:
+def _find_descriptor(status: os.stat_result) -> int:
     """Return SQLite's own descriptor of a database that was just opened for writing, or -1 if it can't be
     found.
 
@@ -109,16 +109,16 @@ def _find_descriptor(file: os.stat_result) -> int:
     """
     with suppress(OSError):
         for descriptor in map(int, os.listdir("/proc/self/fd")):
-            if _is_writable(descriptor, file):
+            if _writes_to(descriptor, status):
                 return descriptor
     return -1
 
 
-def _is_writable(descriptor: int, file: os.stat_result) -> bool:
-    """Return whether the descriptor is open, for writing, and of this file."""
+def _writes_to(descriptor: int, status: os.stat_result) -> bool:
+    """Return whether the descriptor is open for reading and writing the file with this status."""
     try:
         access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-        return access == os.O_RDWR and os.path.samestat(os.fstat(descriptor), file)
+        return access == os.O_RDWR and os.path.samestat(os.fstat(descriptor), status)
     except OSError:
         return False
 

@@ -18,6 +18,7 @@ from kbsync.state.db import empty_wal, open_file, open_writer, transaction
 from kbsync.state.overwrite import PAGE, Connection, unused_space
 
 ROWS = 3_000
+ALL_ROWS = "SELECT * FROM t, (SELECT count(text), sum(length(text)) FROM long)"
 FULL = 2_000  # rows that fill a page each: enough for three pages with the parents of others
 
 
@@ -75,7 +76,7 @@ def test_database_stays_the_same_without_its_unused_space(tmp_path: Path) -> Non
         connection.execute("DELETE FROM t WHERE id % 3 = 0")
         assert connection.pragma("freelist_count") > 0
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        rows = list(connection.execute("SELECT * FROM t, (SELECT count(text), sum(length(text)) FROM long)"))
+        rows = list(connection.execute(ALL_ROWS))
     content = path.read_bytes()
     pages = [content[start : start + PAGE] for start in range(0, len(content), PAGE)]
     unused = [unused_space(page, 100 if page is pages[0] else 0) for page in pages]
@@ -87,8 +88,7 @@ def test_database_stays_the_same_without_its_unused_space(tmp_path: Path) -> Non
     cleaned.write_bytes(b"".join(clean_pages))
     with closing(apsw.Connection(str(cleaned))) as connection:
         assert connection.pragma("integrity_check") == "ok"
-        query = "SELECT * FROM t, (SELECT count(text), sum(length(text)) FROM long)"
-        assert list(connection.execute(query)) == rows
+        assert list(connection.execute(ALL_ROWS)) == rows
 
 
 @pytest.mark.parametrize("recognizes_map", [True, False])
@@ -134,22 +134,22 @@ def test_pages_with_parents_are_recognized_while_the_first_page_in_the_file_is_o
         assert connection.pragma("integrity_check") == "ok"
 
 
-def fail(*_: object) -> None:
-    raise OSError
+def raising(error: type[Exception]) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize("error", [OSError, MemoryError])
 def test_commit_succeeds_if_unused_space_cannot_be_overwritten_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def raise_error(*_: object) -> None:
-        raise error
-
     path = tmp_path / "a.db"
     with closing(open_writer(path)) as connection:
         connection.wal_autocheckpoint(1)
         with monkeypatch.context() as patch:
-            patch.setattr(overwrite, "_overwrite", raise_error)
+            patch.setattr(overwrite, "_overwrite", raising(error))
             kept = fill(connection)
         assert names_in(path) > kept
         assert empty_wal(connection)
@@ -159,7 +159,7 @@ def test_commit_succeeds_if_unused_space_cannot_be_overwritten_yet(
 def test_unused_space_is_overwritten_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, killed = tmp_path / "a.db", tmp_path / "killed"
     with closing(open_writer(path)) as connection, monkeypatch.context() as patch:
-        patch.setattr(overwrite, "_overwrite", fail)
+        patch.setattr(overwrite, "_overwrite", raising(OSError))
         kept = fill(connection)
         assert not empty_wal(connection)
         killed.mkdir()
