@@ -92,7 +92,8 @@ class Pipeline:
             while remaining:
                 batch, characters = list[Entry | TargetError](), 0
                 # A service embeds the first documents while the others are split.
-                with closing(self._vectors_of_batch()) as vectors:
+                vectors = _VectorsOfBatch(self._encoder, self._find_embedded, self._spare_vectors)
+                with closing(vectors):
                     # Texts, chunks and vectors of a batch are in memory together.
                     while remaining and characters <= _MAX_CHARACTERS:
                         outcome = next(outcomes)
@@ -108,9 +109,6 @@ class Pipeline:
                     outcome if isinstance(outcome, TargetError) else _with_vectors(outcome, computed)
                     for outcome in batch
                 ]
-
-    def _vectors_of_batch(self) -> _VectorsOfBatch:
-        return _VectorsOfBatch(self._encoder, self._find_embedded, self._spare_vectors)
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
         """Yield the entries without vectors, which are computed later."""
@@ -210,12 +208,12 @@ class _VectorsOfBatch:
         if self._unsorted:
             embedded_keys = self._find_embedded(self._encoder.model, list(self._unsorted))
             for key, item in self._unsorted.items():
-                if key not in embedded_keys:
-                    vector = self._spare_vectors.pop(key, None)
-                    if vector is None:
-                        self._missing[key] = item
-                    else:
-                        self._computed[key] = vector
+                if key in embedded_keys:
+                    continue
+                if (vector := self._spare_vectors.pop(key, None)) is None:
+                    self._missing[key] = item
+                else:
+                    self._computed[key] = vector
             self._unsorted.clear()
 
     def _begin(self, count: int) -> None:

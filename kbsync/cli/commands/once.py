@@ -203,9 +203,11 @@ def report(
         # The JSON doesn't say why a pass isn't complete.
         for mirror in reports:
             for problem in mirror_problems(end.installation, mirror):
-                if problem.event in UNFINISHED and logged is not None:
+                if problem.event not in UNFINISHED:
+                    continue
+                if logged is not None:
                     log_event(problem.event, mirror=mirror.status.name, **problem.fields)
-                elif problem.event in UNFINISHED and problem.line:
+                elif problem.line:
                     print_message(problem.line)
         return
     installation = end.installation

@@ -126,14 +126,16 @@ def _how_to_delete(installation: Installation, name: str, holdings: Holdings) ->
     keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
     key = keys.pop(name, None)
     # Only one process at a time can change the state.
-    stop = ", stop kbsync" if lock.is_held(installation.state_dir) else ""
+    first = ["stop kbsync"] if lock.is_held(installation.state_dir) else []
     if not at_services or (len(at_services) == 1 and key in keys.values()):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
-        delete_command = installation.command_line(f"forget {known_as} --delete-documents")
-        return f"to delete {pronoun}{stop}{', then run' if stop else ''}: {delete_command}"
-    command_line = installation.command_line(f"remove {name} --delete")
-    return f"to delete {pronoun}{stop}, put {name} back into the config, then run: {command_line}"
+        command = f"forget {known_as} --delete-documents"
+    else:
+        first.append(f"put {name} back into the config")
+        command = f"remove {name} --delete"
+    steps = ", ".join([f"to delete {pronoun}", *first, *(["then run"] if first else [])])
+    return f"{steps}: {installation.command_line(command)}"
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:

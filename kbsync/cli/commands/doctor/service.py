@@ -225,7 +225,7 @@ async def _check_base(
     if is_remote:
         yield CheckResult("key", "accepted")
     folder = installation.embedded_base(mirror)
-    if folder is not None and (problem := _find_problem(subject, folder)):
+    if folder is not None and (problem := _find_obstacle_to_writing(subject, folder)):
         yield problem
         return
     held = "" if base.documents is None else format_count(base.documents, "document")
@@ -253,7 +253,7 @@ async def _check_base(
         yield CheckResult("quota", detail)
 
 
-def _find_problem(subject: str, folder: Path) -> CheckResult | None:
+def _find_obstacle_to_writing(subject: str, folder: Path) -> CheckResult | None:
     """Return what prevents a pass from writing into the folder of a built-in knowledge base."""
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not nearest.is_dir():
