@@ -301,7 +301,7 @@ def _no_known_folder(state_home: Path) -> str:
         os.scandir(state_home).close()
     except PermissionError:
         what = f"{printable(str(state_home))} can't be read (permission denied)"
-        return f"{what}; {places.how_to_open(state_home)}"
+        return f"{what}; {places.access_fix(state_home)}"
     except OSError:
         pass
     return "no earlier run used --folder"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config.model import MirrorConfig, Needs
-from kbsync.config.places import how_to_open
+from kbsync.config.places import access_fix
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import replace_private
@@ -66,7 +66,7 @@ def recall(state_dir: Path) -> FolderOptions:
     except OSError as error:
         raise UsageError(
             f"{file} can't be read ({system_reason(error)}); choose another state directory with "
-            f"--state-dir, or {how_to_open(file)}"
+            f"--state-dir, or {access_fix(file)}"
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{file} can't be read ({error}); pass --target or --exclude again") from None

@@ -217,7 +217,7 @@ def _obstacle(path: Path) -> str:
     return ""
 
 
-def how_to_open(path: Path) -> str:
+def access_fix(path: Path) -> str:
     """Return what a user who lacks access to `path` can do."""
     command = command_to_open(path)
     return f"run: {command}" if command else "run kbsync as the user who owns it"

@@ -130,12 +130,12 @@ def _how_to_delete(installation: Installation, name: str, holdings: Holdings) ->
     if not at_services or (len(at_services) == 1 and key in keys.values()):
         # The state keeps the former name of a mirror that was renamed in the config since the last pass.
         known_as = installation.former_names.get(name, name)
-        command = f"forget {known_as} --delete-documents"
+        command = installation.command_line(f"forget {known_as} --delete-documents")
     else:
         first.append(f"put {name} back into the config")
-        command = f"remove {name} --delete"
+        command = installation.command_line(f"remove {name} --delete")
     steps = ", ".join([f"to delete {pronoun}", *first, *(["then run"] if first else [])])
-    return f"{steps}: {installation.command_line(command)}"
+    return f"{steps}: {command}"
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:
