@@ -86,11 +86,10 @@ async def forget(
     """Delete all of a mirror's rows; return how many of its documents were deleted first.
 
     With a `target`, this deletes exactly the documents that rows prove to be ours, in the knowledge base that
-    the mirror is bound to. For uploads without a response it first searches
-    the target's list, and waits until it can no longer be lagging. The ids of all other documents stay in the
-    state. The caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the
-    rows of deleted documents are gone. Raises `TargetError` if the target does not respond, and `KbsyncError`
-    if it opens a different base.
+    the mirror is bound to. For uploads without a response it first searches the target's list, and waits
+    until it can no longer be lagging. The ids of all other documents stay in the state. The caller holds the
+    lock. Raises `StillThere` if a document could not be deleted; then only the rows of deleted documents are
+    gone. Raises `TargetError` if the target does not respond, and `KbsyncError` if it opens a different base.
     """
     deleted = 0
     if target is not None and record.binding is not None:
