@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections import defaultdict
@@ -261,9 +262,11 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     import httpx
 
     from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
+    from kbsync.targets.http.errors import describe_failure
+
+    times = connection.Timeouts(limit, limit, limit, limit)
 
     def make_client() -> httpx.AsyncClient:
-        times = connection.Timeouts(limit, limit, limit, limit)
         endpoint = connection.Endpoint(url, timeouts=times)
         return connection.connections(endpoint, connection.trusted(endpoint), None)
 
@@ -285,7 +288,8 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     except (TimeoutError, httpx.TimeoutException):
         raise Undelivered(f"no response within {limit:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-        raise Undelivered(f"it cannot be reached ({type(error).__name__})") from None
+        # Leave out fixes, which are for a target's settings, and the host that a certificate lacks.
+        raise Undelivered(f"it {re.split('[;,]', describe_failure(error, times))[0]}") from None
     if not 200 <= status < 300:
         raise Undelivered(f"it returned {status}")
 
@@ -327,7 +331,7 @@ class Notifications:
             if config is not None and config.url is not None:
                 # Import this now: an upgrade halts mirrors, and then replaced modules can't be imported.
                 with contextlib.suppress(Halted):
-                    import_module("kbsync.targets.http.connection")
+                    import_module("kbsync.targets.http.errors")
 
     def record_document(self, mirror: str, event: DocumentEvent) -> None:
         """Record a finished document if notifications are configured."""

@@ -60,7 +60,7 @@ def test_documents_wait_for_a_restart_after_an_upgrade(sandbox: Sandbox, tmp_pat
     assert sandbox.status()["halt"]["cure"] == "restart kbsync"
     assert {item["state"] for item in sandbox.status()["items"]} == {"pending"}
     assert daemon.lines("document.failed") == []
-    assert daemon.wait_for_event("notify.failed")["detail"] == "it cannot be reached (ConnectError)"
+    assert daemon.wait_for_event("notify.failed")["detail"] == "it refused the connection"
 
     sandbox.config.write_text(f"{sandbox.config.read_text()}http: {{listen: 127.0.0.1:{free_port()}}}\n")
     daemon.send_signal(signal.SIGHUP)

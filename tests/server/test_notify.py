@@ -47,6 +47,8 @@ from tests.engine.test_watching import WatchingWorld, until
 from tests.programs import is_running
 from tests.server.client import serve
 from tests.share import long
+from tests.targets.http.authorities import authority
+from tests.targets.http.servers import answering, response_bytes
 
 ALL: tuple[Occasion, ...] = ("halted", "recovered", "quarantined")
 QUOTA = Halt("quota", "no money\x1b[31m", "kbsync retry")
@@ -318,18 +320,40 @@ async def test_url_receives_the_notification_and_failures_are_reported_without_i
     assert not why or str(caught.value) == why
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/sesame", "http://[sesame", "gopher://sesame/"])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:1/sesame", "it refused the connection"),
+        ("http://[sesame", "it could not be reached: the host name does not resolve"),
+        ("gopher://sesame/", "it could not be reached: the URL does not use http or https"),
+    ],
+)
 @pytest.mark.parametrize("proxy", ["", "socks5://sesame:1080", "http://sesame:x"])
 async def test_invalid_url_is_reported_without_it(
-    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str
+    monkeypatch: pytest.MonkeyPatch, url: str, why: str, proxy: str
 ) -> None:
     """This machine is not reached through a proxy, whatever the environment says."""
     if proxy:
         monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(Undelivered, match=r"cannot be reached|proxy from the environment") as caught:
+    with pytest.raises(Undelivered) as caught:
         await notify.post_notice(url, BODY)
-    assert "127.0.0.1" not in url or "proxy" not in str(caught.value)
+    if "127.0.0.1" in url or not proxy:
+        assert str(caught.value) == why
+    else:
+        assert "proxy from the environment" in str(caught.value)
     assert "sesame" not in str(caught.value)
+
+
+async def test_untrusted_certificate_is_reported_without_the_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ours.ca_file))
+    monkeypatch.setattr(connection, "_usual_authorities", connection._read_usual_authorities)
+    async with answering(response_bytes(), context=ours.server) as server:
+        with pytest.raises(Undelivered) as caught:
+            await notify.post_notice(f"https://localhost:{server.port}/", BODY)
+    assert str(caught.value) == "it has an untrusted certificate: Hostname mismatch"
 
 
 @pytest.mark.parametrize("proxy", ["socks5://sesame:1080", "http://sesame:x"])
