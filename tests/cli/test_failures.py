@@ -516,13 +516,23 @@ def test_directory_in_the_place_of_a_state_file_is_named_with_a_fix(sandbox: San
     assert f"{file} is not a file; rename it with: mv {file} {file}.misplaced" in result.words, result.err
 
 
-@pytest.mark.parametrize("name", ["state.db-wal", "state.db-shm", "kb/handbook/index.db-wal"])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("state.db-wal", 2),
+        ("state.db-shm", 2),
+        ("kb/handbook/index.db-wal", 3),
+        ("kb/handbook/index.db-shm", 3),
+    ],
+)
 def test_closed_file_beside_a_database_is_named_with_the_command_that_opens_it(
-    ordinary: Sandbox, name: str
+    ordinary: Sandbox, name: str, code: int
 ) -> None:
     ordinary.mirror({"a.md": "alpha"})
     file = ordinary.state / name
     file.chmod(0)
+    result = ordinary.go("--once")
+    assert (result.code, f"the mode of {file} keeps its owner," in result.err) == (code, True), result.err
     result = ordinary.go("search", "alpha")
     assert (result.code, f"the mode of {file} keeps its owner," in result.err) == (2, True), result.err
     assert paste(ordinary, f"chmod -R u+rwX {file.parent}").code == 0

@@ -26,7 +26,7 @@ from typing import Any
 import apsw
 
 from kbsync.dataclass import dataclass
-from kbsync.errors import Rejected, StateError
+from kbsync.errors import ForeignError, Rejected, StateError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import NUMBER_BYTES, Encoder, VectorsLackingError
 from kbsync.index.errors import storage_error, unknown_document
@@ -196,7 +196,7 @@ class Writer:
             self.scrub()
         except BaseException as error:
             self._release()
-            if isinstance(error, OSError | apsw.Error):
+            if isinstance(error, OSError | apsw.Error | ForeignError):
                 raise storage_error(folder, error) from error
             raise
 
