@@ -391,9 +391,13 @@ class Halts(HaltState):
 
     async def show_problem(self, reason: str, problem: str) -> None:
         """Show a temporary problem (`PASSING`) unless a more important one is already shown."""
-        # Show it only once per run, because showing it again would hide newer findings.
-        if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
+        if self._may_show_problem:
             await self.show(self._describe_problem(reason, problem))
+
+    @property
+    def _may_show_problem(self) -> bool:
+        # Show it only once per run, because showing it again would hide newer findings.
+        return self.stored is None or (self.is_about(*PASSING) and not self.is_current)
 
     def _describe_problem(self, reason: str, problem: str) -> Halt:
         if reason == TARGET_DOWN:
@@ -409,7 +413,7 @@ class Halts(HaltState):
 
     async def note_unfinished(self, reason: str, problem: str) -> None:
         """Show in `status` why a pass couldn't finish, until the next pass starts."""
-        if self.stored is None:
+        if self._may_show_problem:
             fix = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
             detail = f"{problem}; the next pass will pick up where the last one stopped"
             await self._write(Halt(reason, detail, fix))

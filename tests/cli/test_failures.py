@@ -540,6 +540,17 @@ def test_closed_file_beside_a_database_is_named_with_the_command_that_opens_it(
     assert ordinary.go("search", "alpha").code == 0
 
 
+def test_pass_that_fails_reports_its_own_reason_instead_of_an_earlier_one(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    base = sandbox.state / "kb" / "handbook"
+    with contextlib.closing(Writer(base)):
+        assert "in use by another kbsync" in sandbox.run("--once").err
+    (base / "index.db-wal").unlink()
+    (base / "index.db-wal").mkdir()
+    result = sandbox.run("--once")
+    assert (result.code, "index.db-wal is not a file" in result.err) == (4, True), result.err
+
+
 def test_index_that_was_read_only_for_a_while_works_again(ordinary: Sandbox) -> None:
     ordinary.mirror({"a.md": "alpha"})
     file = ordinary.state / "kb" / "handbook" / "index.db"
