@@ -121,7 +121,7 @@ def sentence_of(error: Exception) -> str:
         # `str()` of a MemoryError is empty.
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)
-    from kbsync.config.places import command_to_open
+    from kbsync.config.places import access_fix
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import MISPLACED, describe_misplaced, fix_for
 
@@ -135,8 +135,7 @@ def sentence_of(error: Exception) -> str:
     if error.errno == errno.ENOSPC and lacks_inodes(path):
         fix = "free some inodes (df -i)"
     elif error.errno in (errno.EACCES, errno.EPERM):
-        if command := command_to_open(path):
-            fix = f"run: {command}"
+        fix = access_fix(path)
         with suppress(OSError):
             # Another user's file in our folder: restore its owner.
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
@@ -166,8 +165,6 @@ def _lacks_working_directory(error: Exception) -> bool:
 
 
 _FIXES = {
-    errno.EACCES: "run kbsync as the user who owns this file or directory",
-    errno.EPERM: "run kbsync as the user who owns this file or directory",
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "choose a writable location",

@@ -189,9 +189,7 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = 
             raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         reason = f"the state directory {path} is not writable"
-        if command := command_to_open(path):
-            raise UsageError(f"{reason}; {elsewhere}, or run: {command}")
-        raise UsageError(f"{reason}; run kbsync as the user who owns it, or {elsewhere}")
+        raise UsageError(f"{reason}; {elsewhere}, or {access_fix(path)}")
     if path.stat().st_mode & stat.S_IWOTH:  # anyone could replace the state
         reason = f"anyone can write to the state directory {path}"
         fix = f"chmod o-w {shell_word(str(path))}"

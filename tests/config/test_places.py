@@ -156,11 +156,11 @@ def test_unusable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UsageError, match=rf"is not writable; choose .*, or run: chmod u\+rwX {tmp_path}$"):
         check_state_dir(tmp_path)
     tmp_path.chmod(0o700)  # now something else denies access; for example, it is immutable (chattr +i)
-    with pytest.raises(UsageError, match="is not writable; run kbsync as the user who owns it"):
+    with pytest.raises(UsageError, match="in the config, or run kbsync as the user who owns it"):
         check_state_dir(tmp_path)
     tmp_path.chmod(0o500)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(UsageError, match="is not writable; run kbsync as the user who owns it"):
+    with pytest.raises(UsageError, match="in the config, or run kbsync as the user who owns it"):
         check_state_dir(tmp_path)
     tmp_path.chmod(0o700)
 
