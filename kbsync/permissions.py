@@ -54,6 +54,30 @@ def exists(path: Path) -> bool:
     return True
 
 
+def access_fix(path: Path) -> str:
+    """Return what a user who lacks access to `path` can do."""
+    command = command_to_open(path)
+    return f"run: {command}" if command else "run kbsync as the user who owns it"
+
+
+def command_to_open(path: Path, access: int = os.R_OK | os.W_OK) -> str:
+    """Return the command that gives this user `access` to `path`, if only the mode of a file or folder of its
+    own prevents that. Otherwise, return "".
+    """
+    from kbsync.core.text import shell_word  # imported late: only errors need it
+
+    with contextlib.suppress(OSError):
+        for item in (*reversed(path.parents), path):
+            status = item.stat()
+            needed = os.X_OK if item != path else access | (os.X_OK if item.is_dir() else 0)
+            if not os.access(item, needed):
+                # An immutable file (chattr) denies access whatever its mode.
+                is_closed = bool(needed << 6 & ~status.st_mode) and status.st_uid == os.geteuid()
+                mode = "u+rwX" if access & os.W_OK else "u+rX"
+                return f"chmod {mode} {shell_word(str(item))}" if is_closed else ""
+    return ""
+
+
 def make_private_folder(path: Path) -> None:
     """Create a folder and its missing parents with mode 0700, regardless of the umask. Raises OSError."""
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]

@@ -22,7 +22,7 @@ from kbsync.config.model import Needs, folder_config
 from kbsync.core.text import format_list, printable
 from kbsync.errors import Halted, KbsyncError, LockedError, StateError, UnmadeError, UsageError
 from kbsync.file_systems import access_within, real_path
-from kbsync.permissions import exists
+from kbsync.permissions import access_fix, exists
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _no_known_folder(state_home: Path) -> str:
         os.scandir(state_home).close()
     except PermissionError:
         what = f"{printable(str(state_home))} can't be read (permission denied)"
-        return f"{what}; {places.access_fix(state_home)}"
+        return f"{what}; {access_fix(state_home)}"
     except OSError:
         pass
     return "no earlier run used --folder"

@@ -121,7 +121,7 @@ def sentence_of(error: Exception) -> str:
         # `str()` of a MemoryError is empty.
         shortage = None if isinstance(error, KbsyncError) else memory_message(error)
         return shortage or str(error)
-    from kbsync.config.places import access_fix
+    from kbsync.permissions import access_fix
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import MISPLACED, describe_misplaced, fix_for
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config.model import MirrorConfig, Needs
-from kbsync.config.places import access_fix
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError, system_reason
-from kbsync.permissions import replace_private
+from kbsync.permissions import access_fix, replace_private
 
 if TYPE_CHECKING:
     from kbsync.config.yaml import Value

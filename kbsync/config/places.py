@@ -21,7 +21,7 @@ from kbsync.file_systems import (
     mount_containing,
     real_path,
 )
-from kbsync.permissions import exists, make_private_folder, replace_private
+from kbsync.permissions import access_fix, exists, make_private_folder, replace_private
 
 
 def network_file_system(path: Path) -> str | None:
@@ -212,27 +212,6 @@ def _obstacle(path: Path) -> str:
                 return f"{part} is a symlink to the missing {os.readlink(part)}; mount its disk"  # noqa: PTH115
         else:
             return "" if is_directory else f"{part} is not a directory"
-    return ""
-
-
-def access_fix(path: Path) -> str:
-    """Return what a user who lacks access to `path` can do."""
-    command = command_to_open(path)
-    return f"run: {command}" if command else "run kbsync as the user who owns it"
-
-
-def command_to_open(path: Path) -> str:
-    """Return the command that gives this user access to `path`, if only the mode of a file or folder of its
-    own prevents that. Otherwise, return "".
-    """
-    with contextlib.suppress(OSError):
-        for item in (*reversed(path.parents), path):
-            status = item.stat()
-            needed = os.X_OK if item != path else os.R_OK | os.W_OK | (os.X_OK if item.is_dir() else 0)
-            if not os.access(item, needed):
-                # An immutable file (chattr) denies access whatever its mode.
-                is_closed = bool(needed << 6 & ~status.st_mode) and status.st_uid == os.geteuid()
-                return f"chmod u+rwX {shell_word(str(item))}" if is_closed else ""
     return ""
 
 

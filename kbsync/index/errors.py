@@ -9,7 +9,6 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.config.places import command_to_open
 from kbsync.errors import (
     OUT_OF_MEMORY,
     ForeignError,
@@ -22,6 +21,7 @@ from kbsync.errors import (
     system_reason,
 )
 from kbsync.file_systems import DISK_FAILED, has_failed
+from kbsync.permissions import command_to_open
 from kbsync.source.roots import error_words
 from kbsync.state.db import find_obstacle, fix_for_closed, io_failure, lacks_inodes
 from kbsync.state.lock import MISPLACED, describe_misplaced

@@ -16,6 +16,7 @@ from pathlib import Path
 from kbsync.core.model import RootIdentity
 from kbsync.errors import TOO_MANY_OPEN_FILES, KbsyncError, ShortageError, system_reason
 from kbsync.file_systems import Mount, access_within, has_lasting_inodes, holds, innermost, is_shared, mounts
+from kbsync.permissions import command_to_open
 
 MAX_CHECK_SECONDS = 5.0
 """Time limit for checking a root, because a dead network mount never responds."""
@@ -158,7 +159,12 @@ def identify(root: Path) -> RootIdentity:
 
 def unreadable(root: Path, error: OSError) -> RootError:
     """Return the error for a root that can't be read now. Raises ShortageError if the root isn't to blame."""
-    return RootError(f"{root}: the folder is unreadable: {error_words_at(error)}")
+    words = error_words_at(error)
+    if isinstance(error, PermissionError):
+        command = command_to_open(root, os.R_OK)
+        fix = f"run: {command}" if command else "give the user who runs kbsync read and execute access"
+        words = f"{system_reason(error)}; {fix}"
+    return RootError(f"{root}: the folder is unreadable: {words}")
 
 
 def _identify(root: Path) -> RootIdentity:

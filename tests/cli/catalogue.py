@@ -40,7 +40,11 @@ MIRRORS = (
         "{folder}: it is no longer a mount point",
         fix="kbsync approve unmounted",
     ),
-    halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; give the user"),
+    halt(
+        "shut",
+        "folder-missing",
+        "{folder}: the folder is unreadable: permission denied; run: chmod u+rX {folder}",
+    ),
     Trouble(
         "shrunk",
         "deletions-held",

@@ -436,6 +436,19 @@ def test_closed_state_of_a_folder_that_belongs_to_another_user_is_named(ordinary
     assert result.err.endswith("--state-dir, or run kbsync as the user who owns it\n")
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o311])
+def test_folder_that_its_owner_has_closed_is_named_with_the_command_that_opens_it(
+    ordinary: Sandbox, mode: int
+) -> None:
+    ordinary.mirror({"a.md": "alpha"})
+    ordinary.docs.chmod(mode)
+    result, fix = ordinary.go("--once"), f"chmod u+rX {ordinary.docs}"
+    problem = f"{ordinary.docs}: the folder is unreadable: permission denied; run: {fix};"
+    assert (result.code, problem in result.err) == (3, True), result.err
+    assert paste(ordinary, fix).code == 0
+    assert ordinary.go("--once", "--json").check_success().json["uploaded"] == 0
+
+
 def test_directory_that_cannot_be_entered_is_not_blamed_on_its_ignore_file(ordinary: Sandbox) -> None:
     ordinary.mirror({"a.md": "alpha", "sub/b.md": "beta"})
     folder = ordinary.docs / "sub"

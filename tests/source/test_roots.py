@@ -57,7 +57,8 @@ def test_invalid_root_is_a_problem_with_a_hint(tmp_path: Path, name: str, words:
 @pytest.mark.parametrize("call", ["open", "stat"])
 def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     refuse(monkeypatch, call, "anything", errno.EACCES)
-    with pytest.raises(RootError, match="unreadable: permission denied; give the user"):
+    fix = "give the user who runs kbsync read and execute access"
+    with pytest.raises(RootError, match=f"unreadable: permission denied; {fix}"):
         identify(tmp_path)
 
 

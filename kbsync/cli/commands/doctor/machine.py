@@ -26,7 +26,7 @@ from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.file_systems import access_within, real_path
 from kbsync.installation import BASES, Installation
-from kbsync.permissions import exists
+from kbsync.permissions import command_to_open, exists
 from kbsync.source.roots import identify
 from kbsync.state import lock
 from kbsync.state.db import free_space
@@ -94,7 +94,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
             yield wrong("state", f"{user()} cannot create {state_dir}", fix, Code.USAGE)
         return
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
-        fix = places.command_to_open(state_dir) or f"sudo chown -R {user()} {shell_word(str(state_dir))}"
+        fix = command_to_open(state_dir) or f"sudo chown -R {user()} {shell_word(str(state_dir))}"
         detail, owner = f"{user()} cannot write to {state_dir}", lock.user_name(state_dir.stat().st_uid)
         is_of_service = owner != "root" and not owner.isdecimal()
         if owner != user() and (is_of_service or lock.is_held(state_dir)):  # the owner needs it
