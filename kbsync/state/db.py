@@ -254,16 +254,22 @@ def find_obstacle(path: Path, access: int) -> StateError | None:
     return None
 
 
+def find_descriptor_shortage(count: int) -> OSError | None:
+    """Return the error that prevents this process from opening `count` more files, or None."""
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                stack.callback(os.close, os.dup(2))
+    except OSError as error:
+        return error if error.errno in TOO_MANY_OPEN_FILES else None
+    return None
+
+
 def fix_for_closed(path: Path) -> str:
     """Return what the user can do if the database can't be opened."""
     # SQLite doesn't report that it ran out of descriptors, or the disk out of inodes.
-    try:
-        with contextlib.ExitStack() as stack:
-            for _ in range(_DESCRIPTORS):
-                stack.callback(os.close, os.dup(2))
-    except OSError as error:
-        if fix := TOO_MANY_OPEN_FILES.get(error.errno or 0):
-            return f"too many open files; {fix}"
+    if shortage := find_descriptor_shortage(_DESCRIPTORS):
+        return f"too many open files; {TOO_MANY_OPEN_FILES[shortage.errno or 0]}"
     if lacks_inodes(path):
         return (
             "the file system has no free inodes (df -i); free some, and a running kbsync will continue "

@@ -71,6 +71,12 @@ def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(desk: ZhipuS
     assert desk.service.request_count("upload") == 20
 
 
+def test_doctor_out_of_descriptors_says_only_that(desk: ZhipuSandbox) -> None:
+    out, err = with_few(desk, 8, "doctor", *FOLDER).communicate(timeout=100)
+    advice = "too many open files; raise the limit on open files (ulimit -n, LimitNOFILE=)"
+    assert (out.decode(), err) == (f"wrong    open files  {advice}\n", b"")
+
+
 IMPORT = """
 import importlib.util, os, resource, sys
 from kbsync.cli.exit_codes import code_of, sentence_of

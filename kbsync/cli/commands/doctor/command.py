@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LIMIT = 10.0
 """Time limit for all checks together, in seconds."""
 
+DESCRIPTORS = 32
+"""Number of files that the checks may have open at the same time."""
+
 
 class Grade(enum.Enum):
     """The severity of a result."""
@@ -148,8 +151,12 @@ def command(choices: Choices, as_json: bool) -> int:
     Prints a line for each: ok, warning or wrong, with the fix. Changes nothing. Exits 0 if nothing is wrong,
     otherwise with the code that a pass would return.
     """
+    from kbsync.state.db import find_descriptor_shortage
+
     set_up_logs(choices)
-    results = run_checks(_checks(choices))
+    # With fewer, each check would fail wherever it happens to need another one.
+    shortage = find_descriptor_shortage(DESCRIPTORS)
+    results = [failed_check("open files", shortage)] if shortage else run_checks(_checks(choices))
     code = worst(result.code for result in results)
     if any(result.code is Code.BROKEN for result in results):
         code = Code.BROKEN
