@@ -402,7 +402,9 @@ async def unless_gone(response: Awaitable[P]) -> P | None:
 
 COMMON: tuple[ErrorRule, ...] = (
     # A gateway redirects; only a 303 means that the request was carried out.
-    ErrorRule(Unsure, status=REDIRECT, hint="set base_url to the final URL"),
+    ErrorRule(
+        Unsure, status=REDIRECT, hint="set base_url to the final URL; if that redirects, too, fix the gateway"
+    ),
     # HTTP and the body agree on success.
     ErrorRule(None, status=SUCCESS, when=lambda case: case.is_json and not case.is_error),
     # A web page or an empty body under 200 comes from a proxy, or is a truncated response.

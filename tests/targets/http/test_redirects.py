@@ -59,7 +59,8 @@ async def test_only_read_requests_are_redirected_and_not_endlessly(
     method: str, status: int, error: type[TargetError], requests: int
 ) -> None:
     async with answering(to("/a", status)) as server, client(server.url) as http:
-        with pytest.raises(error, match=rf"redirects \({status}\) to /a"):
+        advice = "; set base_url to the final URL; if that redirects, too, fix the gateway"
+        with pytest.raises(error, match=rf"redirects \({status}\) to /a{advice}"):
             if method == "form":
                 await http.post_form("upload", "/a", fields={}, file=part())
             else:
