@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from kbsync.config.problems import shorten, with_known
 from kbsync.core.quiet_hours import parse_quiet_hours
-from kbsync.core.selection import parse
+from kbsync.core.selection import DOT_SLASH, parse
 from kbsync.dataclass import dataclass
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -332,14 +332,15 @@ class Pattern(ValueKind):
             raise invalid_value(value, 'quoted text, such as "**/*.md"', "is not a pattern")
         if self.positive and value.startswith("!"):
             raise invalid_value(value, "a pattern without a leading !", "matches nothing")
+        problem = ""
         try:
             line = parse(value, "")
-        except ValueError:
-            line = None
+        except ValueError as error:
+            line, problem = None, str(error)
         if line is None:
             why = 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
-            if value.removeprefix("!").startswith("./") and value.strip("!./"):
-                why = "begin it with / instead of ./"
+            if DOT_SLASH in problem:
+                why = f"it begins with {DOT_SLASH}"
             if value.lstrip().startswith("#"):
                 why = r"# begins a comment; write \# for a name that begins with it"
             raise RefusedValue(f"{format_value(value)} matches nothing; {why}")

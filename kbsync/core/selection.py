@@ -42,6 +42,10 @@ _CLASSES = {
 }
 
 
+DOT_SLASH = "./ instead of /"
+"""The message for a pattern that begins with a dot as a path in a shell does."""
+
+
 @dataclass(frozen=True, slots=True)
 class PatternLine:
     """A line of gitignore syntax. `rule` is its location, such as `docs/.kbsyncignore:3`."""
@@ -179,9 +183,10 @@ def _check_names(line: PatternLine) -> None:
     """
     if "\0" in line.text:
         raise ValueError("a NUL character (the file must be UTF-8)")
-    if line.segments[0] == "." and len(line.segments) > 1:
-        raise ValueError("./ instead of /")
-    if impossible := {"", ".", ".."}.intersection(line.segments):
+    names = [re.sub(r"\\\.|\[\.\]", ".", segment) for segment in line.segments]
+    if names[0] == "." and len(names) > 1:
+        raise ValueError(DOT_SLASH)
+    if impossible := {"", ".", ".."}.intersection(names):
         raise ValueError(f"a name that no file has ({min(impossible)!r})")
 
 

@@ -43,7 +43,7 @@ MIRROR: list[tuple[str, str]] = [
     ('exclude: ["a", ""]', "exclude[1]: '' matches nothing"),
     ('exclude: ["# note"]', "exclude[0]: '# note' matches nothing; # begins a comment"),
     ('exclude: ["a[z-b]"]', "exclude[0]: 'a[z-b]' matches nothing; allowed: a gitignore pattern"),
-    ('exclude: ["./drafts/"]', "exclude[0]: './drafts/' matches nothing; begin it with / instead of ./"),
+    ('exclude: ["./drafts/"]', "exclude[0]: './drafts/' matches nothing; it begins with ./ instead of /"),
     ("include: []", "include: is empty, so nothing would be mirrored"),
     ("include:", "include: has no value; write one or remove the key"),
     ("prefix: ~", "has no value; write one or remove the key, or put `~` in quotes if you mean your home"),

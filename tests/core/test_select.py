@@ -210,6 +210,7 @@ def test_folders_that_cannot_contain_included_files_are_not_entered() -> None:
     [
         *("[abc", "a/[!", "x\\", "[[:nope:]]", "docs/a[b/c]"),
         *("./drafts/", "!../a", "a//b", "//a", "a/.", "..", "d\0r\0"),
+        *(r"\./x", "a/[.]/b", r"!\.[.]", "[.]/"),
     ],
 )
 def test_line_that_can_never_match_is_an_error_with_its_location(line: str) -> None:
@@ -219,8 +220,13 @@ def test_line_that_can_never_match_is_an_error_with_its_location(line: str) -> N
         rules().below("docs", f"fine\n{line}\n")
 
 
+@pytest.mark.parametrize(("line", "name"), [(r"\[.]", "[.]"), ("[].]", "]"), (r"[\].]/a", "]/a")])
+def test_line_that_only_looks_like_a_dot_still_matches(line: str, name: str) -> None:
+    assert choice(rules(root=line), name) is FileChoice.EXCLUDED
+
+
 def test_error_about_a_path_from_a_shell_says_how_to_write_it() -> None:
-    for line in ("./drafts/", "!./a.md"):
+    for line in ("./drafts/", "!./a.md", r"\./a.md"):
         with pytest.raises(ValueError, match=re.escape(f".kbsyncignore:1: ./ instead of / in {line!r}")):
             rules(root=f"{line}\r\n")
 
