@@ -592,6 +592,7 @@ SERVICE_ROWS = [
     Row("service", "embed", 403, inner(), Rejected, may_pass=True),
     Row("service", "embed", 402, inner(), Halted, QUOTA),
     Row("service", "embed", 404, inner(), Halted, MISSING),
+    Row("service", "embed", 404, "404 page not found", Halted, MISSING, also=(405,)),
     Row("service", "embed", 413, {"error": "batch size", "error_type": "Validation"}, Rejected),
     Row("service", "embed", 422, {"error": "too many tokens", "error_type": "Tokenizer"}, Rejected),
     Row("service", "embed", 424, {"error": "backend", "error_type": "Backend"}, Rejected, may_pass=True),

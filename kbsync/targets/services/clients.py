@@ -74,6 +74,9 @@ FORBIDDEN = "forbidden"
 SERVER_FAILED = "server-failed"
 """The code for a failure inside the service: either a text or the whole service may be to blame."""
 
+_NO_SERVICE = "no-service"
+"""The code for a path that doesn't exist, without the JSON that a service would send."""
+
 _WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model", re.IGNORECASE)
 """Matches TEI's messages about a call that its model can't serve."""
 
@@ -139,6 +142,8 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Rejected, status={403}, when=_has_words, as_code=FORBIDDEN, may_pass=True),
         # RFC 9110, 15.5.3.
         no_money(status={402}, says=f"the {kind} service requires payment"),
+        # A wrong URL, or a gateway while the service restarts; `EmbeddingService` knows which.
+        missing(status={404, 405}, when=lambda case: not case.is_json, as_code=_NO_SERVICE),
         # A wrong URL, or a model that the server doesn't serve.
         missing(status={404, 405}),
         # TEI: the batch is too big.
@@ -394,7 +399,12 @@ class EmbeddingService:
         patience = 0 if is_query else PATIENCE
         is_compact = self._takes_base64 is not False
         body = embedding_body(self._config, items, is_query=is_query, base64=is_compact)
-        response = await self._answer(body, patience)
+        try:
+            response = await self._answer(body, patience)
+        except Halted as error:
+            if error.code == _NO_SERVICE and self._takes_base64 is not None:  # it has worked before
+                raise Unavailable(error.reason, code=error.code) from None
+            raise
         if self._takes_base64 is None:
             self._takes_base64 = True
         try:

@@ -362,6 +362,21 @@ async def test_user_fixable_problem_halts_with_its_location(
     assert server.requests.by_op["embed"] <= most
 
 
+@pytest.mark.parametrize("body", [None, "404 page not found"], ids=["page", "text"])
+async def test_missing_path_of_a_gateway_halts_only_before_the_service_has_worked(
+    server: Server, body: str | None
+) -> None:
+    args = {"status": 404, "body": body}
+    async with embedding(server, "openai") as service:
+        play(server, "status", args=args)
+        with pytest.raises(Halted, match="404"):
+            await service.embed(items(["bees"]))
+        await service.embed(items(["bees"]))
+        play(server, "status", args=args)
+        with pytest.raises(Unavailable, match="404"):
+            await service.embed(items(["bees"]))
+
+
 @pytest.mark.parametrize(
     ("dialect", "model", "least"), [("openai", "m", None), ("jina", "m", None), ("jina", "jina-clip-v2", 0.0)]
 )
