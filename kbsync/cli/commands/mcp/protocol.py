@@ -7,6 +7,7 @@ response has two forms: JSON that follows a schema, and text.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import urllib.parse
@@ -41,6 +42,7 @@ from kbsync.cli.commands.mcp.documents import PageRequest
 from kbsync.cli.commands.mcp.library import STATUS_HINT, Library
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.config.kinds import read_since
+from kbsync.config.problems import shorten
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import cursor, path_at, printable, printable_lines
@@ -551,9 +553,8 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         if unit is not None:
             limit = f"at most {violation.validator_value:,} are allowed"
             raise UsageError(f"{location}{len(violation.instance):,} {unit}; {limit}")
-        # The validator's message would quote the whole value, however long it is.
-        line = printable(violation.message)
-        raise UsageError(location + (line if len(line) <= 200 else f"{line[:60]} … {line[-120:]}"))
+        value = shorten(json.dumps(violation.instance, ensure_ascii=False))
+        raise UsageError(f"{location}{value} is not valid; allowed: {_describe_allowed(violation)}")
     arguments = {
         name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in arguments.items()
     }
@@ -564,6 +565,21 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     # An integer may arrive as 3.0, which the schema accepts.
     integers = {name: int(value) for name, value in arguments.items() if isinstance(value, float)}
     return {**defaults, **arguments, **integers}
+
+
+def _describe_allowed(violation: jsonschema.ValidationError) -> str:
+    """Return what the schema allows instead of the invalid value."""
+    match violation.validator:
+        case "type":
+            words = {"string": "text", "integer": "a whole number", "array": "a list"}
+            return words[violation.validator_value]
+        case "enum":
+            return ", ".join(violation.validator_value)
+        case "minimum" | "maximum":
+            return f"{violation.schema['minimum']:,} to {violation.schema['maximum']:,}"
+        case "pattern":
+            return "letters and digits"
+    return "text that is not empty"
 
 
 def _moment(text: str) -> float:
