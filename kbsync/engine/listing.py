@@ -168,8 +168,10 @@ def identify(
     only confirm it.
     """
     candidates = list(candidates)
-    if binding.limits.embedded:  # all documents of the base are this mirror's now
-        holders = [row for row in holders if _is_mine(binding, row)]
+    if binding.limits.embedded:
+        # All documents of the base are this mirror's now. A base restored from a backup assigns ids again, so
+        # a document may have the id of one that is gone.
+        holders = [row for row in holders if _is_mine(binding, row) and not row.state.is_final]
     # If there are several, choose the one that needs it most.
     holder = max(holders, key=lambda row: (_needs_document(row), _is_mine(binding, row)), default=None)
     if candidates or holder is None:

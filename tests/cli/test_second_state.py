@@ -247,6 +247,34 @@ def test_state_restored_with_its_wal_leaves_no_duplicates(
     check_mirrored(sandbox, base, docs)
 
 
+@pytest.mark.parametrize("base", ["local"], indirect=True)
+@pytest.mark.parametrize("returns", [True, False])
+def test_document_with_the_id_of_a_deleted_one_keeps_its_path_and_text(
+    sandbox: Sandbox, docs: Path, base: KnowledgeBase, returns: bool
+) -> None:
+    """Restored from a backup, a base assigns the ids of the documents that the backup lacks again.
+
+    `returns`: whether the file of the deleted document exists again.
+    """
+    passed(sandbox, mirror("handbook", docs, base), state=str(sandbox.state))
+    index = Path(base.target["path"])
+    shutil.copytree(index, copy := sandbox.root / "copy")
+    deleted = docs / "deleted.md"
+    deleted.write_text("gone when the state was backed up")
+    passed(sandbox)
+    deleted.unlink()
+    back_up(sandbox, docs, base)
+    shutil.rmtree(index)
+    shutil.copytree(copy, index)
+    (docs / "new.md").write_text("newer than both backups")
+    passed(sandbox)
+    restore(sandbox)
+    if returns:
+        deleted.write_text("gone when the state was backed up")
+    assert passed(sandbox)["uploaded"] == int(returns)
+    check_mirrored(sandbox, base, docs)
+
+
 def test_restarted_state_does_not_count_as_restored(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
