@@ -565,7 +565,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "root": "/"}, "unknown argument `root`; allowed: `query`, `k`, "),
     ("search", {"query": "\0 \0"}, "blank"),
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
-    ("search", {"query": "x", "type": ["../../etc"]}, "allowed: letters and digits"),
+    ("search", {"query": "x", "type": ["../../etc"]}, "allowed: up to 20 letters and digits"),
     ("search", {"query": "x", "type": "md"}, '`type`: "md" is not valid; allowed: a list'),
     ("search", {"query": "x", "after": "9" * 30}, "is neither a duration such as 1d nor a date"),
     ("search", {"query": "x", "mirror": "nope"}, "known mirrors: docs"),

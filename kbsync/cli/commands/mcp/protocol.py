@@ -578,7 +578,7 @@ def _describe_allowed(violation: jsonschema.ValidationError) -> str:
         case "minimum" | "maximum":
             return f"{violation.schema['minimum']:,} to {violation.schema['maximum']:,}"
         case "pattern":
-            return "letters and digits"
+            return "up to 20 letters and digits"
     return "text that is not empty"
 
 
