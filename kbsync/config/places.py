@@ -35,6 +35,8 @@ def network_file_system(path: Path) -> str | None:
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
 SYSTEM_STATE = Path("/var/lib/kbsync")
+_KERNEL = ("cgroup", "cgroup2", "debugfs", "devpts", "proc", "securityfs", "sysfs", "tracefs")
+"""File systems that show the kernel's own files, and can hold no others."""
 _FOLDERS = "folders"
 _FOLDER_NOTE = "folder"
 """The file, in a state directory created for `--folder`, that holds the folder's real path as bytes."""
@@ -155,8 +157,8 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = 
     """Make sure that `path` can hold the state. If the directory is missing, create it with mode 0700.
 
     Raises UsageError, before creating anything, if the path is inside one of the mirrored `folders`, contains
-    one or is on a network file system, or if it isn't writable. Without `create`, for read-only commands,
-    only the location is checked.
+    one, is on a network file system or among the kernel's files, or isn't writable. Without `create`, for
+    read-only commands, only the location is checked.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in map(Path.absolute, folders):
@@ -172,6 +174,8 @@ def check_state_dir(path: Path, folders: Iterable[Path] = (), *, create: bool = 
             f"the state directory {path} is on a network file system ({kind}), where file locks are "
             f"unreliable; {elsewhere} on a local disk"
         )
+    if (mount := mount_containing(path)) is not None and mount.fs_type in _KERNEL:
+        raise UsageError(f"the state directory {path} is among the kernel's own files; {elsewhere}")
     if obstacle := _obstacle(path):
         raise UsageError(f"the state directory {path} cannot be created ({obstacle}); {elsewhere}")
     if not create:

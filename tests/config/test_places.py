@@ -148,7 +148,10 @@ def test_state_directory_and_mirrored_folder_must_not_nest(tmp_path: Path, state
 
 def test_unusable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
+    for folder in (Path("/proc"), Path("/proc/kbsync")):
+        with pytest.raises(UsageError, match="is among the kernel's own files; choose another with --state-"):
+            check_state_dir(folder)
+    for folder in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
             check_state_dir(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
