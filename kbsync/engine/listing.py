@@ -169,8 +169,9 @@ def identify(
     """
     candidates = list(candidates)
     if binding.limits.embedded:
-        # All documents of the base are this mirror's now. A base restored from a backup assigns ids again, so
-        # a document may have the id of one that is gone.
+        # All documents of the base are this mirror's now. In a base restored from a backup, a document that
+        # was gone may have its former path, and a new document the id of one that is gone.
+        candidates = [row for row in candidates if not row.state.is_final]
         holders = [row for row in holders if _is_mine(binding, row) and not row.state.is_final]
     # If there are several, choose the one that needs it most.
     holder = max(holders, key=lambda row: (_needs_document(row), _is_mine(binding, row)), default=None)

@@ -275,6 +275,23 @@ def test_document_with_the_id_of_a_deleted_one_keeps_its_path_and_text(
     check_mirrored(sandbox, base, docs)
 
 
+@pytest.mark.parametrize("base", ["local"], indirect=True)
+def test_base_restored_after_a_loss_is_searched_under_the_present_names(
+    sandbox: Sandbox, docs: Path, base: KnowledgeBase
+) -> None:
+    passed(sandbox, mirror("handbook", docs, base))
+    index = Path(base.target["path"])
+    shutil.copytree(index, copy := sandbox.root / "copy")
+    (docs / "f2.md").rename(docs / "g2.md")
+    passed(sandbox)
+    shutil.rmtree(index)
+    passed(sandbox)
+    shutil.rmtree(index)
+    shutil.copytree(copy, index)
+    passed(sandbox)
+    check_mirrored(sandbox, base, docs)
+
+
 def test_restarted_state_does_not_count_as_restored(
     sandbox: Sandbox, docs: Path, base: KnowledgeBase
 ) -> None:
