@@ -213,9 +213,9 @@ MISTAKES = {
     ),
     "base-that-is-back-is-sent-again": Mistake(
         "a knowledge base that is back in its place gets each document twice",
-        "kbsync/engine/listing.py",
-        "row.remote_id == self.remote_id and not row.state.is_final",
-        "row.remote_id == self.remote_id",
+        "kbsync/state/uploads.py",
+        "UPDATE binding SET adopted = 0 WHERE id = ?",
+        "UPDATE binding SET adopted = adopted WHERE id = ?",
         ("tests/engine/test_local_life.py",),
     ),
     "passes-never-audit": Mistake(
@@ -760,6 +760,20 @@ MISTAKES = {
         "if not self._is_about_base(message):",
         "if False:",
         ("tests/engine/test_verify.py", "tests/cli/test_verify.py"),
+    ),
+    "restored-id-of-a-deleted-document": Mistake(
+        "a file is lost and another one stored twice after the base and the state were restored from backups",
+        "kbsync/engine/listing.py",
+        "holders = [row for row in holders if _is_mine(binding, row) and not row.state.is_final]",
+        "holders = [row for row in holders if _is_mine(binding, row)]",
+        ("tests/cli/test_second_state.py",),
+    ),
+    "restored-path-of-a-renamed-document": Mistake(
+        "searches name a path that no longer exists after the base was restored from a backup",
+        "kbsync/engine/listing.py",
+        "        candidates = [row for row in candidates if not row.state.is_final]\n",
+        "",
+        ("tests/cli/test_second_state.py",),
     ),
     "recognized-text-outlives-its-document": Mistake(
         "the text of scanned pages stays on disk after their document was deleted",
