@@ -125,6 +125,14 @@ def test_owner_of_a_listed_document(
     assert claim.uploads == (tuple(candidates) if is_open else ())
 
 
+@pytest.mark.parametrize(
+    ("state", "is_new"), [(S.GONE, True), (S.DROPPED, True), (S.TOMBSTONE, False), (S.SERVING, False)]
+)
+def test_listed_document_is_new_if_work_for_its_row_has_ended(state: S, is_new: bool) -> None:
+    """Otherwise a base that a mirror has released and uses again would get each document twice."""
+    assert identify(binding_with(TAGGED), named(), [row(state, remote_id="7")]).is_new == is_new
+
+
 def test_unreliable_time_disproves_nothing() -> None:
     claim = identify(binding_with(TAGGED), named(created_after=-300.0), candidates=[UNSURE])
     assert claim.whose is Whose.OPEN
