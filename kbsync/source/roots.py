@@ -159,11 +159,12 @@ def identify(root: Path) -> RootIdentity:
 
 def unreadable(root: Path, error: OSError) -> RootError:
     """Return the error for a root that can't be read now. Raises ShortageError if the root isn't to blame."""
-    words = error_words_at(error)
     if isinstance(error, PermissionError):
         command = command_to_open(root, os.R_OK)
         fix = f"run: {command}" if command else "give the user who runs kbsync read and execute access"
         words = f"{system_reason(error)}; {fix}"
+    else:
+        words = error_words_at(error)
     return RootError(f"{root}: the folder is unreadable: {words}")
 
 
