@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import time
 from collections import defaultdict
@@ -262,7 +261,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     import httpx
 
     from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
-    from kbsync.targets.http.errors import describe_failure
+    from kbsync.targets.http.errors import what_happened
 
     times = connection.Timeouts(limit, limit, limit, limit)
 
@@ -288,8 +287,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     except (TimeoutError, httpx.TimeoutException):
         raise Undelivered(f"no response within {limit:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-        # Leave out fixes, which are for a target's settings, and the host that a certificate lacks.
-        raise Undelivered(f"it {re.split('[;,]', describe_failure(error, times))[0]}") from None
+        raise Undelivered(f"it {what_happened(error, times)}") from None
     if not 200 <= status < 300:
         raise Undelivered(f"it returned {status}")
 

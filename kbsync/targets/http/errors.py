@@ -216,6 +216,13 @@ def failed_request(
 
 
 def describe_failure(error: Exception, timeouts: Timeouts) -> str:
+    """Return what happened and, if known, which setting fixes it, as the rest of a sentence that begins with
+    the host.
+    """
+    return "; ".join(filter(None, (what_happened(error, timeouts), _advise(error))))
+
+
+def what_happened(error: Exception, timeouts: Timeouts) -> str:
     """Return what happened, as the rest of a sentence that begins with the host."""
     match error:
         case TimeoutError():
@@ -244,22 +251,36 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
 def _describe_unreachable(error: Exception) -> str:
     for cause in _causes(error):
         match cause:
+            case ssl.SSLCertVerificationError(verify_code=code) if code in _CERTIFICATE_NAMES:
+                return "has a certificate for other names"
             case ssl.SSLCertVerificationError():
-                hint = "if your own CA issued its certificate, set ca_file to that CA's certificate"
-                if cause.verify_code in CERTIFICATE_DATES:
-                    hint = "ask the service's operator to renew it, or correct this machine's clock"
-                elif cause.verify_code in _CERTIFICATE_NAMES:
-                    hint = "set base_url to a name in the certificate"
-                return f"has an untrusted certificate: {cause.verify_message.rstrip('.')}; {hint}"
+                return f"has an untrusted certificate: {cause.verify_message.rstrip('.')}"
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-                return "could not be reached: the server does not use TLS; if it is in your own network, use http://"
+                return "could not be reached: the server does not use TLS"
             case ssl.SSLError():
                 return f"could not be reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():
-                return "could not be reached: the host name does not resolve; check the name and DNS"
+                return "could not be reached: the host name does not resolve"
             case ConnectionRefusedError():
                 return "refused the connection"
     return "could not be reached"
+
+
+def _advise(error: Exception) -> str:
+    """Return what to set or check after a failed request to a target, or "" if that isn't known."""
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError(verify_code=code) if code in _CERTIFICATE_NAMES:
+                return "set base_url to a name in the certificate"
+            case ssl.SSLCertVerificationError(verify_code=code) if code in CERTIFICATE_DATES:
+                return "ask the service's operator to renew it, or correct this machine's clock"
+            case ssl.SSLCertVerificationError():
+                return "if your own CA issued its certificate, set ca_file to that CA's certificate"
+            case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+                return "if it is in your own network, use http://"
+            case socket.gaierror():
+                return "check the name and DNS"
+    return ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -282,6 +282,7 @@ class EmbeddingService:
         refusal."""
         # base64 takes a third of the bytes; some gateways accept only numbers.
         self._takes_base64: bool | None = None
+        self._has_worked = False
         self._trying_numbers = asyncio.Lock()
         self._client = _service_client(config, "embedding", self._dialect.path, is_first)
 
@@ -402,9 +403,10 @@ class EmbeddingService:
         try:
             response = await self._answer(body, patience)
         except Halted as error:
-            if error.code == _NO_SERVICE and self._takes_base64 is not None:  # it has worked before
+            if error.code == _NO_SERVICE and self._has_worked:
                 raise Unavailable(error.reason, code=error.code) from None
             raise
+        self._has_worked = True
         if self._takes_base64 is None:
             self._takes_base64 = True
         try:
