@@ -90,7 +90,7 @@ HALT_WORDS = {
     TARGET_STUCK: "indexing is stuck",
     TARGET_DOWN: "knowledge base not reachable",
     BAD_CONFIG: "settings not usable",
-    FAILING: "unexpected error",
+    FAILING: "work interrupted",
     DELETIONS_HELD: "deletions are waiting for your approval",
     RECIPE_HELD: "new settings are waiting for your approval",
 }

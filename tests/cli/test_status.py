@@ -197,7 +197,7 @@ def test_full_disk_of_the_state_is_a_halt_that_no_state_stores(
     assert mirror["halt"] == {"reason": "failing", "detail": detail, "cure": ""}
     checked = mirrored.run("status", "--check", "--folder", "docs")
     assert checked.code == 4
-    assert f"unexpected error: {detail}" in checked.out
+    assert f"work interrupted: {detail}" in checked.out
 
 
 def test_failed_disk_of_the_state_is_a_halt_that_no_state_stores(
