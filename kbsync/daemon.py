@@ -7,10 +7,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -32,6 +32,7 @@ from kbsync.server.notify import Notifications
 from kbsync.server.removals import RemovalQueue
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
+from kbsync.state.inbox import Message
 from kbsync.state.mirrors import DAEMON, DaemonFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -208,11 +209,14 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(lambda: self._end(list(self._mirrors)))
             await self._note_refusal(store, "")
+            await self._forget_removals(store)
             self._start_missing(store, self._installation.mirrors)
             started = [watched.loop.started for watched in self._mirrors.values()]
             for work in (self._reports.ready_after(started), self._log_watching(store)):
                 stack.push_async_callback(end_tasks, [asyncio.create_task(work)])
-            stack.push_async_callback(lambda: self._cancel_removals(list(self._removing), "kbsync ended"))
+            stack.push_async_callback(
+                lambda: self._cancel_removals(store, list(self._removing), "kbsync ended")
+            )
             while not self._stop.is_set() and not self._state_lost.is_set():
                 requests = (self._reloads.has_requests, self._removals.has_requests)
                 events = (self._stop, self._hangup, self._state_lost, self._woken, *requests)
@@ -228,7 +232,7 @@ class Daemon:
                     self._state_lost.set()
                 if not self._stop.is_set():
                     await self._reload_requested(store)
-                    self._begin_removals(store)
+                    await self._begin_removals(store)
 
     async def _log_watching(self, store: StateStore) -> None:
         """Log the watched folders once all of them have been compared, because documents are counted only
@@ -385,7 +389,7 @@ class Daemon:
         ended_names = [name for name, watched in self._mirrors.items() if configs.get(name) != watched.config]
         removing = self._removing.items()
         changed = [name for name, removal in removing if configs.get(name) != removal.config]
-        await self._cancel_removals(changed, "its config changed meanwhile")
+        await self._cancel_removals(store, changed, "its config changed meanwhile")
         await self._end(ended_names)
         self._installation = new
         identities = identities_of(new.config)
@@ -396,26 +400,54 @@ class Daemon:
 
     # -- mirrors removed with their documents ------------------------------------------------------------
 
-    def _begin_removals(self, store: StateStore) -> None:
+    async def _forget_removals(self, store: StateStore) -> None:
+        """Forget the requests sent to an earlier process, because their senders no longer wait for it."""
+        with contextlib.suppress(StateError):
+            if old := await store.read(lambda tx: tx.inbox.removals()):
+                await store.write(lambda tx: tx.inbox.done(*(message.id for message in old)))
+
+    async def _begin_removals(self, store: StateStore) -> None:
+        with contextlib.suppress(StateError):
+            for message in await store.read(lambda tx: tx.inbox.removals()):
+                if not message.args:
+                    await self._request_removal(store, message)
         for name in self._removals.take():
             watched = self._mirrors.get(name)
             if watched is None:
-                self._removals.fail(name, "the mirror isn't running right now; try again")
+                await self._removal_failed(store, name, "the mirror isn't running right now; try again")
                 continue
             work = in_own_threads(f"removal-{name}", self._remove(store, watched.config))
             self._removing[name] = RunningRemoval(watched.config, asyncio.create_task(work))
 
-    async def _cancel_removals(self, names: Sequence[str], reason: str) -> None:
+    async def _request_removal(self, store: StateStore, message: Message) -> None:
+        """Request the removal that a command asked for.
+
+        Its message stays until the command has read the answer.
+        """
+        await store.write(lambda tx: tx.inbox.answer(message.id, {"begun": True}))
+        try:
+            self._removals.request(message.mirror or "", self._installation, message.id)
+        except UsageError as error:
+            await self._answer(store, message.id, {"problem": str(error)})
+
+    async def _cancel_removals(self, store: StateStore, names: Sequence[str], reason: str) -> None:
         """Cancel removals. The mirrors involved are still in the config, and continue."""
         tasks = [self._removing[name].task for name in names]
         await end_tasks(tasks)
         for name in names:
             if self._removing.pop(name, None) is not None:
-                self._removal_failed(name, reason)
+                await self._removal_failed(store, name, reason)
 
-    def _removal_failed(self, name: str, reason: str) -> None:
+    async def _removal_failed(self, store: StateStore, name: str, reason: str) -> None:
         log.error("removal.failed", mirror=name, reason=reason)
-        self._removals.fail(name, reason)
+        message = self._removals.fail(name, reason)
+        await self._answer(store, message, {"problem": reason})
+
+    async def _answer(self, store: StateStore, message: int, answer: Mapping[str, Any]) -> None:
+        """Answer the command that requested a removal, if a command did."""
+        if message:
+            with contextlib.suppress(StateError):
+                await store.write(lambda tx: tx.inbox.answer(message, answer))
 
     async def _remove(self, store: StateStore, config: MirrorConfig) -> None:
         """Remove a mirror with its documents. If the removal fails, the mirror continues."""
@@ -436,11 +468,11 @@ class Daemon:
         else:
             seconds = round(time.monotonic() - started, 3)
             log.info("mirror.removed", mirror=name, deleted=deleted, seconds=seconds)
-            self._removals.end(name)
+            await self._answer(store, self._removals.end(name), {"deleted": deleted})
             return
         async with self._switching:
             del self._removing[name]
-            self._removal_failed(name, reason)
+            await self._removal_failed(store, name, reason)
             self._start_missing(store, self._installation.mirrors)
 
     async def _delete_documents(self, store: StateStore, name: str) -> int:

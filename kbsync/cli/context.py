@@ -601,8 +601,9 @@ def post(installation: Installation, messages: Sequence[Message]) -> None:
     change_state(installation, leave)
 
 
-def change_state(installation: Installation, change: Callable[[Tx], None]) -> None:
-    """Apply `change` to the state, even while kbsync is running, and wake the running process.
+def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
+    """Apply `change` to the state, even while kbsync is running, and wake the running process. Return the
+    result of `change`.
 
     Use this only for messages and pauses, which are the only data that commands may write. Raises
     `UsageError` if the state isn't writable.
@@ -612,8 +613,9 @@ def change_state(installation: Installation, change: Callable[[Tx], None]) -> No
 
     prepare(installation)
     with closing(StateStore(installation.state_file, check=False)) as store:
-        store.submit(change).result()
+        result = store.submit(change).result()
     wake(installation.state_dir)
+    return result
 
 
 @contextmanager

@@ -465,19 +465,15 @@ class ListenerApp:
         if documents not in ("keep", "delete"):
             raise HTTPException(400, "`documents` must be `keep` or `delete`")
         installation = self._mirrors.installation
-        deletes, names = documents == "delete", [item.name for item in installation.config.mirrors]
+        deletes = documents == "delete"
 
         def edit(config_path: Path) -> None:
-            if installation.only:
-                # The daemon would continue with the mirror, because it refuses a config without one.
-                command = installation.command_line(f"remove {mirror}")
-                raise UsageError(f"kbsync was started with --mirror; stop kbsync, then run: {command}")
-            self._removals.check(mirror, names)
+            self._removals.check(mirror, installation)
             # If the config can't be edited, nothing may be deleted.
             remove_mirror(config_path, os.environ, mirror, installation.command_line, writes=not deletes)
 
         async def begin() -> None:
-            self._removals.request(mirror, names)
+            self._removals.request(mirror, installation)
 
         if deletes:
             await self._with_config(edit)
@@ -604,7 +600,7 @@ class ListenerApp:
         """Put a message for a mirror or for the daemon into the inbox. Raises `StateError`."""
         await self._write(mirror, lambda tx, _number, now: tx.inbox.post(verb, mirror, args, now))
 
-    async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], None]) -> None:
+    async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], object]) -> None:
         """Call `change` with the mirror's id (any mirror's id if `mirror` is None) and the time, then wake
         the daemon.
 

@@ -1,23 +1,25 @@
-"""Removals of mirrors together with their documents, as requested on the web page.
+"""Removals of mirrors together with their documents, as requested on the web page or by `kbsync remove`.
 
     requested ──▶ running ──▶ done: the mirror is gone from the config, and its entry here is deleted
                       └─────▶ failed: the mirror continues, and the page shows why
 
-The daemon carries them out (`kbsync.daemon`). Nothing here is on disk: the config is edited last, so if the
-daemon is killed before that, it restarts with the mirror and uploads its documents again.
+The daemon carries them out (`kbsync.daemon`), and answers the command's request in the inbox. Nothing else is
+on disk: the config is edited last, so if the daemon is killed before that, it restarts with the mirror and
+uploads its documents again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 from kbsync.forget import Holdings
+from kbsync.installation import Installation
 from kbsync.state.mirrors import BindingRecord
 
 
@@ -26,11 +28,13 @@ class MirrorRemoval:
     """The removal of one mirror. `documents`: how many documents it deletes. `deleted`: how many of them are
     already deleted.
 
-    `at`: when it began, in epoch seconds. `problem`: why it failed, or '' while it is running.
+    `at`: when it began, in epoch seconds. `problem`: why it failed, or '' while it is running. `message`: the
+    number of the command's request, or 0 if it was requested on the page.
     """
 
     mirror: str
     at: float
+    message: int = 0
     documents: int = 0
     deleted: int = 0
     problem: str = ""
@@ -53,19 +57,26 @@ class RemovalQueue:
         self.has_requests = asyncio.Event()
         self._requested: list[str] = []
 
-    def request(self, mirror: str, configured: Collection[str]) -> None:
-        """Request the removal of one of the `configured` mirrors. Raises the same `UsageError` as `check`."""
-        self.check(mirror, configured)
-        self._put(MirrorRemoval(mirror, time.time()))
+    def request(self, mirror: str, installation: Installation, message: int = 0) -> None:
+        """Request the removal of a mirror in the config. Raises the same `UsageError` as `check`."""
+        self.check(mirror, installation)
+        self._put(MirrorRemoval(mirror, time.time(), message))
         self._requested.append(mirror)
         self.has_requests.set()
 
-    def check(self, mirror: str, configured: Collection[str]) -> None:
-        """Raise `UsageError` if the mirror is being removed, or if every other mirror in the config is."""
+    def check(self, mirror: str, installation: Installation) -> None:
+        """Raise `UsageError` if the mirror is being removed, if every other mirror in the config is, or if
+        the daemon was limited to some mirrors.
+        """
+        if installation.only:
+            # The daemon would continue with the mirror, because it refuses a config without one.
+            command = installation.command_line(f"remove {mirror}")
+            raise UsageError(f"kbsync was started with --mirror; stop kbsync, then run: {command}")
+        configured = {each.name for each in installation.config.mirrors}
         running = {name for name, removal in self.current.items() if not removal.problem}
         if mirror in running:
             raise UsageError(f"{mirror} is already being removed")
-        if running and not set(configured) - running - {mirror}:
+        if running and not configured - running - {mirror}:
             why = "the other mirrors are being removed, and a config needs at least one mirror"
             raise UsageError(f"{why}; add another folder first")
 
@@ -83,13 +94,19 @@ class RemovalQueue:
         """Record how many documents have been deleted."""
         self._put(replace(self.current[mirror], deleted=deleted))
 
-    def fail(self, mirror: str, problem: str) -> None:
-        """Record why the removal failed. The reason is kept until the mirror's next removal."""
-        self._put(replace(self.current[mirror], problem=problem))
+    def fail(self, mirror: str, problem: str) -> int:
+        """Record why the removal failed. The reason is kept until the mirror's next removal.
 
-    def end(self, mirror: str) -> None:
-        """Record that the mirror has been removed."""
+        Return the number of the command's request, or 0 if there is none.
+        """
+        self._put(replace(self.current[mirror], problem=problem))
+        return self.current[mirror].message
+
+    def end(self, mirror: str) -> int:
+        """Record that the mirror has been removed. Return the number of the command's request, or 0."""
+        message = self.current[mirror].message
         self.current = {name: removal for name, removal in self.current.items() if name != mirror}
+        return message
 
     def _put(self, removal: MirrorRemoval) -> None:
         self.current = {**self.current, removal.mirror: removal}

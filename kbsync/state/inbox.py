@@ -13,7 +13,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A user's request: approve, retry, repair, audit, rescan or, without a mirror, reload.
+    """A user's request: approve, retry, repair, audit, rescan, remove or, without a mirror, reload.
 
     `problem`: why its arguments can't be read, or '' if they can.
     """
@@ -25,8 +25,9 @@ class Message:
     problem: str = ""
 
 
-RELOAD = "reload"
-"""The request to reload the config after a command changed it. The daemon handles it, not one of its mirrors.
+RELOAD, REMOVE = "reload", "remove"
+"""The requests to reload the config after a command changed it, and to remove a mirror with its documents.
+The daemon handles them, not one of its mirrors.
 """
 
 # Read as bytes, because SQLite stores any value, and text that isn't UTF-8 couldn't be read otherwise.
@@ -49,16 +50,17 @@ def _read(row: tuple[int, bytes, bytes | None, bytes]) -> Message:
 class Messages(Table):
     """Reads and writes requests on one connection."""
 
-    def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> None:
-        """Send a request."""
+    def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> int:
+        """Send a request. Return its number."""
         self._db.execute(
             "INSERT INTO inbox(at, verb, mirror, args) VALUES(?, ?, ?, ?)",
             (now, verb, mirror, json.dumps(dict(args))),
         )
+        return self._db.last_insert_rowid()
 
     def waiting(self, mirror: str) -> list[Message]:
         """Return the messages for this mirror, oldest first."""
-        rows = self._db.execute(_SELECT + "WHERE mirror = ? ORDER BY id", (mirror,))
+        rows = self._db.execute(_SELECT + "WHERE mirror = ? AND verb <> ? ORDER BY id", (mirror, REMOVE))
         return [_read(row) for row in rows]
 
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
@@ -68,13 +70,22 @@ class Messages(Table):
         """
         if self.reloads():
             return []
-        where = "WHERE verb <> ? AND (mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror)) ORDER BY id"
-        messages = (_read(row) for row in self._db.execute(_SELECT + where, (RELOAD,)))
+        is_unknown = "(mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror))"
+        where = f"WHERE verb NOT IN (?, ?) AND {is_unknown} ORDER BY id"
+        messages = (_read(row) for row in self._db.execute(_SELECT + where, (RELOAD, REMOVE)))
         return [message for message in messages if message.mirror not in configured]
 
     def reloads(self) -> list[int]:
         """Return the requests to reload the config."""
         return [number for (number,) in self._db.execute("SELECT id FROM inbox WHERE verb = ?", (RELOAD,))]
+
+    def removals(self) -> list[Message]:
+        """Return the requests to remove a mirror with its documents, oldest first, with any answers."""
+        return [_read(row) for row in self._db.execute(_SELECT + "WHERE verb = ? ORDER BY id", (REMOVE,))]
+
+    def answer(self, message: int, answer: Mapping[str, Any]) -> None:
+        """Replace the arguments of a request by the answer to it, which the command that sent it removes."""
+        self._db.execute("UPDATE inbox SET args = ? WHERE id = ?", (json.dumps(dict(answer)), message))
 
     def done(self, *messages: int) -> None:
         """Remove messages that were carried out or dropped."""

@@ -14,6 +14,7 @@ import apsw
 import pytest
 
 from kbsync import file_systems
+from kbsync.cli.commands import remove
 from kbsync.config import places
 from kbsync.config.model import Needs
 from kbsync.config.reader import load
@@ -676,7 +677,10 @@ def test_config_can_be_edited_where_proc_is_missing(both: Sandbox, monkeypatch: 
 
 
 @long
-def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) -> None:
+def test_documents_are_not_deleted_while_a_running_kbsync_does_nothing(
+    both: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remove, "MAX_WAIT_FOR_DAEMON", 0.3)
     before = both.config.read_bytes()
     with lock.held(both.state):
         result = both.run("remove", "more", "--delete")

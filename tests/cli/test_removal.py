@@ -1,4 +1,4 @@
-"""Tests that the daemon's page removes mirrors with their documents, as `kbsync remove --delete` does."""
+"""Tests that a daemon removes mirrors with their documents, for its page and for `kbsync remove --delete`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
 
+from kbsync.state.inbox import REMOVE, Message
+from kbsync.state.read_only import ReadOnlyState
+from kbsync.state.store import StateStore
 from kbsync_standin.faults import Fault
 from kbsync_standin.line import Line
 from tests.cli import dying_removal
@@ -108,16 +112,23 @@ def count_foreign(zhipu: ZhipuSandbox) -> int:
     return len(zhipu.service.documents()) - len(zhipu.service.ours())
 
 
+@pytest.mark.parametrize("by", ["page", "command"])
 @pytest.mark.parametrize(("mirror", "n"), [("handbook", 2), ("notes", 1)])
 def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
-    zhipu: ZhipuSandbox, port: int, mirror: str, n: int
+    zhipu: ZhipuSandbox, port: int, mirror: str, n: int, by: str
 ) -> None:
     daemon = watching(zhipu)
     payload = get(port, f"/api/removal?mirror={mirror}")[1]
     assert (payload["documents"], payload["unsure"]) == (n, 0)
     assert [(base["documents"], base["deleted"]) for base in payload["bases"]] == [(n, True)]
     rest = zhipu.config.read_text()
-    removed(port, mirror)
+    if by == "page":
+        removed(port, mirror)
+    else:
+        result = zhipu.run("remove", mirror, "--delete", "--json")
+        counts = {"kept": 0, "deleted": n}
+        assert result.json == {"removed": mirror, "documents": counts, "config": str(zhipu.config)}
+        assert (result.code, "will be deleted" in result.err) == (0, True)
     assert daemon.wait_for_event("mirror.removed", mirror=mirror)["deleted"] == n
     daemon.wait_for_event("config.read", mirrors=1)
     assert names(zhipu) == [{"handbook": "notes", "notes": "handbook"}[mirror]]
@@ -136,6 +147,12 @@ def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuSan
     removed(port, "handbook")
     reason = daemon.wait_for_event("removal.failed", mirror="handbook")["reason"]
     eventually(lambda: removal_on_page(port, "handbook")["problem"] == reason)
+    assert names_in_file(zhipu) == ["handbook", "notes"]
+    result = zhipu.run("remove", "handbook", "--delete")
+    assert (result.code, result.err.splitlines()[-1]) == (
+        4,
+        f"kbsync: handbook can't be removed now: {reason}",
+    )
     assert names_in_file(zhipu) == ["handbook", "notes"]
     zhipu.service.turn(key_revoked=False)
     zhipu.write("d.md", "delta")
@@ -216,7 +233,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
     assert daemon.end() == 0
 
 
-@proves("server/app.py: remove {}")
+@proves("server/removals.py: remove {}")
 def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuSandbox, port: int) -> None:
     daemon = zhipu.watch("--mirror", "handbook", until="daemon.watching")
     for fate in ("keep", "delete"):
@@ -246,6 +263,52 @@ def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
     eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
     assert daemon.end() == 0
     assert names_in_file(zhipu) == ["handbook", "notes"]
+
+
+def removals(sandbox: Sandbox) -> list[Message]:
+    return ReadOnlyState(sandbox.state / "state.db").read(lambda tx: tx.inbox.removals())
+
+
+@pytest.mark.parametrize("end", ["kill", "stop", "interrupt"])
+def test_command_is_finished_where_it_can_be(
+    zhipu: ZhipuSandbox, port: int, may_answer: threading.Event, end: str
+) -> None:
+    """If kbsync is killed, the command continues alone; if the command is interrupted, kbsync does."""
+    daemon = watching(zhipu)
+    zhipu.service.play("late-answer", op="delete")
+    command = zhipu.start("remove", "handbook", "--delete")
+    eventually(lambda: (removal_on_page(port, "handbook") or {}).get("documents") == 2)
+    if end == "stop":
+        assert daemon.end() == 0
+        _, err = command.communicate(timeout=30)
+        assert command.returncode == 4
+        assert err.endswith(b"kbsync: handbook can't be removed now: kbsync ended\n")
+        assert names_in_file(zhipu) == ["handbook", "notes"]
+        assert zhipu.run("remove", "handbook", "--delete").code == 0
+    else:
+        process = daemon.process if end == "kill" else command
+        process.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
+        process.wait(timeout=30)
+        may_answer.set()
+        if end == "kill":
+            assert command.wait(timeout=30) == 0
+        else:
+            assert command.returncode == 130
+            daemon.wait_for_event("mirror.removed", mirror="handbook")
+            assert daemon.end() == 0
+    assert (names_in_file(zhipu), zhipu.service.ours(), removals(zhipu)) == (["notes"], [], [])
+    assert count_foreign(zhipu) == 1
+
+
+def test_request_to_an_earlier_process_is_forgotten(zhipu: ZhipuSandbox, port: int) -> None:
+    assert zhipu.once()["mirrors"][0]["documents"]["ready"] == 2
+    with closing(StateStore(zhipu.state / "state.db")) as store:
+        store.submit(lambda tx: tx.inbox.post(REMOVE, "handbook", {}, time.time())).result()
+    daemon = watching(zhipu)
+    zhipu.write("d.md", "delta")
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
+    assert (names_in_file(zhipu), removals(zhipu)) == (["handbook", "notes"], [])
+    assert daemon.end() == 0
 
 
 @enumerated()

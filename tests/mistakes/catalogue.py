@@ -607,8 +607,8 @@ MISTAKES = {
     "config-edited-before-documents": Mistake(
         "`kbsync remove --delete` takes the mirror out of the config, and then its documents stay",
         "kbsync/cli/commands/remove.py",
-        "        show_holdings(holdings, True)\n",
-        "        _edit(installation, name)\n",
+        "        if not lock.is_held(installation.state_dir):  # otherwise",
+        "        _edit(installation, name)\n        if not lock.is_held(installation.state_dir):  # otherwise",
         ("tests/cli/test_folders.py",),
     ),
     "page-edits-config-before-documents": Mistake(

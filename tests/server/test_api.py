@@ -14,11 +14,12 @@ from urllib.parse import quote
 
 import pytest
 
-from kbsync.config.model import MirrorConfig
+from kbsync.config.model import Config, MirrorConfig
 from kbsync.contract.searching import Hit, MatchedWord, Origin, Passage, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
 from kbsync.errors import Rejected, StateError, UsageError
+from kbsync.installation import Installation
 from kbsync.search import SearchReply
 from kbsync.server import app
 from kbsync.server.removals import RemovalQueue
@@ -668,14 +669,15 @@ async def test_folders_are_added_and_removed_in_the_config(
 
 
 def test_of_the_mirrors_that_are_removed_at_once_one_stays() -> None:
-    removals = RemovalQueue()
-    removals.request("a", ["a", "b", "c"])
-    removals.request("b", ["a", "b", "c"])
+    config = Config(mirrors=tuple(MirrorConfig(name, Path(f"/{name}")) for name in "abc"))
+    removals, installation = RemovalQueue(), Installation(config, Path("/state"))
+    removals.request("a", installation)
+    removals.request("b", installation)
     with pytest.raises(UsageError, match="the other mirrors are being removed"):
-        removals.request("c", ["a", "b", "c"])
+        removals.request("c", installation)
     assert list(removals.take()) == ["a", "b"]
     removals.fail("a", "no route")
-    removals.request("c", ["a", "b", "c"])
+    removals.request("c", installation)
 
 
 async def test_base_opened_for_a_search_that_ended_is_closed() -> None:

@@ -2,30 +2,37 @@
 
 It deletes the documents first and edits the config last. If it is interrupted, the config still contains the
 mirror, and the user can run the same command again. Documents can only be deleted while the config gives
-access to the knowledge base.
+access to the knowledge base. A running daemon does both itself.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbsync.cli.commands.forget import end_mirror, show_holdings
-from kbsync.cli.context import choose, read_state, request_reload
+from kbsync.cli.context import change_state, choose, read_state, request_reload
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
 from kbsync.core.text import format_count, printable
-from kbsync.errors import UsageError
+from kbsync.errors import StateError, UsageError
 from kbsync.state import lock
 
 if TYPE_CHECKING:
     from kbsync.forget import Holdings
     from kbsync.installation import Installation
+
+ANSWER_CHECK_SECONDS = 0.1
+
+MAX_WAIT_FOR_DAEMON = 15.0
+"""Maximum number of seconds for a daemon to begin; it may be reloading its config."""
 
 
 @click.command(
@@ -46,8 +53,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     """Remove the mirror NAME from the config. Your files stay.
 
     On a terminal, it asks whether to keep or to delete the documents in the knowledge base. The rest of the
-    config stays unchanged, and a running kbsync reloads it. To delete documents, stop kbsync first. If the
-    command is interrupted, run it again.
+    config stays unchanged, and a running kbsync reloads it. If the command is interrupted, run it again.
     """
     from kbsync.forget import read_holdings
 
@@ -68,15 +74,20 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         _edit(installation, name, writes=False, deletes=delete)
     documents = 0 if holdings is None else holdings.documents
     delete = delete or (not keep and _ask_whether_to_delete(name, documents))
-    deleted = 0
-    if delete and holdings is not None:
+    deleted, what_next = 0, ""
+    if not delete or holdings is None:
+        _edit(installation, name)
+        what_next = request_reload(installation, "", removed=name)
+    elif is_in_config and (answer := _remove_in_daemon(installation, holdings, name)):
+        if problem := answer.get("problem"):
+            raise StateError(f"{name} can't be removed now: {problem}")
+        deleted, documents = answer["deleted"], 0
+    else:
         if not lock.is_held(installation.state_dir):  # otherwise nothing is deleted
             show_holdings(holdings, True)
         deleted, _ = end_mirror(installation, holdings, choices, lambda: _edit(installation, name))
         documents = 0
-    else:
-        _edit(installation, name)
-    what_next = request_reload(installation, "", removed=name)
+        what_next = request_reload(installation, "", removed=name)
     if as_json:
         Output().json(
             {
@@ -96,6 +107,38 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         Output().line(_how_to_delete(installation, name, holdings))
     if what_next:
         Output().line(what_next)
+
+
+def _remove_in_daemon(installation: Installation, holdings: Holdings, name: str) -> Mapping[str, Any]:
+    """Have a running daemon remove the mirror with its documents.
+
+    Return its answer: the number of `deleted` documents, or a `problem`. It is empty if no daemon with this
+    config is running, or if the daemon ends or doesn't begin. If this command is interrupted later, the
+    daemon continues.
+    """
+    from kbsync.state.inbox import REMOVE
+
+    config_path, state_dir = installation.config.path, installation.state_dir
+    daemon = lock.find_daemon(state_dir)
+    if config_path is None or daemon is None or not daemon.uses(config_path):
+        return {}
+    request = change_state(installation, lambda tx: tx.inbox.post(REMOVE, name, {}, time.time()))
+    try:
+        until, is_shown = time.monotonic() + MAX_WAIT_FOR_DAEMON, False
+        while True:
+            is_running = lock.find_daemon(state_dir) is not None
+            requests = read_state(installation, lambda tx: tx.inbox.removals())
+            answer = next((message.args for message in requests if message.id == request), None)
+            if answer and "problem" not in answer and not is_shown:
+                show_holdings(holdings, True)
+                is_shown = True
+            if answer is None or not answer.keys().isdisjoint(("deleted", "problem")):
+                return answer or {}
+            if not is_running or (not answer and time.monotonic() > until):
+                return {}
+            time.sleep(ANSWER_CHECK_SECONDS)
+    finally:
+        change_state(installation, lambda tx: tx.inbox.done(request))
 
 
 def _ask_whether_to_delete(name: str, documents: int) -> bool:
