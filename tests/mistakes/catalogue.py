@@ -626,6 +626,13 @@ MISTAKES = {
         "",
         ("tests/cli/test_removal.py::test_nothing_is_uploaded_while_the_documents_are_deleted",),
     ),
+    "removed-at-the-request-of-the-past": Mistake(
+        "a daemon removes a mirror because a command once asked an earlier daemon to",
+        "kbsync/daemon.py",
+        "            await self._forget_removals(store)\n",
+        "",
+        ("tests/cli/test_removal.py::test_request_to_an_earlier_process_is_forgotten",),
+    ),
     "interrupted-deletion-believed-undone": Mistake(
         "killed while it deletes a mirror's documents, kbsync takes them for searchable",
         "kbsync/engine/forget.py",
