@@ -267,17 +267,17 @@ def edit_config(
 ) -> Config:
     """Replace the text of the config at `path`, and return the new config.
 
-    `change` gets the config and its text. It is called again if another process changes the file in the
-    meantime. Without `writes`, this only checks whether the change is possible. Raises `NotEditable`,
-    `LockedError`, or `UsageError` if the config is invalid before or after the change. After an error, the
-    file is unchanged.
+    `change` gets the config and its text. It is called again if another process changes the file (or a
+    symlink at `path`) in the meantime. Without `writes`, this only checks whether the change is possible.
+    Raises `NotEditable`, `LockedError`, or `UsageError` if the config is invalid before or after the change.
+    After an error, the file is unchanged.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     # A missing or unreadable file is reported before anything else.
     read_content(file)
     try:
-        with _held(file) as real:
-            while True:
+        while True:
+            with _held(file) as real:
                 content = read_content(file)
                 needs = Needs(secrets=False, bases=False, mirrors=False, folders=False)
                 config = load_content(file, content, environ, needs)
@@ -294,7 +294,8 @@ def edit_config(
                 with _written(real, edited, like=real) as fresh:
                     if not writes:
                         return new
-                    if read_content(file) == content:
+                    # Another process may have edited the file, or switched a symlink to another file.
+                    if read_content(file) == content and _real(file) == real:
                         fresh.replace(real)
                         _sync_folder(real.parent)
                         return new
@@ -336,7 +337,7 @@ def _held(file: Path) -> Iterator[Path]:
 
     Raises `LockedError` if another process takes too long to edit.
     """
-    real = Path(os.path.realpath(file))
+    real = _real(file)
     # Lock the directory, because the file itself is replaced. This way, no lock file is needed.
     folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -355,6 +356,10 @@ def _held(file: Path) -> Iterator[Path]:
         yield real
     finally:
         os.close(folder)
+
+
+def _real(file: Path) -> Path:
+    return Path(os.path.realpath(file))
 
 
 @contextmanager

@@ -315,6 +315,36 @@ def test_concurrent_editor_changes_are_not_lost(file: Path, tmp_path: Path) -> N
     assert len(load(file, {}).mirrors) == 2
 
 
+@pytest.mark.parametrize("during", ["lock", "edit"])
+def test_file_behind_a_symlink_switched_in_the_meantime_is_edited(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    """As a tool does that replaces a whole directory of settings by switching a symlink."""
+    link, other = tmp_path / "link.yaml", tmp_path / "other" / "config.yaml"
+    link.symlink_to(file)
+    create_config(other, {}, f"mirrors:\n  - name: c\n    folder: {tmp_path}/c\n")
+    before, flock = file.read_bytes(), fcntl.flock
+
+    def switch() -> None:
+        link.unlink()
+        link.symlink_to(other)
+
+    def switch_and_lock(descriptor: int, operation: int) -> None:
+        switch()
+        flock(descriptor, operation)
+
+    def change(_config: Config, text: str) -> str:
+        if during == "edit":
+            switch()
+        return with_mirror(text, {"name": "b", "folder": str(tmp_path / "b")})
+
+    if during == "lock":
+        monkeypatch.setattr(fcntl, "flock", switch_and_lock)
+    edit_config(link, {}, change)
+    assert file.read_bytes() == before
+    assert [mirror.name for mirror in load(other, {}).mirrors] == ["c", "b"]
+
+
 @long
 def test_concurrent_edits_are_all_kept(file: Path, tmp_path: Path) -> None:
     names = [f"m{number}" for number in range(12)]

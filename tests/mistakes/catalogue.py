@@ -593,8 +593,8 @@ MISTAKES = {
     "edit-of-config-loses-another": Mistake(
         "what an editor saved while `kbsync add` ran is lost",
         "kbsync/config/edit.py",
-        "                    if read_content(file) == content:\n",
-        "                    if True:\n",
+        "if read_content(file) == content and _real(file) == real:",
+        "if _real(file) == real:",
         ("tests/config/test_edit.py",),
     ),
     "edit-of-config-unchecked": Mistake(
