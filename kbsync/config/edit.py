@@ -275,6 +275,9 @@ def edit_config(
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     # A missing or unreadable file is reported before anything else.
     read_content(file)
+    if not file.is_file():
+        # Replacing it would destroy a device such as /dev/null.
+        raise NotEditable("cannot be replaced, because it is not a regular file")
     try:
         while True:
             with _held(file) as real:

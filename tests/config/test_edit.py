@@ -315,6 +315,28 @@ def test_concurrent_editor_changes_are_not_lost(file: Path, tmp_path: Path) -> N
     assert len(load(file, {}).mirrors) == 2
 
 
+def test_special_file_is_not_replaced(tmp_path: Path) -> None:
+    """Root could otherwise destroy the device with `kbsync add DIR --config /dev/null`."""
+    pipe, is_over = tmp_path / "pipe", threading.Event()
+    os.mkfifo(pipe)
+
+    def feed() -> None:
+        while not is_over.is_set():
+            pipe.open("wb").close()  # an empty file, as /dev/null is
+
+    feeding = threading.Thread(target=feed, daemon=True)
+    feeding.start()
+    try:
+        with pytest.raises(NotEditable, match="not a regular file"):
+            edit_config(pipe, {}, adding("b", tmp_path / "b"))
+        assert pipe.is_fifo()
+    finally:
+        is_over.set()
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        feeding.join()
+        os.close(reader)
+
+
 @pytest.mark.parametrize("during", ["lock", "edit"])
 def test_file_behind_a_symlink_switched_in_the_meantime_is_edited(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: str
