@@ -402,6 +402,12 @@ def test_init_with_a_config_names_the_command_that_adds_a_folder(
     assert result.err == f"kbsync: {sandbox.config} already exists; {choice}\n"
     result = sandbox.run("init", second_folder, "--config", sandbox.root)
     assert result.err == f"kbsync: {sandbox.root} is a directory; choose a file with --config FILE\n"
+    dangling = sandbox.root / "dangling.yaml"
+    dangling.symlink_to(sandbox.root / "missing.yaml")
+    result = sandbox.run("init", second_folder, "--config", dangling)
+    # `add` can't edit a missing file either.
+    assert "is a symbolic link to a file that does not exist; create that file, or" in result.err
+    assert "kbsync add" not in result.err
 
 
 def test_init_that_loses_a_race_names_the_command_that_adds_its_folder(

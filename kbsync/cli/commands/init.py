@@ -388,6 +388,11 @@ class ConfigExists(UsageError):
     def __init__(self, path: Path, add: str = "") -> None:
         if path.is_dir():
             super().__init__(f"{path} is a directory; choose a file with --config FILE")
+        elif not exists(path):
+            super().__init__(
+                f"{path} is a symbolic link to a file that does not exist; create that file, or choose "
+                "another file with --config FILE"
+            )
         elif not add:
             super().__init__(
                 f"{path} already exists; add the mirror to it, or choose another file with --config FILE"
