@@ -74,7 +74,9 @@ def read_yaml(text: str) -> Tree:
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # for escapes beyond Unicode
         raise _sentence(error, text) from None
     builder = _TreeBuilder()
-    if root is not None:
+    # The document of a lone `---` is an empty scalar.
+    is_empty = isinstance(root, yaml.ScalarNode) and root.value == "" and root.style is None
+    if root is not None and not is_empty:
         builder.tree.value = builder.build(root, ())
     return builder.tree
 

@@ -16,6 +16,7 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
     [
         (b"", None, "is empty; begin with `mirrors:`"),
         (b"# only a comment\n", None, "is empty; begin with `mirrors:`"),
+        (b"---\n# only a comment\n", None, "is empty; begin with `mirrors:`"),
         (b"- a\n- b\n", 1, "is not a block of keys; begin with `mirrors:`"),
         (b"mirrors\n", 1, "is not a block of keys"),
         (b"~\n", 1, "has no value"),
