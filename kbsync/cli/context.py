@@ -137,13 +137,21 @@ def choose(
         chosen = _of_folder(choices, choices.folder, needs, mistyped=mistyped)
     elif (file := places.find_config(choices.config, environ)) is not None:
         chosen = _of_config(choices, file, needs)
-    elif here and (folder := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
-        chosen = _of_folder(choices, folder.folder, needs, mistyped=True)
+    elif here and (known := _known_folder_here()) is not None:
+        chosen = _of_folder(choices, known, needs, mistyped=True)
     else:
         raise UsageError(_nothing_found(choices, here))
     # Raise for an unknown name before doing anything.
     _ = chosen.mirrors
     return dataclasses.replace(chosen, former_names=_find_former_names(chosen))
+
+
+def _known_folder_here() -> Path | None:
+    """Return the innermost known folder that contains the working directory. Raises OSError if that was
+    deleted.
+    """
+    known = places.known_folder_for(Path.cwd(), places.find_state_home(os.environ))
+    return None if known is None else known.folder
 
 
 def _find_former_names(installation: Installation) -> Mapping[str, str]:
@@ -177,9 +185,8 @@ def choose_all(choices: Choices) -> list[Installation]:
     is_named = choices.config or choices.folder or choices.state_dir
     if is_named or places.find_config(None, os.environ) is not None:
         return [choose(choices, here=True, with_secrets=False)]
-    home = places.state_home(os.environ)
-    folders = places.known_folders(home)
-    if not folders or places.known_folder_for(Path.cwd(), home) is not None:
+    folders = places.known_folders(places.find_state_home(os.environ))
+    if not folders or _known_folder_here() is not None:
         return [choose(choices, here=True, with_secrets=False)]
     from kbsync.installation import check_names
 
@@ -296,14 +303,15 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
     return () if state_dir is None else ("--state-dir", os.path.abspath(state_dir))  # noqa: PTH100
 
 
-def _no_known_folder(state_home: Path) -> str:
-    try:
-        os.scandir(state_home).close()
-    except PermissionError:
-        what = f"{printable(str(state_home))} can't be read (permission denied)"
-        return f"{what}; {access_fix(state_home)}"
-    except OSError:
-        pass
+def _no_known_folder(state_home: Path | None) -> str:
+    if state_home is not None:
+        try:
+            os.scandir(state_home).close()
+        except PermissionError:
+            what = f"{printable(str(state_home))} can't be read (permission denied)"
+            return f"{what}; {access_fix(state_home)}"
+        except OSError:
+            pass
     return "no earlier run used --folder"
 
 
@@ -315,16 +323,16 @@ def _nothing_found(choices: Choices, here: bool) -> str:
     lines = [f"no config found, and no --folder given; searched: --config, $KBSYNC_CONFIG, {searched}"]
     lines += (f"to use {path}, run the command with sudo" for path in unreadable)
     if here:
-        folders = places.known_folders(places.state_home(os.environ))
+        home = places.find_state_home(os.environ)
+        folders = places.known_folders(home)
         names = ", ".join(printable(str(folder.folder)) for folder in folders)
         is_in_none = f"{Path.cwd()} isn't in any of the known folders: {names}"
-        lines.append(is_in_none if folders else _no_known_folder(places.state_home(os.environ)))
+        lines.append(is_in_none if folders else _no_known_folder(home))
     else:
         # A pass never guesses a folder, because the working directory may be anything; the message suggests
         # it.
-        with suppress(UsageError, OSError):  # it may have been deleted
-            known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
-            folder = Path.cwd() if known is None else known.folder
+        with suppress(OSError):  # it may have been deleted
+            folder = _known_folder_here() or Path.cwd()
             command = dataclasses.replace(choices, folder=folder).typed("--once")
             lines.append(f"to mirror the current folder once, run: {command}")
     lines.append("pass a folder with --folder DIR, or write a config with: kbsync init DIR")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kbsync.config import places
 from kbsync.config.model import Config, Needs
 from kbsync.dataclass import dataclass
-from kbsync.errors import KbsyncError, UsageError
+from kbsync.errors import KbsyncError
 from kbsync.file_systems import real_path
 from kbsync.overlaps import enters
 from kbsync.permissions import exists
@@ -55,10 +55,9 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
             for root, names in names_by_root.items():
                 if (is_mirrored := _is_mirrored(config, root, names, environ)) is not None:
                     candidates.append((is_mirrored, MirroredFolder(root, file, names)))
-    with suppress(UsageError):
-        for known in places.known_folders(places.state_home(environ)):
-            if folder.is_relative_to(known.folder) and enters(known.folder, folder):
-                candidates.append((exists(known.state_dir / STATE_FILE), MirroredFolder(known.folder)))
+    for known in places.known_folders(places.find_state_home(environ)):
+        if folder.is_relative_to(known.folder) and enters(known.folder, folder):
+            candidates.append((exists(known.state_dir / STATE_FILE), MirroredFolder(known.folder)))
     # The first of equals wins, so a config takes precedence over the trial that it replaced.
     return max(
         candidates, key=lambda candidate: (len(candidate[1].root.parts), candidate[0]), default=(False, None)

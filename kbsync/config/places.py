@@ -110,12 +110,17 @@ def is_unreadable_system_config(path: Path) -> bool:
     return path == SYSTEM_CONFIG and os.access(path, os.F_OK) and not os.access(path, os.R_OK)
 
 
+def find_state_home(environ: Mapping[str, str]) -> Path | None:
+    """Return `$XDG_STATE_HOME/kbsync`, or None if the home directory is unknown."""
+    user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
+    return None if user is None else user / "kbsync"
+
+
 def state_home(environ: Mapping[str, str]) -> Path:
     """Return `$XDG_STATE_HOME/kbsync`. Raises UsageError if the home directory is unknown."""
-    user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
-    if user is None:
+    if (found := find_state_home(environ)) is None:
         raise UsageError("cannot determine your home directory for the state; pass --state-dir DIR")
-    return user / "kbsync"
+    return found
 
 
 def state_dir(
@@ -277,10 +282,12 @@ def forget_folder(state_dir: Path) -> None:
     (state_dir / _FOLDER_NOTE).unlink(missing_ok=True)
 
 
-def known_folders(below: Path) -> list[KnownFolder]:
+def known_folders(below: Path | None) -> list[KnownFolder]:
     """Return the folders of earlier `--folder` runs whose state is under the state home `below`, sorted by
     path.
     """
+    if below is None:
+        return []
     try:
         entries = list((below / _FOLDERS).iterdir())
     except OSError:
@@ -297,7 +304,7 @@ def _read_note(state_dir: Path) -> KnownFolder | None:
     return KnownFolder(Path(os.fsdecode(content)), state_dir) if is_path else None
 
 
-def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
+def known_folder_for(directory: Path, below: Path | None) -> KnownFolder | None:
     """Return the innermost known folder that contains `directory`, or None if there is none."""
     real = real_path(directory)
     candidates = [folder for folder in known_folders(below) if real.is_relative_to(folder.folder)]

@@ -221,6 +221,19 @@ def test_new_config_needs_a_path_if_no_home_directory_is_known(
     assert (result.code, result.err) == (2, f"kbsync: cannot determine your home directory; {fix}\n")
 
 
+@pytest.mark.parametrize("command", [["list"], ["status"], ["search", "alpha"], ["mcp"]])
+@pytest.mark.parametrize("options", [[], ["--state-dir", "state"]])
+def test_command_without_a_config_asks_for_one_if_no_home_directory_is_known(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, command: list[str], options: list[str]
+) -> None:
+    """`--state-dir` wouldn't help."""
+    monkeypatch.setattr(places, "home", lambda _environ: None)
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", sandbox.root / "etc" / "config.yaml")
+    result = sandbox.run(*command, *options)
+    assert (result.code, "write a config with: kbsync init DIR" in result.err) == (2, True)
+    assert "home directory" not in result.err
+
+
 @long
 @proves("add {}")
 def test_fixes_of_add_keep_the_config_in_use(sandbox: Sandbox, second_folder: Path) -> None:

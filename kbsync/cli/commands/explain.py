@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,10 +112,9 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
     mirrored = find_mirrored(folder, os.environ)
     root = None if mirrored is None else mirrored.root
     if root is None:
-        with suppress(UsageError):
-            # The mirror that has the folder may exclude it.
-            known = places.known_folder_for(folder, places.state_home(os.environ))
-            root = None if known is None else known.folder
+        # The mirror that has the folder may exclude it.
+        known = places.known_folder_for(folder, places.find_state_home(os.environ))
+        root = None if known is None else known.folder
     if root is None:
         return ""
     how = "with `--folder`" if mirrored is None or mirrored.config is None else f"by {mirrored.config}"

@@ -13,12 +13,12 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
 from kbsync.cli.report import MirrorReport, failures, halts, late, running_line, worst_first
 from kbsync.config.model import MirrorConfig
-from kbsync.config.places import known_folders, state_home
+from kbsync.config.places import find_state_home, known_folders
 from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import format_duration, format_size, printable
 from kbsync.engine.status import SHOWN
-from kbsync.errors import KbsyncError, UsageError
+from kbsync.errors import KbsyncError
 from kbsync.freshness import state_bytes, status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
@@ -72,10 +72,7 @@ def print_status(
 
 def other_states(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield a line for each folder that earlier `--folder` runs mirrored with a state of their own."""
-    try:
-        trials = {known.folder: known.state_dir for known in known_folders(state_home(os.environ))}
-    except UsageError:  # without a home directory, there are none
-        return
+    trials = {known.folder: known.state_dir for known in known_folders(find_state_home(os.environ))}
     for report in reports:
         folder = Path(report.status.folder)
         trial_dir = trials.get(folder)
