@@ -11,6 +11,8 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kbsync.cli.context import list_damaged
+from kbsync.installation import Installation
 from kbsync.state import lock
 from tests.cli.sandbox import Sandbox, eventually
 from tests.share import long
@@ -51,6 +53,23 @@ def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(
         assert (process.returncode, list(folder.iterdir())) == (128 + number, [])
     assert sandbox.run("state", "backup", folder / "copy.db").code == 0
     assert sandbox.run("state", "backup", folder / "copy.db").code == 2
+
+
+def test_discard_ignores_files_that_another_command_deletes_at_the_same_time(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.mirror({"a.md": "a word"})
+    for number in (1, 2):
+        (sandbox.state / f"state.db.damaged-{number}").write_bytes(b"damaged")
+
+    def list_then_delete_one(installation: Installation) -> list[Path]:
+        files = list_damaged(installation)
+        files[0].unlink()
+        return files
+
+    monkeypatch.setattr("kbsync.cli.commands.state.list_damaged", list_then_delete_one)
+    sandbox.run("state", "discard", "--yes").check_success()
+    assert not list(sandbox.state.glob("*.damaged-*"))
 
 
 def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def discard(choices: Choices, yes: bool) -> None:
     installation = choose(choices, here=True, with_secrets=False)
     files = list_damaged(installation)
     for file in files:
-        print_message(f"{file}: {format_size(file.lstat().st_size)}")
+        # Another `discard`, or a pass that deletes a document, may delete it at the same time.
+        with suppress(FileNotFoundError):
+            print_message(f"{file}: {format_size(file.lstat().st_size)}")
     count = format_count(len(files), "file")
     if files and not confirm(f"Delete {count}?", f"delete {count}", yes=yes):
         return
