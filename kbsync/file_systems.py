@@ -194,18 +194,15 @@ def access_within(path: Path, call: Callable[[], T], seconds: float | None = Non
             access.result = call()
         except BaseException as error:
             access.error = error
-        with _changing:
-            del _accesses[key]
-        access.ended.set()
+        _end(key, access)
 
     while (running := _claim(key, access)) is not access:
         _wait(running, seconds)
     try:
         threading.Thread(target=run, name="kbsync-disk", daemon=True).start()
     except BaseException:
-        with _changing:
-            del _accesses[key]
-        access.ended.set()
+        # After Ctrl+C, the thread may already run, or have ended.
+        _end(key, access)
         raise
     _wait(access, seconds)
     if access.error is not None:
@@ -249,6 +246,13 @@ def _claim(key: str, access: _Access) -> _Access:
     with _changing:
         access.began = time.monotonic()
         return _accesses.setdefault(key, access)
+
+
+def _end(key: str, access: _Access) -> None:
+    with _changing:
+        if _accesses.get(key) is access:
+            del _accesses[key]
+    access.ended.set()
 
 
 def _wait(access: _Access, seconds: float) -> None:

@@ -374,3 +374,26 @@ def test_only_one_call_waits_for_a_path_that_does_not_respond() -> None:
     assert access(3, 20.0) == 3
     with pytest.raises(FileNotFoundError):
         access_within(Path("/nowhere"), lambda: os.stat("/nowhere"))
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_interrupt_while_the_thread_starts_is_not_hidden_by_another_error(
+    monkeypatch: pytest.MonkeyPatch, has_ended: bool
+) -> None:
+    start, started, responds = threading.Thread.start, list[threading.Thread](), threading.Event()
+
+    def start_then_interrupt(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+        if has_ended:
+            responds.set()
+            thread.join()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_then_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            access_within(Path("/mnt/nas"), lambda: responds.wait(20.0), 20.0)
+    responds.set()
+    started[0].join()  # an error in the thread fails the test
+    assert access_within(Path("/mnt/nas"), lambda: "responds", 20.0) == "responds"
