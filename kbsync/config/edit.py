@@ -385,7 +385,8 @@ def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[P
                 before, now = like.stat(), os.fstat(descriptor)
                 if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
                     os.fchown(descriptor, before.st_uid, before.st_gid)
-                shutil.copystat(like, fresh)
+                # By descriptor, because whoever owns the directory could replace the name by a symlink.
+                shutil.copystat(like, descriptor)  # type: ignore[arg-type]
             file.write(content)
             file.flush()
             os.fsync(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -283,6 +284,24 @@ def test_root_keeps_the_owner(file: Path, tmp_path: Path) -> None:
     edit_config(file, {}, adding("b", tmp_path / "b"))
     stat = file.stat()
     assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o777) == (4711, 4712, 0o640)
+
+
+def test_mode_is_not_given_to_a_file_behind_a_symlink(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the owner of the directory could make root change the mode of any file."""
+    file.chmod(0o666)
+    secret, fresh, copystat = tmp_path / "secret", file.with_name(".config.yaml.new"), shutil.copystat
+    secret.touch(0o600)
+
+    def replace_and_copy(*paths: Path) -> None:
+        fresh.unlink()
+        fresh.symlink_to(secret)
+        copystat(*paths)
+
+    monkeypatch.setattr(shutil, "copystat", replace_and_copy)
+    edit_config(file, {}, adding("b", tmp_path / "b"))
+    assert secret.stat().st_mode & 0o777 == 0o600
 
 
 def test_byte_order_mark_is_kept(file: Path, tmp_path: Path) -> None:
