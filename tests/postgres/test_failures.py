@@ -448,6 +448,37 @@ def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server, databa
         assert leftover_rows(postgres, database) == []
 
 
+@long
+def test_commit_that_waits_for_a_missing_standby_is_unsure(
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(postgres, database) as store:
+        store.check()
+        monkeypatch.setattr(connections.Connection, "max_silence", 0.3)
+        with commits_without_an_answer(postgres):
+            unsure = outcome(store)
+            assert isinstance(unsure, Unsure)
+            assert "no response for" in unsure.reason
+    with open_store(postgres, database) as store:
+        assert [row.upload_id for row in store.page(0, 9)] == [1]
+
+
+@long
+def test_statement_without_a_response_fails(
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections.Connection, "max_silence", 0.3)
+    with open_store(postgres, database) as store:
+        store.check()
+        with psycopg.connect(postgres.direct(database)) as rival:
+            rival.execute("LOCK kbsync.document")
+            failure = outcome(store)
+            assert isinstance(failure, Unavailable)
+            assert "no response for" in failure.reason
+            rival.rollback()
+        put(store, entry(1, "kestrel"))
+
+
 @contextmanager
 def cut_while_committing(store: PostgresStore, server: Server, database: str) -> Iterator[None]:
     """Cut off a put of document 1 while its COMMIT waits; that continues at the end."""

@@ -14,6 +14,7 @@ from kbsync.contract.searching import Query
 from kbsync.errors import TargetError
 from kbsync.index.postgres import searching
 from kbsync.index.postgres import store as module
+from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.store import QUIET, PostgresStore
 from kbsync.index.search import Search
 from tests.index.entries import Numbers, entry
@@ -114,6 +115,24 @@ def test_vector_index_matches_the_query(postgres: Server, database: str) -> None
         values = {"model": 1, "limit": 150, "vector": "[1,0,0,0,0,0,0,0]"}
         plan = connection.execute("EXPLAIN " + statement.replace("@scope", ""), values).fetchall()
         assert any("vector_hnsw_1" in line for (line,) in plan), plan
+
+
+def test_index_build_may_be_silent_for_longer_than_other_statements(
+    postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
+        fill(store)
+        put(store, entry(99, *(f"heron {number}" for number in range(MANY // 2))))
+        store._last_put = 0.0
+        monkeypatch.setattr(Connection, "max_silence", 0.3)
+        with a_writer_that_does_not_end(postgres, database):
+            making = pool.submit(store.purge)
+            while not postgres.run(database, PROGRESS):
+                assert not making.done()
+            with pytest.raises(TimeoutError):
+                making.result(1.0)
+        assert making.result(30)
+        assert postgres.run(database, INDEX) == [(True,)]
 
 
 def test_interrupted_index_build_is_repeated(postgres: Server, database: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,16 +25,22 @@ from kbsync.index.postgres.errors import (
     Database,
     connection_error,
     identifier,
+    message_of,
     statement_error,
 )
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
 """Seconds for which a transaction may hold its locks while it waits for a client that may be suspended or
 disconnected."""
 
 _WAITING = 2 * ASLEEP  # for a lock: longer than a suspended client can hold it
+
+MAX_SILENCE = 900.0
+"""Seconds after which a statement without a response fails.
+
+A proxy, a pooler or a tunnel may keep the connection alive while the server behind it is gone or frozen, and
+a commit may wait for a standby that is gone.
+"""
 
 _PARAMETERS: dict[str, Any] = {
     "application_name": "kbsync",
@@ -60,6 +67,32 @@ SELECT set_config('search_path', concat_ws(', ', 'kbsync', quote_ident(nspname),
 FROM (SELECT) AS one
 LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid = extnamespace
 """  # noqa: S608
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is closed if the server sends nothing for `max_silence` seconds."""
+
+    max_silence: float = MAX_SILENCE
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
+        """Wait for the server. Raises `OperationalError` if it is silent for too long."""
+        return super().wait(self._limited(gen), *args, **options)
+
+    def _limited(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        last_response = time.monotonic()
+        try:
+            event = next(gen)
+            while True:
+                ready = yield event  # psycopg sends 0 a few times a second
+                now = time.monotonic()
+                if ready:
+                    last_response = now
+                elif now - last_response > self.max_silence:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no response for {self.max_silence:.0f} s")
+                event = gen.send(ready)
+        except StopIteration as end:
+            return end.value
 
 
 class Connections:
@@ -124,9 +157,8 @@ class Connections:
             except psycopg.OperationalError as error:
                 if not connection.broken:
                     raise
-                reason = (
-                    f"{self.database} closed the connection before it confirmed that everything was stored"
-                )
+                words = message_of(error)
+                reason = f"{self.database} did not confirm that everything was stored ({words})"
                 raise Unsure(reason, code="commit-unanswered") from error
 
     @contextmanager
@@ -150,7 +182,7 @@ class Connections:
                     return connection
                 connection.close()
         try:
-            connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+            connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise connection_error(self.database, error) from error
         unsuitable = self._unsuitable(connection.info)

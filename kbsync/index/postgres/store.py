@@ -6,6 +6,7 @@ Every method is a transaction. The first call connects and creates the tables.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -361,11 +362,13 @@ class PostgresStore:
                 guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 with self._connections.connection() as connection:
                     self._building = connection
+                    connection.max_silence = math.inf
                     try:
                         if not self._is_stopping:
                             _make_index(connection, *model)
                     finally:
                         self._building = None
+                        del connection.max_silence
         except Halted as error:
             if error.code != InsufficientPrivilege.sqlstate:
                 raise
