@@ -151,6 +151,7 @@ AT_A_DATABASE = {
     "workers-differ": "a worker of the Dask cluster has another kbsync or model, or none",
     "newer-index": "a later kbsync has been at the database",
     "older-index": "an earlier kbsync made the tables",
+    "incomplete-index": "somebody dropped some of the tables",
     "superseded": "another process writes under the same prefix",
     "prefix-taken": "the prefix is another host's",
 }

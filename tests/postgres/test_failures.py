@@ -281,6 +281,23 @@ def test_dropped_base_is_recreated_only_by_a_check(postgres: Server, database: s
         put(store, entry(2, "heron"))
 
 
+@long
+@pytest.mark.parametrize("table", ["base", "owner", "words"])
+def test_missing_table_halts_until_the_schema_is_renamed(postgres: Server, database: str, table: str) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, f"DROP TABLE kbsync.{table} CASCADE")
+        assert isinstance(outcome(store, 2), Unavailable)
+        for _ in range(2):
+            with pytest.raises(Halted, match=rf"lacks tables \({table}\)") as caught:
+                store.check()
+            assert caught.value.halt == "incomplete-index"
+        postgres.run(database, shlex.split(caught.value.fix)[-1])
+        store.check()
+        put(store, entry(2, "heron"))
+        assert find(store, "heron")
+
+
 # -- servers and connections that end
 
 

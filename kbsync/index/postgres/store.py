@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import socket
 import threading
 import time
@@ -152,10 +153,15 @@ class PostgresStore:
 
         The first call creates the base if it doesn't exist, and claims the owner's row.
         """
-        with self._transaction(SNAPSHOT) as (connection, is_made):
-            base = self._find_base(connection) if is_made else None
-            if self._read_only and base is not None:
-                self._claimable_rows(connection)  # raises the error that the next pass would raise
+        base = None
+        try:
+            with self._transaction(SNAPSHOT) as (connection, is_made):
+                base = self._find_base(connection) if is_made else None
+                if self._read_only and base is not None:
+                    self._claimable_rows(connection)  # raises the error that the next pass would raise
+        except Unavailable as error:
+            if self._read_only or error.code != "index-gone":
+                raise  # otherwise, `_make_claim` says which tables are missing
         if self._read_only:
             if base is not None and base.row is not None:
                 self._record_former(base.row)
@@ -455,12 +461,7 @@ class PostgresStore:
             with self._transaction() as (connection, _):
                 # If two processes connect at once, the second waits here and finds the tables.
                 connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _CREATING)
-                # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
-                find = "SELECT 1 FROM pg_tables WHERE schemaname = 'kbsync'"
-                if connection.execute(find).fetchone() is None:
-                    connection.execute(TABLES.read_bytes())
-                [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
-                self._require_version(version)
+                uuid = self._find_or_create_tables(connection)
                 rows = self._claimable_rows(connection)
                 owner = self._owner
                 values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
@@ -478,6 +479,29 @@ class PostgresStore:
             self._record_former(rows[0] if rows else None)
             self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
             return self._claim
+
+    def _find_or_create_tables(self, connection: Connection) -> str:
+        """Return the base's id. Raises `Halted` for another layout, or if some tables are missing."""
+        statements = TABLES.read_text()
+        # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
+        find = "SELECT tablename FROM pg_tables WHERE schemaname = 'kbsync'"
+        tables = {table for (table,) in connection.execute(find)}
+        missing = set(re.findall(r"CREATE TABLE kbsync\.(\w+)", statements)) - tables
+        if not tables:
+            connection.execute(statements.encode())
+            missing = set()
+        if "base" not in missing:
+            [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
+            self._require_version(version)
+        if missing:
+            database = self._connections.database
+            raise Halted(
+                "incomplete-index",
+                f"the index in {database} lacks tables ({', '.join(sorted(missing))}); restore them, or "
+                "rename the schema, and kbsync will create a new one and reindex everything",
+                fix=database.psql("ALTER SCHEMA kbsync RENAME TO kbsync_incomplete"),
+            )
+        return str(uuid)
 
     def _claimable_rows(self, connection: Connection) -> list[_OwnerRow]:
         """Return our row, then the row with our prefix, if they exist.
