@@ -35,7 +35,16 @@ from kbsync.state import lock
 from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import GUIDES, ODD
 from tests.cli.sandbox import LONGEST, Sandbox
-from tests.mcp.assistant import choose_installation, client_of, error_of, paths, run_tool, text_of, within
+from tests.mcp.assistant import (
+    SETTLED,
+    choose_installation,
+    client_of,
+    error_of,
+    paths,
+    run_tool,
+    text_of,
+    within,
+)
 from tests.share import enumerated, long
 
 
@@ -246,6 +255,20 @@ async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
                 notes = (await run_tool(client, tool, **arguments, wait=1))["notes"]
                 expected = "handbook: recent changes in the folder may not be indexed yet"
                 assert notes == ([expected] if kind in UNSEEN else [])
+
+
+@long
+async def test_wait_returns_at_once_while_the_mirror_is_paused(sandbox: Sandbox) -> None:
+    sandbox.mirror({"ice.md": "The walrus lies on the ice.", "shore.md": "The penguin stands."})
+    with lock.held(sandbox.state):
+        assert sandbox.go("pause", "handbook").code == 0
+        # One change was noticed before the pause, another wasn't.
+        change_state(sandbox, "UPDATE entry SET status = ? WHERE name = 'ice.md'", Status.PENDING.value)
+        sandbox.write("shore.md", "The penguin stands on the shore.")
+        async with client_of(sandbox) as client:
+            async with asyncio.timeout(SETTLED):
+                notes = (await run_tool(client, "search", query="walrus", wait=50))["notes"]
+    assert [note.partition(";")[0] for note in notes] == ["handbook: paused"]
 
 
 # -- get ------------------------------------------------------------------------------------------------

@@ -255,8 +255,8 @@ class Library:
         """Wait at most `seconds` for all files that are now in the folders to be indexed. Return notes on
         gaps.
 
-        This doesn't wait for mirrors that are halted or that no kbsync process is working on. With 0 seconds,
-        it reports the progress and returns.
+        This doesn't wait for mirrors that are paused or halted, or that no kbsync process is working on. With
+        0 seconds, it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_progressed, is_compared = clock() + seconds, -1, False, False
@@ -268,6 +268,7 @@ class Library:
                 report
                 for report in reports
                 if (report.status.halt is None or report.is_held)
+                and report.status.pause is None
                 and (self.open_mirrors.will_mirror or not report.is_unattended)
             ]
             in_progress = [report for report in attended if report.waiting or not report.has_passed]
