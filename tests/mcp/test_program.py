@@ -564,6 +564,33 @@ def test_invalid_message_is_answered_with_an_error_and_the_next_is_answered(sand
 
 
 @long
+def test_request_that_violates_the_protocol_is_refused_by_its_id_with_the_reason(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    process = start_server(sandbox)
+    assert process.stdin is not None and process.stdout is not None
+    for line in (
+        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":[]}',
+        b'{"id":"a","method":"ping"}',
+        b'{"jsonrpc":"2.0","id":8,"method":5}',
+        b'{"jsonrpc":"2.0","id":9,"error":"an answer, so it must not get one that looks like an answer"}',
+        b'{"jsonrpc":"2.0","id":true,"method":5}',
+        b'[{"jsonrpc":"2.0","id":10,"method":"ping"}]',
+    ):
+        process.stdin.write(line + b"\n")
+    process.stdin.flush()
+    responses = [json.loads(process.stdout.readline()) for _ in range(6)]
+    assert [(response["id"], response["error"]["message"]) for response in responses] == [
+        (7, "Invalid Request: params: Input should be an object"),
+        ("a", "Invalid Request: jsonrpc: Field required"),
+        (8, "Invalid Request: method: Input should be a valid string"),
+        (None, "Invalid Request: method: Field required"),
+        (None, "Invalid Request: id: Input should be a valid integer"),
+        (None, "Invalid Request: each line must be one JSON object"),
+    ]
+    process.communicate(timeout=LONGEST)
+
+
+@long
 def test_request_with_a_lone_surrogate_is_answered(sandbox: Sandbox) -> None:
     sandbox.configure()
     process = start_server(sandbox)

@@ -206,15 +206,28 @@ async def _forward_messages(
                 await messages.send(item)
                 continue
             fault = item.errors()[0]
-            if fault["type"] != "json_invalid":
-                error = ErrorData(code=INVALID_REQUEST, message="Invalid Request: send one message per line")
-            elif not str(fault["input"]).strip():
+            if fault["type"] == "json_invalid" and not str(fault["input"]).strip():
                 continue
-            else:
-                error = ErrorData(code=PARSE_ERROR, message=f"Parse error: {fault['msg']}")
-            await respond(SessionMessage(JSONRPCError(jsonrpc="2.0", id=None, error=error)))
+            await respond(SessionMessage(_describe_invalid(item)))
     # Nothing else ends the thread that writes to a full pipe.
     asyncio.get_running_loop().call_later(UNREAD_LONGEST, signal.raise_signal, signal.SIGTERM)
+
+
+def _describe_invalid(error: ValidationError) -> JSONRPCError:
+    """Return the response to a line that isn't a message, with the id of the request if it has one."""
+    fault, request_id = error.errors()[0], None
+    _, *location = fault["loc"] or [""]
+    if fault["type"] == "json_invalid":
+        data = ErrorData(code=PARSE_ERROR, message=f"Parse error: {fault['msg']}")
+    elif not location:
+        data = ErrorData(code=INVALID_REQUEST, message="Invalid Request: each line must be one JSON object")
+    else:
+        data = ErrorData(code=INVALID_REQUEST, message=f"Invalid Request: {location[0]}: {fault['msg']}")
+        # Of a message with a missing field, pydantic returns the whole message.
+        messages = [item["input"] for item in error.errors() if item["type"] == "missing"]
+        ids = [message.get("id") for message in messages if "method" in message]
+        request_id = next((id for id in ids if type(id) in (int, str)), None)
+    return JSONRPCError(jsonrpc="2.0", id=request_id, error=data)
 
 
 async def answer_stdio(server: Server[Any]) -> None:
