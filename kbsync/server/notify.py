@@ -257,7 +257,10 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
 
 
 async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
-    """POST `body` to a URL. Raises `Undelivered` unless a response with status 200 to 299 arrives in time."""
+    """POST `body` to a URL, with its username and password, if any, as basic authentication.
+
+    Raises `Undelivered` unless a response with status 200 to 299 arrives in time.
+    """
     import httpx
 
     from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
@@ -274,7 +277,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
         async with asyncio.timeout(limit):
             # Use a thread, because creating the client reads all CA certificates.
             client = await asyncio.to_thread(make_client)
-            posting = client.stream("POST", url, content=body, headers=headers, auth=connection.NO_AUTH)
+            posting = client.stream("POST", url, content=body, headers=headers)
             async with client, posting as answer:
                 status = answer.status_code
     except connection.UnusableProxyError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import os
@@ -284,9 +285,11 @@ class Recipient:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.authorization: list[str | None] = []
         self.port = 0
 
     async def take(self, request: Request) -> Response:
+        self.authorization.append(request.headers.get("authorization"))
         self.bodies.append(await request.body())
         status = request.path_params["status"]
         while not status and not await request.is_disconnected():
@@ -320,10 +323,19 @@ async def test_url_receives_the_notification_and_failures_are_reported_without_i
     assert not why or str(caught.value) == why
 
 
+@long
+async def test_username_and_password_of_the_url_are_sent(recipient: Recipient) -> None:
+    for credentials in ("", "ada:open%40sesame@"):
+        await notify.post_notice(f"http://{credentials}127.0.0.1:{recipient.port}/200", BODY)
+    basic = base64.b64encode(b"ada:open@sesame").decode()
+    assert recipient.authorization == [None, f"Basic {basic}"]
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [
         ("http://127.0.0.1:1/sesame", "it refused the connection"),
+        ("http://ada:sesame@127.0.0.1:1/", "it refused the connection"),
         ("http://[sesame", "it could not be reached: the host name does not resolve"),
         ("gopher://sesame/", "it could not be reached: the URL does not use http or https"),
     ],
