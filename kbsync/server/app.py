@@ -44,7 +44,7 @@ from kbsync.engine.clock import RunQuery, log_bug, run_in_loop, wait_until_open
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
-from kbsync.engine.status import FOLDER_MISSING, iso
+from kbsync.engine.status import iso
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.forget import read_holdings
 from kbsync.index.snippet import snippet
@@ -153,8 +153,8 @@ class RunningMirrors:
         if run is not None and run.bound is not None:
             # Use the mirror's own target, so that a search loads no model and takes no lock.
             yield run.bound.target
-        elif run is not None and (run.is_paused or run.halts.is_about(FOLDER_MISSING)):
-            # The mirror is paused, or its folder is missing; the knowledge base is still searchable.
+        elif run is not None and (run.is_paused or run.halts.shown is not None):
+            # The mirror is paused or halted; the knowledge base may still be searchable.
             opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
             # A search that times out stops waiting for it.
             async with aclosing(await wait_until_open(opening, lambda late: late.aclose())) as target:

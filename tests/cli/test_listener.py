@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 from typing import Any
@@ -123,3 +124,21 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     secret = url.rpartition("/")[2].encode()
     assert [path for path in zhipu.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
     assert zhipu.service.violations() == []
+
+
+@long
+def test_halted_mirror_stays_searchable_on_the_page(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    port = free_port()
+    listen(sandbox, f"{{listen: 127.0.0.1:{port}}}")
+    # Another program holds the base, so that the daemon can't write to it. A search only reads it.
+    with (sandbox.state / "kb" / "handbook" / "index.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        daemon = sandbox.watch()
+        daemon.wait_for_event("mirror.halted")
+        reply = get(port, "/api/search?q=alpha")[1]
+        document = get(port, "/api/document?mirror=handbook&key=YS5tZA")[1]
+    assert [hit["path"] for hit in reply["hits"]] == ["a.md"]
+    [note] = reply["notes"]
+    assert "is in use by another kbsync" in note and "not searched" not in note
+    assert document["text"] == "alpha"
