@@ -340,6 +340,10 @@ def test_mirror_that_cannot_be_searched_is_named_beside_the_hits_of_the_others(
     assert "nothing has been mirrored" not in note
     result = sandbox.run("search", "dog").check_success()
     assert note in result.err
+    # The other documents may have them.
+    for query, unknown in (("puppy", "“puppy”"), ('"puppy dog"', "“puppy dog” word for word")):
+        words, *_ = notes(sandbox, query)
+        assert words.partition(";")[0] == f"no searched document has {unknown}"
     # Without any mirror that can be searched, it is an error.
     sandbox.run("search", "dog", "--mirror", "pets").check_refusal(code, "pets: ", reason)
 
