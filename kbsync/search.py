@@ -30,7 +30,7 @@ from kbsync.engine.search import (
     searches,
     with_images,
 )
-from kbsync.engine.status import CREDENTIALS, forgotten_bases, iso, why_old
+from kbsync.engine.status import CREDENTIALS, forgotten_bases, found_state, iso
 from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import plain_heading, without_markup
@@ -399,8 +399,9 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
     known_at = None if hit.is_foreign else as_of.get(hit.mirror)
     if record is None or row is None:
         return replace(hit, known_at=known_at)
-    reason, is_gone = why_old(tx, record, row), row.presence is Presence.GONE
-    return replace(hit, known_at=known_at, state=row.status, reason=reason, is_gone=is_gone)
+    state, reason = found_state(tx, record, row, hit.hit.remote_id)
+    is_gone = row.presence is Presence.GONE
+    return replace(hit, known_at=known_at, state=state, reason=reason, is_gone=is_gone)
 
 
 # -- JSON ----------------------------------------------------------------------------------

@@ -318,8 +318,28 @@ def with_approve_command(problem: str, mirror: str, command_line: CommandLine) -
     return f"{problem}, or, if the disk is gone for good, run `{approve}`"
 
 
-def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Return why searches find outdated content of the file, or "" if they don't."""
+def found_state(tx: Tx, record: MirrorRecord, entry: FileRow, document_id: str) -> tuple[Status, str]:
+    """Return the state of a file whose document a search found, and why the document is outdated, or ""."""
+    if _has_current_bytes(tx, record, entry, document_id):
+        # The target hasn't confirmed yet that the document is searchable, or new settings will reindex it.
+        return Status.READY, ""
+    return entry.status, _why_old(tx, record, entry)
+
+
+def _has_current_bytes(tx: Tx, record: MirrorRecord, entry: FileRow, document_id: str) -> bool:
+    """Return whether the document of a waiting file was made from the file's current bytes."""
+    is_waiting = entry.status in (Status.PENDING, Status.INDEXING) and entry.presence is not Presence.GONE
+    if not is_waiting or record.binding is None:
+        return False
+    uploads = tx.uploads.at_path(record.id, record.binding, entry.path)
+    # An upload has no id until the target's response has been recorded.
+    made_by = [upload for upload in uploads if upload.remote_id == document_id] or [
+        upload for upload in uploads if upload.remote_id is None
+    ]
+    return bool(made_by) and all(upload.digest == entry.digest for upload in made_by)
+
+
+def _why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
     why = ""
     match entry.status:
         case Status.READY:

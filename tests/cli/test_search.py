@@ -40,7 +40,7 @@ from kbsync_standin.server import Server
 from tests.cli.conftest import ODD, SECRET
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
-from tests.cli.sandbox import Sandbox, words_of
+from tests.cli.sandbox import Sandbox, eventually, words_of
 from tests.cli.terminal import FIRST_SCREEN, SECOND_SCREEN, Begin
 from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox
 from tests.share import long
@@ -787,6 +787,24 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
     assert [hit["path"] for hit in result.json["hits"]] == ["guides/hours.txt"]
     [note] = result.json["notes"]
     assert 'doesn\'t support "phrases" or -words' in note
+
+
+@long
+def test_only_a_hit_from_an_older_version_is_reported_as_outdated(zhipu: ZhipuSandbox) -> None:
+    """A search may find a document before the service reports that it is indexed."""
+    zhipu.mirror({"ice.md": "The walrus lies on the ice.\n"})
+    zhipu.service.play("stuck", op="upload", match="*ice*", times=0)
+    zhipu.service.play("stuck", op="upload", match="*shore*", times=0, args={"searchable": True})
+    daemon = zhipu.watch()
+    zhipu.write("ice.md", "The walrus swims.\n")
+    zhipu.write("shore.md", "The walrus lies on the shore.\n")
+    eventually(lambda: zhipu.run("status", "--json").json["mirrors"][0]["documents"]["indexing"] == 2)
+    hits = zhipu.run("search", "walrus lies", "--json").json["hits"]
+    assert {hit["path"]: (hit["text"].split()[-1], hit["state"], hit["reason"]) for hit in hits} == {
+        "ice.md": ("ice.", "indexing", "the file has changed since"),
+        "shore.md": ("shore.", "ready", ""),
+    }
+    assert daemon.end() == 0
 
 
 @long

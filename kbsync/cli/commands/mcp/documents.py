@@ -12,7 +12,7 @@ from kbsync.cli.context import is_known, open_state
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status, serving
 from kbsync.dataclass import dataclass
-from kbsync.engine.status import FileStatus, Items, why_old
+from kbsync.engine.status import FileStatus, Items, found_state
 from kbsync.errors import UsageError
 from kbsync.file_systems import holds
 from kbsync.installation import Installation
@@ -70,8 +70,8 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
     entry = tx.entries.get(record.id, path)
     if server is None or server.remote_id is None or entry is None:
         return None
-    why = why_old(tx, record, entry)
-    return Located(chosen.mirror(name), server.remote_id, path, entry.status, why, server.digest, server.size)
+    state, why = found_state(tx, record, entry, server.remote_id)
+    return Located(chosen.mirror(name), server.remote_id, path, state, why, server.digest, server.size)
 
 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
