@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import h11
 import structlog
 import uvicorn
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kbsync.config.model import Config, HttpConfig
@@ -42,6 +43,9 @@ BACKLOG = 64
 REQUEST_SECONDS = 10.0
 START_SECONDS = 10.0
 STOP_SECONDS = 1.0
+ABORT_SECONDS = 0.2
+"""Seconds that requests may continue when the server stops, and that their clients then have to read the
+response."""
 
 CHECK_EVERY = 30.0
 """Seconds between checks that the listener is still running."""
@@ -95,7 +99,7 @@ class TimeoutProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that sets an event when it starts serving."""
+    """A uvicorn server that sets an event when it starts serving, and ends slow requests when it stops."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -104,6 +108,20 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(self._end_requests())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _end_requests(self) -> None:
+        # uvicorn would log each of them as an error, with a traceback.
+        await asyncio.sleep(STOP_SECONDS)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(ABORT_SECONDS)
+        for connection in list(self.server_state.connections):
+            cast(TimeoutProtocol, connection).transport.abort()
 
 
 class ServerThread:
@@ -115,10 +133,12 @@ class ServerThread:
     def __init__(
         self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
     ) -> None:
+        self._app = app
         # Don't let uvicorn log: paths may be secrets, and strangers could write into the log.
         self._server = _Server(
             uvicorn.Config(
-                app,
+                self._serve,
+                interface="asgi3",
                 http=TimeoutProtocol,
                 ws="none",
                 loop="asyncio",
@@ -131,7 +151,7 @@ class ServerThread:
                 limit_concurrency=MAX_CONNECTIONS,
                 # asyncio accepts this many connections before any of them can be closed.
                 backlog=BACKLOG,
-                timeout_graceful_shutdown=int(STOP_SECONDS),
+                timeout_graceful_shutdown=int(2 * STOP_SECONDS),
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             )
         )
@@ -166,6 +186,27 @@ class ServerThread:
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(2 * STOP_SECONDS)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. If the server stops meanwhile, respond with an error or close the connection."""
+        has_started = False
+
+        async def send_message(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_message)
+        except asyncio.CancelledError:
+            if not has_started:
+                from kbsync.server.responses import refusal
+
+                await refusal("the listener is stopping; try again in a moment", 503)(scope, receive, send)
+                return
+            scope.get(ABORT, lambda: None)()
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
     def _run(self) -> None:
         try:

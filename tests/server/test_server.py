@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from kbsync.errors import UsageError
 from kbsync.server import listener
@@ -149,3 +150,34 @@ def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> No
         assert not thread.is_alive
     for bound in bind_sockets("127.0.0.1", port):
         bound.close()
+
+
+def test_stopping_ends_running_requests_and_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    running = threading.Semaphore(0)
+
+    async def run_forever(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"first part", "more_body": True})
+        running.release()
+        await asyncio.Event().wait()
+
+    with (
+        caplog.at_level(logging.INFO, "kbsync"),
+        serve(run_forever) as (thread, port),
+        socket.create_connection(("127.0.0.1", port), 20) as begun,
+        socket.create_connection(("127.0.0.1", port), 20) as silent,
+    ):
+        begun.sendall(GET.replace(b"healthz", b"begun"))
+        silent.sendall(GET)
+        assert running.acquire(timeout=20) and running.acquire(timeout=20)
+        thread.stop()
+        assert not thread.is_alive
+        response = silent.recv(65536)
+        assert response.startswith(b"HTTP/1.1 503 ") and b"the listener is stopping" in response
+        received = b""
+        while piece := begun.recv(65536):
+            received += piece
+        # Without the last chunk, the client knows that the response is incomplete.
+        assert received.endswith(b"first part\r\n")
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
