@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -45,6 +46,27 @@ class Threads(ThreadPoolExecutor):
         for pool in self._pools.values():
             pool.shutdown(wait, cancel_futures=cancel_futures)
         super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+class DaemonThreads(ThreadPoolExecutor):
+    """The default executor of an event loop that may end while a call hangs."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run the function in a thread of its own."""
+        return start_thread(partial(fn, *args, **kwargs))
+
+
+def run_command(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine like `asyncio.run`, but don't wait for its threads.
+
+    A database that stops responding can hang a thread forever. Neither Ctrl+C nor the end of the command may
+    wait for it.
+    """
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(DaemonThreads())
+        return runner.run(work)
 
 
 def running_loop() -> AbstractEventLoop | None:

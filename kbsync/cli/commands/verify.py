@@ -20,6 +20,7 @@ from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, printable
 from kbsync.permissions import exists
+from kbsync.threads import run_command
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Target
@@ -55,8 +56,6 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     Exits 1 if it finds anything. It changes nothing itself: with --repair, the running kbsync or the next
     pass makes the repairs. If a mirror can't be compared, it says why and reports the others.
     """
-    import asyncio
-
     from kbsync.engine.verify import Verification, repair_request, verify_mirror
 
     installation = choose(choices, here=True)
@@ -72,7 +71,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             raise not_yet(installation.narrow(settings.name))
         return await verify_mirror(settings, target, state, clock, context)
 
-    audits, failures = asyncio.run(for_each_mirror(installation, verify))
+    audits, failures = run_command(for_each_mirror(installation, verify))
     repairs = {audit.name: request for audit in audits if repair and (request := repair_request(audit))}
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])
