@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
@@ -134,3 +135,29 @@ def test_sleeping_writer_in_a_transaction_does_not_block_takeover(
     assert second.go("--once").code == 0
     assert is_stopped(process.pid)
     assert ("changed.md", "The first merlin.") in texts(postgres, second.database)
+
+
+@pytest.mark.parametrize("words", [["forget", "handbook", "--delete-documents", "--yes"], ["verify"]])
+def test_ctrl_c_ends_a_command_although_the_server_is_suspended(
+    tmp_path: Path, postgres: Server, words: list[str]
+) -> None:
+    host = Host(tmp_path, postgres, postgres.database(), "docs/")
+    host.write("a.md", "A falcon.\n")
+    assert host.once()["uploaded"] == 1
+
+    def is_connecting() -> bool:
+        names = Path(f"/proc/{process.pid}/fd").iterdir()
+        # The event loop has two sockets of its own.
+        return sum(os.readlink(name).startswith("socket:") for name in names if name.is_symlink()) > 2
+
+    postgres.process.send_signal(signal.SIGSTOP)
+    try:
+        process = host.start(*words)
+        eventually(is_connecting)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5.0) == 130
+    finally:
+        postgres.process.send_signal(signal.SIGCONT)
+    assert host.having("falcon") == ["a.md"]
+    assert host.go("verify").code == 0
+    host.close()

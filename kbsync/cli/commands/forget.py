@@ -21,6 +21,7 @@ from kbsync.config import places
 from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
 from kbsync.permissions import exists
+from kbsync.threads import run_command
 
 if TYPE_CHECKING:
     from kbsync.forget import Holdings
@@ -187,14 +188,12 @@ def end_mirror(
     Return the number of deleted documents, and a description of what remains. `then` is called at the end,
     before another kbsync process can start.
     """
-    import asyncio
-
     from kbsync.forget import forget_mirror
 
     with_secrets = None if deleting is None else partial(_choose_all, deleting)
     with _open_alone(installation) as (installation, store):
         with concerning(holdings.name):
-            deleted = asyncio.run(forget_mirror(installation, store, holdings, with_secrets))
+            deleted = run_command(forget_mirror(installation, store, holdings, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
         then()
         is_of_folder = installation.config.path is None and places.is_of_folder_option(
@@ -217,8 +216,6 @@ def _delete_left_behind(
     installation: Installation, holdings: Holdings, choices: Choices, *, yes: bool
 ) -> None:
     """Delete the mirror's documents in its former knowledge bases. The mirror itself continues."""
-    import asyncio
-
     from kbsync.engine.forget import delete_left, release
     from kbsync.forget import UnreachableBase, open_base
 
@@ -245,7 +242,7 @@ def _delete_left_behind(
         return deleted
 
     with _open_alone(installation) as (installation, store), concerning(holdings.name):
-        deleted = asyncio.run(delete_all(store))
+        deleted = run_command(delete_all(store))
     if not choices.quiet:
         Output().line(
             f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror itself was not "
