@@ -508,6 +508,11 @@ class Uploads(Table):
 
     def lose(self, mirror: int, binding: int) -> None:
         """Record that this binding's base and its documents no longer exist."""
+        # A final row would prove that the document is ours.
+        self._db.execute(
+            f"DELETE FROM upload WHERE mirror = ? AND binding = ? AND {_UNPROVEN}",  # noqa: S608
+            (mirror, binding),
+        )
         self._db.execute(
             "UPDATE upload SET state = 12, due_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
@@ -525,6 +530,9 @@ class Uploads(Table):
     def _select(self, where: str, args: tuple[object, ...]) -> Iterator[Upload]:
         return (_read(row) for row in self._db.execute(_SELECT + where, args))
 
+
+_UNPROVEN = f"state = {int(UploadState.ADOPTING)} AND phase NOT IN ('{Phase.MARKED}', '{Phase.MARKED_READY}')"
+"""Rows of documents that may be others'."""
 
 _TWICE = (
     (SERVING, "", f"state = {int(UploadState.RETIRING)}, due_at = 0, attempts = 0"),

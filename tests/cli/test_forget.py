@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kbsync import forget
@@ -18,6 +20,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import LOCK, Writer
 from kbsync.state import lock
 from tests.cli.cures import proves
+from tests.cli.knowledge_bases import local, service
 from tests.cli.sandbox import Sandbox, eventually, words_of
 from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
@@ -248,6 +251,37 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuS
     remaining = zhipu.service.documents()
     assert (len(before), len(remaining)) == (3, 2)
     assert zhipu.run("verify").code == 0
+
+
+def configure_two(sandbox: Sandbox, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Write a config with the mirrors `handbook`, and `other` of an empty folder."""
+    other = sandbox.add_folder("other")
+    mirrors = [
+        {"name": "handbook", "folder": str(sandbox.docs), "settle": "100ms", "target": first},
+        {"name": "other", "folder": str(other), "prefix": "other/", "target": second},
+    ]
+    sandbox.config.parent.mkdir(parents=True, exist_ok=True)
+    sandbox.config.write_text(json.dumps({"mirrors": mirrors}))
+
+
+@long
+def test_colleagues_documents_stay_after_what_was_left_behind_is_deleted(sandbox: Sandbox) -> None:
+    sandbox.write_all({"a.md": "alpha", "b.md": "beta"})
+    with service("openwebui") as base, local(sandbox.root / "base") as second:
+        for name in ("a.md", "notes.md"):
+            url = f"{base.target['base_url']}/_standin/documents"
+            httpx.post(url, json={"name": name, "text": "a colleague's"}).raise_for_status()
+        theirs = base.documents("")
+        configure_two(sandbox, base.target, {"type": "local"})
+        assert sandbox.go("--once").code == 0
+        configure_two(sandbox, second.target, base.target)
+        assert sandbox.go("--once").code == 0
+        assert sandbox.go("forget", "handbook", "--left-behind", "--yes").code == 0
+        assert base.documents("") == theirs
+        configure_two(sandbox, base.target, {"type": "local"})
+        assert sandbox.go("--once").code == 0
+        assert set(theirs) < set(base.documents(""))
+        assert len(base.documents("")) == 4
 
 
 @long
