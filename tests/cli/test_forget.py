@@ -285,6 +285,20 @@ def test_colleagues_documents_stay_after_what_was_left_behind_is_deleted(sandbox
 
 
 @long
+def test_documents_in_a_base_that_left_the_config_are_not_reported_as_deleted(sandbox: Sandbox) -> None:
+    sandbox.write_all({"a.md": "alpha"})
+    with service("openwebui") as base, local(sandbox.root / "base") as second:
+        configure_two(sandbox, base.target, second.target)
+        assert sandbox.go("--once").code == 0
+        configure_two(sandbox, second.target, {"type": "local"})
+        assert sandbox.go("--once").code == 0
+        result = sandbox.go("forget", "handbook", "--left-behind", "--yes")
+        assert (result.code, result.out) == (2, "")
+        assert "put this knowledge base back into the config of handbook" in result.err
+        assert len(base.documents("")) == 1
+
+
+@long
 def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror({"a.md": "alpha", "b.md": "beta"})
     assert zhipu.run("forget", "handbook", "--yes").code == 0

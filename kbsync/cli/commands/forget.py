@@ -229,6 +229,7 @@ def _delete_left_behind(
     if not confirm(f"Delete what {holdings.name} left behind?", f"forget {holdings.name}", yes=yes):
         return
     with_secrets = partial(_choose_all, choices)
+    unreachable = list[str]()
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
@@ -238,11 +239,15 @@ def _delete_left_behind(
                     if (released := await release(store, record, base)) is not None:
                         deleted += await delete_left(store, released, target)
             except UnreachableBase as error:
-                print_message(f"{holdings.name}: {error}")
+                unreachable.append(f"{holdings.name}: {error}")
         return deleted
 
     with _open_alone(installation) as (installation, store), concerning(holdings.name):
         deleted = run_command(delete_all(store))
+    if len(unreachable) == len(bases):
+        raise UsageError("\n".join(unreachable))
+    for reason in unreachable:
+        print_message(reason)
     if not choices.quiet:
         Output().line(
             f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror itself was not "
