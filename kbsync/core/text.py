@@ -84,6 +84,20 @@ def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
+def unescape_path(text: str) -> str:
+    """Return the path that `printable` shows as `text`, or `text` itself if there is none."""
+
+    def character(match: re.Match[str]) -> str:
+        kind, digits = match[0][1], match[0][2:]
+        if not digits:
+            return {"n": "\n", "r": "\r", "t": "\t"}[kind]
+        number = int(digits, 16)
+        return chr(number + 0xDC00 if kind == "x" and number >= 0x80 else number)
+
+    path = re.sub(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5}|[nrt])", character, text)
+    return path if printable(path) == text else text
+
+
 def format_count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 document`, `2 documents`, `1,204 documents`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

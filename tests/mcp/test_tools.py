@@ -791,6 +791,24 @@ async def test_text_for_the_model_has_no_control_characters(client: Client) -> N
     assert paths(await run_tool(client, "search", query="xylophone")) == [ODD]
 
 
+@long
+@pytest.mark.parametrize(
+    "name", [b"a\xff\xc3.md", "odd\n\u202e\x1b\U000e0041é.md".encode(), b"C:\\new\\xff.md"], ids=repr
+)
+async def test_path_is_accepted_as_shown(sandbox: Sandbox, name: bytes) -> None:
+    """JSON can't contain all file names, and a model may copy a name from the text."""
+    sandbox.mirror({f"folder {os.fsdecode(name)}/{os.fsdecode(name)}": "The walrus lies on the ice."})
+    async with client_of(sandbox) as client:
+        text = text_of(await client.call_tool("search", {"query": "walrus"}))
+        shown = text.partition("\n1. ")[2].partition(" (id ")[0]
+        [path] = paths(await run_tool(client, "search", query="walrus"))
+        for typed in (shown, path):
+            assert (await run_tool(client, "get", path=typed))["text"] == "The walrus lies on the ice."
+            assert (await run_tool(client, "status", path=typed))["explanation"]["found"]
+            folder = typed.partition("/")[0]
+            assert [file["path"] for file in (await run_tool(client, "list", path=folder))["files"]] == [path]
+
+
 async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client: Client) -> None:
     tools_by_name = {tool.name: tool.description for tool in (await client.list_tools()).tools}
     assert tools_by_name["search"] == (

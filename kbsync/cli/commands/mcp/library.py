@@ -34,7 +34,7 @@ from kbsync.cli.context import reader
 from kbsync.cli.report import MAX_HELD, MirrorReport, mirror_reports
 from kbsync.contract.searching import Query, SupportsExplain
 from kbsync.core.model import Status
-from kbsync.core.text import format_count
+from kbsync.core.text import format_count, unescape_path
 from kbsync.engine.status import CREDENTIALS
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
 from kbsync.index.read.formats import needs_parser
@@ -117,6 +117,7 @@ class Library:
         """
         chosen = self.open_mirrors.installation.narrow(mirror)
         if path is not None:
+            path = await _path_shown_as(path, chosen)
             matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
             if not matches:
                 explanation = await in_mirror_threads("", explain_file(chosen, path, AWAY, text=False))
@@ -194,6 +195,7 @@ class Library:
         The files are listed only if it is clear which mirror is meant.
         """
         chosen = self.open_mirrors.installation.narrow(mirror)
+        page = replace(page, below=await _path_shown_as(page.below, chosen))
         reports = await self._reports(chosen)
         response: dict[str, Any] = {
             "mirrors": [_summary(report) for report in reports],
@@ -226,7 +228,9 @@ class Library:
         """
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
-        why = None if path is None else (await self._explain(chosen, path)).to_json()
+        why = None
+        if path is not None:
+            why = (await self._explain(chosen, await _path_shown_as(path, chosen))).to_json()
         notes = self._notes(reports, "listed below")
         for report in reports:
             name, documents = report.status.name, report.status.documents
@@ -343,6 +347,17 @@ def _summary(report: MirrorReport) -> dict[str, Any]:
     fields = report.status.to_json()
     fields.pop("note", None)
     return {**fields, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}
+
+
+async def _path_shown_as(text: str, chosen: Installation) -> str:
+    """Return the path in a mirror that a response shows as `text`, because some characters can't be shown.
+
+    Return `text` itself if it is such a path, or if there is none.
+    """
+    path = unescape_path(text)
+    if path == text or await query_folders(chosen, lambda alone: mirror_with(alone, text)):
+        return text
+    return path if await query_folders(chosen, lambda alone: mirror_with(alone, path)) else text
 
 
 def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T:
