@@ -256,7 +256,9 @@ class ListenerApp:
                 raise HTTPException(400, f"state must be one of {', '.join(known)}")
             after = _path_in(params, "after")
             page = DocumentPage(_number(params, "limit", 100, MAX_ITEMS), known.get(state or ""), after)
-        payload = await self.views.status(page, params.get("mirror"))
+        if name := params.get("mirror"):
+            self._check_mirror(name)
+        payload = await self.views.status(page, name or None)
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
     async def held(self, request: Request) -> Response:

@@ -118,6 +118,7 @@ HUGE = ("0", "51", "00000000199", "9" * 5000, "000000001" + "9" * 5000)
         ("search?q=a%20path:%5B", "is not a gitignore pattern"),
         ("document?mirror=docs&key=%25", "key must be"),
         ("document?mirror=no&key=", "there is no mirror with this name"),
+        ("status?mirror=no", "there is no mirror with this name"),
         ("history?mirror=no", "there is no mirror with this name"),
         ("held?mirror=docs&kind=uploads", "kind must be deletions or renewals"),
         ("search?q=text&mirror=no", "there is no mirror with this name"),
