@@ -326,6 +326,12 @@ def test_config_token_is_accepted_too(sandbox: Sandbox) -> None:
         assert status_of(url, authorization=f"Bearer {TOKEN}") == 200
 
 
+def test_address_of_the_listener_in_the_config_is_refused(sandbox: Sandbox) -> None:
+    address, config = free_address(), sandbox.configure()
+    config.write_text(f"http: {{listen: '{address}'}}\n{config.read_text()}")
+    sandbox.run("mcp", "--http", address).check_refusal(2, "is http.listen in the config, too")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:9754", "0.0.0.0:9754"])
 async def test_token_removed_from_the_config_is_refused(address: str) -> None:
     token = Secret(TOKEN)

@@ -112,6 +112,9 @@ class McpEndpoint:
                 f"--http {listen} can be reached from other machines, so it needs a token: set ${TOKEN}, "
                 "or http.token in the config, or listen on 127.0.0.1"
             )
+        http = config().http
+        if http is not None and http.listen == listen:
+            raise UsageError(f"--http {listen} is http.listen in the config, too; choose another port")
         return endpoint
 
     @property
