@@ -21,6 +21,7 @@ from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
 from kbsync.config.model import Config
 from kbsync.config.secrets import Secret
+from kbsync.errors import UsageError
 from kbsync.signals import Signals
 from kbsync.state import lock
 from kbsync.threads import in_own_threads
@@ -407,6 +408,26 @@ async def test_mirroring_bug_is_logged_ever_less_often(
     with pytest.raises(asyncio.CancelledError):
         await mirroring.keep()
     assert pauses[::2] == [1, 2, 4, 8, 16, 32]
+
+
+async def test_lasting_obstacle_is_logged_once(
+    opened: OpenInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirroring, starts = serving.Mirroring(opened), 0
+
+    async def fail() -> None:
+        nonlocal starts
+        starts += 1
+        opened.obstacle = ""  # as once the daemon begins
+        raise UsageError("http.listen: 127.0.0.1:9753 is in use")
+
+    monkeypatch.setattr(mirroring, "_mirror", fail)
+    with capture_logs() as log:
+        keeping = asyncio.create_task(mirroring.keep())
+        await until(lambda: starts >= 3 or keeping.done())
+        keeping.cancel()
+    assert [line["event"] for line in log] == ["mirroring.refused"]
+    assert opened.obstacle == "http.listen: 127.0.0.1:9753 is in use"
 
 
 class End:

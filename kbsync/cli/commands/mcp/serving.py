@@ -100,7 +100,7 @@ class Mirroring:
     async def keep(self) -> None:
         """Mirror until `end` is called."""
         open_mirrors = self._open_mirrors
-        free_checks, failures = FREE_FOR, 0  # don't wait at the start
+        free_checks, failures, complaint = FREE_FOR, 0, ""  # don't wait at the start
         while True:
             if free_checks >= FREE_FOR:
                 open_mirrors.will_mirror = True
@@ -108,16 +108,18 @@ class Mirroring:
                     await self._mirror()
                     return
                 except LockedError:
-                    open_mirrors.obstacle = ""
+                    open_mirrors.obstacle = complaint = ""
                     failures = free_checks = 0
                 except Exception as error:
                     if code_of(error) is None:
                         failures += 1
                         again_in = CHECK_LOCK_EVERY + pause_after(failures)
                         open_mirrors.obstacle = log_bug("mirroring.failed", error, again_in=again_in)
-                    elif (obstacle := sentence_of(error)) != open_mirrors.obstacle:
-                        log.error("mirroring.refused", reason=obstacle)
-                        open_mirrors.obstacle = obstacle
+                    else:
+                        open_mirrors.obstacle = sentence_of(error)
+                        if open_mirrors.obstacle != complaint:
+                            complaint = open_mirrors.obstacle
+                            log.error("mirroring.refused", reason=complaint)
                 open_mirrors.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
