@@ -633,6 +633,13 @@ MISTAKES = {
         "",
         ("tests/cli/test_removal.py::test_request_to_an_earlier_process_is_forgotten",),
     ),
+    "unproven-documents-of-a-left-base": Mistake(
+        "documents of others become ours after `forget --left-behind`",
+        "kbsync/state/uploads.py",
+        'f"DELETE FROM upload WHERE mirror = ? AND binding = ? AND {_UNPROVEN}"',
+        'f"DELETE FROM upload WHERE mirror = ? AND binding = ? AND FALSE AND {_UNPROVEN}"',
+        ("tests/cli/test_forget.py::test_colleagues_documents_stay_after_what_was_left_behind_is_deleted",),
+    ),
     "interrupted-deletion-believed-undone": Mistake(
         "killed while it deletes a mirror's documents, kbsync takes them for searchable",
         "kbsync/engine/forget.py",
