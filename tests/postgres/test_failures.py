@@ -471,7 +471,7 @@ def test_commit_that_waits_for_a_missing_standby_is_unsure(
 ) -> None:
     with open_store(postgres, database) as store:
         store.check()
-        monkeypatch.setattr(connections.Connection, "max_silence", 0.3)
+        monkeypatch.setattr(connections.Connection, "max_silence", 2.0)
         with commits_without_an_answer(postgres):
             unsure = outcome(store)
             assert isinstance(unsure, Unsure)
@@ -484,7 +484,7 @@ def test_commit_that_waits_for_a_missing_standby_is_unsure(
 def test_statement_without_a_response_fails(
     postgres: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections.Connection, "max_silence", 0.3)
+    monkeypatch.setattr(connections.Connection, "max_silence", 2.0)
     with open_store(postgres, database) as store:
         store.check()
         with psycopg.connect(postgres.direct(database)) as rival:

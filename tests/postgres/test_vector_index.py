@@ -124,13 +124,13 @@ def test_index_build_may_be_silent_for_longer_than_other_statements(
         fill(store)
         put(store, entry(99, *(f"heron {number}" for number in range(MANY // 2))))
         store._last_put = 0.0
-        monkeypatch.setattr(Connection, "max_silence", 0.3)
+        monkeypatch.setattr(Connection, "max_silence", 1.5)
         with a_writer_that_does_not_end(postgres, database):
             making = pool.submit(store.purge)
             while not postgres.run(database, PROGRESS):
                 assert not making.done()
             with pytest.raises(TimeoutError):
-                making.result(1.0)
+                making.result(3.0)
         assert making.result(30)
         assert postgres.run(database, INDEX) == [(True,)]
 
