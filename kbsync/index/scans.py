@@ -28,7 +28,7 @@ from kbsync.permissions import exists
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.source.stat import stamp_of
 from kbsync.state.db import DamagedError, delete_database, empty_wal, open_reader, open_writer, transaction
-from kbsync.state.overwrite import Connection
+from kbsync.state.overwrite import OverwritingConnection
 from kbsync.state.schema import refuse_damaged
 
 Recognize = Callable[[str, Body, int], str]
@@ -191,7 +191,7 @@ class Scans:
             self.scrub()
         self._begin()
 
-    def _open_writer(self) -> Connection:
+    def _open_writer(self) -> OverwritingConnection:
         connection = open_writer(self._file)
         with transaction(connection, "BEGIN IMMEDIATE"):
             connection.execute(_SCHEMA)
@@ -269,7 +269,9 @@ class Scans:
         """Erase deleted texts from the file. Return False if that must be retried."""
         with self._using:
             connection = self._connection
-            return not isinstance(connection, Connection) or not self._base or empty_wal(connection)
+            if not isinstance(connection, OverwritingConnection) or not self._base:
+                return True
+            return empty_wal(connection)
 
     def stop(self) -> None:
         """Don't begin another page."""

@@ -19,7 +19,7 @@ from kbsync.errors import TOO_MANY_OPEN_FILES, StateError
 from kbsync.file_systems import DISK_FAILED, has_failed
 from kbsync.permissions import exists, open_private
 from kbsync.state.lock import describe_misplaced, refusal
-from kbsync.state.overwrite import Connection
+from kbsync.state.overwrite import OverwritingConnection
 
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
@@ -60,7 +60,7 @@ def unbind(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
-def open_writer(path: Path) -> Connection:
+def open_writer(path: Path) -> OverwritingConnection:
     """Open a connection for writing, with WAL, synchronous=FULL, mode 0600, and WAL files kept for later
     readers. Raises `DamagedError` for anything but a regular file.
     """
@@ -103,12 +103,12 @@ def _refuse_no_file(path: Path) -> None:
         raise DamagedError(f"{path} is not a file")
 
 
-def open_file(path: Path) -> Connection:
+def open_file(path: Path) -> OverwritingConnection:
     """Return a connection for reading and writing the file.
 
     The file's path may contain bytes that aren't UTF-8.
     """
-    return Connection(path, WRITE_FLAGS)
+    return OverwritingConnection(path, WRITE_FLAGS)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
         raise
 
 
-def empty_wal(connection: Connection) -> bool:
+def empty_wal(connection: OverwritingConnection) -> bool:
     """Copy a writer's WAL into the file, and empty the WAL.
 
     Return False if a reader, another process that copies the WAL, or a full disk prevents that.

@@ -37,7 +37,7 @@ _SALTS = slice(16, 24)
 _FAILURES = (apsw.Error, OSError, MemoryError)
 
 
-class Connection(apsw.Connection):
+class OverwritingConnection(apsw.Connection):
     """A connection for writing that leaves nothing in the unused space of the file."""
 
     def __init__(self, path: Path, flags: int) -> None:
@@ -93,7 +93,7 @@ class Connection(apsw.Connection):
         return pages
 
 
-def _after_commit(limit: int, connection: Connection, _database: str, pages: int) -> int:
+def _after_commit(limit: int, connection: OverwritingConnection, _database: str, pages: int) -> int:
     # As in SQLite's own hook, errors are ignored: the commit succeeded.
     if pages >= limit:
         with suppress(*_FAILURES):

@@ -15,7 +15,7 @@ import pytest
 
 from kbsync.state import overwrite
 from kbsync.state.db import empty_wal, open_file, open_writer, transaction
-from kbsync.state.overwrite import PAGE, Connection, unused_space
+from kbsync.state.overwrite import PAGE, OverwritingConnection, unused_space
 
 ROWS = 3_000
 ALL_ROWS = "SELECT * FROM t, (SELECT count(text), sum(length(text)) FROM long)"
@@ -226,7 +226,7 @@ def test_descriptor_is_that_of_the_open_file(tmp_path: Path) -> None:
     link.symlink_to(path)
     path.touch()
     with closing(open_plainly(tmp_path / "other.db")), path.open("rb"), closing(open_writer(link)) as writer:
-        assert isinstance(writer, Connection)
+        assert isinstance(writer, OverwritingConnection)
         descriptor = writer._descriptor
         assert os.readlink(f"/proc/self/fd/{descriptor}") == str(path)
         os.pwrite(descriptor, b"", 0)  # it can be written

@@ -25,7 +25,7 @@ from kbsync.index.words import OLDEST_TOKENISER, SQLITE_TOKENISER, TOKENISER
 from kbsync.permissions import exists
 from kbsync.state import db as files
 from kbsync.state.db import DamagedError, open_writer, state_errors, transaction
-from kbsync.state.overwrite import Connection
+from kbsync.state.overwrite import OverwritingConnection
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
@@ -111,7 +111,7 @@ WHOLE = """(
 """A condition on a row of `document`: all its chunks are present."""
 
 
-def open_index(folder: Path) -> Connection:
+def open_index(folder: Path) -> OverwritingConnection:
     """Return a connection for writing to the index in `folder`, creating the index if it doesn't exist.
 
     Anything that is damaged or too old is renamed to `index.db.damaged-<n>`, another program's database to
@@ -124,7 +124,7 @@ def open_index(folder: Path) -> Connection:
         target = os.readlink(path)  # noqa: PTH115
         raise Unavailable(printable(f"{path} is a broken link; mount the disk with {target}"))
     with state_errors(path):
-        connection: Connection | None = None
+        connection: OverwritingConnection | None = None
         is_foreign = False
         try:
             connection = open_writer(path)
