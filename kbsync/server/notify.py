@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -235,6 +236,10 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         raise
     except OSError as error:
         raise Undelivered(f"the command cannot be run: {system_reason(error)}") from None
+    if sys.version_info < (3, 11, 4) and process.stdin is not None:
+        # If nobody reads the pipe, asyncio would log an error, with a traceback.
+        closing = asyncio.create_task(process.stdin.wait_closed())
+        closing.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         async with asyncio.timeout(limit):
             await process.communicate(body)

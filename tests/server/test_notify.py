@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -180,6 +182,23 @@ async def test_failing_command_is_reported_without_its_output(command: list[str]
     with pytest.raises(Undelivered) as caught:
         await notify.run_command(command, BODY * 10_000)  # more than a pipe holds, and nobody reads it
     assert str(caught.value) == why
+
+
+async def test_command_that_reads_nothing_causes_no_error_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python 3.11.2, which is Debian 12's, logs the error of the pipe, with a traceback."""
+    communicate = asyncio.subprocess.Process.communicate
+
+    async def communicate_late(process: asyncio.subprocess.Process, body: bytes) -> Any:
+        time.sleep(0.3)  # meanwhile, the command ends, and the event loop can't notice
+        return await communicate(process, body)
+
+    monkeypatch.setattr(asyncio.subprocess.Process, "communicate", communicate_late)
+    await notify.run_command(["/bin/sh", "-c", "sleep 0.1"], BODY)
+    await asyncio.sleep(0.1)
+    gc.collect()  # asyncio logs an error that nobody has seen once it is forgotten
+    assert caplog.records == []
 
 
 PROGRAM = """
