@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import socket
 import threading
 import time
@@ -486,7 +485,8 @@ class PostgresStore:
         # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
         find = "SELECT tablename FROM pg_tables WHERE schemaname = 'kbsync'"
         tables = {table for (table,) in connection.execute(find)}
-        missing = set(re.findall(r"CREATE TABLE kbsync\.(\w+)", statements)) - tables
+        created = (line.split()[2] for line in statements.splitlines() if line.startswith("CREATE TABLE "))
+        missing = {name.removeprefix("kbsync.") for name in created} - tables
         if not tables:
             connection.execute(statements.encode())
             missing = set()
