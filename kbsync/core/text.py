@@ -84,6 +84,10 @@ def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
+_PATH_ESCAPE = re.compile(r"\\(?:x(?!00)[0-9a-f]{2}|u(?!d[89a-f])[0-9a-f]{4}|U000[0-9a-f]{5}|[nrt])")
+"""Matches the escapes of characters that a path can contain. Other surrogates and NUL aren't among them."""
+
+
 def unescape_path(text: str) -> str:
     """Return the path that `printable` shows as `text`, or `text` itself if there is none."""
 
@@ -94,7 +98,7 @@ def unescape_path(text: str) -> str:
         number = int(digits, 16)
         return chr(number + 0xDC00 if kind == "x" and number >= 0x80 else number)
 
-    path = re.sub(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5}|[nrt])", character, text)
+    path = _PATH_ESCAPE.sub(character, text)
     return path if printable(path) == text else text
 
 

@@ -809,6 +809,12 @@ async def test_path_is_accepted_as_shown(sandbox: Sandbox, name: bytes) -> None:
             assert [file["path"] for file in (await run_tool(client, "list", path=folder))["files"]] == [path]
 
 
+@pytest.mark.parametrize("path", ["a\\ud800.md", "a\\udfff/b", "/tmp/\\ud800", "a\\x00.md"])
+async def test_escapes_of_characters_that_no_path_contains_stay(client: Client, path: str) -> None:
+    assert "no document" in text_of(await client.call_tool("get", {"path": path}))
+    assert "no folder" in text_of(await client.call_tool("list", {"path": path}))
+
+
 async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client: Client) -> None:
     tools_by_name = {tool.name: tool.description for tool in (await client.list_tools()).tools}
     assert tools_by_name["search"] == (

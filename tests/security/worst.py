@@ -129,6 +129,7 @@ _SEARCHED = {
          times("[[a|`") + "]]"],
     "core.text._HARMFUL": [times("\x1b"), _LETTERS],
     "core.text._HARMFUL_IN_LINES": [times("\n"), times("\x1b"), _LETTERS],
+    "core.text._PATH_ESCAPE": [times("\\"), times("\\x1"), times("\\u111")],
     "core.text._JSON_ESCAPE": [times("\\"), times("\\ud800"), times("\\ud800\\u")],
     "core.text._JSON_SURROGATE": [times("\\"), times("\\ud")],
     "core.links._FORBIDDEN": [_BLANKS, _LETTERS],
