@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Task
+    from asyncio import AbstractEventLoop, Runner, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Threads(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
 
-class DaemonThreads(ThreadPoolExecutor):
+class ThreadPerCall(ThreadPoolExecutor):
     """The default executor of an event loop that may end while a call hangs."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -56,16 +56,22 @@ class DaemonThreads(ThreadPoolExecutor):
         return start_thread(partial(fn, *args, **kwargs))
 
 
-def run_command(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine like `asyncio.run`, but don't wait for its threads.
+def make_runner() -> Runner:
+    """Return a runner that doesn't wait for its threads at the end.
 
-    A database that stops responding can hang a thread forever. Neither Ctrl+C nor the end of the command may
-    wait for it.
+    A database or a name server that stops responding can hang a thread forever. Neither Ctrl+C nor the end of
+    the command may wait for it.
     """
     import asyncio
 
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(DaemonThreads())
+    runner = asyncio.Runner()
+    runner.get_loop().set_default_executor(ThreadPerCall())
+    return runner
+
+
+def run_coroutine(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine like `asyncio.run`, but don't wait for its threads."""
+    with make_runner() as runner:
         return runner.run(work)
 
 

@@ -23,7 +23,7 @@ from kbsync.index.snippet import plain_heading, snippet, without_markup
 from kbsync.installation import Installation
 from kbsync.search import SearchReply, filters_in_words, notes_on, open_all, search, why_lines
 from kbsync.state.read_only import SnapshotReader
-from kbsync.threads import in_thread, run_command, run_here
+from kbsync.threads import in_thread, run_coroutine, run_here
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage
@@ -106,7 +106,7 @@ def search_once(installation: Installation, query: Query, *, images: bool, as_js
 
     if [mirror.target.type for mirror in installation.mirrors] == ["local"]:
         return run_here(run())
-    return run_command(run())
+    return run_coroutine(run())
 
 
 def search_notes(installation: Installation) -> list[str]:

@@ -25,7 +25,7 @@ from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.core.text import path_argument, printable, printable_lines
 from kbsync.errors import UsageError
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
@@ -54,7 +54,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    explanation = run_command(explain_file(installation, path, Path.cwd(), text=text))
+    explanation = run_coroutine(explain_file(installation, path, Path.cwd(), text=text))
     if explanation.mirror is None:
         explanation.answer = _describe_other_mirror(choices, path) or explanation.answer
     code, output = Code.USAGE if explanation.is_unknown else Code.MIRRORED, Output()

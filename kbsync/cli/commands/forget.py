@@ -21,7 +21,7 @@ from kbsync.config import places
 from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
 from kbsync.permissions import exists
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
     from kbsync.forget import Holdings
@@ -193,7 +193,7 @@ def end_mirror(
     with_secrets = None if deleting is None else partial(_choose_all, deleting)
     with _open_alone(installation) as (installation, store):
         with concerning(holdings.name):
-            deleted = run_command(forget_mirror(installation, store, holdings, with_secrets))
+            deleted = run_coroutine(forget_mirror(installation, store, holdings, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
         then()
         is_of_folder = installation.config.path is None and places.is_of_folder_option(
@@ -243,7 +243,7 @@ def _delete_left_behind(
         return deleted
 
     with _open_alone(installation) as (installation, store), concerning(holdings.name):
-        deleted = run_command(delete_all(store))
+        deleted = run_coroutine(delete_all(store))
     if len(unreachable) == len(bases):
         raise UsageError("\n".join(unreachable))
     for reason in unreachable:

@@ -12,7 +12,7 @@ from kbsync.cli.exit_codes import Code, printing_result, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import LISTED, Output, first_lines, print_message
 from kbsync.core.text import format_count, format_size, printable
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
     from kbsync.engine.plan import MirrorPlan, Planned
@@ -56,7 +56,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     installation = choose(choices, here=True, with_folders=True)
     check_state_location(installation, create=False)  # as a pass does
     set_up_logs(choices)
-    plans, failures = run_command(for_each_mirror(installation, plan_mirror))
+    plans, failures = run_coroutine(for_each_mirror(installation, plan_mirror))
     codes = [failure.code for failure in failures]
     codes += [Code.PERSON for planned in plans if planned.halt is not None]
     code = worst([*codes, *(Code.PASSING for planned in plans if planned.is_guess)])

@@ -33,7 +33,7 @@ from kbsync.engine.search import FoundDocument
 from kbsync.errors import UsageError, system_reason
 from kbsync.installation import Installation
 from kbsync.search import SearchReply
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
 """Seconds to wait after a keystroke before searching, because results for half a word are useless and may
@@ -52,7 +52,7 @@ def search_live(installation: Installation, query: Query) -> None:
     """
     if not (sys.stdin.isatty() and Output().can_move_cursor):
         raise UsageError("search -i needs a terminal; omit -i, or in a program use --json instead")
-    chosen = run_command(_run(installation, query))
+    chosen = run_coroutine(_run(installation, query))
     if chosen is not None:
         open_or_print(chosen)
 

@@ -20,7 +20,7 @@ from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, printable
 from kbsync.permissions import exists
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Target
@@ -71,7 +71,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             raise not_yet(installation.narrow(settings.name))
         return await verify_mirror(settings, target, state, clock, context)
 
-    audits, failures = run_command(for_each_mirror(installation, verify))
+    audits, failures = run_coroutine(for_each_mirror(installation, verify))
     repairs = {audit.name: request for audit in audits if repair and (request := repair_request(audit))}
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])

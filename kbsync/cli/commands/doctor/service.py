@@ -24,7 +24,7 @@ from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, system_reason
 from kbsync.installation import Installation
 from kbsync.state import lock
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
     from kbsync.targets.http.connection import Endpoint
@@ -66,7 +66,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
         return [*results, warning("clock", detail, "sudo timedatectl set-ntp true")]
 
     try:
-        yield from run_command(check_base())
+        yield from run_coroutine(check_base())
     except Halted as error:
         yield _halt_result(installation, mirror, error)
     except Exception as error:

@@ -17,7 +17,7 @@ from kbsync.contract.target import BaseCard, Target
 from kbsync.core.text import format_count, format_size, printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, UsageError
-from kbsync.threads import DaemonThreads
+from kbsync.threads import make_runner
 
 if TYPE_CHECKING:
     import asyncio
@@ -126,8 +126,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
     """Open the mirror's target for reading."""
     import asyncio
 
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(DaemonThreads())  # a name server may not respond
+    with make_runner() as runner:
         with as_usage_error(mirror), unmade(installation.narrow(mirror.name)):
             # In a thread, because opening reads files and may load large modules.
             opening = asyncio.to_thread(installation.target, mirror, read_only=True)

@@ -18,7 +18,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
 from kbsync.permissions import exists
-from kbsync.threads import run_command
+from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -171,7 +171,7 @@ def _copy(
                 await copy(store, journal, target, origins, read, target.put_made, copied)
 
         try:
-            run_command(copy_documents())
+            run_coroutine(copy_documents())
         except TargetError as error:
             copy_command = installation.command_line_for_mirrors("kb copy")
             fix = ""
