@@ -207,19 +207,21 @@ async def _forward_messages(
             if not isinstance(item, ValidationError):
                 await messages.send(item)
                 continue
-            fault = item.errors()[0]
-            if fault["type"] == "json_invalid" and not str(fault["input"]).strip():
-                continue
-            await respond(SessionMessage(_describe_invalid(item)))
+            if (response := _response_to_invalid(item)) is not None:
+                await respond(SessionMessage(response))
     # Nothing else ends the thread that writes to a full pipe.
     asyncio.get_running_loop().call_later(UNREAD_LONGEST, signal.raise_signal, signal.SIGTERM)
 
 
-def _describe_invalid(error: ValidationError) -> JSONRPCError:
-    """Return the response to a line that isn't a message, with the id of the request if it has one."""
+def _response_to_invalid(error: ValidationError) -> JSONRPCError | None:
+    """Return the response to a line that isn't a message, with the id of the request if it has one. A blank
+    line gets none.
+    """
     fault, request_id = error.errors()[0], None
     _, *location = fault["loc"] or [""]
     if fault["type"] == "json_invalid":
+        if not str(fault["input"]).strip():
+            return None
         data = ErrorData(code=PARSE_ERROR, message=f"Parse error: {fault['msg']}")
     elif not location:
         data = ErrorData(code=INVALID_REQUEST, message="Invalid Request: each line must be one JSON object")
@@ -228,7 +230,7 @@ def _describe_invalid(error: ValidationError) -> JSONRPCError:
         # Of a message with a missing field, pydantic returns the whole message.
         messages = [item["input"] for item in error.errors() if item["type"] == "missing"]
         ids = [message.get("id") for message in messages if "method" in message]
-        request_id = next((id for id in ids if type(id) in (int, str)), None)
+        request_id = next((value for value in ids if type(value) in (int, str)), None)
     return JSONRPCError(jsonrpc="2.0", id=request_id, error=data)
 
 
