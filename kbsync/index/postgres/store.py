@@ -486,10 +486,11 @@ class PostgresStore:
         find = "SELECT tablename FROM pg_tables WHERE schemaname = 'kbsync'"
         tables = {table for (table,) in connection.execute(find)}
         created = (line.split()[2] for line in statements.splitlines() if line.startswith("CREATE TABLE "))
-        missing = {name.removeprefix("kbsync.") for name in created} - tables
+        names = {name.removeprefix("kbsync.") for name in created}
         if not tables:
             connection.execute(statements.encode())
-            missing = set()
+            tables = names
+        missing = names - tables
         if "base" not in missing:
             [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
             self._require_version(version)
