@@ -145,14 +145,14 @@ async def search(
     has_good_hits = bool(hits) and not (unknown and all(target.are_all for target in unknown))
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
-    none = "no searched document" if errors else "no document"
+    none_has = "no searched document has" if errors else "no document has"
     if lacks_phrase and answered and unmatched == Unmatched():
-        notes = [*notes, _note_on_phrases(query, none)]
+        notes = [*notes, _note_on_phrases(query, none_has)]
     if query.text.strip() and not hits and not any(map(str.isalnum, query.text)):
         notes = [*notes, Note("the query has no letters or digits to search for", explains_hits=True)]
     notes = [
         *notes,
-        *_notes_on_words(guesses, unknown, none, has_hits=bool(hits)),
+        *_notes_on_words(guesses, unknown, none_has, has_hits=bool(hits)),
         *notes_on(freshness, opened, with_held_hits=held, searchable=searchable, has_good_hits=has_good_hits),
         *_notes_on_errors(errors, freshness, opened),
     ]
@@ -160,11 +160,11 @@ async def search(
     return SearchReply(hits, freshness, notes, errors, answered, unmatched, words, query)
 
 
-def _note_on_phrases(query: Query, none: str) -> Note:
-    """Return a note for a query whose phrases no document has. `none`: the words for "no document"."""
+def _note_on_phrases(query: Query, none_has: str) -> Note:
+    """Return a note for a query whose phrases no document has. `none_has`: the words to begin with."""
     phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
     without = " ".join(f"“{word}”" for word in query.excluded)
-    text = f"{none} has {phrases}{' without ' * bool(without)}{without} word for word"
+    text = f"{none_has} {phrases}{' without ' * bool(without)}{without} word for word"
     text = f"{text}; omit the quotes to search for the individual words"
     return Note(printable(text), explains_hits=True)
 
@@ -199,27 +199,27 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
 
 
 def _notes_on_words(
-    guesses: Mapping[str, str], unknown: Sequence[UnknownWords], none: str, *, has_hits: bool
+    guesses: Mapping[str, str], unknown: Sequence[UnknownWords], none_has: str, *, has_hits: bool
 ) -> list[Note]:
     """Return notes on words that no document contains.
 
-    `unknown`: the unknown words of each target. `none`: the words for "no document".
+    `unknown`: the unknown words of each target. `none_has`: the words to begin with.
     """
-    lines = [f"{none} has “{word}”; {_instead(word, other)}" for word, other in guesses.items() if other]
+    lines = [f"{none_has} “{word}”; {_instead(word, other)}" for word, other in guesses.items() if other]
     if not lines and not has_hits and guesses:
-        lines = [f"{none} has {_any_of(guesses)}"]
+        lines = [f"{none_has} {_any_of(guesses)}"]
     elif not lines and unknown and has_hits and all(target.are_all for target in unknown):
         if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
             instead = "”, “".join(translation)
             lines = [
-                f"{none} has the words of this question; searched for a translation of them: “{instead}”"
+                f"{none_has} the words of this question; searched for a translation of them: “{instead}”"
             ]
         else:
-            lines = [f"{none} has {_any_of(guesses)}; the hits are similar in meaning"]
+            lines = [f"{none_has} {_any_of(guesses)}; the hits are similar in meaning"]
     elif has_hits and (
         codes := [word for word in guesses if any(word in target.codes for target in unknown)]
     ):
-        lines.append(f"{none} has {_any_of(codes)}")
+        lines.append(f"{none_has} {_any_of(codes)}")
     return [Note(printable(line), explains_hits=True) for line in lines]
 
 

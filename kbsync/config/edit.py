@@ -385,7 +385,7 @@ def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[P
                 before, now = like.stat(), os.fstat(descriptor)
                 if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
                     os.fchown(descriptor, before.st_uid, before.st_gid)
-                # By descriptor, because whoever owns the directory could replace the name by a symlink.
+                # By descriptor, because the directory's owner could replace the name by a symlink.
                 shutil.copystat(like, descriptor)  # type: ignore[arg-type]
             file.write(content)
             file.flush()

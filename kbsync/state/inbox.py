@@ -84,7 +84,9 @@ class Messages(Table):
         return [_read(row) for row in self._db.execute(_SELECT + "WHERE verb = ? ORDER BY id", (REMOVE,))]
 
     def answer(self, message: int, answer: Mapping[str, Any]) -> None:
-        """Replace the arguments of a request by the answer to it, which the command that sent it removes."""
+        """Replace the arguments of a request to remove a mirror: by `{"begun": True}`, and at the end by
+        `{"deleted": 12}` (documents) or `{"problem": "…"}`. The command that sent the request removes it.
+        """
         self._db.execute("UPDATE inbox SET args = ? WHERE id = ?", (json.dumps(dict(answer)), message))
 
     def done(self, *messages: int) -> None:
