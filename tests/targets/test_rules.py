@@ -121,6 +121,7 @@ COMMON_ROWS = [
     Row("common", "upload", 200, PAGE, Unsure),
     Row("common", "upload", 503, flat(1, "insufficient balance"), Unsure),
     Row("common", "upload", 429, inner("Insufficient credits"), Halted, QUOTA),
+    Row("common", "upload", 429, inner("exceeded your current quota, retry in 34s"), Unavailable),
     Row("common", "upload", 403, "Sorry, your account balance is insufficient", Halted, QUOTA),
     Row("common", "upload", 400, {"msg": "请求过于频繁，超出限制，请稍后再试"}, Unavailable),
     Row("common", "upload", 400, detail("not enough storage space"), Halted, QUOTA),
@@ -569,6 +570,12 @@ GEMINI_KEY = inner(
     status="INVALID_ARGUMENT",
     details=[{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}, "news"],
 )
+GEMINI_LIMIT = inner(
+    "You exceeded your current quota, please check your plan and billing details. * Quota exceeded for "
+    "metric: embed_content_free_tier_requests, limit: 100 Please retry in 34.07s.",
+    code=429,
+    status="RESOURCE_EXHAUSTED",
+)
 DASHSCOPE_LIMIT = inner(
     "You exceeded your current quota, please check your plan and billing details. For more information on "
     "this error, read the docs: https://help.aliyun.com/zh/model-studio/error-code#token-limit",
@@ -608,6 +615,12 @@ SERVICE_ROWS = [
     Row("service", "embed", 200, inner(), Rejected),
     Row("service", "embed", 429, DASHSCOPE_LIMIT, Unavailable),
     Row("service", "embed", 400, inner("see https://help.aliyun.com", code="Arrearage"), Halted, QUOTA),
+    Row("service", "embed", 429, inner("Allocated quota exceeded, please increase your quota"), Unavailable),
+    Row("service", "embed", 429, [GEMINI_LIMIT], Unavailable),
+    Row("service", "embed", 403, inner(code="AllocationQuota.FreeTierOnly"), Halted, QUOTA),
+    Row("service", "embed", 429, inner("service paused", code="SetLimitExceeded"), Halted, QUOTA),
+    Row("service", "embed", 400, inner(code="billing_hard_limit_reached"), Halted, QUOTA),
+    Row("service", "embed", 200, {"error": "Unexpected endpoint or method. (POST /v1)"}, Halted, MISSING),
     Row("service", "embed", 400, [GEMINI_KEY], Halted, KEY),
     Row("service", "embed", 400, GEMINI_KEY, Halted, KEY),
     Row("service", "embed", 400, [inner("Invalid text", code=400, status="INVALID_ARGUMENT")], Rejected),
@@ -753,6 +766,7 @@ def test_hint_follows_a_quoted_message_without_its_full_stop(message: str, quote
         ("Insufficient permission", False),
         ("Rate limit reached. Visit https://platform.openai.com/account/billing to pay for more", False),
         ("the load balancer is away", False),
+        ("You exceeded your current quota, check your plan. Please retry in 34.07s.", False),
     ],
 )
 def test_message_of_a_failed_document_blames_the_account_only_for_money(words: str, is_money: bool) -> None:

@@ -24,7 +24,17 @@ from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpResponse
 from kbsync.targets.http.limits import MAX_PAUSE
 from kbsync.targets.http.reading import object_of
-from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify, slow_down
+from kbsync.targets.http.rules import (
+    BUSY,
+    MONEY,
+    PAUSE_NAMED,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    slow_down,
+)
 from kbsync.targets.services import bigmodel
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
@@ -50,7 +60,8 @@ T = TypeVar("T")
 
 _NO_MONEY = bigmodel.NO_MONEY | {
     *("insufficient_quota", "insufficient_user_quota", "exceeded_current_quota_error", "arrearage"),
-    *("billing_not_active", "budget_exceeded"),
+    *("billing_not_active", "billing_hard_limit_reached", "budget_exceeded"),
+    *("allocationquota.freetieronly", "setlimitexceeded"),
 }
 _SLOW = bigmodel.RATE_LIMIT | {"rate_limit_exceeded", "overloaded"}
 _PASSING = frozenset({"1120", "1234"})
@@ -77,8 +88,11 @@ SERVER_FAILED = "server-failed"
 _NO_SERVICE = "no-service"
 """The code for a path that doesn't exist, without the JSON that a service would send."""
 
-_WRONG_MODEL = re.compile(r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model", re.IGNORECASE)
-"""Matches TEI's messages about a call that its model can't serve."""
+_NO_SUCH_CALL = re.compile(
+    r"\bmodel is not an? (?:embedding|classifier|re-?ranker) model|\bunexpected endpoint or method",
+    re.IGNORECASE,
+)
+"""Matches messages about a call that the model (TEI) or the server (LM Studio) can't serve."""
 
 _DASHSCOPE = re.compile("aliyun|alibabacloud|dashscope", re.IGNORECASE)
 _BAD_ITEM = bigmodel.BAD_REQUEST | {"400", "413", "422"}
@@ -116,13 +130,13 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
-        no_money(pattern=MONEY, when=_reports_failure, says=gone),
+        no_money(pattern=MONEY, unless=PAUSE_NAMED, when=_reports_failure, says=gone),
         # OpenAI, zhipu, Gemini.
         bad_key(code=_BAD_KEY),
         # No such model or call, regardless of the HTTP status.
         missing(code=_NOT_SERVED),
-        # TEI serves a model of a different kind.
-        missing(pattern=_WRONG_MODEL, when=_reports_failure),
+        # The model is of a different kind, or the server doesn't have the path.
+        missing(pattern=_NO_SUCH_CALL, when=_reports_failure),
         # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),
         # Rate limits.
@@ -140,6 +154,8 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         bad_key(status={401}, when=_has_words),
         # One text or the key may be to blame; a harmless text shows which.
         ErrorRule(Rejected, status={403}, when=_has_words, as_code=FORBIDDEN, may_pass=True),
+        # A limit of requests, even if it is called a quota: such a service doesn't store documents.
+        slow_down(status={429}),
         # RFC 9110, 15.5.3.
         no_money(status={402}, says=f"the {kind} service requires payment"),
         # A wrong URL, or a gateway while the service restarts; `EmbeddingService` knows which.

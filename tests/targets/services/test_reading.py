@@ -39,7 +39,7 @@ def test_vector_with_a_too_large_number_is_rejected_without_a_warning() -> None:
 def test_error_without_a_code_shows_none() -> None:
     response = HttpResponse("rerank", 429, {}, {"detail": "slow"}, '{"detail": "slow"}', 0.0, "kb.example")
     error = ServiceClassifier("rerank", "/rerank")(response)
-    assert error is not None and error.reason == "rerank: kb.example answered 429: slow"
+    assert error is not None and error.reason == "rerank: kb.example: slow"
 
 
 @long
