@@ -766,6 +766,20 @@ def test_hint_follows_a_quoted_message_without_its_full_stop(message: str, quote
         ("Insufficient permission", False),
         ("Rate limit reached. Visit https://platform.openai.com/account/billing to pay for more", False),
         ("the load balancer is away", False),
+        *(
+            (words, True)
+            for words in (
+                "Access denied, please make sure your account is in good standing.",
+                "Your account org-1 is suspended, please check your plan and billing details",
+                "Your account is not active, please check your billing details on our website.",
+                "Error code: 400 - {'message': 'Billing hard limit has been reached'}",
+                "You have exceeded your monthly included credits for Inference Providers.",
+                "Credit limit exceeded, please navigate to the billing page",
+                "Your credit balance is too low to access the API.",
+                "The free tier of the model has been exhausted.",
+            )
+        ),
+        ("see the report on free tier services", False),
         ("You exceeded your current quota, check your plan. Please retry in 34.07s.", False),
     ],
 )

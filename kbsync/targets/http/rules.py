@@ -44,7 +44,9 @@ MONEY = re.compile(
     r"(?:insufficient|not enough|no|out of|negative)[ _-](?:\w+[ _-])?(?:balance|credits?|funds|quota)\b|"
     r"\b(?:balance|credits?|funds)\b.{0,20}\b(?:insufficient|exhausted|not enough|used up|depleted|overdue)|"
     r"\boverdue (?:balance|payment|bill)|"
-    r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
+    r"exceed(?:ed)?[ _](?:your )?current[ _]quota|exceeded your (?:\w+ ){0,3}credits\b|"
+    r"\bcredit (?:limit exceeded|balance is too low)|\bcheck your (?:plan and )?billing\b|"
+    r"billing[ _]hard[ _]limit|account is in good standing|\bfree tier\b.{0,30}\bexhausted",
     re.IGNORECASE,
 )
 """Matches messages about an account that has run out of credit, regardless of what else they say."""
