@@ -42,7 +42,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import uploads_in
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
-from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, changes_of
+from kbsync.engine.settings import OTHER_SETTINGS, Binding, MirrorIdentity, MirrorSettings, changes_of
 from kbsync.engine.status import as_halt, halt_json, which_version, with_approve_command, with_retry_command
 from kbsync.errors import Halted, TargetError
 from kbsync.state.files import FileRow, folder_label
@@ -480,7 +480,8 @@ class PrivatePass:
 
     def _change(self, server: Upload, desired: Desired) -> str:
         """Return which settings of the serving document have changed, as far as its recipe shows that."""
-        return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
+        changes = changes_of(self.binding.describe, [(server.recipe, desired.recipe)])
+        return changes if changes != OTHER_SETTINGS else ""
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document whose content stays the same but whose path differs from the one at the target."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import apsw
 import pytest
 
 from tests.cli.cures import proves
@@ -51,6 +52,15 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Sandbox) -> None:
     assert lines[-1].startswith("handbook: 1 new, 1 changed, 1 renamed, 2 deleted; 1 document unchanged; ")
     assert "\x1b" not in "".join(lines)
     assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
+
+
+def test_plan_explains_why_an_upgrade_reindexes_documents(sandbox: Sandbox) -> None:
+    sandbox.mirror({"a.md": "alpha"})
+    with apsw.Connection(str(sandbox.state / "state.db")) as state:
+        state.execute("UPDATE upload SET recipe = 'of an older version'")
+    lines = sandbox.run("plan").out.splitlines()
+    assert lines[0] == "reindexed, because the settings or the version of kbsync changed:"
+    assert lines[1] == "~ a.md  (5 B)"
 
 
 @long

@@ -117,7 +117,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     yield from section(plus, [_with_size(item) for item in plan.upload])
     yield from section(tilde, [_with_size(item) for item in plan.replace])
     reembedded = [_with_size(item) for item in plan.reembed]
-    yield from section(tilde, reembedded, "reindexed with new settings:")
+    yield from section(tilde, reembedded, "reindexed, because the settings or the version of kbsync changed:")
     yield from section(output.cyan(">"), [_renamed(item) for item in plan.rename])
     yield from section(minus, deleted_lines(plan.delete))
     yield from section(minus, deselected(plan.delete), "no longer selected:")
