@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -172,7 +172,9 @@ class RecipeChanges:
         return extent
 
 
-async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
+async def adopt(
+    store: StateStore, journal: Journal, target: Target, configured: Sequence[MirrorIdentity] = ()
+) -> None:
     """List the documents of a base that is new to this state, or that another state wrote to.
 
     Each document that may be ours gets an ADOPTING row at its path, unless a row already has it. If its mark,
@@ -180,13 +182,22 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
     it if it is outdated, and deletes it if it has no file. Otherwise the file's digest, once known, must
     match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
     reports them. If the state is older than the base, a document may have been renamed or updated since.
+    `configured`: all mirrors in the config.
     """
     binding, listed_ids = journal.binding, set[str]()
+    names = {identity.name for identity in configured}
 
     def record(claims: Sequence[Claim], renamed: Collection[str], tx: Tx) -> None:
         for claim in claims:
             row, new_path, label = claim.row, claim.moved_to, None
-            if row is not None and claim.reported is not None and claim.is_overtaken:
+            if row is not None and claim.whose is Whose.OTHERS:
+                if not _is_renamed_for(binding, claim, names, tx):
+                    continue
+                _record_gone(row, journal, tx)
+                claim = replace(claim, whose=Whose.OURS_UNNEEDED)
+                # The folder is a different one, too (promise 5).
+                tx.mirrors.set_hold_all(binding.mirror, True)
+            elif row is not None and claim.reported is not None and claim.is_overtaken:
                 _record_gone(row, journal, tx)
                 claim = replace(claim, listed=claim.reported)
             elif row is not None and new_path is not None:
@@ -205,7 +216,11 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
     # After a crash in the middle, the list is read again. Documents that already have a row aren't new then.
     async for claims in read_list(binding, target, store.read):
         listed_ids.update(claim.remote_id for claim in claims)
-        changed = [claim for claim in claims if claim.is_new or claim.is_overtaken or claim.moved_to]
+        changed = [
+            claim
+            for claim in claims
+            if claim.is_new or claim.is_overtaken or claim.moved_to or (names and claim.whose is Whose.OTHERS)
+        ]
         if changed:
             renamed = await _find_renamed(store, binding, changed)
             await store.write(partial(record, changed, renamed))
@@ -219,6 +234,22 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> None:
         mark_undecided(tx, binding.mirror)
 
     await store.write(end)
+
+
+def _is_renamed_for(binding: Binding, claim: Claim, names: Container[str], tx: Tx) -> bool:
+    """Return whether another mirror of this state, which isn't in the config (`names`), had this document
+    before it was renamed to a path of this mirror.
+
+    Then that mirror became this one, in steps that this state, restored from a backup, doesn't have: by now,
+    its name, folder and prefix all differ.
+    """
+    row, listed = claim.row, claim.listed
+    if row is None or listed.path is None or listed.upload_id is None:
+        return False
+    former = tx.mirrors.binding(row.binding)
+    former_path = "" if former is None else f"{former.prefix}{row.label or row.path}"
+    is_renamed = former_path != f"{binding.settings.prefix}{listed.path}"
+    return is_renamed and tx.mirrors.get(row.mirror).name not in names
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
@@ -654,7 +685,13 @@ def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
     return Halted(EMPTIED, detail, fix=f"kbsync verify --repair --mirror {mirror}")
 
 
-async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
+async def prepare(
+    store: StateStore,
+    journal: Journal,
+    target: Target,
+    clock: Clock,
+    configured: Sequence[MirrorIdentity] = (),
+) -> None:
     """Recover from the last stop, adopt the documents in the base, and apply changes to the config."""
     binding = journal.binding
 
@@ -668,7 +705,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     await store.write(recover)
     await store.read(journal.recall)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
-        await adopt(store, journal, target)
+        await adopt(store, journal, target, configured)
     await _decide_everything(store, journal)
     await _renew_scans(store, journal, target)
 

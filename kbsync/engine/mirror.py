@@ -610,7 +610,7 @@ class Mirror:
         base, spool = await target.base(), context.spool_dir
         binding = await attach.bind(store, settings, record, target, base, spool, context.configured)
         journal = Journal(binding, self.clock, self.on_decided)
-        await attach.prepare(store, journal, target, self.clock)
+        await attach.prepare(store, journal, target, self.clock, context.configured)
         await self.halts.end()
         bound = BoundMirror(self, target, journal)
         stack.push_async_callback(bound.stop)

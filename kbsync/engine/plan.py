@@ -293,13 +293,13 @@ class PrivatePass:
         if self.note:
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
         try:
-            await attach.prepare(copy, self.journal, self._target, self._clock)
+            await attach.prepare(copy, self.journal, self._target, self._clock, context.configured)
         except Halted:
             raise
         except TargetError as error:
             self.note = f"the documents in the knowledge base could not be listed ({error.reason})"
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
-            await attach.prepare(copy, self.journal, self._target, self._clock)
+            await attach.prepare(copy, self.journal, self._target, self._clock, context.configured)
         await self._poll_adopted()
 
     async def _poll_adopted(self) -> None:

@@ -430,6 +430,42 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, sandbox: San
         assert completed.code == 1 and "gone.md" in completed.out
 
 
+@pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
+def test_restored_state_takes_over_documents_renamed_since_by_its_former_mirror(
+    name: str, sandbox: Sandbox, docs: Path
+) -> None:
+    """One step after the other, the mirror remained recognizable; the restored state sees all of them."""
+    with service(name) as base:
+        back_up(sandbox, docs, base)
+        passed(sandbox, mirror("manual", docs, base, prefix="b/"), state=str(sandbox.state))
+        moved = docs.rename(sandbox.root / "moved")
+        (moved / "f1.md").unlink()
+        restore(sandbox)
+        configure(sandbox, mirror("manual", moved, base, prefix="b/"), state=str(sandbox.state))
+        completed = sandbox.run("--once", "--json")
+        # This state didn't know the folder.
+        assert (completed.code, completed.json["uploaded"], completed.json["held"]) == (3, 0, 1)
+        sandbox.run("approve", "manual", "--yes")
+        assert passed(sandbox)["deleted"] == 1
+        check_plan(sandbox)
+        digests = sorted(digest for _, digest in files_of(moved))
+        assert sorted(digest for _, digest in base.documents("")) == digests
+        assert "detached" not in sandbox.run("verify", "--json").check_success().json["mirrors"][0]
+
+
+@pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
+def test_new_mirror_leaves_documents_of_a_mirror_removed_from_the_config(
+    name: str, sandbox: Sandbox, docs: Path
+) -> None:
+    other = sandbox.add_folder("other", {"one.md": "the only one"})
+    with service(name) as base:
+        passed(sandbox, mirror("handbook", docs, base, prefix="a/"))
+        assert passed(sandbox, mirror("manual", other, base))["deleted"] == 0
+        assert len(base.documents("")) == 1 + len(files_of(docs))
+        [result] = sandbox.run("verify", "--json").json["mirrors"]
+        assert result["detached"] == {"handbook": len(files_of(docs))}
+
+
 def test_verify_reports_documents_of_a_mirror_removed_from_the_config(sandbox: Sandbox, docs: Path) -> None:
     other = sandbox.add_folder("other", {"one.md": "the only one"})
     with zhipu() as base:
