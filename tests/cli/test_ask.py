@@ -192,6 +192,14 @@ def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuSandbox)
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
+APPLICATION_COMMANDS = (["ask", "why", "--app"], ["ask", "why", "--whole", "--app"], ["kb", "app", "show"])
+
+
+@pytest.mark.parametrize("words", APPLICATION_COMMANDS)
+def test_unknown_application_is_named_as_one(zhipu: ZhipuSandbox, words: list[str]) -> None:
+    zhipu.run(*words, "999").check_refusal(2, "no such application")
+
+
 @long
 def test_model_can_be_switched_off(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.aim(target="chat_model: ''")

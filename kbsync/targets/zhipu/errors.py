@@ -40,6 +40,8 @@ OPTIONAL = frozenset(_OPTIONAL.split())
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
 """Calls for which a 403 may concern only one document, not the key."""
 
+_OF_ONE_APPLICATION = {"application", "edit-application", "delete-application", "invoke", "sse-invoke"}
+
 
 _CODES = {
     "the request is invalid": "400",
@@ -86,6 +88,8 @@ _CODES = {
 }
 SENTENCES = {code: sentence for sentence, codes in _CODES.items() for code in codes.split()}
 """The message for each known code. It precedes the service's own message."""
+
+_NO_APPLICATION = "the service has no such application or knowledge base"
 
 _THING = (
     r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
@@ -323,6 +327,8 @@ def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else rules.describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
+    if sentence == SENTENCES["404"] and case.call in _OF_ONE_APPLICATION:
+        sentence = _NO_APPLICATION
     named = f"code {case.code}" if case.code else "".join(case.codes)
     inside = ": ".join(part for part in (named, case.message) if part)
     return f"{sentence} ({inside})" if inside else sentence
