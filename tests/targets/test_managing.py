@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kbsync.accounts.account import BaseRequest, account_of
-from kbsync.errors import Unavailable, Unsure
+from kbsync.errors import Halted, Unavailable, Unsure
 from tests.services.rows import ROWS
 from tests.share import enumerated
 
@@ -60,3 +60,14 @@ async def test_response_about_another_base_does_not_count(service: str, tmp_path
         world.play("status", op="base", times=0, effect=False, args={"status": 200, "body": body})
         with pytest.raises(Unavailable):
             await target.base()
+
+
+@enumerated()
+@pytest.mark.parametrize("service", OPS)
+async def test_only_the_configured_base_blames_the_config_if_missing(service: str, tmp_path: Path) -> None:
+    async with ROWS[service].world(tmp_path).serving() as world, world.client() as target:
+        bases = account_of(target).bases
+        assert bases is not None
+        with pytest.raises(Halted, match="kb list") as caught:
+            await bases.get("00000000-0000-4000-8000-000000000000")
+        assert "config" not in caught.value.reason

@@ -76,7 +76,7 @@ from kbsync.targets.http.reading import (
     require_document,
     require_id,
 )
-from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
+from kbsync.targets.http.rules import GONE, MISSING, NO_BASE_HINT, UNKNOWN
 
 _GRACE_POLLS, _MAX_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -300,7 +300,9 @@ class ServiceTarget(Target, Generic[Row]):
         except (Rejected, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
-            raise self.no_base(base_id, error.reason, error.code) from error
+            # `no_base` has its own advice: the config is wrong only if it names this base.
+            words = error.reason.removesuffix(f"; {NO_BASE_HINT}")
+            raise self.no_base(base_id, words, error.code) from error
 
     def _card_among(self, base_id: str, cards: Iterable[BaseCard], words: str) -> BaseCard:
         """Return the base with this id. If the list lacks it, raise the error from `no_base` with `words`."""
