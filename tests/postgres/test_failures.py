@@ -287,15 +287,28 @@ def test_missing_table_halts_until_the_schema_is_renamed(postgres: Server, datab
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         postgres.run(database, f"DROP TABLE kbsync.{table} CASCADE")
-        assert isinstance(outcome(store, 2), Unavailable)
-        for _ in range(2):
-            with pytest.raises(Halted, match=rf"lacks tables \({table}\)") as caught:
-                store.check()
-            assert caught.value.halt == "incomplete-index"
+        assert isinstance(outcome(store, 2), Halted)
+        with open_store(postgres, database, read_only=True) as reader:
+            for use in (store.check, reader.check, lambda: find(reader, "kestrel")):
+                with pytest.raises(Halted, match=rf"lacks tables \({table}\)") as caught:
+                    use()
+                assert caught.value.halt == "incomplete-index"
         postgres.run(database, shlex.split(caught.value.fix)[-1])
         store.check()
         put(store, entry(2, "heron"))
         assert find(store, "heron")
+
+
+@long
+def test_missing_column_halts(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, "ALTER TABLE kbsync.document DROP COLUMN title")
+        for _ in range(2):
+            halted = outcome(store, 2)
+            assert isinstance(halted, Halted)
+            assert (halted.halt, "title" in halted.reason) == ("incomplete-index", True)
+            store.check()
 
 
 # -- servers and connections that end

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.errors import InsufficientPrivilege, QueryCanceled
+from psycopg.errors import InsufficientPrivilege, QueryCanceled, UndefinedColumn
 
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
@@ -27,7 +27,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.errors import unknown_document
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
-from kbsync.index.postgres.errors import index_gone, literal
+from kbsync.index.postgres.errors import index_gone, literal, message_of
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
@@ -152,15 +152,12 @@ class PostgresStore:
 
         The first call creates the base if it doesn't exist, and claims the owner's row.
         """
-        base = None
-        try:
-            with self._transaction(SNAPSHOT) as (connection, is_made):
-                base = self._find_base(connection) if is_made else None
-                if self._read_only and base is not None:
-                    self._claimable_rows(connection)  # raises the error that the next pass would raise
-        except Unavailable as error:
-            if self._read_only or error.code != "index-gone":
-                raise  # otherwise, `_make_claim` says which tables are missing
+        with self._transaction(SNAPSHOT) as (connection, is_made):
+            base = self._find_base(connection) if is_made else None
+            if self._read_only and base is not None:
+                # These raise the errors that the next pass would raise.
+                self._find_tables(connection)
+                self._claimable_rows(connection)
         if self._read_only:
             if base is not None and base.row is not None:
                 self._record_former(base.row)
@@ -388,9 +385,16 @@ class PostgresStore:
     def _transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
         try:
             with self._connections.transaction(kind) as (connection, is_made):
+                if self._read_only and not is_made:
+                    self._find_tables(connection)
                 yield connection, is_made
         except Unavailable as error:
-            self._is_gone = self._is_gone or error.code == "index-gone"
+            if error.code == "index-gone":
+                self._is_gone = True
+                with self._connections.transaction() as (connection, _):
+                    is_complete = bool(self._find_tables(connection))
+                if is_complete and isinstance(error.__cause__, UndefinedColumn):
+                    raise self._incomplete(f"a column ({message_of(error.__cause__)})") from error
             raise
         except Unsure:
             self._unanswered += 1
@@ -480,29 +484,43 @@ class PostgresStore:
             return self._claim
 
     def _find_or_create_tables(self, connection: Connection) -> str:
-        """Return the base's id. Raises `Halted` for another layout, or if some tables are missing."""
-        statements = TABLES.read_text()
+        """Return the base's id. Raises the same errors as `_find_tables`."""
+        uuid = self._find_tables(connection)
+        if not uuid:
+            connection.execute(TABLES.read_bytes())
+            uuid = self._find_tables(connection)
+        return uuid
+
+    def _find_tables(self, connection: Connection) -> str:
+        """Return the base's id, or "" if there are no tables.
+
+        Raises `Halted` for another layout, or if some tables are missing.
+        """
         # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
         find = "SELECT tablename FROM pg_tables WHERE schemaname = 'kbsync'"
         tables = {table for (table,) in connection.execute(find)}
-        created = (line.split()[2] for line in statements.splitlines() if line.startswith("CREATE TABLE "))
-        names = {name.removeprefix("kbsync.") for name in created}
         if not tables:
-            connection.execute(statements.encode())
-            tables = names
-        missing = names - tables
+            return ""
+        lines = TABLES.read_text().splitlines()
+        created = (line.split()[2] for line in lines if line.startswith("CREATE TABLE "))
+        missing = {name.removeprefix("kbsync.") for name in created} - tables
+        uuid = ""
         if "base" not in missing:
             [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
             self._require_version(version)
         if missing:
-            database = self._connections.database
-            raise Halted(
-                "incomplete-index",
-                f"the index in {database} lacks tables ({', '.join(sorted(missing))}); restore them, or "
-                "rename the schema, and kbsync will create a new one and reindex everything",
-                fix=database.psql("ALTER SCHEMA kbsync RENAME TO kbsync_incomplete"),
-            )
-        return str(uuid)
+            raise self._incomplete(f"tables ({', '.join(sorted(missing))})")
+        return uuid
+
+    def _incomplete(self, missing: str) -> Halted:
+        """Return the error for an index of which somebody dropped a part."""
+        database = self._connections.database
+        return Halted(
+            "incomplete-index",
+            f"the index in {database} lacks {missing}; restore it, or rename the schema, and kbsync will "
+            "create a new one and reindex everything",
+            fix=database.psql("ALTER SCHEMA kbsync RENAME TO kbsync_incomplete"),
+        )
 
     def _claimable_rows(self, connection: Connection) -> list[_OwnerRow]:
         """Return our row, then the row with our prefix, if they exist.
