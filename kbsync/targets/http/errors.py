@@ -142,6 +142,12 @@ _NEVER_SENT = (
 _LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
 """Errors that a retry won't fix."""
 
+_NO_RETRY = (*_LASTING, TimeoutError)
+"""Errors after which the caller isn't kept waiting for another attempt.
+
+A request that took all of its time (`TimeoutError`) would probably take it again.
+"""
+
 CERTIFICATE_DATES, _CERTIFICATE_NAMES = (9, 10), (62, 64)
 """OpenSSL's codes for a certificate that isn't valid yet or has expired, and for one with other names
 (x509_vfy.h).
@@ -207,11 +213,11 @@ def failed_request(
     """
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
-    is_lasting = isinstance(error, _LASTING) or any(
+    is_final = isinstance(error, _NO_RETRY) or any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     )
     return FailedRequest(
-        kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, may_retry=not is_lasting
+        kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, may_retry=not is_final
     )
 
 

@@ -111,6 +111,15 @@ async def test_read_request_is_tried_three_times_before_unavailable(fault: str) 
     assert http.meter.requests == {("list", "unavailable"): 3}
 
 
+async def test_read_request_that_took_all_its_time_is_not_tried_again_at_once() -> None:
+    """Otherwise a service that answers too slowly would hold a search three times as long."""
+    fault = "one byte at a time"
+    async with serving(LOST[fault]) as server, client(server.url, timeouts=TIMES[fault]) as http:
+        with pytest.raises(Unavailable, match="did not finish within"):
+            await http.request("list", "GET", "/document")
+        assert server.met == 1
+
+
 async def test_read_request_that_finally_succeeds_is_a_success() -> None:
     tries = 0
 
