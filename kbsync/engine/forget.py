@@ -129,7 +129,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
         return tx.forgotten.bases(record.name)
 
     bases = await store.write(record_left)
-    return next((base for base in bases if base.base.base == binding.base), None)
+    return next((base for base in bases if base.base == replace(binding, id=0)), None)
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
@@ -139,7 +139,7 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     bases = await store.read(lambda tx: tx.forgotten.bases(base.name))
-    return next(forgotten for forgotten in bases if forgotten.base.base == base.base.base)
+    return next(forgotten for forgotten in bases if forgotten.base == replace(base.base, id=0))
 
 
 async def delete_left(

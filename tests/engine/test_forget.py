@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.forget import Belongings, StillThere, belongings, delete_left, forget
+from kbsync.engine.forget import Belongings, StillThere, belongings, delete_left, forget, release
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
 from kbsync.state.mirrors import BindingFact, MirrorFact
 from kbsync.state.read_only import Tx
@@ -204,6 +204,21 @@ KINDS = (
     *("settings", "terms", "lag", "revision", "times", "writer"),
 )
 FACTS = [f"{kind}:1" for kind in KINDS]
+
+
+async def test_documents_left_behind_are_never_deleted_in_a_base_with_an_equal_id(world: World) -> None:
+    """Two servers may have the same ids, such as a server and a copy of it."""
+    await world.mirrored(3)
+    with closing(StateStore(world.state / "state.db")) as store:
+        record = await store.read(lambda tx: tx.mirrors.named("docs"))
+        assert record is not None and record.binding is not None
+        number = record.binding
+        own = await store.read(lambda tx: tx.mirrors.binding(number))
+        assert own is not None
+        other = replace(own, address="https://copy.example")
+        await store.write(lambda tx: tx.forgotten.add("docs", other, ["kept"]))
+        released = await release(store, record, own)
+        assert released is not None and (released.base.address, released.documents) == (own.address, 3)
 
 
 def test_these_are_all_facts_that_are_kept_by_mirror_or_binding() -> None:
