@@ -119,10 +119,17 @@ class Life:
             folder.rename(self.folder / f"shelf{self.chance.randrange(10**6)}")
 
     def edit_config(self) -> None:
-        """Edit the config once or several times before kbsync runs; the mirror remains recognizable."""
+        """Edit the config once or several times before kbsync runs; the mirror remains recognizable.
+
+        Once a state was left, only one kind of change happens in a turn: another state may know an obsolete
+        mirror, too, which could then match better than the right one.
+        """
         edits = [self.rename_mirror, self.move_folder, self.change_prefix, self.toggle_second]
-        edits.remove(self.next_change)
-        for edit in self.chance.sample(edits, self.chance.choice([1, 2, 2, 3])):
+        if self.happened:
+            edits = [self.next_change, self.toggle_second]
+        else:
+            edits.remove(self.next_change)
+        for edit in self.chance.sample(edits, min(len(edits), self.chance.choice([1, 2, 2, 3]))):
             self.story.append(f"  {edit.__name__}")
             edit()
 
