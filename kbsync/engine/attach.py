@@ -182,7 +182,7 @@ async def adopt(
     it if it is outdated, and deletes it if it has no file. Otherwise the file's digest, once known, must
     match the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched; `verify`
     reports them. If the state is older than the base, a document may have been renamed or updated since.
-    `configured`: all mirrors in the config.
+    `configured`: all mirrors in the config; if there are none, no document of another mirror is adopted.
     """
     binding, listed_ids = journal.binding, set[str]()
     names = {identity.name for identity in configured}
@@ -240,8 +240,8 @@ def _is_renamed_for(binding: Binding, claim: Claim, names: Container[str], tx: T
     """Return whether another mirror of this state, which isn't in the config (`names`), had this document
     before it was renamed to a path of this mirror.
 
-    Then that mirror became this one, in steps that this state, restored from a backup, doesn't have: by now,
-    its name, folder and prefix all differ.
+    Then that mirror has become this one: since this state was backed up, its name, folder and prefix have
+    changed, one after the other.
     """
     row, listed = claim.row, claim.listed
     if row is None or listed.path is None or listed.upload_id is None:
@@ -690,9 +690,12 @@ async def prepare(
     journal: Journal,
     target: Target,
     clock: Clock,
-    configured: Sequence[MirrorIdentity] = (),
+    configured: Sequence[MirrorIdentity],
 ) -> None:
-    """Recover from the last stop, adopt the documents in the base, and apply changes to the config."""
+    """Recover from the last stop, adopt the documents in the base, and apply changes to the config.
+
+    `configured`: all mirrors in the config.
+    """
     binding = journal.binding
 
     def recover(tx: Tx) -> None:

@@ -121,8 +121,8 @@ class Life:
     def edit_config(self) -> None:
         """Edit the config once or several times before kbsync runs; the mirror remains recognizable.
 
-        Once a state was left, only one kind of change happens in a turn: another state may know an obsolete
-        mirror, too, which could then match better than the right one.
+        Once there have been several states, only one kind of change happens in a turn: another state may know
+        an obsolete mirror, too, which could then match better than the right one.
         """
         edits = [self.rename_mirror, self.move_folder, self.change_prefix, self.toggle_second]
         if self.happened:

@@ -513,7 +513,7 @@ class PostgresStore:
         return uuid
 
     def _incomplete(self, missing: str) -> Halted:
-        """Return the error for an index of which somebody dropped a part."""
+        """Return the error for an index that lacks some of its tables or columns (`missing`)."""
         database = self._connections.database
         return Halted(
             "incomplete-index",

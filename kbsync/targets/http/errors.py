@@ -213,12 +213,10 @@ def failed_request(
     """
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
-    is_final = isinstance(error, _NO_RETRY) or any(
+    may_retry = not isinstance(error, _NO_RETRY) and not any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     )
-    return FailedRequest(
-        kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, may_retry=not is_final
-    )
+    return FailedRequest(kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, may_retry=may_retry)
 
 
 def describe_failure(error: Exception, timeouts: Timeouts) -> str:

@@ -61,7 +61,7 @@ BUSY = re.compile(
 """Matches error messages for temporary failures, where retrying the same request a little later should
 succeed."""
 
-PAUSE_NAMED = re.compile(r"(?:retry|try again) in [0-9]|[0-9] ?秒后", re.IGNORECASE)
+RETRY_TIME = re.compile(r"(?:retry|try again) in [0-9]|[0-9] ?秒后", re.IGNORECASE)
 """Matches messages that say when to retry. Such a limit ends by itself, even if the message also contains
 words for an empty account (Gemini).
 """
@@ -377,7 +377,7 @@ def by_status(response: HttpResponse) -> TargetError | None:
 def says_money(words: str) -> bool:
     """Return whether the message, perhaps about a failed document, says that the account is out of credit."""
     words = without_files(words)
-    return MONEY.search(words) is not None and PAUSE_NAMED.search(words) is None
+    return MONEY.search(words) is not None and RETRY_TIME.search(words) is None
 
 
 READY, INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
@@ -422,7 +422,7 @@ COMMON: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed, regardless of the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
     # Words for an empty account are unmistakable, even under 429 or 403 (new-api, SiliconFlow)
-    no_quota(pattern=MONEY, unless=PAUSE_NAMED),
+    no_quota(pattern=MONEY, unless=RETRY_TIME),
     # Services report a rate limit as exceeded or full, too, so this rule comes before the one about space.
     slow_down(pattern=BUSY),
     # No room for any document.

@@ -27,7 +27,7 @@ from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.rules import (
     BUSY,
     MONEY,
-    PAUSE_NAMED,
+    RETRY_TIME,
     SUCCESS,
     ErrorCase,
     ErrorRule,
@@ -130,7 +130,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
         # Gateways report an empty account only in the message, under 403, 429 or 500.
-        no_money(pattern=MONEY, unless=PAUSE_NAMED, when=_reports_failure, says=gone),
+        no_money(pattern=MONEY, unless=RETRY_TIME, when=_reports_failure, says=gone),
         # OpenAI, zhipu, Gemini.
         bad_key(code=_BAD_KEY),
         # No such model or call, regardless of the HTTP status.
