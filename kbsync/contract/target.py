@@ -89,7 +89,8 @@ class DocStatus:
     hid the document at the target, so kbsync doesn't reindex or resend it until the user runs `retry`.
     `twin`: the remote id of the document that has the same text, if this one failed because the target
     accepts each text only once. `pause`: for how many seconds a document that is being indexed will make no
-    progress, because of `reason`; if the pause is long, a pass doesn't wait for the document.
+    progress, because of `reason`; if the pause is long, a pass doesn't wait for the document. For a failed
+    document, the first pause before the next try if a rate limit is to blame.
     """
 
     state: DocState

@@ -374,13 +374,16 @@ def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
     return _add_watched_time(upload, timing).elapsed >= times * timing.limits.give_up
 
 
-def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
+def repair(
+    upload: Upload, reason: str, timing: Timing, *, spent: bool = True, first_pause: float = 0.0
+) -> Upload:
     """Record that indexing failed and that kbsync asked the target to reindex the document.
 
-    `spent`: whether to count the attempt, because the document was to blame.
+    `spent`: whether to count the attempt, because the document was to blame. `first_pause`: in
+    seconds, if a rate limit is to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
-    wait = pause(max(1, tries), timing.chance)
+    wait = _pause_after_failure(max(1, tries), first_pause, timing)
     return replace(
         upload,
         repairs=tries,
@@ -391,6 +394,13 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
         checked_at=timing.now,
         due_at=timing.now + wait,
     )
+
+
+def _pause_after_failure(tries: int, first_pause: float, timing: Timing) -> float:
+    if not first_pause:
+        return pause(tries, timing.chance)
+    # Four tries must take less than the 60 s for which `--once` may pause.
+    return pause(tries, timing.chance, first=first_pause, longest=4 * first_pause)
 
 
 def forgive(upload: Upload) -> Upload:
@@ -434,10 +444,12 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
     )
 
 
-def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
+def retry_upload(
+    upload: Upload, reason: str, timing: Timing, *, spent: bool = True, first_pause: float = 0.0
+) -> Upload:
     """Create a new intent to replace an upload that couldn't be indexed. The number of tries carries over.
 
-    `spent`: whether to count this try, because the document was to blame.
+    `spent` and `first_pause`: see `repair`.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     return replace(
@@ -454,7 +466,7 @@ def retry_upload(upload: Upload, reason: str, timing: Timing, *, spent: bool = T
         sent_at=None,
         accepted_at=None,
         checked_at=None,
-        due_at=timing.now + pause(tries, timing.chance),
+        due_at=timing.now + _pause_after_failure(tries, first_pause, timing),
         rank=rank_again(upload.rank),
         reason=reason,
         code="",

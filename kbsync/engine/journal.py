@@ -807,7 +807,9 @@ class Journal:
             case DocState.FAILED if remedy is Remedy.AWAITED:
                 changed = lifecycle.await_room(upload, status.reason, timing)
             case DocState.FAILED if remedy is Remedy.ASKED:
-                changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
+                changed = lifecycle.repair(
+                    upload, status.reason, timing, spent=not status.halt, first_pause=status.pause
+                )
             case DocState.FAILED:
                 return self._failed_to_index(tx, upload, status, remedy)
             case DocState.MISSING:
@@ -908,7 +910,9 @@ class Journal:
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if not why.is_final and (why.halt or upload.repairs < tries):
-            fresh = lifecycle.retry_upload(upload, why.reason, self.timing, spent=not why.halt)
+            fresh = lifecycle.retry_upload(
+                upload, why.reason, self.timing, spent=not why.halt, first_pause=why.pause
+            )
             if not self.binding.limits.marks:
                 fresh = replace(fresh, name=self._next_name(tx, upload))
             is_there = upload.state is UploadState.INDEXING

@@ -55,3 +55,29 @@ async def test_retry_delays_grow_during_an_outage(
     late = [moment for moment in times if moment > LONG / 2]
     assert 1 <= len(late) <= 30, times
     assert max(after - before for before, after in itertools.pairwise(times)) > 50.0
+
+
+class DifyWorld(RemoteWorld):
+    """A world in which Dify is the target."""
+
+    service = "dify"
+
+
+@pytest.mark.parametrize(
+    ("words", "least", "most"),
+    [("Unsupported encoding", 3.0, 12.0), ("Rate limit reached. Please try again in 20s.", 17.0, 60.0)],
+    ids=["damaged", "rate-limited"],
+)
+async def test_tries_to_index_take_longer_if_a_rate_limit_is_to_blame(
+    tmp_path: Path, words: str, least: float, most: float
+) -> None:
+    async with DifyWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
+        world.write("a.md", "one")
+        world.write("b.md", "two")
+        tries: list[float] = []
+        world.watch({"upload", "reembed"}, lambda op: tries.append(world.clock.now))
+        world.play("fails", match="a*", times=0, args={"error": words})
+        await world.once()
+        assert len(tries) == 2 + world.limits.reembed_tries, tries
+        assert least < tries[-1] - tries[0] < most
+        assert world.statuses() == {"ready": 1, "failed": 1}

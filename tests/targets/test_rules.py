@@ -33,6 +33,7 @@ from kbsync.targets.http.rules import (
     ErrorRule,
     by_status,
     describe_answer,
+    failed,
     first_rule,
     quote_message,
     says_money,
@@ -785,6 +786,20 @@ def test_hint_follows_a_quoted_message_without_its_full_stop(message: str, quote
 )
 def test_message_of_a_failed_document_blames_the_account_only_for_money(words: str, is_money: bool) -> None:
     assert says_money(words) is is_money
+
+
+@pytest.mark.parametrize(
+    ("words", "is_limited"),
+    [
+        ("[openai] Rate Limit Error, Rate limit reached. Please try again in 20s.", True),
+        ("You exceeded your current quota, check your plan. Please retry in 34.07s.", True),
+        ("请求过于频繁，请稍后重试", True),
+        ("cannot read rate limits.pdf: unsupported encoding", False),
+        ("Insufficient balance, please try again later", False),  # it waits for money instead
+    ],
+)
+def test_document_that_failed_because_of_a_rate_limit_waits_longer(words: str, is_limited: bool) -> None:
+    assert (failed(words).pause > 0) is is_limited
 
 
 SIGNED = "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from kbsync.contract.target import DocState, DocStatus
+from kbsync.core.backoff import LIMITED_PAUSE
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -392,7 +393,9 @@ def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final
     """
     reason = quote_message(words) or "the service gives no reason"
     halt = "quota" if is_quota or says_money(words) else ""
-    return DocStatus(DocState.FAILED, reason, code, halt, is_final)
+    is_limited = not halt and BUSY.search(without_files(words)) is not None
+    pause = LIMITED_PAUSE if is_limited else 0.0
+    return DocStatus(DocState.FAILED, reason, code, halt, is_final, pause=pause)
 
 
 P = TypeVar("P")

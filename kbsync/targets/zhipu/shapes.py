@@ -13,6 +13,7 @@ from typing import Any
 
 from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus
+from kbsync.core.backoff import LIMITED_PAUSE
 from kbsync.core.links import is_address
 from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
@@ -94,7 +95,8 @@ class ZhipuDocument(DocumentRow):
         rule = refusal(INDEXED, words, without_names(self.fail_text, self.name), code)
         if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
             return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", self.fail_code, "quota")
-        return DocStatus(DocState.FAILED, reason, self.fail_code)
+        pause = LIMITED_PAUSE if rule.is_rate_limit else 0.0
+        return DocStatus(DocState.FAILED, reason, self.fail_code, pause=pause)
 
 
 def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
