@@ -658,8 +658,16 @@ SERVICE_ROWS = [
     ),
 ]
 
+RETRY_SOON = "You exceeded your current quota. Please retry in 34.07s."
+LIMIT_ROWS = [
+    Row("dify", "upload", 400, dify(400, "odd", RETRY_SOON), Unavailable),
+    Row("gptbots", "upload", 400, flat(4, RETRY_SOON), Unavailable),
+    Row("ragflow", "retrieve", 200, flat(102, RETRY_SOON), Unavailable),
+    Row("zhipu", "upload", 429, inner("额度已用尽，请30秒后重试", code="1305"), Unavailable),
+]
+
 ROWS = [
-    *(*COMMON_ROWS, *ZHIPU_ROWS, *GPTBOTS_ROWS, *OPENAI_ROWS, *OPENWEBUI_ROWS),
+    *(*LIMIT_ROWS, *COMMON_ROWS, *ZHIPU_ROWS, *GPTBOTS_ROWS, *OPENAI_ROWS, *OPENWEBUI_ROWS),
     *(*LIGHTRAG_ROWS, *DIFY_ROWS, *RAGFLOW_ROWS, *SERVICE_ROWS),
 ]
 

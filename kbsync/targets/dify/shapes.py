@@ -195,7 +195,7 @@ RULES: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed.
     ErrorRule(Unsure, status=rules.SERVER_ERROR, reported=True),
     # Dify passes on the model provider's message: an empty account, also under 429.
-    rules.no_quota(pattern=rules.MONEY, reported=True, hint=_PLAN_HINT),
+    rules.no_money(reported=True, hint=_PLAN_HINT),
     # Refused requests count toward the limit, too.
     rules.slow_down(when=_is_rate_limit, reported=True, pause=_A_MINUTE),
     # The plan's space is used up: also `forbidden`.

@@ -212,9 +212,7 @@ RULES: tuple[ErrorRule, ...] = (
     rules.no_base(code={_BOT_GONE}, hint=_BOT_HINT),
     # The codes of an empty account are undocumented; only the message shows it, regardless of code and
     # status.
-    rules.no_quota(
-        pattern=rules.MONEY, reported=True, says="the account has no credits left", hint=_CREDITS_HINT
-    ),
+    rules.no_money(reported=True, says="the account has no credits left", hint=_CREDITS_HINT),
     # Documented: a wrong parameter or file, or more files than one request accepts.
     ErrorRule(Rejected, code={INVALID, TOO_MANY}),
     # RFC 6585, as the status with any code, or as the code.

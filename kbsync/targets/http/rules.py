@@ -314,6 +314,7 @@ class ErrorRule:
 
 no_base = partial(ErrorRule, Halted, halt="knowledge-base-missing", hint=NO_BASE_HINT)
 no_quota = partial(ErrorRule, Halted, halt="quota", hint=MONEY_HINT)
+no_money = partial(no_quota, pattern=MONEY, unless=RETRY_TIME)
 no_room = partial(ErrorRule, Halted, pattern=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT)
 no_access = partial(ErrorRule, Halted, halt="credentials", hint=KEY_HINT)
 slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
@@ -425,7 +426,7 @@ COMMON: tuple[ErrorRule, ...] = (
     # The server may have done the work before it failed, regardless of the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
     # Words for an empty account are unmistakable, even under 429 or 403 (new-api, SiliconFlow)
-    no_quota(pattern=MONEY, unless=RETRY_TIME),
+    no_money(),
     # Services report a rate limit as exceeded or full, too, so this rule comes before the one about space.
     slow_down(pattern=BUSY),
     # No room for any document.

@@ -34,7 +34,7 @@ RULES: tuple[ErrorRule, ...] = (
     # A wrong key or an inactive user (api/apps/restful_apis).
     rules.no_access(code={"401", "109", "403"}, hint="check api_key, and check that it may use the dataset"),
     # RAGFlow passes on the model provider's message: an empty account, also under 429.
-    rules.no_quota(pattern=rules.MONEY, reported=True, hint="check the account at the model provider"),
+    rules.no_money(reported=True, hint="check the account at the model provider"),
     # RetCode.RUNNING: the server is still working on the document.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.

@@ -188,7 +188,7 @@ def _agrees(case: ErrorCase) -> bool:
     return case.is_success or case.code == str(case.status)
 
 
-_no_money = partial(rules.no_quota, says=_AT_ITS_LIMIT, hint=MONEY_ADVICE)
+_no_money = partial(rules.no_money, says=_AT_ITS_LIMIT, hint=MONEY_ADVICE)
 _no_room = partial(ErrorRule, NoRoom, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE)
 _no_rights = partial(rules.no_access, hint=ACCOUNT_ADVICE)
 # The manual doesn't document equal names; this message would mean them.
@@ -221,7 +221,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: money and plans.
     rules.no_quota(code=bigmodel.NO_MONEY, hint=MONEY_ADVICE),
     # Seen in production: an empty account under 429, like a rate limit.
-    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}, pattern=rules.MONEY),
+    _no_money(code=bigmodel.RATE_LIMIT | {"408", "429", "1120", "rate_limit_error"}),
     # Page of error codes: rate limits.
     rules.slow_down(code=bigmodel.RATE_LIMIT | {"rate_limit_error", "overloaded_error"}),
     # Page of error codes: unreachable services and timeouts.
@@ -259,7 +259,7 @@ RULES: tuple[ErrorRule, ...] = (
         says=SENTENCES["404"],
     ),
     # The words for an empty account are unmistakable.
-    _no_money(pattern=rules.MONEY),
+    _no_money(),
     # Messages about rate limits also say "exceeded" (超出), so this rule comes before the one about space.
     rules.slow_down(pattern=rules.BUSY, says="the service is busy"),
     # A lack of space, in unmistakable words.
