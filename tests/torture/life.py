@@ -1,9 +1,9 @@
 """Simulates a person's use of kbsync at the command line; the folder alone determines the expected result.
 
 In each turn a few things happen: files and the config are edited, states are lost, restored or doubled, a
-pass is killed, a disk is unmounted. Then the person runs `kbsync --once`, and follows its instructions, until
-it exits with 0. From then on every base holds the latest version of each file once, and no other document of
-ours (except `LEFT_ALONE`).
+pass is killed, a disk is unmounted, a service fails. Then the person runs `kbsync --once`, and follows its
+instructions, until it exits with 0. From then on every base holds the latest version of each file once, and
+no other document of ours (except `LEFT_ALONE`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 
@@ -34,6 +35,11 @@ from tests.services.access import SERVICES
 from tests.torture.exercise import Exercise, PromiseBroken, Tally
 
 TURNS, EVENTS, TRIES = 8, (2, 4), 20
+
+FAULTS: list[dict[str, Any]] = [
+    *({"kind": "lost-answer", "op": op} for op in ("upload", "delete", "list")),
+    *({"kind": "status", "op": op, "args": {"status": 503}} for op in ("upload", "delete", "list")),
+]
 
 LEFT_ALONE = {
     # Only names show there whose a document is: one with an old text may be a colleague's.
@@ -69,6 +75,7 @@ class Life:
         self.state, self.other_state = self.sandbox.home / "one", self.sandbox.home / "two"
         self.copies, self.old_texts, self.sent_by_others = list[Path](), list[str](), set[tuple[str, str]]()
         self.happened, self.deleted, self.mirrored = set[str](), set[str](), set[str]()
+        self.excluded = set[str]()
         self.has_new_state, self.mirrored_prefix, self.has_approved = False, "", False
         self.prefixes_run = set[str]()  # that kbsync may have sent documents under since the last check
         self.tally, self.story, self.number = Tally(), list[str](), 0
@@ -76,7 +83,9 @@ class Life:
             self.add_file()
 
     def files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*.md") if path.is_file())
+        """Return the files that the config selects."""
+        files = (path for path in self.folder.rglob("*.md") if path.is_file())
+        return sorted(path for path in files if not self.excluded & set(path.relative_to(self.folder).parts))
 
     def new_path(self) -> Path:
         """Return a new path. No two paths share a stem, so that a name at any service identifies the file."""
@@ -157,9 +166,16 @@ class Life:
         else:
             self.mirrors.pop()
 
+    def select(self) -> None:
+        """Exclude some folders. The documents of their files are deletions."""
+        before = self.files()
+        self.excluded = {name for name in ("guides", "deep", "名") if self.chance.random() < 0.3}
+        self.deleted.update(path.stem for path in before if path not in self.files())
+
     def block(self, mirror: MirrorEntry) -> dict[str, Any]:
         block = {"name": mirror.name, "folder": str(self.folder), "settle": "100ms", "prefix": mirror.prefix}
-        return {**block, "target": self.bases[mirror.base].target}
+        exclude = [f"{name}/" for name in sorted(self.excluded)]
+        return {**block, "exclude": exclude, "target": self.bases[mirror.base].target}
 
     def configure(self, *blocks: dict[str, Any]) -> None:
         mirrors = list(blocks) or [self.block(mirror) for mirror in self.mirrors]
@@ -246,6 +262,12 @@ class Life:
         terminal.process.wait(LONGEST)
         os.close(terminal.theirs)
 
+    def disturb(self) -> None:
+        """Let the service fail a few times."""
+        if self.kind in SERVICES:
+            fault = {**self.chance.choice(FAULTS), "times": self.chance.choice([1, 2, 3])}
+            self.command("faults", fault)
+
     def unmount(self) -> None:
         """Run with the folder missing, or empty. No searchable document of its files may be deleted."""
         self.configure()
@@ -291,8 +313,12 @@ class Life:
         for name in sorted(set(re.findall(r'already has this one as ([^"]+)', message))):
             if any(name in label for label, _ in self.sent_by_others):
                 self.story.append(f"  delete {name}")
-                url = f"{self.bases[0].target['base_url']}/_standin/documents"
-                httpx.post(url, json={"delete": name}).raise_for_status()
+                self.command("documents", {"delete": name})
+
+    def command(self, what: str, body: dict[str, Any]) -> None:
+        """Send a command to the stand-in."""
+        url = urljoin(self.bases[0].target["base_url"], f"/_standin/{what}")
+        httpx.post(url, json=body).raise_for_status()
 
     def follow(self, fix: str) -> None:
         """Paste the fix into a shell; a sentence isn't a command."""
@@ -393,9 +419,10 @@ class Life:
 
     def live(self, turns: int) -> Tally:
         files = [self.add_file, self.edit_files, self.delete_files]
-        files += [self.copy_file, self.rename_file, self.rename_folder]
+        files += [self.copy_file, self.rename_file, self.rename_folder, self.select]
         states = [self.lose_state, self.copy_state, self.restore_state, self.change_state]
         troubles = [self.kill_pass, self.close_terminal, self.unmount, self.refuse, self.set_clock]
+        troubles.append(self.disturb)
         kinds: list[list[Callable[[], None]]] = [files, files, [self.edit_config], states, troubles]
         self.mirror_all()
         for turn in range(1, turns + 1):
