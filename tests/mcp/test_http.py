@@ -268,6 +268,28 @@ def test_request_with_a_lone_surrogate_is_answered(shared_url: str) -> None:
         assert "has no document" in response.text
 
 
+@long
+@pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28"])
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        *(({**PING, "id": odd}, "id: Input should be a string or an integer") for odd in (None, 1.5, True)),
+        ({**PING, "params": []}, "params: Input should be an object"),
+        ([PING], "a message must be one JSON object"),
+    ],
+)
+def test_invalid_request_is_refused_with_the_reason(
+    shared_url: str, message: Any, why: str, version: str
+) -> None:
+    response = send("POST", shared_url, json=message, headers={**ACCEPT, "mcp-protocol-version": version})
+    request_id = 1 if why.startswith("params") else None
+    error = {"code": -32600, "message": f"Invalid Request: {why}"}
+    assert (response.status_code, response.json()) == (
+        400,
+        {"jsonrpc": "2.0", "id": request_id, "error": error},
+    )
+
+
 @pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])
 def test_connections_are_not_kept_alive(shared_url: str, host: str) -> None:
     body = json.dumps(PING)

@@ -596,17 +596,22 @@ def test_request_that_violates_the_protocol_is_refused_by_its_id_with_the_reason
         b'{"jsonrpc":"2.0","id":9,"error":"an answer, so it must not get one that looks like an answer"}',
         b'{"jsonrpc":"2.0","id":true,"method":5}',
         b'[{"jsonrpc":"2.0","id":10,"method":"ping"}]',
+        *(b'{"jsonrpc":"2.0","id":%s,"method":"ping"}' % odd for odd in (b"null", b"1.5", b"true")),
+        b'{"jsonrpc":"2.0","id":null,"method":"notifications/initialized"}',
+        b'{"jsonrpc":"2.0","id":11,"method":"nope"}',
     ):
         process.stdin.write(line + b"\n")
     process.stdin.flush()
-    responses = [json.loads(process.stdout.readline()) for _ in range(6)]
+    responses = [json.loads(process.stdout.readline()) for _ in range(10)]
     assert [(response["id"], response["error"]["message"]) for response in responses] == [
         (7, "Invalid Request: params: Input should be an object"),
         ("a", "Invalid Request: jsonrpc: Field required"),
         (8, "Invalid Request: method: Input should be a valid string"),
         (None, "Invalid Request: method: Field required"),
         (None, "Invalid Request: id: Input should be a valid integer"),
-        (None, "Invalid Request: each line must be one JSON object"),
+        (None, "Invalid Request: a message must be one JSON object"),
+        *[(None, "Invalid Request: id: Input should be a string or an integer")] * 3,
+        (11, "Method not found"),
     ]
     process.communicate(timeout=LONGEST)
 

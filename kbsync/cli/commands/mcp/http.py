@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.cli.commands.mcp.command import assistant_app
+from kbsync.cli.commands.mcp.invalid_messages import response_to_invalid
 from kbsync.config.kinds import Address, RefusedValue
 from kbsync.config.model import LISTENER_TOKEN, Config, HttpConfig
 from kbsync.config.secrets import Secret
@@ -31,7 +32,7 @@ from kbsync.errors import UsageError
 from kbsync.search import OpenMirrors
 from kbsync.server.auth import ASSISTANTS, AccessControl
 from kbsync.server.listener import ServerThread, bind_sockets
-from kbsync.server.responses import body_of
+from kbsync.server.responses import body_of, json_answer
 
 TOKEN = "KBSYNC_MCP_TOKEN"  # noqa: S105 (the name of a variable)
 MAX_BODY_BYTES = 256 * 1024
@@ -56,11 +57,14 @@ class AssistantApp:
             raise HTTPException(405, "only POST is allowed", {"allow": "POST"})
         request = Request(scope, receive)
         body = await body_of(request, MAX_BODY_BYTES, BODY_SECONDS, too_large=413, too_late=408)
+        text = replace_surrogates(body.decode("utf-8", "replace"))
+        if (invalid := response_to_invalid(text)) is not None:
+            await json_answer(invalid.model_dump(exclude_unset=True), 400)(scope, receive, send)
+            return
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         await self._is_up.wait()
-        text = replace_surrogates(body.decode("utf-8", "replace")).encode()
-        messages: list[Message] = [{"type": "http.request", "body": text, "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": text.encode(), "more_body": False}]
 
         async def receive_again() -> Message:
             # After the body, only a disconnect can follow.

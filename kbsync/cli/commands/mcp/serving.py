@@ -13,6 +13,7 @@ import contextlib
 import io
 import os
 import signal
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,10 @@ import anyio
 import structlog
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic import ValidationError
 
 from kbsync.cli.commands.mcp.command import assistant_app
+from kbsync.cli.commands.mcp.invalid_messages import response_to_invalid
 from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.core.text import replace_surrogates
@@ -185,60 +186,49 @@ class Mirroring:
 
 
 class _Lines(io.TextIOWrapper):
-    """The lines of JSON that a client sends."""
+    """The lines of JSON that a client sends.
+
+    `unanswered`: the lines that were read and not yet handled, in order.
+    """
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        super().__init__(stream, encoding="utf-8", errors="replace")
+        self.unanswered: deque[str] = deque()
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
         """Return the next line of the stream, without lone surrogates."""
-        return replace_surrogates(super().readline(-1 if size is None else size))
+        line = replace_surrogates(super().readline(-1 if size is None else size))
+        self.unanswered.append(line)
+        return line
 
 
 async def _forward_messages(
     incoming: AsyncIterable[SessionMessage | Exception],
+    lines: _Lines,
     messages: MemoryObjectSendStream[SessionMessage | Exception],
     respond: Callable[[SessionMessage], Awaitable[None]],
 ) -> None:
-    """Forward the client's messages to the server, and answer lines that aren't messages with an error. The
-    mcp package drops such lines.
+    """Forward the client's messages to the server, and answer invalid ones with an error. The mcp package
+    drops them.
 
     After the last line, this ends the process even if the client doesn't read the remaining responses.
     """
     async with messages:
         async for item in incoming:
-            if not isinstance(item, ValidationError):
-                await messages.send(item)
-                continue
-            if (response := _response_to_invalid(item)) is not None:
+            response = response_to_invalid(lines.unanswered.popleft())
+            if response is not None:
                 await respond(SessionMessage(response))
+            elif not isinstance(item, ValidationError):  # it is one if the line is blank
+                await messages.send(item)
     # Nothing else ends the thread that writes to a full pipe.
     asyncio.get_running_loop().call_later(UNREAD_LONGEST, signal.raise_signal, signal.SIGTERM)
-
-
-def _response_to_invalid(error: ValidationError) -> JSONRPCError | None:
-    """Return the response to a line that isn't a message, with the id of the request if it has one. A blank
-    line gets none.
-    """
-    fault, request_id = error.errors()[0], None
-    _, *location = fault["loc"] or [""]
-    if fault["type"] == "json_invalid":
-        if not str(fault["input"]).strip():
-            return None
-        data = ErrorData(code=PARSE_ERROR, message=f"Parse error: {fault['msg']}")
-    elif not location:
-        data = ErrorData(code=INVALID_REQUEST, message="Invalid Request: each line must be one JSON object")
-    else:
-        data = ErrorData(code=INVALID_REQUEST, message=f"Invalid Request: {location[0]}: {fault['msg']}")
-        # Of a message with a missing field, pydantic returns the whole message.
-        messages = [item["input"] for item in error.errors() if item["type"] == "missing"]
-        ids = [message.get("id") for message in messages if "method" in message]
-        request_id = next((value for value in ids if type(value) in (int, str)), None)
-    return JSONRPCError(jsonrpc="2.0", id=request_id, error=data)
 
 
 async def answer_stdio(server: Server[Any]) -> None:
     """Serve the client on stdin and stdout until it closes them."""
     disconnects = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
     with contextlib.suppress(*disconnects):
-        lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")
+        lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False))
         # No child process may read the client's lines.
         empty = os.open(os.devnull, os.O_RDONLY)
         os.dup2(empty, 0)
@@ -249,7 +239,7 @@ async def answer_stdio(server: Server[Any]) -> None:
                 anyio.create_task_group() as tasks,
             ):
                 sender, messages = anyio.create_memory_object_stream[SessionMessage | Exception]()
-                tasks.start_soon(_forward_messages, incoming, sender, outgoing.send)
+                tasks.start_soon(_forward_messages, incoming, lines, sender, outgoing.send)
                 await server.run(messages, outgoing, server.create_initialization_options())
         except BaseExceptionGroup as group:
             _, others = group.split(disconnects)
