@@ -37,6 +37,11 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * DURATION_UNITS[match[2]]
 
 
+FIRST_DAY = datetime.datetime(1, 1, 3, tzinfo=datetime.UTC)
+LAST_DAY = datetime.datetime(9999, 12, 29, tzinfo=datetime.UTC)
+"""The first and last days that a `datetime` can convert to any time zone."""
+
+
 def read_since(text: str) -> float:
     """Return a date, a duration before now, or the start of `today` or `yesterday`, in epoch seconds.
 
@@ -52,10 +57,16 @@ def read_since(text: str) -> float:
     except ValueError:
         pass
     try:
-        # Must be valid in UTC too, because messages show it in UTC.
-        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).timestamp()
-    except (ValueError, OverflowError, OSError):
+        written = datetime.datetime.fromisoformat(text)
+    except ValueError:
         raise ValueError(f"{text!r} is neither a duration such as 1d nor a date such as 2026-01-31") from None
+    try:
+        # Must be valid in UTC and as local time, because messages show it as one or the other.
+        moment = written.astimezone(datetime.UTC)
+        moment.astimezone()
+    except (ValueError, OverflowError, OSError):
+        moment = FIRST_DAY if written.year == 1 else LAST_DAY
+    return moment.timestamp()
 
 
 def write_duration(seconds: float) -> str:

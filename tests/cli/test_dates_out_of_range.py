@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import RunResult, Sandbox
 from tests.share import long
 
 YEARS = (1600, 2300, 9999)
@@ -47,3 +47,19 @@ def test_search_clamps_dates_out_of_range(dated: Sandbox) -> None:
     }
     later = dated.run("search", "heron", "--after", "2200-01-01", "--json").check_success().json["hits"]
     assert {hit["path"] for hit in later} == {"y2300.md", "y9999.md"}
+
+
+@long
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_search_accepts_the_first_and_last_dates(sandbox: Sandbox, zone: str) -> None:
+    sandbox.mirror({"ice.md": "The walrus lies on the ice."})
+
+    def search(after: str) -> RunResult:
+        command = ("search", "walrus", "--after", after, "--files")
+        return sandbox.run(*command, env={"TZ": zone}).check_success()
+
+    for first in ("0001-01-01", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00-12:00"):
+        assert "ice.md" in search(first).out
+    for last in ("9999-12-31", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"):
+        result = search(last)
+        assert result.out == "" and "no document matches --after 9999-12-" in result.words
