@@ -325,7 +325,9 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     """Return our message, followed by the service's code and message."""
     if not case.is_error:
-        return f"{case.call}: {rule.says}" if rule.says else rules.describe_answer(case, rule)
+        if rule.says and (case.is_json or case.status not in rules.SUCCESS):
+            return f"{case.call}: {rule.says}"
+        return rules.describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     if sentence == SENTENCES["404"] and case.call in _OF_ONE_APPLICATION:
         sentence = _NO_APPLICATION

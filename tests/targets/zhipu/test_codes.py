@@ -55,6 +55,15 @@ def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], 
     assert f"(code {code}: 原因)" in error.reason
 
 
+@pytest.mark.parametrize(
+    ("excerpt", "why"), [("a web page", "a web page"), ("", "the body is empty")], ids=["web page", "empty"]
+)
+def test_response_that_is_not_json_is_described(excerpt: str, why: str) -> None:
+    error = classify_response(response(excerpt, op="bases"))
+    assert type(error) is Unsure
+    assert error.reason.endswith(f" answered 200 without JSON: {why}")
+
+
 @pytest.mark.parametrize(("code", "halt"), CALLING)
 def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
     for status in (200, 401, 429):
