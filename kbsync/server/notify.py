@@ -270,6 +270,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
 
     from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
     from kbsync.targets.http.errors import what_happened
+    from kbsync.targets.http.rules import REDIRECT
 
     times = connection.Timeouts(limit, limit, limit, limit)
 
@@ -296,6 +297,8 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
         raise Undelivered(f"no response within {limit:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         raise Undelivered(f"it {what_happened(error, times)}") from None
+    if status in REDIRECT:
+        raise Undelivered(f"it redirects ({status}); set notify.url to the final URL")
     if not 200 <= status < 300:
         raise Undelivered(f"it returned {status}")
 
@@ -337,7 +340,7 @@ class Notifications:
             if config is not None and config.url is not None:
                 # Import this now: an upgrade halts mirrors, and then replaced modules can't be imported.
                 with contextlib.suppress(Halted):
-                    import_module("kbsync.targets.http.errors")
+                    import_module("kbsync.targets.http.rules")
 
     def record_document(self, mirror: str, event: DocumentEvent) -> None:
         """Record a finished document if notifications are configured."""

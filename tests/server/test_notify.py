@@ -329,7 +329,8 @@ def recipient() -> Iterator[Recipient]:
     [
         (204, 10, ""),
         (500, 10, "it returned 500"),
-        (307, 10, "it returned 307"),
+        (301, 10, "it redirects (301); set notify.url to the final URL"),
+        (307, 10, "it redirects (307); set notify.url to the final URL"),
         (0, 0.5, "no response within 0.5 s"),
     ],
 )
