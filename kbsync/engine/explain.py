@@ -237,12 +237,16 @@ class PathExplanation:
         return fields
 
 
-def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
-    """Return the explanation for a path that isn't in any mirrored folder."""
+def outside(path: str, roots: Sequence[Path], symlink: Path | None = None) -> PathExplanation:
+    """Return the explanation for a path that isn't in any mirrored folder.
+
+    `symlink`: the symlink in a mirrored folder that leads to the path, if any.
+    """
     folders = ", ".join(map(str, roots)) or "none"
-    answer = (
-        f"Searches don't find this path because no mirrored folder contains it; mirrored folders: {folders}."
-    )
+    why = "no mirrored folder contains it"
+    if symlink is not None:
+        why = f"{symlink} is a symlink (not followed), and {why}"
+    answer = f"Searches don't find this path because {why}; mirrored folders: {folders}."
     return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
 
 

@@ -186,6 +186,17 @@ def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbo
     assert (result.code, "no mirrored folder contains it" in result.out) == (2, True)
 
 
+def test_file_behind_a_symlink_in_the_mirror_names_the_symlink(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    (sandbox.root / "elsewhere/sub").mkdir(parents=True)
+    (sandbox.root / "elsewhere/sub/b.md").write_text("A file beside the mirrored folder.")
+    (sandbox.docs / "linked").symlink_to(sandbox.root / "elsewhere")
+    for typed in ("docs/linked/sub/b.md", "linked/sub/b.md"):
+        result = sandbox.run("explain", typed, "--folder", "docs")
+        names_link = f"because {sandbox.docs}/linked is a symlink (not followed), and" in result.out
+        assert (result.code, names_link) == (2, True)
+
+
 @long
 @pytest.mark.parametrize("is_seen", [True, False], ids=["after a pass", "before"])
 def test_unlistable_directory_is_reported_as_unreadable(ordinary: Sandbox, is_seen: bool) -> None:

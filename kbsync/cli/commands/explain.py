@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from kbsync.cli.output import Output
 from kbsync.config import places
 from kbsync.core.text import path_argument, printable, printable_lines
 from kbsync.errors import UsageError
+from kbsync.file_systems import access_within
 from kbsync.threads import run_coroutine
 
 if TYPE_CHECKING:
@@ -86,7 +89,8 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
     settings, paths, context = await asyncio.to_thread(resolve_path)
     if not paths:
-        return outside(path, [setting.root for setting in settings.values()])
+        roots = [setting.root for setting in settings.values()]
+        return outside(path, roots, await asyncio.to_thread(_find_symlink, path, cwd, roots))
     if len(paths) > 1:
         names = ", ".join(name for name, _ in paths)
         raise UsageError(f"several mirrors have {printable(path)}: {names}; choose one with --mirror NAME")
@@ -95,6 +99,19 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
     async with open_for_reading(installation, mirror) as target:
         read, clock = reader(installation), SystemClock()
         return await explain_path(settings[name], target, read, clock, below, context=context, text=text)
+
+
+def _find_symlink(path: str, cwd: Path, roots: Sequence[Path]) -> Path | None:
+    """Return the symlink in one of the folders `roots` through which a user in `cwd` names `path`, if any."""
+    for root in roots:
+        for base in (cwd, root):
+            typed = Path(os.path.normpath(base / path))
+            below = typed.relative_to(root) if typed.is_relative_to(root) else Path()
+            for folder in (root / parent for parent in reversed(below.parents[:-1])):
+                with contextlib.suppress(TimeoutError):
+                    if access_within(root, folder.is_symlink):
+                        return folder
+    return None
 
 
 def _describe_other_mirror(choices: Choices, path: str) -> str:
