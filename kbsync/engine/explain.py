@@ -727,15 +727,20 @@ class _Sentences:
         return f"no pass has picked up the file yet; {self._wait()}"
 
     def _settling(self) -> str:
-        """Return how much longer the file must stay unchanged, or '' if it is ready or the mirror is
-        paused.
+        """Return how much longer the file must stay unchanged, or how to start a pass if kbsync isn't
+        running.
+
+        Return '' if the file is ready or the mirror is paused.
         """
         age, remaining = self.evidence.age, self.evidence.settle_left
         if age is None or not remaining or not self.evidence.is_changed or self.evidence.pause is not None:
             return ""
+        is_at_work = self.context.at_work
         if age < 0:
-            return "the file's modification time is in the future, so kbsync waits before mirroring it"
-        then = f"kbsync will mirror the file after another {remaining:.1f} s without changes"
+            why = "the file's modification time is in the future, so kbsync waits before mirroring it"
+            return why if is_at_work else f"{why}; {self._next_pass()}"
+        after = f"kbsync will mirror the file after another {remaining:.1f} s without changes"
+        then = after if is_at_work else self._next_pass()
         return f"the file changed {age:.1f} s ago; {then}"
 
     # -- evidence ------------------------------------------------------------------------------

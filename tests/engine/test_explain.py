@@ -153,10 +153,20 @@ async def test_a_touched_file_is_not_called_outdated(world: World) -> None:
 async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None:
     path = world.write("a.md")
     world.clock.epoch = path.stat().st_mtime + 0.5
-    explanation = await explained(world, "a.md")
-    assert "changed 0.5 s ago" in explanation.answer and "another 1.5 s without changes" in explanation.answer
+    running = CommandContext(identities(world.configured), at_work=True)
+    answer = (await read_only_commands.explained(world, "a.md", running)).answer
+    assert "changed 0.5 s ago" in answer and "another 1.5 s without changes" in answer
     os.utime(path, (9e9, 9e9))
-    assert "is in the future" in (await explained(world, "a.md")).answer
+    assert "is in the future" in (await read_only_commands.explained(world, "a.md", running)).answer
+
+
+async def test_recent_file_needs_a_pass_while_kbsync_is_not_running(world: World) -> None:
+    path = world.write("a.md")
+    world.clock.epoch = path.stat().st_mtime + 0.5
+    then = "; run `kbsync --once --folder docs`."
+    assert (await explained(world, "a.md")).answer.endswith(f"changed 0.5 s ago{then}")
+    os.utime(path, (9e9, 9e9))
+    assert (await explained(world, "a.md")).answer.endswith(then)
 
 
 def refuse(world: World) -> None:
