@@ -97,6 +97,17 @@ def test_any_privilege_may_be_revoked_and_granted_again(
         assert leftover_rows(postgres, database) == []
 
 
+def test_fixes_let_a_role_create_the_tables_in_an_existing_schema(postgres: Server, database: str) -> None:
+    role = f"writer_{database}"
+    postgres.run(database, f"CREATE SCHEMA kbsync; CREATE ROLE {role} LOGIN")
+    with open_store(postgres, database, user=role) as store:
+        for right in ("USAGE ON SCHEMA", "CREATE ON DATABASE", "CREATE ON SCHEMA"):
+            refused = halted(store)
+            assert (refused.halt, right in refused.fix) == ("credentials", True), refused.fix
+            follow_fix(postgres, refused)
+        put(store, entry(1, "kestrel"))
+
+
 # -- temporary problems
 
 

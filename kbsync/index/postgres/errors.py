@@ -101,8 +101,11 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
     return Unavailable(f"{database} cannot be reached ({words})", code=error.sqlstate or "unreachable")
 
 
-def statement_error(database: Database, error: psycopg.Error) -> TargetError:
-    """Return the error, with the fix, for a failed statement. The statement's transaction is rolled back."""
+def statement_error(database: Database, error: psycopg.Error, *, is_creating: bool = False) -> TargetError:
+    """Return the error, with the fix, for a failed statement. The statement's transaction is rolled back.
+
+    `is_creating`: the statement creates the tables.
+    """
     state, words = error.sqlstate or "", message_of(error)
     if state in _RIGHTS:
         rights = ["USAGE ON SCHEMA kbsync"]
@@ -110,8 +113,10 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
             rights += ["SELECT ON ALL TABLES IN SCHEMA kbsync"]
         else:
             rights += [f"ALL ON ALL {right} IN SCHEMA kbsync" for right in ("TABLES", "SEQUENCES")]
-        if "for database" in words:
-            rights = [f"CREATE ON DATABASE {identifier(database.name)}"]
+        if is_creating:
+            is_schema_missing = "for database" in words
+            place = f"DATABASE {identifier(database.name)}" if is_schema_missing else "SCHEMA kbsync"
+            rights = [f"CREATE ON {place}"]
         grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
         reason = f"kbsync needs a permission that {database} denies {database.user or 'its user'} ({words})"
         return Halted("credentials", reason, fix=database.psql(grant), code=state)

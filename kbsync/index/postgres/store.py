@@ -27,7 +27,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.errors import unknown_document
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
-from kbsync.index.postgres.errors import index_gone, literal, message_of
+from kbsync.index.postgres.errors import index_gone, literal, message_of, statement_error
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
@@ -487,7 +487,10 @@ class PostgresStore:
         """Return the base's id. Raises the same errors as `_find_tables`."""
         uuid = self._find_tables(connection)
         if not uuid:
-            connection.execute(TABLES.read_bytes())
+            try:
+                connection.execute(TABLES.read_bytes())
+            except InsufficientPrivilege as error:
+                raise statement_error(self._connections.database, error, is_creating=True) from error
             uuid = self._find_tables(connection)
         return uuid
 
