@@ -108,6 +108,20 @@ def test_fixes_let_a_role_create_the_tables_in_an_existing_schema(postgres: Serv
         put(store, entry(1, "kestrel"))
 
 
+def test_changed_setting_of_the_database_ends_a_halt_of_an_open_store(
+    postgres: Server, database: str
+) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+    postgres.run("postgres", f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    with open_store(postgres, database) as store:
+        with store._transaction():
+            refused = halted(store)  # in a second session; the first becomes idle
+        assert refused.halt == "index-read-only"
+        postgres.run("postgres", f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        put(store, entry(2, "heron"))
+
+
 # -- temporary problems
 
 

@@ -73,6 +73,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is closed if the server sends nothing for `max_silence` seconds."""
 
     max_silence: float = MAX_SILENCE
+    generation: int = 0
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
         """Wait for the server. Raises `OperationalError` if it is silent for too long."""
@@ -117,6 +118,7 @@ class Connections:
         self._conninfo = make_conninfo(**parameters)
         self.database = Database(parameters, read_only=read_only)
         self._idle = list[Connection]()
+        self._generation = 0  # only connections of the current one are kept
         self._guard = threading.Lock()
         self._is_closed = False
 
@@ -126,7 +128,13 @@ class Connections:
         """
         with self._guard:
             self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close the idle connections now, and busy ones when they are returned."""
+        with self._guard:
             idle, self._idle = self._idle, []
+            self._generation += 1
         for connection in idle:
             connection.close()
 
@@ -168,6 +176,9 @@ class Connections:
         try:
             yield connection
         except psycopg.Error as error:
+            # An administrator's fix, such as ALTER ROLE … SET, affects only new sessions.
+            connection.close()
+            self._close_idle()
             raise statement_error(self.database, error) from error
         finally:
             self._give_back(connection)
@@ -181,6 +192,7 @@ class Connections:
                 if not _has_ended(connection):
                     return connection
                 connection.close()
+            generation = self._generation
         try:
             connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
@@ -189,6 +201,7 @@ class Connections:
         if unsuitable is not None:
             connection.close()
             raise unsuitable
+        connection.generation = generation
         return connection
 
     def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
@@ -213,7 +226,8 @@ class Connections:
             with suppress(psycopg.Error):
                 connection.execute("ROLLBACK")
         with self._guard:
-            is_kept = connection.info.transaction_status is TransactionStatus.IDLE and not self._is_closed
+            is_idle = connection.info.transaction_status is TransactionStatus.IDLE
+            is_kept = is_idle and not self._is_closed and connection.generation == self._generation
             if is_kept:
                 self._idle.append(connection)
         if not is_kept:
