@@ -17,7 +17,7 @@ from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.index.entries import Numbers, entry
 from tests.postgres.base import find, leftover_rows, open_store, put
 from tests.postgres.server import Server, programs
-from tests.postgres.test_failures import follow_fix, outcome
+from tests.postgres.test_failures import follow_fix, outcome, raise_it
 from tests.share import enumerated, long
 
 
@@ -119,6 +119,20 @@ def test_changed_setting_of_the_database_ends_a_halt_of_an_open_store(
             refused = halted(store)  # in a second session; the first becomes idle
         assert refused.halt == "index-read-only"
         postgres.run("postgres", f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        put(store, entry(2, "heron"))
+
+
+def test_base_restored_without_its_rows_halts(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, "TRUNCATE kbsync.base")
+        with open_store(postgres, database) as other:
+            for use in (lambda: raise_it(outcome(store, 2)), store.check, other.check):
+                with pytest.raises(Halted, match="lacks its id") as caught:
+                    use()
+                assert caught.value.halt == "incomplete-index"
+        follow_fix(postgres, caught.value)
+        store.check()
         put(store, entry(2, "heron"))
 
 

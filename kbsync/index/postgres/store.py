@@ -509,11 +509,17 @@ class PostgresStore:
         missing = {name.removeprefix("kbsync.") for name in created} - tables
         uuid = ""
         if "base" not in missing:
-            [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
+            row = connection.execute("SELECT version, uuid::text FROM base").fetchone()
+            if row is None:
+                raise self._without_id()
+            version, uuid = row
             self._require_version(version)
         if missing:
             raise self._incomplete(f"tables ({', '.join(sorted(missing))})")
         return uuid
+
+    def _without_id(self) -> Halted:
+        return self._incomplete("its id (the table base is empty)")
 
     def _incomplete(self, missing: str) -> Halted:
         """Return the error for an index that lacks some of its tables or columns (`missing`)."""
@@ -609,13 +615,13 @@ class PostgresStore:
             except VectorsLackingError as lacking:
                 lacking.compute(encoder)
 
-    def _find_base(self, connection: Connection) -> _Base | None:
-        """Return the base, or None if it doesn't exist. Raises `Halted` if a different version of kbsync
-        created it.
+    def _find_base(self, connection: Connection) -> _Base:
+        """Return the base. Raises `Halted` if a different version of kbsync created it, or if its id is
+        missing.
         """
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
-            return None
+            raise self._without_id()
         self._require_version(row[0])
         uuid, documents, is_seen_outdated, *owner = row[1:]
         own_row = None if owner[0] is None else _OwnerRow(*owner)
