@@ -122,6 +122,26 @@ def test_changed_setting_of_the_database_ends_a_halt_of_an_open_store(
         put(store, entry(2, "heron"))
 
 
+@pytest.mark.parametrize("table", ["base", "owner", "document", "passage"])
+def test_row_level_security_that_hides_rows_halts_and_the_fix_ends_it(
+    postgres: Server, database: str, table: str
+) -> None:
+    role = f"writer_{database}"
+    postgres.run(database, f"CREATE ROLE {role} LOGIN")
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+    for right in ("USAGE ON SCHEMA", "ALL ON ALL TABLES IN SCHEMA", "ALL ON ALL SEQUENCES IN SCHEMA"):
+        postgres.run(database, f"GRANT {right} kbsync TO {role}")
+    postgres.run(database, f"ALTER TABLE kbsync.{table} ENABLE ROW LEVEL SECURITY")
+    with open_store(postgres, database, user=role) as store:
+        refused = outcome(store, 1)
+        assert isinstance(refused, Halted), refused
+        assert (refused.halt, "row-level security" in refused.reason) == ("credentials", True)
+        follow_fix(postgres, refused)
+        put(store, entry(1, "kestrel"))
+        assert [row.upload_id for row in store.page(0, 9)] == [1]
+
+
 def test_base_restored_without_its_rows_halts(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))

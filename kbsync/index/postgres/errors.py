@@ -107,6 +107,12 @@ def statement_error(database: Database, error: psycopg.Error, *, is_creating: bo
     `is_creating`: the statement creates the tables.
     """
     state, words = error.sqlstate or "", message_of(error)
+    if state in _RIGHTS and error.diag.source_file == "rls.c":
+        reason = (
+            f"{database} hides rows from {database.user or 'its user'}, but kbsync needs all rows ({words})"
+        )
+        fix = database.psql(f"ALTER ROLE {database.role} BYPASSRLS")
+        return Halted("credentials", reason, fix=fix, code=state)
     if state in _RIGHTS:
         rights = ["USAGE ON SCHEMA kbsync"]
         if database.read_only:
