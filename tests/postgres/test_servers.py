@@ -7,7 +7,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import psycopg
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.index.entries import Numbers, entry
-from tests.postgres.base import find, leftover_rows, open_store, put
+from tests.postgres.base import find, leftover_rows, open_store, put, token
 from tests.postgres.server import Server, programs
 from tests.postgres.test_failures import follow_fix, outcome, raise_it
 from tests.share import enumerated, long
@@ -261,6 +261,55 @@ def test_administrator_limits_cause_at_most_a_pause(
         [second] = put(store, entry(2, "heron"))
         assert (find(store, "kestrel"), find(store, "heron")) == ({first}, {second})
         assert leftover_rows(postgres, database) == []
+
+
+@contextmanager
+def damaging(server: Server, damages: dict[bytes, bytes]) -> Iterator[int]:
+    """Forward a local port to the server, with these replacements in its responses."""
+
+    def forward(source: socket.socket, sink: socket.socket, damages: dict[bytes, bytes]) -> None:
+        with source, suppress(OSError):
+            while data := source.recv(65536):
+                for before, after in damages.items():
+                    data = data.replace(before, after)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, behind = listener.accept()[0], socket.socket(socket.AF_UNIX)
+                behind.connect(str(server.folder / ".s.PGSQL.5432"))
+                for parts in ((client, behind, {}), (behind, client, damages)):
+                    threading.Thread(target=forward, args=parts, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+
+
+def test_damaged_response_is_retried(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store:
+        [number] = put(store, entry(1, "kestrel"))
+    damages = dict[bytes, bytes]()
+    with damaging(postgres, damages) as port:
+        dsn = f"host=127.0.0.1 port={port} dbname={database} user=postgres"
+        with closing(PostgresStore(dsn, Owner("", token("")))) as store:
+            uuid, _ = store.check()
+            damages[b"kestrel"] = b"\xff" * 7
+            with pytest.raises(Unavailable, match="damaged response"):
+                store.texts(number)
+            with pytest.raises(Unavailable, match="damaged response"):
+                find(store, "kestrel")
+            damages[uuid.encode()] = b"\xff" * 36
+            with pytest.raises(Unavailable, match="damaged response"):
+                store.check()
+            damages.clear()
+            assert store.texts(number) == ["kestrel"]
+            assert store.check() == (uuid, 1)
 
 
 @contextmanager

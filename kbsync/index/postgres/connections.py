@@ -70,7 +70,44 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 """  # noqa: S608
 
 
-class Connection(psycopg.Connection[tuple[Any, ...]]):
+_Row = tuple[Any, ...]
+
+_UNREADABLE = (ValueError, psycopg.DataError)
+
+
+class _Cursor(psycopg.Cursor[_Row]):
+    """A cursor that raises `OperationalError` for a value that can't be read.
+
+    The server or something between damaged it, because each statement's types are known.
+    """
+
+    def fetchone(self) -> _Row | None:
+        """Return the next row, or None after the last one."""
+        try:
+            return super().fetchone()
+        except _UNREADABLE as error:
+            raise _unreadable(error) from error
+
+    def fetchall(self) -> list[_Row]:
+        """Return the remaining rows."""
+        try:
+            return super().fetchall()
+        except _UNREADABLE as error:
+            raise _unreadable(error) from error
+
+    def __next__(self) -> _Row:
+        """Return the next row."""
+        try:
+            return super().__next__()
+        except _UNREADABLE as error:
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"damaged response: {error}")
+
+
+class Connection(psycopg.Connection[_Row]):
     """A connection that is closed if the server sends nothing for `max_silence` seconds."""
 
     max_silence: float = MAX_SILENCE
@@ -195,7 +232,9 @@ class Connections:
                 connection.close()
             generation = self._generation
         try:
-            connection = Connection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+            connection = Connection.connect(
+                self._conninfo, autocommit=True, prepare_threshold=None, cursor_factory=_Cursor
+            )
         except psycopg.Error as error:
             raise connection_error(self.database, error) from error
         unsuitable = self._unsuitable(connection.info)
