@@ -290,7 +290,7 @@ def test_missing_table_halts_until_the_schema_is_renamed(postgres: Server, datab
         assert isinstance(outcome(store, 2), Halted)
         with open_store(postgres, database, read_only=True) as reader:
             for use in (store.check, reader.check, lambda: find(reader, "kestrel")):
-                with pytest.raises(Halted, match=rf"lacks tables \({table}\)") as caught:
+                with pytest.raises(Halted, match=rf"lacks tables or sequences \({table}\)") as caught:
                     use()
                 assert caught.value.halt == "incomplete-index"
         postgres.run(database, shlex.split(caught.value.fix)[-1])
@@ -309,6 +309,20 @@ def test_missing_column_halts(postgres: Server, database: str) -> None:
             assert isinstance(halted, Halted)
             assert (halted.halt, "title" in halted.reason) == ("incomplete-index", True)
             store.check()
+
+
+@long
+def test_missing_sequence_halts(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, "DROP SEQUENCE kbsync.content")
+        halted = outcome(store, 2)
+        assert isinstance(halted, Halted), halted
+        assert (halted.halt, "(content)" in halted.reason) == ("incomplete-index", True)
+        assert find(store, "kestrel")
+        postgres.run(database, "CREATE SEQUENCE kbsync.content START 2")
+        store.check()
+        put(store, entry(2, "heron"))
 
 
 # -- servers and connections that end
@@ -489,6 +503,7 @@ def test_commit_that_waits_for_a_missing_standby_is_unsure(
             unsure = outcome(store)
             assert isinstance(unsure, Unsure)
             assert "no response for" in unsure.reason
+        eventually(lambda: not committing(postgres, database))
     with open_store(postgres, database) as store:
         assert [row.upload_id for row in store.page(0, 9)] == [1]
 

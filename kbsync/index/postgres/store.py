@@ -500,13 +500,18 @@ class PostgresStore:
         Raises `Halted` for another layout, or if some tables are missing.
         """
         # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
-        find = "SELECT tablename FROM pg_tables WHERE schemaname = 'kbsync'"
+        find = (
+            "SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace"
+            " WHERE nspname = 'kbsync') AND relkind IN ('r', 'p', 'S')"
+        )
         tables = {table for (table,) in connection.execute(find)}
         if not tables:
             return ""
         lines = TABLES.read_text().splitlines()
-        created = (line.split()[2] for line in lines if line.startswith("CREATE TABLE "))
-        missing = {name.removeprefix("kbsync.") for name in created} - tables
+        created = (
+            line.split()[2] for line in lines if line.startswith(("CREATE TABLE ", "CREATE SEQUENCE "))
+        )
+        missing = {name.removeprefix("kbsync.").removesuffix(";") for name in created} - tables
         uuid = ""
         if "base" not in missing:
             row = connection.execute("SELECT version, uuid::text FROM base").fetchone()
@@ -515,7 +520,7 @@ class PostgresStore:
             version, uuid = row
             self._require_version(version)
         if missing:
-            raise self._incomplete(f"tables ({', '.join(sorted(missing))})")
+            raise self._incomplete(f"tables or sequences ({', '.join(sorted(missing))})")
         return uuid
 
     def _without_id(self) -> Halted:
