@@ -156,6 +156,24 @@ def test_base_restored_without_its_rows_halts(postgres: Server, database: str) -
         put(store, entry(2, "heron"))
 
 
+@pytest.mark.parametrize(
+    "revoke", ["REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "ALTER ROLE {role} NOLOGIN"]
+)
+def test_role_that_may_not_connect_halts_and_the_fix_lets_it(
+    postgres: Server, database: str, revoke: str
+) -> None:
+    role = f"writer_{database}"
+    postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
+    with open_store(postgres, database, user=role) as store:
+        put(store, entry(1, "kestrel"))
+    postgres.run(database, revoke.format(database=database, role=role))
+    with open_store(postgres, database, user=role) as store:
+        refused = halted(store)
+        assert refused.halt == "credentials"
+        follow_fix(postgres, refused)
+        put(store, entry(2, "heron"))
+
+
 # -- temporary problems
 
 

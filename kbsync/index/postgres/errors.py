@@ -30,7 +30,6 @@ _UNSTORABLE = ("22", "54")  # SQLSTATE classes: malformed values, and exceeded l
 _NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
 _REFUSED = re.compile(
     r'authentication failed|no password supplied|role "[^"]*" does not exist|no pg_hba.conf entry'
-    r"|permission denied for database|not permitted to log in"
 )
 
 
@@ -93,6 +92,15 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
         create = f"CREATE DATABASE {identifier(database.name)} OWNER {database.role}"
         reason = f"{database} does not exist; create it or correct target.dsn"
         return Halted("knowledge-base-missing", reason, fix=database.psql(create, "postgres"))
+    if "permission denied for database" in words:
+        reason = f"{database} refuses the user ({words}); grant it access or correct target.dsn"
+        grant = f"GRANT CONNECT ON DATABASE {identifier(database.name)} TO {database.role}"
+        return Halted("credentials", reason, fix=database.psql(grant, "postgres"))
+    if "is not permitted to log in" in words:
+        reason = f"{database} refuses the user ({words}); let it log in or correct target.dsn"
+        return Halted(
+            "credentials", reason, fix=database.psql(f"ALTER ROLE {database.role} LOGIN", "postgres")
+        )
     if _REFUSED.search(words):
         return Halted("credentials", f"{database} refuses the user ({words}); correct target.dsn")
     if "unsupported startup parameter" in words:  # from PgBouncer; retrying doesn't help
