@@ -203,21 +203,22 @@ def slow_down(server: Server, database: str, text: str) -> None:
 
 
 @long
-def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(
-    postgres: Server, database: str
+@pytest.mark.parametrize("setting", ["statement_timeout", "transaction_timeout"])
+def test_document_exceeding_a_timeout_fails_alone_and_names_the_setting(
+    postgres: Server, database: str, setting: str
 ) -> None:
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", path="a.md"))
     slow_down(postgres, database, "heron")
-    postgres.run("postgres", f"ALTER DATABASE {database} SET statement_timeout = '60ms'")
+    postgres.run("postgres", f"ALTER DATABASE {database} SET {setting} = '60ms'")
     with open_store(postgres, database) as store:
         documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
         failed, stored = store.put(documents, Numbers())
         assert isinstance(failed, Rejected) and failed.may_pass
-        assert "b.md" in failed.reason and "statement_timeout" in failed.reason
+        assert "b.md" in failed.reason and setting in failed.reason
         assert "ALTER ROLE postgres IN DATABASE" in failed.reason
         assert isinstance(stored, int) and store.find_existing([first, stored]) == {first, stored}
-    postgres.run("postgres", f"ALTER DATABASE {database} RESET statement_timeout")
+    postgres.run("postgres", f"ALTER DATABASE {database} RESET {setting}")
     assert leftover_rows(postgres, database) == []
 
 

@@ -21,7 +21,9 @@ hits."""
 _INDEX_GONE = ("42P01", "3F000", "42703")  # a missing table, schema or column
 _RIGHTS = ("42501", "28000", "28P01")
 _READ_ONLY = ("25006",)
-CANCELED = "57014"
+TIMEOUTS = {"57014": "statement_timeout", "25P04": "transaction_timeout"}
+"""The settings whose limits the server reports with these SQLSTATEs."""
+
 _NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
 _UNSTORABLE = ("22", "54")  # SQLSTATE classes: malformed values, and exceeded limits
 
@@ -60,11 +62,10 @@ class Database:
         """Return the connecting role, quoted as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
-    @property
-    def longer_statements(self) -> str:
-        """Return a command that raises the statement timeout."""
+    def raise_timeout(self, setting: str) -> str:
+        """Return a command that raises one of `TIMEOUTS`."""
         database = identifier(self.name)
-        return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET statement_timeout = '10min'")
+        return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET {setting} = '10min'")
 
     def psql(self, statement: str, database: str = "") -> str:
         """Return a psql command for an administrator to paste."""
@@ -145,10 +146,10 @@ def statement_error(database: Database, error: psycopg.Error, *, is_creating: bo
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
         return index_gone(database)
-    if state == CANCELED:
+    if setting := TIMEOUTS.get(state):
         reason = (
-            f"{database} canceled a statement ({words}); if statement_timeout is too short, raise it with: "
-            f"{database.longer_statements}"
+            f"{database} canceled a statement ({words}); if {setting} is too short, raise it with: "
+            f"{database.raise_timeout(setting)}"
         )
         return Unavailable(reason, code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):

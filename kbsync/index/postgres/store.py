@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.errors import InsufficientPrivilege, QueryCanceled, UndefinedColumn
+from psycopg.errors import InsufficientPrivilege, UndefinedColumn
 
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
@@ -27,7 +27,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.errors import unknown_document
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
-from kbsync.index.postgres.errors import index_gone, literal, message_of, statement_error
+from kbsync.index.postgres.errors import TIMEOUTS, index_gone, literal, message_of, statement_error
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
@@ -608,15 +608,19 @@ class PostgresStore:
                 with self._writing() as writing:
                     try:
                         return writing.put(entry, encoder.model, vectors)
-                    except QueryCanceled as error:
+                    except psycopg.Error as error:
                         # It holds the owner's row and waits for no one, so the document itself takes this
                         # long.
+                        setting = TIMEOUTS.get(error.sqlstate or "")
+                        if setting is None:
+                            raise
                         database = self._connections.database
                         reason = (
-                            f"storing {printable(entry.path)} exceeds the statement_timeout of "
-                            f"{database}; to raise it: {database.longer_statements}"
+                            f"storing {printable(entry.path)} exceeds the {setting} of "
+                            f"{database}; to raise it: {database.raise_timeout(setting)}"
                         )
-                        raise Rejected(reason, code="statement-timeout", may_pass=True) from error
+                        code = setting.replace("_", "-")
+                        raise Rejected(reason, code=code, may_pass=True) from error
             except VectorsLackingError as lacking:
                 lacking.compute(encoder)
 
