@@ -615,7 +615,7 @@ def test_link_of_an_index_to_a_missing_disk_is_not_only_to_be_renamed(sandbox: S
     link.rename(sandbox.root / "away")
     link.symlink_to(disk)
     sandbox.write("b.md", "beta")
-    result = sandbox.run("--once")
+    result = sandbox.go("--once", hurried=True)
     fix = f"{link} is a broken link; mount the disk that it leads to, or rename it with: mv {link} "
     assert (result.code, fix in result.words) == (4, True), result.err
     doctor = sandbox.run("doctor")

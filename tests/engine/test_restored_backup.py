@@ -23,6 +23,7 @@ from tests.engine.machine import Obstacles
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.variants import RenamingMemory
+from tests.share import long
 
 
 def back_up(world: World) -> None:
@@ -162,6 +163,7 @@ async def exchange(world: World) -> None:
     await world.once()
 
 
+@long
 @pytest.mark.parametrize("rename", [rename_in_a_chain, exchange])
 async def test_documents_renamed_to_former_paths_of_each_other_stay_while_unreadable(
     tmp_path: Path, rename: Callable[[World], Awaitable[None]]

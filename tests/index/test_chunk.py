@@ -232,6 +232,8 @@ def test_chunking_uses_little_extra_memory(kind: str) -> None:
         finally:
             tracemalloc.stop()
         needed.append(peak - now)
+        if needed[-1] < 2 * SIZE:
+            break
     assert chunks and min(needed) < 2 * SIZE
 
 

@@ -182,6 +182,7 @@ def test_search_waiting_for_a_service_retains_no_deleted_text(
     index.close()
 
 
+@long
 @pytest.mark.parametrize("seed", [3, 5])
 def test_nothing_remains_of_many_documents_deleted_in_any_order(tmp_path: Path, seed: int) -> None:
     """SQLite leaves copies of the rows that it moves between pages."""

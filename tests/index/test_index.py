@@ -197,6 +197,7 @@ def test_index_whose_wal_is_read_only_is_reported_with_a_fix(
     Writer(folder).close()
 
 
+@enumerated()
 @pytest.mark.parametrize("kill_after", range(1, 12))
 def test_deletion_repeated_after_a_kill_leaves_no_text(
     index: Stepping, folder: Path, kill_after: int
@@ -655,6 +656,7 @@ def test_document_with_older_words_is_renamed_replaced_and_deleted(
         is_sound(index)
 
 
+@enumerated()
 @pytest.mark.parametrize("position", range(3))
 def test_deleted_words_are_erased_in_killable_steps_before_all_words_are_updated(
     folder: Path, monkeypatch: pytest.MonkeyPatch, position: int

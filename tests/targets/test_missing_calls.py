@@ -20,6 +20,7 @@ from kbsync.targets.openwebui.target import OpenWebuiTarget
 from kbsync.targets.ragflow.target import RagflowTarget
 from kbsync.targets.registry import TARGETS
 from kbsync.targets.zhipu.target import ROOT, ZhipuTarget
+from tests.clocks import Clock
 from tests.targets.blocks import block, target_context
 from tests.targets.bodies import outgoing
 
@@ -67,8 +68,13 @@ async def target_behind(service: str, status: int) -> AsyncIterator[Any]:
 
     settings = {"base_url": "https://kb.example", "api_key": "kid4711.secret", setting: "b1"}
     settings.pop("", None)
+    clock = Clock()
     target: Any = kind(
-        block(TARGETS[service], **settings), target_context(), transport=httpx.MockTransport(respond)
+        block(TARGETS[service], **settings),
+        target_context(),
+        steady=clock,
+        sleep=clock.sleep,
+        transport=httpx.MockTransport(respond),
     )
     target.has_base = True
     await target.base()
