@@ -202,9 +202,12 @@ RULES: tuple[ErrorRule, ...] = (
         Unsure,
         status=rules.SUCCESS,
         reported=False,
+        when=lambda case: case.is_json,
         says="the service's response doesn't say whether the request succeeded",
         as_code="no-code",
     ),
+    # A web page or an empty body under 200 comes from a proxy, or is a truncated response.
+    ErrorRule(Unsure, status=rules.SUCCESS, reported=False, as_code="no-code"),
     # Text that isn't JSON comes from a gateway. The service's own response for a missing base or document is
     # undocumented, so any other may be that.
     ErrorRule(
@@ -325,9 +328,7 @@ def classify_response(response: HttpResponse) -> TargetError | None:
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     """Return our message, followed by the service's code and message."""
     if not case.is_error:
-        if rule.says and (case.is_json or case.status not in rules.SUCCESS):
-            return f"{case.call}: {rule.says}"
-        return rules.describe_answer(case, rule)
+        return f"{case.call}: {rule.says}" if rule.says else rules.describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     if sentence == SENTENCES["404"] and case.call in _OF_ONE_APPLICATION:
         sentence = _NO_APPLICATION
