@@ -37,8 +37,8 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * DURATION_UNITS[match[2]]
 
 
-FIRST_DAY = datetime.datetime(1, 1, 3, tzinfo=datetime.UTC)
-LAST_DAY = datetime.datetime(9999, 12, 29, tzinfo=datetime.UTC)
+_FIRST_DAY = datetime.datetime(1, 1, 3, tzinfo=datetime.UTC)
+_LAST_DAY = datetime.datetime(9999, 12, 29, tzinfo=datetime.UTC)
 """The first and last days that a `datetime` can convert to any time zone."""
 
 
@@ -65,7 +65,7 @@ def read_since(text: str) -> float:
         moment = written.astimezone(datetime.UTC)
         moment.astimezone()
     except (ValueError, OverflowError, OSError):
-        moment = FIRST_DAY if written.year == 1 else LAST_DAY
+        moment = _FIRST_DAY if written.year == 1 else _LAST_DAY
     return moment.timestamp()
 
 

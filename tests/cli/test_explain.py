@@ -181,7 +181,7 @@ def test_similar_path_is_suggested_for_an_unknown_one(sandbox: Sandbox) -> None:
 
 
 def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbox) -> None:
-    (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
+    (mirrored.root / "elsewhere.md").write_text("A file outside the mirrored folder.")
     result = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
     assert (result.code, "no mirrored folder contains it" in result.out) == (2, True)
 
@@ -189,7 +189,7 @@ def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbo
 def test_file_behind_a_symlink_in_the_mirror_names_the_symlink(sandbox: Sandbox) -> None:
     sandbox.write("a.md", "alpha")
     (sandbox.root / "elsewhere/sub").mkdir(parents=True)
-    (sandbox.root / "elsewhere/sub/b.md").write_text("A file beside the mirrored folder.")
+    (sandbox.root / "elsewhere/sub/b.md").write_text("A file outside the mirrored folder.")
     (sandbox.docs / "linked").symlink_to(sandbox.root / "elsewhere")
     for typed in ("docs/linked/sub/b.md", "linked/sub/b.md"):
         result = sandbox.run("explain", typed, "--folder", "docs")

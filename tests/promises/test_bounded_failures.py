@@ -9,6 +9,7 @@ import pytest
 
 from kbsync.engine.mirror import Mirror
 from tests.remote.world import RemoteWorld
+from tests.services.dify import DifyWorld
 
 LONG = 1200.0
 
@@ -55,12 +56,6 @@ async def test_retry_delays_grow_during_an_outage(
     late = [moment for moment in times if moment > LONG / 2]
     assert 1 <= len(late) <= 30, times
     assert max(after - before for before, after in itertools.pairwise(times)) > 50.0
-
-
-class DifyWorld(RemoteWorld):
-    """A world in which Dify is the target."""
-
-    service = "dify"
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ class Life:
         else:
             self.mirrors.pop()
 
-    def select(self) -> None:
-        """Exclude some folders. The documents of their files are deletions."""
+    def exclude_folders(self) -> None:
+        """Exclude some folders, or none. kbsync deletes the documents of files in them."""
         before = self.files()
         self.excluded = {name for name in ("guides", "deep", "名") if self.chance.random() < 0.3}
         self.deleted.update(path.stem for path in before if path not in self.files())
@@ -262,11 +262,11 @@ class Life:
         terminal.process.wait(LONGEST)
         os.close(terminal.theirs)
 
-    def disturb(self) -> None:
+    def inject_fault(self) -> None:
         """Let the service fail a few times."""
         if self.kind in SERVICES:
             fault = {**self.chance.choice(FAULTS), "times": self.chance.choice([1, 2, 3])}
-            self.command("faults", fault)
+            self.control("faults", fault)
 
     def unmount(self) -> None:
         """Run with the folder missing, or empty. No searchable document of its files may be deleted."""
@@ -313,10 +313,10 @@ class Life:
         for name in sorted(set(re.findall(r'already has this one as ([^"]+)', message))):
             if any(name in label for label, _ in self.sent_by_others):
                 self.story.append(f"  delete {name}")
-                self.command("documents", {"delete": name})
+                self.control("documents", {"delete": name})
 
-    def command(self, what: str, body: dict[str, Any]) -> None:
-        """Send a command to the stand-in."""
+    def control(self, what: str, body: dict[str, Any]) -> None:
+        """Send a command to the stand-in, which simulates the service."""
         url = urljoin(self.bases[0].target["base_url"], f"/_standin/{what}")
         httpx.post(url, json=body).raise_for_status()
 
@@ -419,10 +419,10 @@ class Life:
 
     def live(self, turns: int) -> Tally:
         files = [self.add_file, self.edit_files, self.delete_files]
-        files += [self.copy_file, self.rename_file, self.rename_folder, self.select]
+        files += [self.copy_file, self.rename_file, self.rename_folder, self.exclude_folders]
         states = [self.lose_state, self.copy_state, self.restore_state, self.change_state]
         troubles = [self.kill_pass, self.close_terminal, self.unmount, self.refuse, self.set_clock]
-        troubles.append(self.disturb)
+        troubles += [self.inject_fault]
         kinds: list[list[Callable[[], None]]] = [files, files, [self.edit_config], states, troubles]
         self.mirror_all()
         for turn in range(1, turns + 1):

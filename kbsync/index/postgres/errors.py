@@ -62,7 +62,7 @@ class Database:
         """Return the connecting role, quoted as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
-    def raise_timeout(self, setting: str) -> str:
+    def fix_for_timeout(self, setting: str) -> str:
         """Return a command that raises one of `TIMEOUTS`."""
         database = identifier(self.name)
         return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET {setting} = '10min'")
@@ -149,7 +149,7 @@ def statement_error(database: Database, error: psycopg.Error, *, is_creating: bo
     if setting := TIMEOUTS.get(state):
         reason = (
             f"{database} canceled a statement ({words}); if {setting} is too short, raise it with: "
-            f"{database.raise_timeout(setting)}"
+            f"{database.fix_for_timeout(setting)}"
         )
         return Unavailable(reason, code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):

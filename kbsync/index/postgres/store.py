@@ -497,21 +497,21 @@ class PostgresStore:
     def _find_tables(self, connection: Connection) -> str:
         """Return the base's id, or "" if there are no tables.
 
-        Raises `Halted` for another layout, or if some tables are missing.
+        Raises `Halted` for another layout, or if some tables or sequences are missing.
         """
         # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
         find = (
             "SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace"
             " WHERE nspname = 'kbsync') AND relkind IN ('r', 'p', 'S')"
         )
-        tables = {table for (table,) in connection.execute(find)}
-        if not tables:
+        existing = {name for (name,) in connection.execute(find)}
+        if not existing:
             return ""
         lines = TABLES.read_text().splitlines()
         created = (
             line.split()[2] for line in lines if line.startswith(("CREATE TABLE ", "CREATE SEQUENCE "))
         )
-        missing = {name.removeprefix("kbsync.").removesuffix(";") for name in created} - tables
+        missing = {name.removeprefix("kbsync.").removesuffix(";") for name in created} - existing
         uuid = ""
         if "base" not in missing:
             row = connection.execute("SELECT version, uuid::text FROM base").fetchone()
@@ -527,7 +527,7 @@ class PostgresStore:
         return self._incomplete("its id (the table base is empty)")
 
     def _incomplete(self, missing: str) -> Halted:
-        """Return the error for an index that lacks some of its tables or columns (`missing`)."""
+        """Return the error for an index that lacks a part of itself (`missing`)."""
         database = self._connections.database
         return Halted(
             "incomplete-index",
@@ -617,7 +617,7 @@ class PostgresStore:
                         database = self._connections.database
                         reason = (
                             f"storing {printable(entry.path)} exceeds the {setting} of "
-                            f"{database}; to raise it: {database.raise_timeout(setting)}"
+                            f"{database}; to raise it: {database.fix_for_timeout(setting)}"
                         )
                         code = setting.replace("_", "-")
                         raise Rejected(reason, code=code, may_pass=True) from error

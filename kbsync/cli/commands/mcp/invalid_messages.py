@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pydantic_core
 from mcp_types import (
     INVALID_REQUEST,
@@ -50,6 +48,6 @@ def _response_to(error: ValidationError) -> JSONRPCError | None:
     return _invalid_request(f"{location[0]}: {fault['msg']}", request_id)
 
 
-def _invalid_request(why: str, request_id: Any = None) -> JSONRPCError:
+def _invalid_request(why: str, request_id: str | int | None = None) -> JSONRPCError:
     data = ErrorData(code=INVALID_REQUEST, message=f"Invalid Request: {why}")
     return JSONRPCError(jsonrpc="2.0", id=request_id, error=data)
