@@ -156,6 +156,55 @@ def test_base_restored_without_its_rows_halts(postgres: Server, database: str) -
         put(store, entry(2, "heron"))
 
 
+def test_interrupted_restore_without_constraints_halts(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store:
+        [number] = put(store, entry(1, "kestrel"))
+    restored = postgres.database()
+    dump = subprocess.run(
+        [programs() / "pg_dump", "--format=custom", "--schema=kbsync", postgres.direct(database)],
+        check=True,
+        capture_output=True,
+    ).stdout
+    restore = [programs() / "pg_restore", "--dbname", postgres.direct(restored)]
+    for section in ("pre-data", "data"):
+        subprocess.run([*restore, f"--section={section}"], input=dump, check=True)
+    with open_store(postgres, restored) as store, open_store(postgres, restored, read_only=True) as reader:
+        for use in (lambda: store.delete([number]), store.check, reader.check):
+            with pytest.raises(Halted, match=r"lacks constraints \(.*passage_content_fkey") as caught:
+                use()
+            assert caught.value.halt == "incomplete-index"
+        # The administrator finishes the restore.
+        subprocess.run([*restore, "--section=post-data"], input=dump, check=True)
+        assert store.check()[1] == 1
+        store.delete([number])
+        assert leftover_rows(postgres, restored) == []
+
+
+def test_index_halts_without_any_of_its_constraints(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+    constraints = postgres.run(
+        database,
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint"
+        " WHERE connamespace = 'kbsync'::regnamespace AND contype IN ('p', 'u', 'f')",
+    )
+    changes = {name: f"ALTER TABLE {table} DROP CONSTRAINT {name} CASCADE" for table, name in constraints}
+    changes |= {
+        "document_path": "DROP INDEX kbsync.document_path",
+        "words_passage_fkey": "ALTER TABLE kbsync.words DISABLE TRIGGER ALL",
+        "passage_content_fkey": "ALTER TABLE kbsync.document DISABLE TRIGGER ALL",
+    }
+    assert len(changes) == 16
+    for name, change in changes.items():
+        copy = f"{database}_{name}"
+        postgres.run("postgres", f"CREATE DATABASE {copy} TEMPLATE {database}")
+        postgres.run(copy, change)
+        with open_store(postgres, copy) as store:
+            refused = halted(store)
+        assert (refused.halt, name in refused.reason) == ("incomplete-index", True), (change, refused.reason)
+        postgres.run("postgres", f"DROP DATABASE {copy}")
+
+
 @pytest.mark.parametrize(
     "revoke", ["REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "ALTER ROLE {role} NOLOGIN"]
 )

@@ -497,21 +497,13 @@ class PostgresStore:
     def _find_tables(self, connection: Connection) -> str:
         """Return the base's id, or "" if there are no tables.
 
-        Raises `Halted` for another layout, or if some tables or sequences are missing.
+        Raises `Halted` for another layout, or if some tables, sequences or constraints are missing.
         """
-        # Query the catalog itself: `to_regclass` may have cached their absence before the wait.
-        find = (
-            "SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace"
-            " WHERE nspname = 'kbsync') AND relkind IN ('r', 'p', 'S')"
-        )
-        existing = {name for (name,) in connection.execute(find)}
-        if not existing:
+        tables, constraints = connection.execute(_PARTS).fetchone() or ([], [])
+        if not tables:
             return ""
-        lines = TABLES.read_text().splitlines()
-        created = (
-            line.split()[2] for line in lines if line.startswith(("CREATE TABLE ", "CREATE SEQUENCE "))
-        )
-        missing = {name.removeprefix("kbsync.").removesuffix(";") for name in created} - existing
+        words = TABLES.read_text().replace("kbsync.", "").replace(";", "").split()
+        missing = set(_names_after(words, "TABLE", "SEQUENCE")) - set(tables)
         uuid = ""
         if "base" not in missing:
             row = connection.execute("SELECT version, uuid::text FROM base").fetchone()
@@ -521,6 +513,9 @@ class PostgresStore:
             self._require_version(version)
         if missing:
             raise self._incomplete(f"tables or sequences ({', '.join(sorted(missing))})")
+        # Without them, deletions would leave passages behind, and two documents could have one path.
+        if missing := set(_names_after(words, "CONSTRAINT", "UNIQUE INDEX")) - set(constraints):
+            raise self._incomplete(f"constraints ({', '.join(sorted(missing))})")
         return uuid
 
     def _without_id(self) -> Halted:
@@ -673,6 +668,27 @@ class _Base:
     row: _OwnerRow | None
 
 
+def _names_after(words: Sequence[str], *keywords: str) -> Iterator[str]:
+    """Yield the word after each occurrence of these keywords of one or two words."""
+    for first, second, third in zip(words, words[1:], words[2:], strict=False):
+        if second in keywords or f"{first} {second}" in keywords:
+            yield third
+
+
+# From the catalog itself: `to_regclass` may have cached the tables' absence before a wait.
+_PARTS = """
+WITH own AS (SELECT oid FROM pg_namespace WHERE nspname = 'kbsync'),
+  own_class AS (SELECT * FROM pg_class WHERE relnamespace = (TABLE own))
+SELECT ARRAY(SELECT relname::text FROM own_class WHERE relkind IN ('r', 'p', 'S')),
+  ARRAY(
+    SELECT relname::text FROM own_class c JOIN pg_index i ON i.indexrelid = c.oid
+    WHERE i.indisunique AND i.indisvalid
+    UNION ALL
+    SELECT conname::text FROM pg_constraint c
+    WHERE connamespace = (TABLE own) AND contype = 'f'
+      AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgconstraint = c.oid AND tgenabled = 'D')
+  )
+"""
 _OWN = """(
   SELECT id FROM owner WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC LIMIT 1
 )"""
