@@ -126,16 +126,19 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
         raise
 
 
+_DISK_FAILURES = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, OSError)
+
+
 def empty_wal(connection: OverwritingConnection) -> bool:
     """Copy a writer's WAL into the file, and empty the WAL.
 
-    Return False if a reader, another process that copies the WAL, or a full disk prevents that.
+    Return False if a reader, another process that copies the WAL, or a full or failing disk prevents that.
     """
     # SQLite overwrites deleted data in the file immediately (`secure_delete`), but data in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
         connection.copy_wal(empties=True)
-    except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, OSError):
+    except (apsw.BusyError, apsw.LockedError, *_DISK_FAILURES):
         return False
     finally:
         connection.set_busy_timeout(BUSY_MS)

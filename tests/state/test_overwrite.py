@@ -156,6 +156,36 @@ def test_commit_succeeds_if_unused_space_cannot_be_overwritten_yet(
         assert names_in(path) == kept
 
 
+class ReadOnlyWal(apsw.VFS):
+    """Opens WALs read-only, as on a file system that has just become read-only."""
+
+    def __init__(self) -> None:
+        super().__init__("read-only-wal", "", makedefault=True)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+        if flags[0] & apsw.SQLITE_OPEN_WAL:
+            flags[0] = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READONLY
+        return apsw.VFSFile("unix", name, flags)
+
+
+def test_wal_that_became_read_only_is_emptied_later(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(open_plainly(path)) as connection:
+        kept = fill(connection)
+        shutil.copytree(tmp_path, tmp_path / "killed")
+    path = tmp_path / "killed" / "a.db"
+    vfs = ReadOnlyWal()
+    try:
+        with closing(open_file(path)) as connection:
+            assert list(connection.execute("SELECT count(*) FROM t"))
+            assert not empty_wal(connection)
+    finally:
+        vfs.unregister()
+    with closing(open_writer(path)) as connection:
+        assert empty_wal(connection)
+        assert names_in(path) == kept
+
+
 def test_unused_space_is_overwritten_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, killed = tmp_path / "a.db", tmp_path / "killed"
     with closing(open_writer(path)) as connection, monkeypatch.context() as patch:
