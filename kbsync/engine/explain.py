@@ -540,11 +540,6 @@ class _Sentences:
             return halt_sentence(halt)
         return TAKES_CARE
 
-    def _wait(self) -> str:
-        pass_ = self._next_pass()
-        is_enough = self.context.at_work or self.evidence.pause is not None
-        return pass_ if is_enough else f"leave the daemon running or {pass_}"
-
     # -- the answer ------------------------------------------------------------------------------------
 
     def answer(self) -> str:
@@ -704,8 +699,8 @@ class _Sentences:
         if UploadState.INDEXING in states:
             if status is not None and status.state is DocState.READY:
                 # While paused, a running kbsync still waits for what was sent.
-                wait = TAKES_CARE if self.context.at_work else self._wait()
-                return f"the knowledge base has indexed the document; {wait}"
+                next_step = TAKES_CARE if self.context.at_work else self._next_pass()
+                return f"the knowledge base has indexed the document; {next_step}"
             [*_, row] = (upload for upload in uploads if upload.state is UploadState.INDEXING)
             since = row.accepted_at
             sentence = "the knowledge base is still indexing the document"
@@ -721,10 +716,10 @@ class _Sentences:
             return f"{sentence}; kbsync will check again {when}"
         is_sending = UploadState.SENDING in states and self.context.at_work
         if not is_sending and not states.isdisjoint(OUTCOME_OPEN):
-            return f"{LOST}; {self._wait()}"
+            return f"{LOST}; {self._next_pass()}"
         if not states.isdisjoint(TO_BE_SENT):
-            return f"the document is waiting to be sent; {self._wait()}"
-        return f"no pass has picked up the file yet; {self._wait()}"
+            return f"the document is waiting to be sent; {self._next_pass()}"
+        return f"no pass has picked up the file yet; {self._next_pass()}"
 
     def _settling(self) -> str:
         """Return how much longer the file must stay unchanged, or how to start a pass if kbsync isn't

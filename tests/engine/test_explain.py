@@ -92,7 +92,7 @@ WHY = "The file is not searchable: it is excluded by secret*.md (sub/.kbsyncigno
         ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
         ({}, "nothing.md", ["it does not exist"]),
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
-        ({"a.md": "x"}, "a.md", ["no pass has picked up the file yet", "kbsync --once --folder docs"]),
+        ({"a.md": "x"}, "a.md", ["no pass has picked up the file yet; run `kbsync --once --folder docs"]),
         ({"sub/a.md": "x"}, "sub", ["This is a directory whose files"]),
         ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable:"]),
     ],
@@ -359,7 +359,7 @@ async def test_quiet_hours_end_by_themselves_and_do_not_keep_a_single_pass_from_
     hours = f"quiet hours since {clock_time(since)} until {clock_time(since + 3600)}"
     assert f"{hours}; to resume before they end, run `kbsync resume docs`" in answer
     answer = (await explained_while_paused(world, "b.md", quiet)).answer
-    assert "quiet hours" not in answer and "or run `kbsync --once`" in answer
+    assert "quiet hours" not in answer and "; run `kbsync --once`" in answer
 
 
 async def test_pause_does_not_hide_other_reasons(world: World) -> None:
