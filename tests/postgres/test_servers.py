@@ -47,12 +47,13 @@ def test_database_in_another_encoding_halts_and_the_suggested_command_creates_a_
         postgres.run("postgres", f"DROP DATABASE {database}")
 
 
-def test_outdated_extension_halts_until_updated(postgres: Server, database: str) -> None:
+@pytest.mark.parametrize("other", ["0.7.4", "unreadable"])
+def test_unsuitable_extension_halts_until_updated(postgres: Server, database: str, other: str) -> None:
     [(version,)] = postgres.run(database, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-    postgres.run(database, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    postgres.run(database, "UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", other)
     with open_store(postgres, database) as store:
         old = halted(store)
-        assert (old.halt, "pgvector 0.7.4" in str(old)) == ("unsuitable-server", True)
+        assert (old.halt, f"pgvector {other}" in str(old)) == ("unsuitable-server", True)
         assert "ALTER EXTENSION vector UPDATE" in old.fix
         postgres.run(database, "UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", version)
         put(store, entry(1, "kestrel"))

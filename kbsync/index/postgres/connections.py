@@ -279,7 +279,8 @@ class Connections:
         if version is None:
             reason = f"{self.database} lacks the vector extension (pgvector {least} or newer)"
             raise Halted("unsuitable-server", reason, fix=self.database.psql("CREATE EXTENSION vector"))
-        if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
+        numbers = (int(part) if part.isdecimal() else 0 for part in version.split(".")[:2])
+        if tuple(numbers) < OLDEST_EXTENSION:
             reason = (
                 f"{self.database} has pgvector {version}, but kbsync needs {least} or newer; "
                 "install it, then update the extension with"
