@@ -309,6 +309,25 @@ def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     assert (moving.base / "owner").exists()
 
 
+def test_mirror_that_returns_from_a_clone_of_its_base_takes_up_its_own_documents(
+    moving: Moving, postgres: Server
+) -> None:
+    moving.postgres()
+    fill(moving)
+    clone = f"{moving.database}_clone"
+    postgres.run("postgres", f"CREATE DATABASE {clone} TEMPLATE {moving.database}")
+    moving.write("birds/1.md", "The heron 1.")
+    moving.once()  # so that both are claimed equally often
+    moving.postgres(clone)
+    moving.once()
+    moving.postgres()
+    moving.once()
+    verified = moving.run("verify")
+    assert verified.code == 0, verified.out
+    assert leftover_rows(postgres, moving.database) == []
+    assert moving.documents().count("birds/1.md") == 1
+
+
 def test_base_recreated_in_the_same_database_leaves_nothing_behind(moving: Moving) -> None:
     moving.postgres()
     fill(moving, 3)
