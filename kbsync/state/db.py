@@ -332,7 +332,10 @@ def identity(path: Path) -> tuple[int, int] | None:
 def set_aside(path: Path, *, is_foreign: bool = False) -> Path:
     """Rename a database and its WAL files to the first free `….damaged-<n>` or, if it is another program's,
     `….foreign-<n>`, which `forget_set_aside` doesn't delete. Return the new path of the database itself.
+
+    Raises OSError, also if the file can't be read: then the disk may have failed, not the file.
     """
+    _read_through(path)
     label = "foreign" if is_foreign else "damaged"
     numbered = (path.with_name(f"{path.name}.{label}-{n}") for n in itertools.count(1))
     aside = next(candidate for candidate in numbered if not os.path.lexists(candidate))
@@ -340,6 +343,13 @@ def set_aside(path: Path, *, is_foreign: bool = False) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def _read_through(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
 
 
 def delete_database(path: Path) -> None:

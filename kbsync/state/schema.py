@@ -291,7 +291,8 @@ def refuse_damaged_state(connection: apsw.Connection, path: Path) -> None:
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path, *, even_large: bool = False) -> bool:
-    """Raise `DamagedError` if the file is damaged, before kbsync uses it.
+    """Raise `DamagedError` if the file is damaged, before kbsync uses it. Raise `apsw.IOError` if the disk
+    fails.
 
     Return False if the file is too large to be checked at each start.
     """
@@ -299,8 +300,16 @@ def refuse_damaged(connection: apsw.Connection, path: Path, *, even_large: bool 
         return False
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
+        if verdict is not None and _is_read_failure(verdict[0]):
+            raise apsw.IOError("disk I/O error")
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
     return True
+
+
+def _is_read_failure(verdict: str) -> bool:
+    """Return whether SQLite's check of the file ended at a page that it couldn't read."""
+    code = verdict.rpartition("error code=")[2]
+    return (code.isdecimal() and int(code) & 0xFF == apsw.SQLITE_IOERR) or "failed to get page" in verdict
 
 
 def is_restored(path: Path) -> bool:

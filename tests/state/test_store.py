@@ -18,6 +18,7 @@ import pytest
 from kbsync.core import lifecycle
 from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Upload, UploadState, Verdict
 from kbsync.errors import LockedError, StateError, UsageError
+from kbsync.once import open_or_set_aside
 from kbsync.state import lock, schema
 from kbsync.state.db import (
     DamagedError,
@@ -33,6 +34,7 @@ from kbsync.state.mirrors import BindingRecord, MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
 from tests.share import long
+from tests.state.failing_disk import failing_reads
 
 ODD = "caf\udce9/na\nme \udcff.md"
 
@@ -76,6 +78,36 @@ def test_large_state_is_checked_for_damage_once_a_day(
             patch.setattr(time, "time", lambda later=later: later)
             with pytest.raises(DamagedError, match="is damaged"):
                 start()
+
+
+def test_failed_read_of_any_page_is_not_mistaken_for_damage(tmp_path: Path) -> None:
+    def fill(tx: Tx) -> None:
+        number = mirror(tx)
+        for file in range(300):
+            tx.entries.put(number, entry(f"{file}.md"))
+
+    path, failed = tmp_path / "state.db", 0
+    with closing(StateStore(path)) as store:
+        store.submit(fill).result()
+    for offset in range(0, path.stat().st_size, 4096):
+        with failing_reads(offset, times=1):
+            try:
+                open_or_set_aside(path, pytest.fail).close()
+            except StateError as error:
+                assert "disk I/O error" in str(error)
+                failed += 1
+    assert failed > 10
+    with failing_reads(offset, times=9), pytest.raises(StateError, match="disk I/O error"):
+        open_or_set_aside(path, pytest.fail)
+    StateStore(path).close()
+
+
+def test_database_that_cannot_be_read_is_not_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.symlink_to("/proc/self/mem")  # its first page can't be read
+    with pytest.raises(OSError, match="Input/output error"):
+        set_aside(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_links_read_before_the_file_changed_are_found_up_to_a_limit(store: StateStore) -> None:
