@@ -393,10 +393,8 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
 
 def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
     """Return the state. If it is damaged, replace it with an empty one, and pass a message to `notify`."""
-    with contextlib.suppress(DamagedError):
-        return StateStore(path)
     try:
-        return StateStore(path)  # if a read of the schema fails, SQLite reports damage
+        return StateStore(path)
     except DamagedError as error:
         notify(_set_aside(path, error.what, is_foreign=error.is_foreign))
         return StateStore(path)

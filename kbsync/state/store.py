@@ -72,7 +72,10 @@ class StateStore:
         with state_errors(path), ExitStack() as undo:
             # Check before the writer creates the WAL file, whose absence marks a restored state.
             was_restored = schema.is_restored(path)
-            self._writer = open_writer(path)
+            try:
+                self._writer = open_writer(path)
+            except apsw.CorruptError:  # SQLite also raises this if the disk fails to read the schema
+                self._writer = open_writer(path)
             # A connection that stays open would hand its problem with the files to the next one.
             undo.callback(self._writer.close)
             schema.refuse_unfit(self._writer, path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import stat
 import subprocess
 import threading
@@ -100,6 +101,24 @@ def test_failed_read_of_any_page_is_not_mistaken_for_damage(tmp_path: Path) -> N
     with failing_reads(offset, times=9), pytest.raises(StateError, match="disk I/O error"):
         open_or_set_aside(path, pytest.fail)
     StateStore(path).close()
+
+
+def test_restored_state_is_recognized_even_if_its_first_read_fails(tmp_path: Path) -> None:
+    path, copy, opened = tmp_path / "state.db", tmp_path / "copy.db", 0
+    with closing(StateStore(path)) as store:
+        store.submit(mirror).result()
+    for offset in range(0, path.stat().st_size, 4096):
+        for file in tmp_path.glob("copy.db*"):
+            file.unlink()
+        shutil.copy(path, copy)  # without its WAL, like a backup
+        with (
+            failing_reads(offset, times=1),
+            contextlib.suppress(StateError),
+            closing(open_or_set_aside(copy, pytest.fail)) as store,
+        ):
+            assert store._is_behind
+            opened += 1
+    assert opened > 1
 
 
 def test_database_that_cannot_be_read_is_not_set_aside(tmp_path: Path) -> None:
