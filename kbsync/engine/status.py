@@ -257,8 +257,10 @@ class Items:
 
     def _reason(self, entry: FileRow, uploads: list[Upload], server: Upload | None) -> str:
         match entry.status:
+            case Status.SKIPPED if entry.verdict.choice is FileChoice.SELECTED:
+                return self._refusal(entry, uploads)  # sent, but there was no text in it
             case Status.SKIPPED:
-                return entry.verdict.reason or self._refusal(entry, uploads)
+                return entry.verdict.reason
             case Status.FAILED:
                 is_refused = entry.verdict.choice is FileChoice.REFUSED
                 refusal = entry.verdict.reason if is_refused else self._refusal(entry, uploads)

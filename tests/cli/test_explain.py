@@ -84,6 +84,27 @@ def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanne
     assert "nothing has failed" in scanned.run("retry", "--folder", "docs").out
 
 
+@pytest.mark.parametrize("settings", ["", 'include: ["*.md"]', 'exclude: ["*.md", "!blank.md"]'])
+def test_reason_to_skip_a_document_without_text_does_not_depend_on_the_patterns(
+    sandbox: Sandbox, settings: str
+) -> None:
+    """A pattern that selects the file must not be reported as the reason to skip it."""
+    sandbox.prepare({"blank.md": " \n\n "}, settings)
+    sandbox.once()
+    state, explained = sandbox.state_of("blank.md"), sandbox.run("explain", "blank.md").out
+    reason = "no text found: the file is empty or contains only whitespace"
+    assert (state["state"], state["reason"]) == ("skipped", reason)
+    assert f"it is skipped: {reason}." in explained
+
+
+@pytest.mark.parametrize("settings", ["", 'include: ["*.md"]'])
+def test_reason_to_skip_a_file_that_was_not_sent_is_its_rule(sandbox: Sandbox, settings: str) -> None:
+    sandbox.prepare({"empty.md": ""}, settings)
+    sandbox.once()
+    state = sandbox.state_of("empty.md")
+    assert (state["state"], state["reason"]) == ("skipped", "empty")
+
+
 def test_size_of_one_byte_is_singular(sandbox: Sandbox) -> None:
     sandbox.write("one.bin", b"1")
     assert "The file has 1 byte and was changed" in sandbox.run("explain", "one.bin", "--folder", "docs").out
