@@ -300,15 +300,34 @@ def test_missing_table_halts_until_the_schema_is_renamed(postgres: Server, datab
 
 
 @long
-def test_missing_column_halts(postgres: Server, database: str) -> None:
-    with open_store(postgres, database) as store:
+def test_missing_column_halts_until_it_is_back(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store, open_store(postgres, database, read_only=True) as reader:
         put(store, entry(1, "kestrel"))
-        postgres.run(database, "ALTER TABLE kbsync.document DROP COLUMN title")
-        for _ in range(2):
-            halted = outcome(store, 2)
-            assert isinstance(halted, Halted)
-            assert (halted.halt, "title" in halted.reason) == ("incomplete-index", True)
-            store.check()
+        postgres.run(database, "ALTER TABLE kbsync.document RENAME title TO another")
+        for use in (lambda: raise_it(outcome(store, 2)), store.check, reader.check):
+            with pytest.raises(Halted, match=r"lacks columns \(document\.title\)") as caught:
+                use()
+            assert caught.value.halt == "incomplete-index"
+        postgres.run(database, "ALTER TABLE kbsync.document RENAME another TO title")
+        store.check()
+        put(store, entry(2, "heron"))
+
+
+@long
+def test_index_halts_without_any_of_its_columns(postgres: Server, database: str) -> None:
+    with open_store(postgres, database) as store, open_store(postgres, database, read_only=True) as reader:
+        store.check()
+        columns = postgres.run(
+            database,
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'kbsync'",
+        )
+        assert len(columns) == 55
+        for table, column in columns:
+            postgres.run(database, f"ALTER TABLE kbsync.{table} RENAME {column} TO another")
+            with pytest.raises(Halted, match=rf"lacks columns \({table}\.{column}\)"):
+                reader.check()
+            postgres.run(database, f"ALTER TABLE kbsync.{table} RENAME another TO {column}")
+        reader.check()
 
 
 @long
@@ -319,6 +338,8 @@ def test_missing_sequence_halts(postgres: Server, database: str) -> None:
         halted = outcome(store, 2)
         assert isinstance(halted, Halted), halted
         assert (halted.halt, "(content)" in halted.reason) == ("incomplete-index", True)
+        with open_store(postgres, database, read_only=True) as reader, pytest.raises(Halted):
+            reader.check()
         assert find(store, "kestrel")
         postgres.run(database, "CREATE SEQUENCE kbsync.content START 2")
         store.check()

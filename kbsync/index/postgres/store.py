@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.errors import InsufficientPrivilege, UndefinedColumn
+from psycopg.errors import InsufficientPrivilege
 
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
@@ -27,7 +27,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.errors import unknown_document
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
-from kbsync.index.postgres.errors import TIMEOUTS, index_gone, literal, message_of, statement_error
+from kbsync.index.postgres.errors import TIMEOUTS, index_gone, literal, statement_error
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
@@ -392,9 +392,7 @@ class PostgresStore:
             if error.code == "index-gone":
                 self._is_gone = True
                 with self._connections.transaction() as (connection, _):
-                    is_complete = bool(self._find_tables(connection))
-                if is_complete and isinstance(error.__cause__, UndefinedColumn):
-                    raise self._incomplete(f"a column ({message_of(error.__cause__)})") from error
+                    self._find_tables(connection)
             raise
         except Unsure:
             self._unanswered += 1
@@ -497,25 +495,22 @@ class PostgresStore:
     def _find_tables(self, connection: Connection) -> str:
         """Return the base's id, or "" if there are no tables.
 
-        Raises `Halted` for another layout, or if some tables, sequences or constraints are missing.
+        Raises `Halted` for another layout, or if something that `TABLES` creates is missing.
         """
-        tables, constraints = connection.execute(_PARTS).fetchone() or ([], [])
-        if not tables:
+        [existing] = connection.execute(_PARTS).fetchone() or ([],)
+        if not existing:
             return ""
-        words = TABLES.read_text().replace("kbsync.", "").replace(";", "").split()
-        missing = set(_names_after(words, "TABLE", "SEQUENCE")) - set(tables)
+        missing = {kind: names - set(existing) for kind, names in _parse_parts(TABLES.read_text()).items()}
         uuid = ""
-        if "base" not in missing:
+        if {"base", "base.version", "base.uuid"} <= set(existing):
             row = connection.execute("SELECT version, uuid::text FROM base").fetchone()
             if row is None:
                 raise self._without_id()
             version, uuid = row
             self._require_version(version)
-        if missing:
-            raise self._incomplete(f"tables or sequences ({', '.join(sorted(missing))})")
-        # Without them, deletions would leave passages behind, and two documents could have one path.
-        if missing := set(_names_after(words, "CONSTRAINT", "UNIQUE INDEX")) - set(constraints):
-            raise self._incomplete(f"constraints ({', '.join(sorted(missing))})")
+        for kind, names in missing.items():
+            if names:
+                raise self._incomplete(f"{kind} ({', '.join(sorted(names))})")
         return uuid
 
     def _without_id(self) -> Halted:
@@ -668,6 +663,28 @@ class _Base:
     row: _OwnerRow | None
 
 
+def _parse_parts(script: str) -> dict[str, set[str]]:
+    """Return the names of what a script creates, by kind. Columns are named `table.column`.
+
+    Without the constraints, deletions would leave passages behind, and two documents could have one path.
+    """
+    script = "\n".join(line.partition("--")[0] for line in script.splitlines()).replace("kbsync.", "")
+    words = script.replace(";", " ").split()
+    columns = set[str]()
+    for table in script.split("CREATE TABLE ")[1:]:
+        name, _, definitions = table.partition(";")[0].partition(" (")
+        for definition in definitions.split(","):
+            column, *kind = definition.split()
+            # A constraint's list of columns has commas too, but no types.
+            if kind and column.islower() and column.isidentifier():
+                columns.add(f"{name}.{column}")
+    return {
+        "tables or sequences": set(_names_after(words, "TABLE", "SEQUENCE")),
+        "columns": columns,
+        "constraints": set(_names_after(words, "CONSTRAINT", "UNIQUE INDEX")),
+    }
+
+
 def _names_after(words: Sequence[str], *keywords: str) -> Iterator[str]:
     """Yield the word after each occurrence of these keywords of one or two words."""
     for first, second, third in zip(words, words[1:], words[2:], strict=False):
@@ -679,15 +696,19 @@ def _names_after(words: Sequence[str], *keywords: str) -> Iterator[str]:
 _PARTS = """
 WITH own AS (SELECT oid FROM pg_namespace WHERE nspname = 'kbsync'),
   own_class AS (SELECT * FROM pg_class WHERE relnamespace = (TABLE own))
-SELECT ARRAY(SELECT relname::text FROM own_class WHERE relkind IN ('r', 'p', 'S')),
-  ARRAY(
-    SELECT relname::text FROM own_class c JOIN pg_index i ON i.indexrelid = c.oid
-    WHERE i.indisunique AND i.indisvalid
-    UNION ALL
-    SELECT conname::text FROM pg_constraint c
-    WHERE connamespace = (TABLE own) AND contype = 'f'
-      AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgconstraint = c.oid AND tgenabled = 'D')
-  )
+SELECT ARRAY(
+  SELECT relname::text FROM own_class WHERE relkind IN ('r', 'p', 'S')
+  UNION ALL
+  SELECT format('%s.%s', relname, attname) FROM own_class c JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE relkind IN ('r', 'p') AND NOT attisdropped
+  UNION ALL
+  SELECT relname::text FROM own_class c JOIN pg_index i ON i.indexrelid = c.oid
+  WHERE i.indisunique AND i.indisvalid
+  UNION ALL
+  SELECT conname::text FROM pg_constraint c
+  WHERE connamespace = (TABLE own) AND contype = 'f'
+    AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgconstraint = c.oid AND tgenabled = 'D')
+)
 """
 _OWN = """(
   SELECT id FROM owner WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC LIMIT 1

@@ -1,7 +1,7 @@
 -- The tables of a knowledge base (docs/internals/adr/0027-the-index-in-postgresql.md). kbsync runs this itself if its
 -- role may create schemas. Otherwise an administrator runs it; docs/targets/postgres.md has the command.
--- Requires the vector extension, in a schema of the search_path. kbsync halts if a table, a sequence, a constraint or a
--- unique index named here is missing.
+-- Requires the vector extension, in a schema of the search_path. kbsync halts if a table, a column, a sequence,
+-- a constraint or a unique index named here is missing.
 CREATE SCHEMA IF NOT EXISTS kbsync;
 CREATE TABLE kbsync.base (version integer NOT NULL, uuid uuid NOT NULL);
 CREATE TABLE kbsync.owner (
