@@ -273,6 +273,28 @@ def test_document_exceeding_a_timeout_fails_alone_and_names_the_setting(
 
 
 @long
+def test_document_canceled_by_an_administrator_fails_alone_with_the_servers_reason(
+    postgres: Server, database: str
+) -> None:
+    with open_store(postgres, database) as store:
+        put(store, entry(1, "kestrel", path="a.md"))
+        # As if an administrator's script ended long statements.
+        postgres.run(
+            database,
+            "CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
+            " kbsync.passage WHERE id = NEW.passage AND text LIKE '%heron%') THEN"
+            " PERFORM pg_cancel_backend(pg_backend_pid()), pg_sleep(9); END IF; RETURN NEW; END$$;"
+            " CREATE TRIGGER cancel BEFORE INSERT ON kbsync.words FOR EACH ROW EXECUTE FUNCTION cancel()",
+        )
+        documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
+        failed, stored = store.put(documents, Numbers())
+        assert isinstance(failed, Rejected) and failed.may_pass
+        assert "canceled storing b.md (canceling statement due to user request)" in failed.reason
+        assert isinstance(stored, int) and store.find_existing([stored]) == {stored}
+    assert leftover_rows(postgres, database) == []
+
+
+@long
 def test_other_statement_timeouts_name_the_setting(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))

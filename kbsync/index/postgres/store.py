@@ -27,7 +27,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder, VectorsLackingError
 from kbsync.index.errors import unknown_document
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
-from kbsync.index.postgres.errors import TIMEOUTS, index_gone, literal, statement_error
+from kbsync.index.postgres.errors import TIMEOUTS, index_gone, literal, message_of, statement_error
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
@@ -605,9 +605,10 @@ class PostgresStore:
                         if setting is None:
                             raise
                         database = self._connections.database
+                        # An administrator's pg_cancel_backend has the same code as a statement_timeout.
                         reason = (
-                            f"storing {printable(entry.path)} exceeds the {setting} of "
-                            f"{database}; to raise it: {database.fix_for_timeout(setting)}"
+                            f"{database} canceled storing {printable(entry.path)} ({message_of(error)}); if "
+                            f"{setting} is too short, raise it with: {database.fix_for_timeout(setting)}"
                         )
                         code = setting.replace("_", "-")
                         raise Rejected(reason, code=code, may_pass=True) from error
