@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.sandbox import Sandbox
+from tests.cli.sandbox import Sandbox, eventually
 from tests.postgres.base import leftover_rows
-from tests.postgres.server import Server
+from tests.postgres.server import Server, programs
 from tests.share import long
 
 pytestmark = long
@@ -79,6 +80,45 @@ def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: 
     assert documents(postgres, first.database) == [("one/", "c.md"), ("two/", "a.md"), ("two/", "b.md")]
     assert second.run("verify").code == 0
     assert leftover_rows(postgres, first.database) == []
+
+
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_backup_made_while_a_daemon_writes_is_brought_up_to_date(
+    hosts: list[Host], postgres: Server, is_moved: bool
+) -> None:
+    host, database = hosts[0], hosts[0].database
+    for number in range(8):
+        host.write(f"{number}.md", f"The kestrel {number}.\n")
+    assert host.run("--once").code == 0
+    daemon = host.watch(hurried=True)
+    host.write("changed.md", "The heron.\n")
+    eventually(lambda: len(documents(postgres, database)) == 9)
+    dump = subprocess.run(
+        [programs() / "pg_dump", "--format=custom", "--schema=kbsync", postgres.direct(database)],
+        check=True,
+        capture_output=True,
+    ).stdout
+    # The same writer goes on, so the backup has the same claim, but fewer changes.
+    host.write("new.md", "The merlin.\n")
+    host.write("changed.md", "The tern.\n")
+    (host.docs / "0.md").unlink()
+    now = [("one/", path) for path in sorted(file.name for file in host.docs.iterdir())]
+    eventually(lambda: documents(postgres, database) == now and host.having("tern") == ["changed.md"])
+    assert daemon.end() == 0
+    restored = postgres.database() if is_moved else database
+    postgres.run(restored, "DROP SCHEMA IF EXISTS kbsync CASCADE")
+    subprocess.run([programs() / "pg_restore", "--dbname", postgres.direct(restored)], input=dump, check=True)
+    host.config.write_text(
+        host.config.read_text().replace(
+            json.dumps(postgres.dsn(database)), json.dumps(postgres.dsn(restored))
+        )
+    )
+    assert host.run("--once").code == 0
+    verified = host.run("verify")
+    assert verified.code == 0, verified.out
+    assert documents(postgres, restored) == now
+    assert [host.having(word) for word in ("tern", "heron", "merlin")] == [["changed.md"], [], ["new.md"]]
+    assert leftover_rows(postgres, restored) == []
 
 
 def halt_of(host: Host) -> Any:

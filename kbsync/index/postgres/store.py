@@ -29,7 +29,7 @@ from kbsync.index.errors import unknown_document
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
 from kbsync.index.postgres.errors import TIMEOUTS, index_gone, literal, message_of, statement_error
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
-from kbsync.index.postgres.writing import WHOLE, Writing, bind, unbind
+from kbsync.index.postgres.writing import NEXT_SEEN, REVISION, WHOLE, Writing, bind, unbind
 from kbsync.index.store import Stored
 from kbsync.index.words import TOKENISER
 
@@ -67,7 +67,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class _OwnerRow:
-    """A row of the table `owner`. `seen` is in UTC, for messages."""
+    """A row of the table `owner`.
+
+    `seen` is in UTC, for messages. `revision` is the same time in µs since 1970.
+    """
 
     id: int
     token: UUID
@@ -77,6 +80,7 @@ class _OwnerRow:
     generation: int
     prefix: str
     seen: str
+    revision: int
 
     def is_of(self, owner: Owner) -> bool:
         """Return whether the row is the owner's own, or comes from a lost state on the same machine."""
@@ -113,7 +117,7 @@ class PostgresStore:
         self._owner, self._read_only = owner, read_only
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
-        self._former, self.checked_revision = "", 0
+        self._former, self.checked_revision, self._revision = "", 0, 0
         # until the next `check`: a document put meanwhile would go into a different base
         self._is_gone = False
         self._unanswered, self._settled = 0, 0  # commits whose response was lost; how many of them have ended
@@ -141,11 +145,11 @@ class PostgresStore:
 
     @property
     def revision(self) -> int | None:
-        """Return the generation of the claim.
+        """Return the time of the last change that this process committed, in µs since 1970.
 
-        Counting all changes would require locking one more row.
+        Each change makes it later, so an older copy of the base is recognized even if it has the same claim.
         """
-        return None if self._claim is None else self._claim.generation
+        return None if self._claim is None else self._revision
 
     def check(self) -> tuple[str, int]:
         """Return the base's identity, and the number of the owner's documents.
@@ -173,7 +177,7 @@ class PostgresStore:
             with self._repeatable(), self._transaction() as (connection, is_made):
                 if is_made:
                     connection.execute(_SEEN, (self._owner.token, claim.generation))
-        self.checked_revision = base.row.generation
+        self.checked_revision = base.row.revision
         return claim.uuid, base.documents
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
@@ -448,7 +452,8 @@ class PostgresStore:
                 raise self._lost(connection, claim, is_made=is_made)
             writing = Writing(connection, row[0], self._owner.token)
             yield writing
-            writing.count()
+            revision = writing.count()
+        self._revision = max(self._revision, revision)
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
         """Claim the owner's row in the database, replacing the claim `before`, unless another thread has
@@ -478,7 +483,7 @@ class PostgresStore:
                     claimed = connection.execute(_CLAIM, values).fetchone()
             assert claimed is not None
             self._record_former(rows[0] if rows else None)
-            self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
+            self._claim, self._is_gone, self._revision = _Claim(uuid, claimed[0]), False, claimed[1]
             return self._claim
 
     def _find_or_create_tables(self, connection: Connection) -> str:
@@ -546,7 +551,7 @@ class PostgresStore:
 
     def _record_former(self, row: _OwnerRow | None) -> None:
         self._former = "" if row is None else f"{row.token}:{row.generation}"
-        self.checked_revision = 0 if row is None else row.generation
+        self.checked_revision = 0 if row is None else row.revision
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
         """Return the error for an owner's row that has changed since this process last wrote it."""
@@ -714,8 +719,8 @@ SELECT ARRAY(
 _OWN = """(
   SELECT id FROM owner WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC LIMIT 1
 )"""
-_ROW = """o.id, token, host, mirror, folder, generation, prefix,
-  to_char(seen AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"""
+_ROW = f"""o.id, token, host, mirror, folder, generation, prefix,
+  to_char(seen AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), {REVISION}"""
 _FIND_BASE = f"""
 SELECT version, uuid::text, coalesce(documents, 0), coalesce(seen < now() - interval '1 minute', false),
   {_ROW}
@@ -747,19 +752,20 @@ _NEXT_GENERATION = "generation + 1 + (random() * 1000000)::bigint"
 # The new generation warns a writer that still had the row. A token is never a prefix.
 _PUT_ASIDE = f"UPDATE owner SET prefix = token::text, generation = {_NEXT_GENERATION} WHERE id = %s"  # noqa: S608
 _RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"
-_CLAIM = """
-INSERT INTO owner (token, prefix, mirror, folder, host) VALUES (%s, %s, %s, %s, %s) RETURNING generation
-"""
+_CLAIM = f"""
+INSERT INTO owner (token, prefix, mirror, folder, host) VALUES (%s, %s, %s, %s, %s)
+RETURNING generation, {REVISION}
+"""  # noqa: S608
 _CLAIM_AGAIN = f"""
 UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s,
-  generation = {_NEXT_GENERATION}, seen = now()
-WHERE id = %s RETURNING generation
+  generation = {_NEXT_GENERATION}, seen = {NEXT_SEEN}
+WHERE id = %s RETURNING generation, {REVISION}
 """  # noqa: S608
 # The holder of the row is writing and records the time anyway.
-_SEEN = """
-UPDATE owner SET seen = now()
+_SEEN = f"""
+UPDATE owner SET seen = {NEXT_SEEN}
 WHERE id = (SELECT id FROM owner WHERE token = %s AND generation = %s FOR UPDATE SKIP LOCKED)
-"""
+"""  # noqa: S608
 # No PostgreSQL timeout ends a client that sleeps in the middle of a COPY: while the server waits for data,
 # it checks no clock. The holder's transaction is in `xmax` of the row.
 _END_THE_SLEEPER = """

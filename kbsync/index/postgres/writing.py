@@ -56,6 +56,12 @@ WHOLE = """(
     WHERE p.content = d.content))"""
 """Condition on a row `d` of `document`: all its passages are present."""
 
+REVISION = "(extract(epoch FROM seen) * 1000000)::bigint"
+"""The revision of a row of `owner`: the time of the owner's last change, in µs since 1970."""
+
+NEXT_SEEN = "greatest(clock_timestamp(), seen + interval '1 microsecond')"
+"""The time of a change. It never decreases, even if the server's clock is set back."""
+
 
 class Writing:
     """The changes of one owner in one transaction. Call `count` last."""
@@ -198,13 +204,18 @@ class Writing:
         self._add(0, 0, count - before)
         return len(passages)
 
-    def count(self) -> None:
-        """Update the owner's counts of documents, passages and words, which BM25 and `check` need."""
-        self._connection.execute(
-            "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
-            " seen = now() WHERE id = %s",
+    def count(self) -> int:
+        """Update the owner's counts of documents, passages and words, which BM25 and `check` need.
+
+        Return the owner's new revision.
+        """
+        cursor = self._connection.execute(
+            "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"  # noqa: S608
+            f" seen = {NEXT_SEEN} WHERE id = %s RETURNING {REVISION}",
             (self._documents, self._passages, self._words, self._owner),
         )
+        [revision] = cursor.fetchone() or (0,)
+        return int(revision)
 
     def _add(self, documents: int, passages: int, words: int) -> None:
         self._documents += documents
