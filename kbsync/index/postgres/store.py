@@ -747,18 +747,16 @@ WHERE (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) AND p
   AND host <> '' AND id <> %(id)s
 ORDER BY id LIMIT 1
 """  # noqa: S608
-# By a random step, so that no generation occurs both in a base and in its copy, whose documents differ.
-_NEXT_GENERATION = "generation + 1 + (random() * 1000000)::bigint"
 # The new generation warns a writer that still had the row. A token is never a prefix.
-_PUT_ASIDE = f"UPDATE owner SET prefix = token::text, generation = {_NEXT_GENERATION} WHERE id = %s"  # noqa: S608
+_PUT_ASIDE = "UPDATE owner SET prefix = token::text, generation = generation + 1 WHERE id = %s"
 _RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"
 _CLAIM = f"""
 INSERT INTO owner (token, prefix, mirror, folder, host) VALUES (%s, %s, %s, %s, %s)
 RETURNING generation, {REVISION}
 """  # noqa: S608
 _CLAIM_AGAIN = f"""
-UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s,
-  generation = {_NEXT_GENERATION}, seen = {NEXT_SEEN}
+UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s, generation = generation + 1,
+  seen = {NEXT_SEEN}
 WHERE id = %s RETURNING generation, {REVISION}
 """  # noqa: S608
 # The holder of the row is writing and records the time anyway.
