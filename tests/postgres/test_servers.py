@@ -241,12 +241,12 @@ def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
         put(store, entry(1, "kestrel"))
 
 
-def slow_down(server: Server, database: str, text: str) -> None:
-    """Storing the words of a passage with this text takes a tenth of a second."""
+def slow_down(server: Server, database: str, text: str, seconds: float = 0.1) -> None:
+    """Storing the words of a passage with this text takes some time."""
     server.run(
         database,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
-        f" kbsync.passage WHERE id = NEW.passage AND text LIKE '%{text}%') THEN PERFORM pg_sleep(0.1);"
+        f" kbsync.passage WHERE id = NEW.passage AND text LIKE '%{text}%') THEN PERFORM pg_sleep({seconds});"
         " END IF; RETURN NEW; END$$; CREATE TRIGGER slow BEFORE INSERT ON kbsync.words"
         " FOR EACH ROW EXECUTE FUNCTION slow()",
     )
@@ -259,8 +259,8 @@ def test_document_exceeding_a_timeout_fails_alone_and_names_the_setting(
 ) -> None:
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", path="a.md"))
-    slow_down(postgres, database, "heron")
-    postgres.run("postgres", f"ALTER DATABASE {database} SET {setting} = '60ms'")
+    slow_down(postgres, database, "heron", 9.0)
+    postgres.run("postgres", f"ALTER DATABASE {database} SET {setting} = '1s'")
     with open_store(postgres, database) as store:
         documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
         failed, stored = store.put(documents, Numbers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,10 +49,11 @@ def test_pass_without_changes_sends_at_most_three_statements_per_directory_page(
             eventually(lambda last=last: host.status()["last_pass"] != last)  # type: ignore[misc]
 
     ended(2)
-    before = len(statements(talking, host.database))
+    before, since = len(statements(talking, host.database)), time.monotonic()
     ended(PASSES)
     statements_sent = statements(talking, host.database)[before:]
-    assert len(statements_sent) <= 3 * PASSES, statements_sent
+    passes = time.monotonic() - since + 1  # on a busy machine, `ended` doesn't see every pass
+    assert len(statements_sent) <= 3 * passes, statements_sent
     assert daemon.end() == 0
     # A new process claims its row as well.
     before = len(statements(talking, host.database))
