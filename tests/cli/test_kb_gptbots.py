@@ -69,6 +69,14 @@ def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
     sandbox.run("kb", "show", "4711").check_refusal(3, "kbsync kb list")
 
 
+def test_base_that_the_service_lists_twice_is_shown_once(sandbox: Bot) -> None:
+    rows = [{"id": id_, "name": name, "desc": ""} for id_, name in (("7", "first"), ("8", "second"))]
+    body = {"knowledge_base": [*rows, *rows]}
+    sandbox.server.faults.add(Fault("status", op="base", args={"status": 200, "body": body}))
+    listed = sandbox.run("kb", "list", "--json").json["knowledge_bases"]
+    assert [row["id"] for row in listed] == ["7", "8"]
+
+
 def test_base_is_created_with_the_settings_its_service_requires(sandbox: Bot) -> None:
     prompt = "Name the machines = and their parts."
     words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]

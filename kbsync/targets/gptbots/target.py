@@ -137,8 +137,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._max_passages = MAX_PASSAGES
 
     async def cards(self) -> Sequence[BaseCard]:
-        """Return all of the bot's bases. Despite its name, the call doesn't return pages."""
-        return (await self._client.read("base", "/v1/bot/knowledge/base/page", shapes.bases_of)).rows
+        """Return all of the bot's bases, each only once. Despite its name, the call doesn't return pages."""
+        listed = await self._client.read("base", "/v1/bot/knowledge/base/page", shapes.bases_of)
+        return list({card.id: card for card in listed.rows}.values())
 
     async def card(self, base_id: str) -> BaseCard:
         """Find a base in the list of all bases, because the service has no call to get a single one."""
