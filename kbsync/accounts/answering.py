@@ -102,10 +102,8 @@ class Completions:
         The last event is `[DONE]`, which isn't JSON.
         """
         body = object_of(parse_json(event.data))
-        error = body.get("error") or body.get("detail")
-        if not error:
+        if (words := error_in(body)) is None:
             return chat_piece(body)
-        words = text_of(error) or object_of(error).text("message")
         raise self.client.classify_error(CHAT, body) or incomplete_answer("error", words)
 
 
@@ -236,6 +234,15 @@ def usage_of(value: object) -> Mapping[str, int] | None:
     """Return the token counts by kind, or None if the response has none."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
+
+
+def error_in(body: Fields) -> str | None:
+    """Return the message of an error that takes the place of a piece, or None if the piece reports no error.
+
+    OpenAI's field is `error`; a server built with FastAPI sends `detail`.
+    """
+    error = body.get("error") or body.get("detail")
+    return (text_of(error) or object_of(error).text("message")) if error else None
 
 
 def check_end(finish: str) -> None:

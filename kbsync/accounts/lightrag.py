@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from kbsync.accounts.account import ApplicationInfo, Applications, ManagedAccount, Question, Sources
-from kbsync.accounts.answering import incomplete_answer, json_lines, messages
+from kbsync.accounts.answering import error_in, incomplete_answer, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
@@ -103,8 +103,9 @@ def text_in(line: Any) -> str | None:
     Raises `Unavailable` if the line reports an error.
     """
     body = object_of(line)
-    if line is None or "error" in body:
-        raise incomplete_answer("error", body.text("error"))
+    words = error_in(body)
+    if line is None or "error" in body or words is not None:
+        raise incomplete_answer("error", words or "")
     if body.get("llm_generated") is False:
         return ""
     return body["response"] if isinstance(body.get("response"), str) else None

@@ -211,12 +211,14 @@ def test_model_is_required_when_the_config_names_none(with_model: AskSandbox) ->
         with_model.sandbox.config.write_text(text)
 
 
+@pytest.mark.parametrize("name", [*WITH_MODEL, "lightrag"])
 @pytest.mark.parametrize("error", [{"detail": "overloaded"}, {"error": "overloaded"}])
 def test_error_in_the_stream_is_shown_in_the_services_words(
-    with_model: AskSandbox, error: dict[str, str]
+    sandboxes: dict[str, AskSandbox], name: str, error: dict[str, str]
 ) -> None:
-    with_model.play("stream", end="error", error=error)
-    result = with_model.sandbox.run("ask", QUESTION)
+    ask_sandbox = sandboxes[name]
+    ask_sandbox.play("stream", end="error", error=error)
+    result = ask_sandbox.sandbox.run("ask", QUESTION)
     assert (result.code, "overloaded" in result.err) == (4, True)
 
 

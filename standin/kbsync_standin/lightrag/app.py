@@ -239,7 +239,8 @@ class LightragApplication(Storage):
             lines = [{"progress": "retrieving_chunks"}, *lines, {"response_time": 0.1}]
         args = call.args_of("stream")
         if end := args.get("end"):
-            lines = lines[: len(lines) // 2] + ([{"error": "the model is down"}] if end == "error" else [])
+            error = args.get("error") or {"error": "the model is down"}
+            lines = lines[: len(lines) // 2] + ([error] if end == "error" else [])
         parts = [f"{json.dumps(line)}\n".encode() for line in lines]
         if args.get("end") == "half-line":
             parts.append(b'{"respon')

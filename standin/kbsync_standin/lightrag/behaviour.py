@@ -42,6 +42,6 @@ KINDS: Mapping[str, str] = {
     "slow": "the deletion takes long (delete) [args: seconds (60)]",
     "search-failed": "200 with the status failure (search)",
     "stream": "the lines of an answer stop, or come slowly (ask) [args: end: error, half-line, nothing; "
-    "every: seconds between lines (0)]",
+    "error: the line of an error; every: seconds between lines (0)]",
 }
 """Each kind of fault with one line of explanation."""

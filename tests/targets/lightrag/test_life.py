@@ -441,6 +441,10 @@ async def test_answer_is_complete_with_its_last_line_or_on_servers_without_one(
         return "".join(piece for piece in pieces if isinstance(piece, str))
 
     assert await ask() == "kestrels hover in the wind"
+    error = {"end": "error", "error": {"detail": "overloaded"}}
+    served_world.server.faults.add(Fault("stream", op="ask", args=error))
+    with pytest.raises(Unavailable, match=r"is incomplete \(overloaded\)"):
+        await ask()
     served_world.server.faults.add(Fault("stream", op="ask", args={"end": "nothing"}))
     if tells_progress:
         with pytest.raises(Unavailable, match="is incomplete"):
