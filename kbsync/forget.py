@@ -20,7 +20,7 @@ from kbsync.config.model import MAX_NAME_LENGTH, MirrorConfig
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import wait_until_open
 from kbsync.engine.forget import Belongings, Report, belongings, delete_left, forget, leads_to, note_listed
-from kbsync.errors import KbsyncError, UnmadeError, UsageError
+from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
 from kbsync.permissions import exists
 from kbsync.state.db import forget_set_aside
@@ -193,14 +193,23 @@ async def open_base(
 ) -> AsyncIterator[Target]:
     """Yield a target for a base that the mirror `name` used.
 
-    Raises `UsageError` if the config has no such target.
+    Raises `UsageError` if the config has no such target, or `Halted` if the base no longer exists.
     """
+    missing: Halted | None = None
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
         opening = asyncio.to_thread(installation.target, mirror)
         async with aclosing(await wait_until_open(opening, lambda target: target.aclose())) as target:
-            if leads_to(target, await target.base(), base):
+            try:
+                actual = await target.base()
+            except Halted as error:
+                # Another mirror may lead to the base, even if this one's base is gone or refuses the key.
+                missing = missing or error
+                continue
+            if leads_to(target, actual, base):
                 yield target
                 return
+    if missing is not None:
+        raise missing
     raise UnreachableBase(
         f"no mirror in the config uses {base.location}, so kbsync can't delete its documents there; put this "
         f"knowledge base back into the config of {name}"

@@ -299,6 +299,38 @@ def test_documents_in_a_base_that_left_the_config_are_not_reported_as_deleted(sa
 
 
 @long
+@pytest.mark.parametrize("state", ["deleted", "expired"])
+def test_former_base_that_is_gone_does_not_keep_documents_in_the_others(sandbox: Sandbox, state: str) -> None:
+    sandbox.write_all({"a.md": "alpha"})
+    with service("openai") as gone, local(sandbox.root / "second") as second:
+        for target in (gone.target, second.target, {"type": "local"}):
+            configure_two(sandbox, target, gone.target if target != gone.target else second.target)
+            assert sandbox.go("--once").code == 0
+        url = gone.target["base_url"].removesuffix("/v1")
+        httpx.put(f"{url}/_standin/behaviour", json={"base": state}).raise_for_status()
+        result = sandbox.go("forget", "handbook", "--left-behind", "--yes")
+        assert (result.code, second.documents("")) == (3, [])
+        assert result.out == "1 document of handbook deleted; the mirror itself was not changed\n"
+        assert "there is no vector store" in result.words
+        result = sandbox.go("forget", "handbook", "--left-behind", "--yes")
+        assert (result.code, result.out) == (3, "")
+
+
+@long
+def test_base_of_another_mirror_is_emptied_although_the_own_one_is_gone(sandbox: Sandbox) -> None:
+    sandbox.write_all({"a.md": "alpha"})
+    with service("openai") as first, service("openai") as own:
+        configure_two(sandbox, first.target, {"type": "local"})
+        assert sandbox.go("--once").code == 0
+        configure_two(sandbox, own.target, first.target)
+        assert sandbox.go("--once").code == 0
+        url = own.target["base_url"].removesuffix("/v1")
+        httpx.put(f"{url}/_standin/behaviour", json={"base": "deleted"}).raise_for_status()
+        assert sandbox.go("forget", "handbook", "--left-behind", "--yes").code == 0
+        assert first.documents("") == []
+
+
+@long
 def test_taken_over_documents_are_no_longer_left_behind_after_an_edit(zhipu: ZhipuSandbox) -> None:
     zhipu.mirror({"a.md": "alpha", "b.md": "beta"})
     assert zhipu.run("forget", "handbook", "--yes").code == 0

@@ -19,7 +19,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config import places
 from kbsync.core.text import format_count, printable
-from kbsync.errors import UsageError
+from kbsync.errors import Halted, UsageError
 from kbsync.permissions import exists
 from kbsync.threads import run_coroutine
 
@@ -229,7 +229,7 @@ def _delete_left_behind(
     if not confirm(f"Delete what {holdings.name} left behind?", f"forget {holdings.name}", yes=yes):
         return
     with_secrets = partial(_choose_all, choices)
-    unreachable = list[str]()
+    unreachable, halted = list[str](), list[Halted]()
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
@@ -240,6 +240,8 @@ def _delete_left_behind(
                         deleted += await delete_left(store, released, target)
             except UnreachableBase as error:
                 unreachable.append(f"{holdings.name}: {error}")
+            except Halted as error:  # the other bases don't depend on this one
+                halted.append(error)
         return deleted
 
     with _open_alone(installation) as (installation, store), concerning(holdings.name):
@@ -248,8 +250,11 @@ def _delete_left_behind(
         raise UsageError("\n".join(unreachable))
     for reason in unreachable:
         print_message(reason)
-    if not choices.quiet:
+    if not choices.quiet and len(unreachable) + len(halted) < len(bases):
         Output().line(
             f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror itself was not "
             "changed"
         )
+    if halted:
+        with concerning(holdings.name):
+            raise halted[0]
