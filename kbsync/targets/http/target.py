@@ -78,6 +78,11 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import GONE, MISSING, NO_BASE_HINT, UNKNOWN
 
+SEARCH_TIMEOUT = 60.0
+"""Maximum number of seconds for a search, because a user is waiting: as long as the service may be silent
+once (`Timeouts.read`). Otherwise, a silent service would hold a search for three attempts.
+"""
+
 _GRACE_POLLS, _MAX_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
 """For low-priority requests: the minimum seconds between them, and their share of
@@ -707,6 +712,7 @@ class ServiceTarget(Target, Generic[Row]):
         if sum(1 if character.isascii() else 2 for character in text) < self.shortest_query:
             return ()
         query = replace(query, text=text[: self.longest_query])
-        matches = sorted(await self.matches(query), key=lambda pair: -pair[1].score)
+        async with self._client.time_limit("search", SEARCH_TIMEOUT):
+            matches = sorted(await self.matches(query), key=lambda pair: -pair[1].score)
         hits = hits_of(pair for pair in matches if not query.among or pair[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]
