@@ -560,6 +560,29 @@ def test_kept_documents_at_a_service_can_be_deleted_as_printed(zhipu: ZhipuSandb
 
 
 @long
+def test_mirror_taken_out_of_the_config_is_named_while_it_has_documents(
+    both: Sandbox, second_folder: Path
+) -> None:
+    config = both.config.read_text()
+    both.run("remove", "more", "--keep").check_success()
+    line = after(both.run("status").out, "more: not in the config, but ")
+    assert line.startswith(f"1 document is still in {both.state}/kb/more; to delete it: ")
+    explained = both.run("explain", second_folder / "b.md")
+    left = f"The mirror more of {second_folder} is not in the config, but 1 document is still in"
+    assert (explained.code, left in explained.out) == (2, True)
+    # A mirror that was renamed, or that is back, is in the config.
+    both.config.write_text(config.replace("name: more", "name: other"))
+    assert "not in the config" not in both.run("status").out
+    both.config.write_text(config)
+    assert "not in the config" not in both.run("status").out
+    both.run("remove", "more", "--keep").check_success()
+    assert "not in the config" not in both.run("status", "--mirror", "handbook").out
+    assert paste(both, f"{after(both.run('status').out, 'to delete it: ')} --yes").code == 0
+    assert "not in the config" not in both.run("status").out
+    assert "no mirrored folder contains it" in both.run("explain", second_folder / "b.md").out
+
+
+@long
 def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_folder: Path) -> None:
     assert both.run("remove", "more", "--keep").code == 0
     assert both.run("--once", "--json").json["deleted"] == 0

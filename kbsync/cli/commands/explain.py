@@ -59,7 +59,11 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     set_up_logs(choices)
     explanation = run_coroutine(explain_file(installation, path, Path.cwd(), text=text))
     if explanation.mirror is None:
-        explanation.answer = _describe_other_mirror(choices, path) or explanation.answer
+        explanation.answer = (
+            _describe_other_mirror(choices, path)
+            or _describe_detached_mirror(installation, path)
+            or explanation.answer
+        )
     code, output = Code.USAGE if explanation.is_unknown else Code.MIRRORED, Output()
     with printing_result(code):
         if as_json:
@@ -138,6 +142,18 @@ def _describe_other_mirror(choices: Choices, path: str) -> str:
     command_line = Choices(folder=root).typed(f"explain {shlex.quote(below)}")
     used = "the config" if choices.folder is None else "--folder"
     return f"{root} is mirrored {how}, but {used} has different folders; run `{command_line}`."
+
+
+def _describe_detached_mirror(installation: Installation, path: str) -> str:
+    """Return what is left of a mirror that contains the path but is no longer in the config, or ''."""
+    from kbsync.cli.detached import describe_detached, find_detached
+
+    real = Path(os.path.realpath(path))
+    for holdings in find_detached(installation):
+        if holdings.record is not None and real.is_relative_to(holdings.record.folder):
+            left = describe_detached(installation, holdings)
+            return f"The mirror {holdings.name} of {holdings.record.folder} is {left}."
+    return ""
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:

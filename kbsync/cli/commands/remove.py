@@ -18,6 +18,7 @@ import click
 
 from kbsync.cli.commands.forget import end_mirror, show_holdings
 from kbsync.cli.context import change_state, choose, read_state, request_reload
+from kbsync.cli.detached import how_to_delete
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
@@ -104,7 +105,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     if choices.quiet:
         return
     if documents and holdings is not None:
-        Output().line(_how_to_delete(installation, name, holdings))
+        Output().line(how_to_delete(installation, holdings))
     if what_next:
         Output().line(what_next)
 
@@ -152,33 +153,6 @@ def _ask_whether_to_delete(name: str, documents: int) -> bool:
     while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
         print_message("type keep or delete")
     return typed == "delete"
-
-
-def _how_to_delete(installation: Installation, name: str, holdings: Holdings) -> str:
-    """Return a sentence with the command that deletes the documents later.
-
-    The command depends on whether the rest of the config still gives access to all knowledge bases with the
-    documents.
-    """
-    from kbsync.targets.registry import DEFAULT_TARGET
-
-    pronoun = "it" if holdings.documents == 1 else "them"
-    # Only the config has a service's keys. The path of a built-in knowledge base is in the state.
-    bases = [base for base in (holdings.binding, *(leftover.base for leftover in holdings.leftovers)) if base]
-    at_services = {(base.target, base.address, base.base) for base in bases if base.target != DEFAULT_TARGET}
-    keys = {mirror.name: mirror.target.base_key(mirror.name) for mirror in installation.config.mirrors}
-    key = keys.pop(name, None)
-    # Only one process at a time can change the state.
-    first = ["stop kbsync"] if lock.is_held(installation.state_dir) else []
-    if not at_services or (len(at_services) == 1 and key in keys.values()):
-        # The state keeps the former name of a mirror that was renamed in the config since the last pass.
-        known_as = installation.former_names.get(name, name)
-        command = installation.command_line(f"forget {known_as} --delete-documents")
-    else:
-        first.append(f"put {name} back into the config")
-        command = installation.command_line(f"remove {name} --delete")
-    steps = ", ".join([f"to delete {pronoun}", *first, *(["then run"] if first else [])])
-    return f"{steps}: {command}"
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True, deletes: bool = False) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kbsync.cli.context import read_state
+from kbsync.cli.detached import describe_detached, find_detached
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
 from kbsync.cli.report import MirrorReport, failures, halts, late, running_line, worst_first
@@ -60,6 +61,8 @@ def print_status(
         lines += remarks(output, reports)
         for installation, own_reports in reports_of:
             lines += map(output.dim, other_states(installation, own_reports))
+            if not installation.only:
+                lines += map(output.dim, detached_lines(installation))
         for report in reports:
             if report.status.better is not None:
                 count, passages = report.status.better
@@ -82,6 +85,12 @@ def other_states(installation: Installation, reports: Sequence[MirrorReport]) ->
 
             with suppress(KbsyncError, OSError):  # an unusable state has no documents to delete
                 yield printable(f"{report.status.name}: {describe_trial(trial_dir, folder)}")
+
+
+def detached_lines(installation: Installation) -> Iterator[str]:
+    """Yield a line for each mirror that is no longer in the config but still has documents."""
+    for holdings in find_detached(installation):
+        yield f"{holdings.name}: {describe_detached(installation, holdings)}"
 
 
 def problems(
