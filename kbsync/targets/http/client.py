@@ -320,7 +320,8 @@ class Client:
         if it isn't a stream.
 
         Close the iterator if you leave early. Raises the same errors as `post_form`, even if the connection
-        breaks in the middle. Each wait for bytes and the total number of bytes are limited.
+        breaks in the middle. Each wait for bytes, the total number of bytes and, unless it is an event
+        stream, the total time are limited.
         """
         async with self._slot() as (burst, number):
             started_at, outcome = self._steady(), None
@@ -522,20 +523,23 @@ class Client:
         try:
             # The byte rate limit is for documents; a question is short.
             request = self._build_request(call, headers, call.body(), trace)
-            response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
-            held, is_stream, kind = b"", False, response.headers.get("content-type", "").lower()
-            try:
-                async with aclosing(response_pieces(response, MAX_RESPONSE_BYTES)) as pieces:
-                    async for piece in pieces:
-                        held += piece
-                        beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-                        is_event = kind.startswith(JSON_LINES) or beginning not in (b"", b"{", b"[", b"<")
-                        is_stream = is_stream or (response.is_success and is_event)
-                        if is_stream:
-                            yield held
-                            held = b""
-            finally:
-                await response.aclose()
+            held, is_stream = b"", False
+            async with asyncio.timeout(self._timeouts.whole) as deadline:
+                response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
+                kind = response.headers.get("content-type", "").lower()
+                try:
+                    async with aclosing(response_pieces(response, MAX_RESPONSE_BYTES)) as pieces:
+                        async for piece in pieces:
+                            held += piece
+                            beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+                            is_event = kind.startswith(JSON_LINES) or beginning not in (b"", b"{", b"[", b"<")
+                            is_stream = is_stream or (response.is_success and is_event)
+                            if is_stream:
+                                deadline.reschedule(None)  # a model may write for a long time
+                                yield held
+                                held = b""
+                finally:
+                    await response.aclose()
             if not is_stream:
                 yield self._outcome_of(call, self._parse_response(call, response, held, sent_at), headers)
         except TRANSPORT_ERRORS as error:

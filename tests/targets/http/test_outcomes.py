@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -118,6 +119,42 @@ async def test_read_request_that_took_all_its_time_is_not_tried_again_at_once() 
         with pytest.raises(Unavailable, match="did not finish within"):
             await http.request("list", "GET", "/document")
         assert server.met == 1
+
+
+async def drip_a_body(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for byte in b'{"error": "overloaded' + b" " * 1000:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.03)
+
+
+async def drip_events(reader: Reader, writer: Writer) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    for byte in b"data: slowly\n\n":
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.03)
+
+
+async def read_stream(script: Script) -> bytes:
+    times = TIMES["one byte at a time"]
+    async with serving(script) as server, client(server.url, timeouts=times) as http, asyncio.timeout(5):
+        stream = http.stream("ask", "/ask", json={})
+        async with aclosing(stream) as pieces:
+            return b"".join([piece async for piece in pieces if isinstance(piece, bytes)])
+
+
+@pytest.mark.parametrize("script", [drip, drip_a_body])
+async def test_response_in_place_of_a_stream_has_limited_time(script: Script) -> None:
+    with pytest.raises(Unsure, match=r"did not finish within 0\.3 s"):
+        await read_stream(script)
+
+
+async def test_stream_of_events_may_take_longer() -> None:
+    assert await read_stream(drip_events) == b"data: slowly\n\n"
 
 
 async def test_read_request_that_finally_succeeds_is_a_success() -> None:
