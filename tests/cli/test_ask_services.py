@@ -275,6 +275,14 @@ def test_assistant_is_found_by_its_dataset(assistants: AskSandbox, existing: str
     assert result.err.endswith(message)
 
 
+def test_unlisted_assistants_are_not_blamed_on_a_missing_model(assistants: AskSandbox) -> None:
+    """`--model`, the advice for a service without applications, is refused here."""
+    assistants.server.faults.add(Fault("status", op="chats", args={"status": 404, "body": "<html>nginx"}))
+    result = assistants.sandbox.run("ask", QUESTION)
+    assert (result.code, result.out, "--model" in result.err) == (2, "", False)
+    assert "answered 404: a web page; the service doesn't support this call" in result.err
+
+
 @pytest.mark.parametrize("options", [[], ["--whole"]])
 def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskSandbox, options: list[str]) -> None:
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})

@@ -260,6 +260,8 @@ class Asker:
         except NotOffered as error:
             if model:
                 return Answerer(model=model)
+            if applications.hint:  # the service answers only through applications
+                raise
             raise UsageError(
                 "no model is set to answer questions; pass --model NAME, or set chat_model in the config"
             ) from error
