@@ -126,9 +126,6 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
         raise
 
 
-_DISK_FAILURES = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, OSError)
-
-
 def empty_wal(connection: OverwritingConnection) -> bool:
     """Copy a writer's WAL into the file, and empty the WAL.
 
@@ -138,7 +135,15 @@ def empty_wal(connection: OverwritingConnection) -> bool:
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
         connection.copy_wal(empties=True)
-    except (apsw.BusyError, apsw.LockedError, *_DISK_FAILURES):
+    except (
+        apsw.BusyError,
+        apsw.LockedError,
+        apsw.FullError,
+        apsw.IOError,
+        apsw.CantOpenError,
+        apsw.ReadOnlyError,
+        OSError,
+    ):
         return False
     finally:
         connection.set_busy_timeout(BUSY_MS)
@@ -333,9 +338,12 @@ def set_aside(path: Path, *, is_foreign: bool = False) -> Path:
     """Rename a database and its WAL files to the first free `….damaged-<n>` or, if it is another program's,
     `….foreign-<n>`, which `forget_set_aside` doesn't delete. Return the new path of the database itself.
 
-    Raises OSError, also if the file can't be read: then the disk may have failed, not the file.
+    Raises OSError, also if a part of the file can't be read.
     """
-    _read_through(path)
+    if path.is_file():  # if it can't be read, the disk may have failed, and the file isn't damaged
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
     label = "foreign" if is_foreign else "damaged"
     numbered = (path.with_name(f"{path.name}.{label}-{n}") for n in itertools.count(1))
     aside = next(candidate for candidate in numbered if not os.path.lexists(candidate))
@@ -343,13 +351,6 @@ def set_aside(path: Path, *, is_foreign: bool = False) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     return aside
-
-
-def _read_through(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb", buffering=0) as file:
-            while file.read(1 << 20):
-                pass
 
 
 def delete_database(path: Path) -> None:

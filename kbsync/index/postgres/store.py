@@ -502,12 +502,13 @@ class PostgresStore:
 
         Raises `Halted` for another layout, or if something that `TABLES` creates is missing.
         """
-        [existing] = connection.execute(_PARTS).fetchone() or ([],)
+        [names] = connection.execute(_PARTS).fetchone() or ([],)
+        existing = set(names)
         if not existing:
             return ""
-        missing = {kind: names - set(existing) for kind, names in _parse_parts(TABLES.read_text()).items()}
+        missing = {kind: parts - existing for kind, parts in _parse_parts(TABLES.read_text()).items()}
         uuid = ""
-        if {"base", "base.version", "base.uuid"} <= set(existing):
+        if {"base", "base.version", "base.uuid"} <= existing:
             row = connection.execute("SELECT version, uuid::text FROM base").fetchone()
             if row is None:
                 raise self._without_id()

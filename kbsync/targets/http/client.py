@@ -524,22 +524,21 @@ class Client:
             # The byte rate limit is for documents; a question is short.
             request = self._build_request(call, headers, call.body(), trace)
             held, is_stream = b"", False
-            async with asyncio.timeout(self._timeouts.whole) as deadline:
-                response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
+            async with (
+                asyncio.timeout(self._timeouts.whole) as deadline,
+                aclosing(await self._http.send(request, stream=True, auth=connection.NO_AUTH)) as response,
+                aclosing(response_pieces(response, MAX_RESPONSE_BYTES)) as pieces,
+            ):
                 kind = response.headers.get("content-type", "").lower()
-                try:
-                    async with aclosing(response_pieces(response, MAX_RESPONSE_BYTES)) as pieces:
-                        async for piece in pieces:
-                            held += piece
-                            beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-                            is_event = kind.startswith(JSON_LINES) or beginning not in (b"", b"{", b"[", b"<")
-                            is_stream = is_stream or (response.is_success and is_event)
-                            if is_stream:
-                                deadline.reschedule(None)  # a model may write for a long time
-                                yield held
-                                held = b""
-                finally:
-                    await response.aclose()
+                async for piece in pieces:
+                    held += piece
+                    beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+                    is_event = kind.startswith(JSON_LINES) or beginning not in (b"", b"{", b"[", b"<")
+                    is_stream = is_stream or (response.is_success and is_event)
+                    if is_stream:
+                        deadline.reschedule(None)  # a model may write for a long time
+                        yield held
+                        held = b""
             if not is_stream:
                 yield self._outcome_of(call, self._parse_response(call, response, held, sent_at), headers)
         except TRANSPORT_ERRORS as error:
