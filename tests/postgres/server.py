@@ -160,6 +160,11 @@ class Server:
             self.run(name, "CREATE EXTENSION vector")
         return name
 
+    def dump(self, database: str) -> bytes:
+        """Return a backup of the base in a database, for `pg_restore`."""
+        command = [programs() / "pg_dump", "--format=custom", "--schema=kbsync", self.direct(database)]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+
     def run(self, database: str, statement: str | sql.Composable, *values: Any) -> list[Any]:
         """Run statements as the superuser and return the rows of the last."""
         with psycopg.connect(self.direct(database), autocommit=True) as connection:

@@ -93,11 +93,7 @@ def test_backup_made_while_a_daemon_writes_is_brought_up_to_date(
     daemon = host.watch(hurried=True)
     host.write("changed.md", "The heron.\n")
     eventually(lambda: len(documents(postgres, database)) == 9)
-    dump = subprocess.run(
-        [programs() / "pg_dump", "--format=custom", "--schema=kbsync", postgres.direct(database)],
-        check=True,
-        capture_output=True,
-    ).stdout
+    dump = postgres.dump(database)
     # The same writer goes on, so the backup has the same claim, but fewer changes.
     host.write("new.md", "The merlin.\n")
     host.write("changed.md", "The tern.\n")

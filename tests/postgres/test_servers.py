@@ -160,12 +160,7 @@ def test_base_restored_without_its_rows_halts(postgres: Server, database: str) -
 def test_interrupted_restore_without_constraints_halts(postgres: Server, database: str) -> None:
     with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
-    restored = postgres.database()
-    dump = subprocess.run(
-        [programs() / "pg_dump", "--format=custom", "--schema=kbsync", postgres.direct(database)],
-        check=True,
-        capture_output=True,
-    ).stdout
+    restored, dump = postgres.database(), postgres.dump(database)
     restore = [programs() / "pg_restore", "--dbname", postgres.direct(restored)]
     for section in ("pre-data", "data"):
         subprocess.run([*restore, f"--section={section}"], input=dump, check=True)
@@ -241,14 +236,14 @@ def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
         put(store, entry(1, "kestrel"))
 
 
-def slow_down(server: Server, database: str, text: str, seconds: float = 0.1) -> None:
-    """Storing the words of a passage with this text takes some time."""
+def when_storing(server: Server, database: str, text: str, action: str) -> None:
+    """Let storing the words of a passage with this text first run `action`."""
     server.run(
         database,
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
-        f" kbsync.passage WHERE id = NEW.passage AND text LIKE '%{text}%') THEN PERFORM pg_sleep({seconds});"
-        " END IF; RETURN NEW; END$$; CREATE TRIGGER slow BEFORE INSERT ON kbsync.words"
-        " FOR EACH ROW EXECUTE FUNCTION slow()",
+        "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
+        f" kbsync.passage WHERE id = NEW.passage AND text LIKE '%{text}%') THEN PERFORM {action};"
+        " END IF; RETURN NEW; END$$; CREATE TRIGGER act BEFORE INSERT ON kbsync.words"
+        " FOR EACH ROW EXECUTE FUNCTION act()",
     )
 
 
@@ -259,7 +254,7 @@ def test_document_exceeding_a_timeout_fails_alone_and_names_the_setting(
 ) -> None:
     with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", path="a.md"))
-    slow_down(postgres, database, "heron", 9.0)
+    when_storing(postgres, database, "heron", "pg_sleep(9)")
     postgres.run("postgres", f"ALTER DATABASE {database} SET {setting} = '1s'")
     with open_store(postgres, database) as store:
         documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
@@ -279,13 +274,7 @@ def test_document_canceled_by_an_administrator_fails_alone_with_the_servers_reas
     with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel", path="a.md"))
         # As if an administrator's script ended long statements.
-        postgres.run(
-            database,
-            "CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
-            " kbsync.passage WHERE id = NEW.passage AND text LIKE '%heron%') THEN"
-            " PERFORM pg_cancel_backend(pg_backend_pid()), pg_sleep(9); END IF; RETURN NEW; END$$;"
-            " CREATE TRIGGER cancel BEFORE INSERT ON kbsync.words FOR EACH ROW EXECUTE FUNCTION cancel()",
-        )
+        when_storing(postgres, database, "heron", "pg_cancel_backend(pg_backend_pid()), pg_sleep(9)")
         documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
         failed, stored = store.put(documents, Numbers())
         assert isinstance(failed, Rejected) and failed.may_pass
@@ -336,7 +325,7 @@ def test_administrator_limits_cause_at_most_a_pause(
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
     with open_store(postgres, database, user=role) as store:
         [first] = put(store, entry(1, "kestrel"))
-    slow_down(postgres, database, "heron")
+    when_storing(postgres, database, "heron", "pg_sleep(0.1)")
     postgres.run("postgres", f"ALTER DATABASE {database} {limit}")
     with open_store(postgres, database, user=role) as store:
         result = outcome(store, 2, "heron")
