@@ -85,12 +85,13 @@ class DocState(enum.Enum):
 class DocStatus:
     """A document's state, with the target's own message about a failure.
 
-    `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: somebody
-    hid the document at the target, so kbsync doesn't reindex or resend it until the user runs `retry`.
-    `twin`: the remote id of the document that has the same text, if this one failed because the target
-    accepts each text only once. `pause`: for how many seconds a document that is being indexed will make no
-    progress, because of `reason`; if the pause is long, a pass doesn't wait for the document. For a failed
-    document, the first pause before the next try if a rate limit is to blame.
+    `halt`: the contract's reason if the account (`quota`) or the service's model (`target-rejects`) is to
+    blame, not the document. `is_final`: somebody hid the document at the target, so kbsync doesn't
+    reindex or resend it until the user runs `retry`. `twin`: the remote id of the document that has the
+    same text, if this one failed because the target accepts each text only once. `pause`: for how many
+    seconds a document that is being indexed will make no progress, because of `reason`; if the pause is
+    long, a pass doesn't wait for the document. For a failed document, the first pause before the next try
+    if a rate limit is to blame.
     """
 
     state: DocState

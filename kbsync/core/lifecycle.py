@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync.core.backoff import MAX_PAUSE, check_pause, pause
 from kbsync.core.fairness import rank_again
-from kbsync.core.model import UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
+from kbsync.core.model import AWAITING, UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
 from kbsync.dataclass import dataclass
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
@@ -349,7 +349,7 @@ def wait_on(
 
 def may_be_hurried(upload: Upload) -> bool:
     """Return whether it may help to poll early, because the target is working on the document."""
-    return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
+    return upload.state is UploadState.INDEXING and upload.phase not in (*AWAITING, Phase.TO_CUT)
 
 
 def hurry(upload: Upload, timing: Timing) -> Upload:
@@ -408,9 +408,12 @@ def forgive(upload: Upload) -> Upload:
     return replace(upload, repairs=0, losses=1 if upload.state in UNANSWERED else 0)
 
 
-def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """Try again once the account has room to index the document. This doesn't count as an attempt."""
-    return replace(upload, reason=reason, phase=Phase.NO_ROOM, due_at=timing.now)
+def await_target(upload: Upload, halt: str, reason: str, timing: Timing) -> Upload:
+    """Try again once the target can index documents. This doesn't count as an attempt.
+
+    `halt`: the contract's reason why it can't, one of `AWAITING`.
+    """
+    return replace(upload, reason=reason, phase=Phase(halt), due_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:

@@ -220,12 +220,16 @@ class Phase(enum.StrEnum):
     PLAIN = ""
     ASKED_AGAIN = "reembedding"  # INDEXING: asked to index again, may still show the old failure
     NO_ROOM = "quota"  # INDEXING: the account had no room for it
+    NO_MODEL = "target-rejects"  # INDEXING: the service could not use its model
     TO_CUT = "reslice"  # INDEXING: the request to split its text again is still to be sent
     UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so its path gets another document
     LISTED_READY = "ready"  # ADOPTING: the target's own list reported it as searchable
     MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it is ours
     MARKED_READY = "marked-ready"  # ADOPTING: both
 
+
+AWAITING = (Phase.NO_ROOM, Phase.NO_MODEL)
+"""Phases of documents that failed although nothing is wrong with them, named like the halt that follows."""
 
 UNREADABLE = "?"
 TAG = "tag:"

@@ -92,11 +92,12 @@ class HaltState:
     """Draws conclusions about the target from requests and errors, without I/O. All times are in steady
     seconds.
 
-    Nothing is sent before `not_before`. `error`: the last halt. `down_reason`: why the target is down since
-    `down_since`; '' if it is up. `is_busy`: it is too busy for the work, which is no outage. `silent_since`:
-    since when it has given no response, not even that. `is_full`: the account had no room to index;
-    `is_stuck`: no document ever finished. `rounds` and `jobs` count kbsync's consecutive internal errors, in
-    whole rounds and in single jobs while others may succeed. `unanswered`: documents whose uploads got no
+    Nothing is sent before `not_before`. `error`: the last halt. `down_reason`: why the target is down
+    since `down_since`; '' if it is up. `is_busy`: it is too busy for the work, which is no outage.
+    `silent_since`: since when it has given no response, not even that. `awaited`: the reason of a halt
+    that documents wait out because the target could not index them (`AWAITING`), or ''; `is_stuck`: no
+    document ever finished. `rounds` and `jobs` count kbsync's consecutive internal errors, in whole
+    rounds and in single jobs while others may succeed. `unanswered`: documents whose uploads got no
     response since one was accepted.
     """
 
@@ -111,7 +112,7 @@ class HaltState:
     rounds: int = 0
     jobs: int = 0
     failure: str = ""
-    is_full: bool = False
+    awaited: str = ""
     is_stuck: bool = False
     refused_labels: list[str] = field(default_factory=list)
     unanswered: set[str] = field(default_factory=set)
@@ -246,13 +247,13 @@ class HaltState:
 
     def record_acceptance(self) -> None:
         """Record that the target accepted a document."""
-        if not (self.is_full or self.is_stuck):
+        if not (self.awaited or self.is_stuck):
             self.prove()
 
     def record_progress(self, events: Sequence[DocumentEvent | None]) -> None:
         """Record that documents became ready, which shows that the target works."""
         if any(event is not None and event.event in DONE for event in events):
-            self.is_full = self.is_stuck = False
+            self.awaited, self.is_stuck = "", False
             self.prove()
 
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:

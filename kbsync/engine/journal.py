@@ -148,7 +148,7 @@ class Remedy(enum.Enum):
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
-    AWAITED = enum.auto()  # the account is full: wait until there is space
+    AWAITED = enum.auto()  # the account is full, or a model unusable: wait until the target can index
     NOT_OFFERED = enum.auto()  # the target doesn't support the request
     LATER = enum.auto()  # the request wasn't possible now, or it isn't this document's turn
     QUEUED = enum.auto()  # not a failure: the target is still finishing other documents from the same time
@@ -805,7 +805,7 @@ class Journal:
             case DocState.READY:
                 return self._accept(tx, lifecycle.serve(upload))
             case DocState.FAILED if remedy is Remedy.AWAITED:
-                changed = lifecycle.await_room(upload, status.reason, timing)
+                changed = lifecycle.await_target(upload, status.halt, status.reason, timing)
             case DocState.FAILED if remedy is Remedy.ASKED:
                 changed = lifecycle.repair(
                     upload, status.reason, timing, spent=not status.halt, first_pause=status.pause

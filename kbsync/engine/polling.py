@@ -23,7 +23,7 @@ from kbsync.contract.target import (
     Target,
 )
 from kbsync.core import lifecycle
-from kbsync.core.model import Phase, Upload
+from kbsync.core.model import AWAITING, Phase, Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine.halts import BLAME_LIMIT
 from kbsync.engine.journal import DocumentEvent, Journal, Remedy
@@ -79,8 +79,8 @@ class Poller:
     ) -> tuple[Sequence[DocumentEvent | None], Halted | None]:
         """Poll these documents and record the results.
 
-        `tries`: how many of the documents that failed because the account was full may be retried (None:
-        all). Raises `Halted` if only a user can help, or `TargetError` if there was no result.
+        `tries`: how many of the documents that wait until the target can index may be retried (None: all).
+        Raises `Halted` if only a user can help, or `TargetError` if there was no result.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -106,9 +106,9 @@ class Poller:
             return [self._journal.record_status(tx, row.id, status, retry) for row, status, retry in results]
 
         events = await self._store.write(record)
-        full = next((status for _, status, retry in results if retry is Remedy.AWAITED), None)
-        if turn.halted is None and full is not None:
-            return events, Halted(full.halt, full.reason, code=full.code)
+        failed = next((status for _, status, retry in results if retry is Remedy.AWAITED), None)
+        if turn.halted is None and failed is not None:
+            return events, Halted(failed.halt, failed.reason, code=failed.code)
         return events, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
@@ -151,15 +151,15 @@ class Poller:
 
     async def _ask_again(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
         """Ask the target to reindex a failed document if that may help."""
-        if status.halt and row.phase is not Phase.NO_ROOM:
+        if status.halt and row.phase not in AWAITING:
             return Remedy.AWAITED
         if turn.halted is not None:
             return Remedy.LATER
         if await self._store.read(self._journal.is_paused):
             self.paused_failures.add(row.id)
             return Remedy.LATER
-        if row.phase is Phase.NO_ROOM:
-            # Only a few documents check whether there is space again, because each check costs a request.
+        if row.phase in AWAITING:
+            # Only a few documents check whether the target can index again, because each costs a request.
             turn.tries -= 1
             if turn.tries < 0:
                 return Remedy.LATER

@@ -24,7 +24,7 @@ from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, Su
 from kbsync.core.backoff import check_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.model import Upload
+from kbsync.core.model import AWAITING, Phase, Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import end_tasks, log_bug, wait_for_any
@@ -310,12 +310,14 @@ class Worker:
         due, self.is_paused = await self._store.read(find)
         if not self.is_paused:
             self._poller.paused_failures.clear()
-        # How many documents may check whether the account has space again; None if it has.
+        # How many documents may check whether the target can index again; None if it can.
         tries = None
-        if self._halts.is_full or not self._has_read:  # an earlier run may have found it full
-            full, is_trying = await self._store.read(lambda tx: tx.uploads.room(binding.mirror, binding.id))
-            self._halts.is_full |= full
-            tries = (0 if is_trying else 1) if self._halts.is_full else None
+        if self._halts.awaited or not self._has_read:  # it may be unable since an earlier run
+            found, is_trying = await self._store.read(
+                lambda tx: tx.uploads.awaited(binding.mirror, binding.id)
+            )
+            self._halts.awaited = self._halts.awaited or found
+            tries = (0 if is_trying else 1) if self._halts.awaited else None
         self._has_read = True
         # Read one list at a time. Uploads lost in the meantime share the next one.
         is_listing = self._start(due.unsure, self._list_lost)
@@ -590,7 +592,7 @@ class Worker:
             self._halts.record_response()
             await self._report_progress(events)
             if halted is not None:
-                self._halts.is_full = halted.halt == "quota"
+                self._halts.awaited = halted.halt if halted.halt in AWAITING else ""
                 await self._halt(halted)
         finally:
             self._polling -= 1
@@ -616,7 +618,7 @@ class Worker:
                 self._halts.record_response()
             except TargetError as error:
                 await self._note_errors([error], 1)
-        numbers, is_full = [row.id for row in rows], self._halts.is_full
+        numbers, is_full = [row.id for row in rows], self._halts.awaited == Phase.NO_ROOM
 
         def begin(tx: Tx) -> list[Upload]:
             may_go = numbers

@@ -12,6 +12,7 @@ from kbsync.core.backoff import MAX_PAUSE
 from kbsync.core.fairness import SENDS, Lane, reach_of
 from kbsync.core.lifecycle import MAX_PAUSES, RETIRE_TRIES
 from kbsync.core.model import (
+    AWAITING,
     FINAL,
     IN_FLIGHT,
     ON_THE_WAY,
@@ -101,7 +102,7 @@ class DueWork:
         return DueWork(replaced, unsure, [], polls, [], {})
 
 
-_NOT_IN_WORK = (Phase.TO_CUT, Phase.NO_ROOM)
+_NOT_IN_WORK = (Phase.TO_CUT, *AWAITING)
 """Phases of INDEXING in which the target does nothing for the document until kbsync requests it."""
 
 
@@ -237,17 +238,17 @@ class Uploads(Table):
         )
         return min((time for time in times if time is not None), default=None)
 
-    def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """Return whether documents failed because the account was full, and whether a document is being sent
-        to test for space.
+    def awaited(self, mirror: int, binding: int) -> tuple[str, bool]:
+        """Return why documents wait until the target can index them ('' if none does), and whether another
+        document is being sent or indexed, which tests that.
         """
-        full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
+        waits = f"state = {int(UploadState.INDEXING)} AND phase IN {tuple(map(str, AWAITING))}"
         sql = (
-            f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
-            f" WHERE mirror = ? AND binding = ? AND state {_in(IN_FLIGHT)}"
+            f"SELECT coalesce(max(iif({waits}, phase, '')), ''), coalesce(max(NOT ({waits})), 0)"  # noqa: S608
+            f" FROM upload WHERE mirror = ? AND binding = ? AND state {_in(IN_FLIGHT)}"
         )
-        found_none, is_trying = self._db.execute(sql, (mirror, binding)).get
-        return bool(found_none), bool(is_trying)
+        reason, is_trying = self._db.execute(sql, (mirror, binding)).get
+        return reason, bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
         """Make rows due now if they are due later than the longest pause in their state allows, because the
@@ -291,9 +292,9 @@ class Uploads(Table):
         """Return the sent uploads that the target is, or may still be, working on."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
-            f" AND state {_in(IN_FLIGHT)} AND phase NOT IN (?, ?)"
+            f" AND state {_in(IN_FLIGHT)} AND phase NOT IN {tuple(map(str, _NOT_IN_WORK))}"
         )
-        rows = self._db.execute(sql, (mirror, binding, *_NOT_IN_WORK))
+        rows = self._db.execute(sql, (mirror, binding))
         return {int(number) for (number,) in rows}
 
     def replaced(self, mirror: int, binding: int, now: float, limit: int) -> list[Upload]:

@@ -171,6 +171,29 @@ async def test_work_done_before_a_halt_during_polling_is_recorded(world: World) 
     assert sorted(row.repairs for row in world.rows()) == [0, 0, 1]
 
 
+async def test_texts_stay_searchable_while_the_service_cannot_use_its_model(world: World) -> None:
+    world.write_many(4)
+    await world.once()
+    texts = {*world.searchable_texts().values()}
+    lacks_its_model(world)
+    (world.root / "f0.md").rename(world.root / "moved.md")
+    world.write("f1.md", "edited")
+    world.write("copy.md", world.on_disk()["f2.md"])
+    for _ in range(3):  # each is a restart
+        await world.once()
+        assert world.run.halt is not None and world.run.halt.reason == "target-rejects"
+        assert texts <= {*world.searchable_texts().values()}
+        (world.root / "f2.md").unlink(missing_ok=True)
+        world.clock.now += 90
+    assert "FAILED" not in world.states()
+    world.base.behaviour.failures.clear()
+    for _ in range(3):
+        world.clock.now += 90
+        await world.once()
+    assert world.searchable_texts() == world.on_disk()
+    assert world.run.halt is None
+
+
 # -- state lost ----------------------------------------------------------------------------------------
 
 
@@ -386,6 +409,11 @@ def full_and_asks_for_uploads(world: World) -> None:
     world.base.behaviour.not_offered = ("reembed",)
 
 
+def lacks_its_model(world: World) -> None:
+    failure = Failure(lambda _s: True, FOREVER, "Incorrect API key provided", halt="target-rejects")
+    world.base.behaviour.failures.append(failure)
+
+
 def may_not_write(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "no"), times=FOREVER))
 
@@ -400,6 +428,7 @@ def rejects_everything(world: World) -> None:
     [
         (full, 60, "quota", 8),
         (full_and_asks_for_uploads, 5, "quota", 35),
+        (lacks_its_model, 60, "target-rejects", 8),
         (may_not_write, 6, "credentials", 55),
         (rejects_everything, 40, "target-rejects", 55),
     ],
@@ -419,6 +448,7 @@ async def test_failure_of_the_whole_target_is_one_halt_and_few_requests(
         assert world.requests("put") <= puts + most
         assert world.requests("reembed") <= reembeds + 20
         world.base.behaviour.capacity = None
+        world.base.behaviour.failures.clear()
         world.base.faults.clear()
         await until(world, lambda: len(halts) == 2 and len(world.searchable_texts()) == files - failed, 4000)
     assert halts == [reason, ""]

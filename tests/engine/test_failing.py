@@ -67,7 +67,7 @@ def world(tmp_path: Path) -> World:
 
 PLACES: dict[str, tuple[Any, str]] = {
     "of a round": (Uploads, "find_due"),
-    "at the beginning": (Uploads, "room"),
+    "at the beginning": (Uploads, "awaited"),
     "of a job": (worker_module.Journal, "claim"),
 }
 

@@ -29,7 +29,7 @@ def stop(reason: str = "quota") -> Event:
 
 
 def full(state: HaltState) -> None:
-    state.is_full = True
+    state.awaited = "quota"
     state.stop(Halted("quota", "no room"))
 
 

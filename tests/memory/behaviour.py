@@ -45,7 +45,8 @@ class Failure:
     """Documents that fail to index: `times` times each (path and bytes), then they succeed.
 
     A second upload of the same bytes under the same path continues the count, as does a re-embed. `halt` is
-    the contract's word if the account is to blame, `twin` the id of the document that has the same text.
+    the contract's word if the account or the model is to blame, `twin` the id of the document that has the
+    same text.
     """
 
     match: Matcher

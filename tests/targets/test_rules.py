@@ -810,6 +810,31 @@ def test_document_that_failed_because_of_a_rate_limit_waits_longer(words: str, i
     assert (failed(words).pause > 0) is is_limited
 
 
+@pytest.mark.parametrize(
+    ("words", "halt"),
+    [
+        ("Error code: 401 - {'error': {'message': 'Incorrect API key provided: sk-***', 'type': …", True),
+        ("Fail to bind embedding model: Model(BAAI/bge-m3@BAAI) not authorized", True),
+        ("[openai] Incorrect model credentials provided, please check and try again. ", True),
+        ("Model bge-m3 credentials is not initialized.", True),
+        ('model "bge-m3" not found, try pulling it first (status code: 404)', True),
+        ("You are not allowed to generate embeddings from this model", True),
+        ("The api_key client option is invalid", True),
+        ("Error code: 401 - 令牌已过期或验证不正确", True),
+        ("无效的API Key", True),
+        ("cannot read invalid api key.md", False),
+        ("401 Client Error: Unauthorized for url https://example.com/a.png", False),
+        ("chunk 401: error code: 4010", False),
+        ("Connection error.", False),
+        ("the model found no text", False),
+    ],
+)
+def test_failed_document_does_not_take_the_blame_for_an_unusable_model(words: str, halt: bool) -> None:
+    status = failed(words)
+    assert (status.halt == "target-rejects") is halt is ("or its API key" in status.reason)
+    assert failed(words, is_final=True).halt == ""  # a person must release it in any case
+
+
 SIGNED = "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
 
 

@@ -91,9 +91,23 @@ PERMISSION = re.compile(
 )
 """Matches messages saying that the key lacks a permission."""
 
+MODEL = re.compile(
+    r"\berror code: 401\b|"
+    r"\b(?:invalid|incorrect|wrong|expired|missing)[ _](?:\w+[ _]){0,2}(?:api[ _-]?key|credentials)\b|"
+    r"\bapi[ _-]?key\b.{0,30}\b(?:invalid|incorrect|expired|not valid|missing)\b|"
+    r"\bmodel\b.{0,80}\b(?:not authorized|not found, try pulling|credentials is not initialized)|"
+    r"\bnot allowed to generate embeddings\b|\bmodel_not_found\b|"
+    r"api[ _-]?key.{0,10}(?:无效|错误|过期)|无效的 ?api|令牌已过期|身份验证失败|鉴权失败",
+    re.IGNORECASE,
+)
+"""Matches messages about a failed document that blame the model of the service that indexes: its key is
+refused, or the model doesn't exist.
+"""
+
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
 """Words that the common rules look for in every refusal; a service's status rules must not match them."""
 
+MODEL_HINT = "correct the model or its API key in the service"
 MONEY_HINT = "check the account's balance and plan in the service's console"
 NO_BASE_HINT = "this api_key has no such knowledge base; correct its id or base_url in the config"
 FULL_HINT = "delete documents on the service, or get more space"
@@ -390,10 +404,13 @@ def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final
     """Return the status of a document that the service failed to index, with its reason.
 
     `is_quota`: whether the account is to blame, not the document. A reason that mentions money implies this.
-    `is_final`: see `DocStatus`.
+    A reason like those of `MODEL` blames the model that the service uses. `is_final`: see `DocStatus`.
     """
-    reason = quote_message(words) or "the service gives no reason"
-    halt = "quota" if is_quota or says_money(words) else ""
+    reason, halt = quote_message(words) or "the service gives no reason", ""
+    if is_quota or says_money(words):
+        halt = "quota"
+    elif not is_final and MODEL.search(without_files(words)) is not None:
+        reason, halt = f"{reason}; {MODEL_HINT}", "target-rejects"
     is_limited = not halt and BUSY.search(without_files(words)) is not None
     pause = LIMITED_PAUSE if is_limited else 0.0
     return DocStatus(DocState.FAILED, reason, code, halt, is_final, pause=pause)

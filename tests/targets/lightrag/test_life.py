@@ -119,6 +119,25 @@ async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(w
 
 
 @long
+async def test_refused_key_of_the_servers_model_halts_and_blames_no_document(
+    world: LightragWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = "C[1/1]: chunk-e1: Error code: 401 - {'error': {'message': 'Incorrect API key provided: sk-***'}}"
+    monkeypatch.setattr("kbsync_standin.lightrag.storage.FAILED", error)
+    world.play("fails", op="upload", times=0)
+    await world.mirrored(3)
+    assert world.halted == "target-rejects" and world.run.halt is not None
+    assert "Incorrect API key provided" in world.run.halt.detail
+    assert "failed" not in world.statuses()
+    world.server.faults.clear()
+    for _ in range(3):
+        world.clock.now += 90
+        await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.halted == ""
+
+
+@long
 async def test_file_that_the_server_cannot_queue_fails_with_its_reason(world: LightragWorld) -> None:
     """The server records the failure under an id that doesn't follow from the name."""
     world.write_many(2)

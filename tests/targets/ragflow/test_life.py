@@ -100,10 +100,19 @@ async def test_pipeline_dataset_is_parsed_by_its_own_call(world: RagflowWorld) -
 
 
 @long
-async def test_model_without_credit_halts_and_blames_no_document(world: RagflowWorld) -> None:
-    world.play("fails", op="parse", times=0, args={"said": "429: You exceeded your current quota"})
+@pytest.mark.parametrize(
+    ("message", "halt"),
+    [
+        ("429: You exceeded your current quota", "quota"),
+        ("[ERROR]Fail to bind embedding model: Model(bge-m3@Ollama) not authorized", "target-rejects"),
+    ],
+)
+async def test_model_without_credit_or_rights_halts_and_blames_no_document(
+    world: RagflowWorld, message: str, halt: str
+) -> None:
+    world.play("fails", op="parse", times=0, args={"said": message})
     await world.mirrored(3)
-    assert world.halted == "quota"
+    assert world.halted == halt
     assert "failed" not in world.statuses()
     world.server.faults.clear()
     for _ in range(3):
