@@ -91,7 +91,7 @@ class DocStatus:
     same text, if this one failed because the target accepts each text only once. `pause`: for how many
     seconds a document that is being indexed will make no progress, because of `reason`; if the pause is
     long, a pass doesn't wait for the document. For a failed document, the first pause before the next try
-    if a rate limit is to blame.
+    if a rate limit or an unreachable model is to blame.
     """
 
     state: DocState

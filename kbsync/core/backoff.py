@@ -10,7 +10,9 @@ CHECK_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 FIRST_PAUSE, MAX_PAUSE = 1.0, 300.0
 
 LIMITED_PAUSE = 5.0
-"""The first pause, in seconds, after a rate limit caused a failure. Such limits often apply per minute."""
+"""The first pause, in seconds, after a rate limit or an unreachable model caused a failure. Such limits often
+apply per minute.
+"""
 
 
 def pause(

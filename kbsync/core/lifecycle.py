@@ -380,7 +380,7 @@ def repair(
     """Record that indexing failed and that kbsync asked the target to reindex the document.
 
     `spent`: whether to count the attempt, because the document was to blame. `first_pause`: in seconds, if a
-    rate limit is to blame.
+    rate limit or an unreachable model is to blame.
     """
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = _pause_after_failure(max(1, tries), first_pause, timing)

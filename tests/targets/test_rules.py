@@ -797,17 +797,22 @@ def test_message_of_a_failed_document_blames_the_account_only_for_money(words: s
 
 
 @pytest.mark.parametrize(
-    ("words", "is_limited"),
+    ("words", "is_brief"),
     [
         ("[openai] Rate Limit Error, Rate limit reached. Please try again in 20s.", True),
         ("You exceeded your current quota, check your plan. Please retry in 34.07s.", True),
         ("请求过于频繁，请稍后重试", True),
         ("cannot read rate limits.pdf: unsupported encoding", False),
+        ("C[1/1]: chunk-e1: Connection error.", True),
+        ("[ollama] Server Unavailable Error, HTTPConnectionPool: Max retries exceeded", True),
+        ("Cannot connect to host localhost:11434 ssl:default [Connect call failed]", True),
+        ("ConnectError: All connection attempts failed", True),
+        ("cannot read connection error.pdf: unsupported encoding", False),
         ("Insufficient balance, please try again later", False),  # it waits for money instead
     ],
 )
-def test_document_that_failed_because_of_a_rate_limit_waits_longer(words: str, is_limited: bool) -> None:
-    assert (failed(words).pause > 0) is is_limited
+def test_document_that_failed_because_of_a_brief_problem_waits_longer(words: str, is_brief: bool) -> None:
+    assert (failed(words).pause > 0) is is_brief
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,17 @@ BUSY = re.compile(
 """Matches error messages for temporary failures, where retrying the same request a little later should
 succeed."""
 
+AWAY = re.compile(
+    r"\bconnection (?:error|refused|timed out|timeout)\b|\bconnect call failed\b|"
+    r"\ball connection attempts failed\b|\b(?:can(?:no|')t|could not|failed to|unable to) connect\b|"
+    r"\bname resolution\b|\bname or service not known\b|\bmax retries exceeded\b|"
+    r"\bserver unavailable error\b",
+    re.IGNORECASE,
+)
+"""Matches messages about a failed document when the service didn't reach its model, for instance during a
+restart.
+"""
+
 RETRY_TIME = re.compile(r"(?:retry|try again) in [0-9]|[0-9] ?秒后", re.IGNORECASE)
 """Matches messages that say when to retry. Such a limit ends by itself, even if the message also contains
 words for an empty account (Gemini).
@@ -93,7 +104,7 @@ PERMISSION = re.compile(
 
 MODEL = re.compile(
     r"\berror code: 401\b|"
-    r"\b(?:invalid|incorrect|wrong|expired|missing)[ _](?:\w+[ _]){0,2}(?:api[ _-]?key|credentials)\b|"
+    r"\b(?:invalid|incorrect|wrong|expired|missing)[ _](?:\w{1,20}[ _]){0,2}(?:api[ _-]?key|credentials)\b|"
     r"\bapi[ _-]?key\b.{0,30}\b(?:invalid|incorrect|expired|not valid|missing)\b|"
     r"\bmodel\b.{0,80}\b(?:not authorized|not found, try pulling|credentials is not initialized)|"
     r"\bnot allowed to generate embeddings\b|\bmodel_not_found\b|"
@@ -411,8 +422,8 @@ def failed(words: str, code: str = "failed", *, is_quota: bool = False, is_final
         halt = "quota"
     elif not is_final and MODEL.search(without_files(words)) is not None:
         reason, halt = f"{reason}; {MODEL_HINT}", "target-rejects"
-    is_limited = not halt and BUSY.search(without_files(words)) is not None
-    pause = LIMITED_PAUSE if is_limited else 0.0
+    is_brief = not halt and any(pattern.search(without_files(words)) for pattern in (BUSY, AWAY))
+    pause = LIMITED_PAUSE if is_brief else 0.0
     return DocStatus(DocState.FAILED, reason, code, halt, is_final, pause=pause)
 
 
