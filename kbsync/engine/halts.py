@@ -293,6 +293,8 @@ class Halts(HaltState):
     stored: Halt | None = None
     is_current: bool = False
     """Whether this run wrote and logged `stored`. Otherwise, `stored` comes from an earlier run."""
+    inherited: Halt | None = None
+    """The halt from an earlier run that ended when this one started."""
     write_error: str = ""
     """Why the last halt could not be written to the state, for instance because its disk is full; '' if it
     was written.
@@ -339,6 +341,8 @@ class Halts(HaltState):
 
     async def end(self) -> None:
         """End the halt, because a user requested that or the mirror has restarted."""
+        if not self.is_current:
+            self.inherited = self.stored
         self.release()
         await self.show(None)
 

@@ -124,8 +124,8 @@ class _MirrorNotices:
     """The pending notifications about one mirror: its current halt, the last halt that was `notified`, and
     its failures.
 
-    `unreported`: the last halt that the config leaves out, because its end may still be reported. `shown_at`
-    (when the halt began) and `failed_at` (when a document last failed) are in epoch seconds.
+    `unreported`: the last halt that this process didn't report, because its end may still be reported.
+    `shown_at` (when the halt began) and `failed_at` (when a document last failed) are in epoch seconds.
     """
 
     shown: Halt = NO_HALT
@@ -158,6 +158,10 @@ class PendingNotices:
         if news.shown.reason != halt.reason:
             news.shown_at = at
         news.shown = halt
+
+    def record_earlier_halt(self, mirror: str, halt: Halt) -> None:
+        """Record a halt that an earlier process may have reported, so that its end is reported."""
+        self._mirrors[mirror].unreported = halt
 
     def failed(self, mirror: str, document: FailedDocument, fix: str, now: float, at: float) -> None:
         """Record that a document was quarantined.
@@ -371,6 +375,9 @@ class Notifications:
         for name, run in list(self._runs.items()):
             # Earlier, the state may still have the halt of a previous process.
             if run.halts.is_current or run.halts.write_error or run.has_compared:
+                if run.halts.inherited is not None:
+                    self._pending.record_earlier_halt(name, run.halts.inherited)
+                    run.halts.inherited = None
                 with contextlib.suppress(StateError):  # the mirror itself logs the error
                     halt = await run.store.read(partial(find_halt, mirror=run))
                     self._pending.record_halt(name, halt, self._wall())

@@ -31,7 +31,7 @@ from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.config.secrets import Secret
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.journal import DocumentEvent
-from kbsync.errors import UsageError
+from kbsync.errors import Halted, UsageError
 from kbsync.server import notify
 from kbsync.server.notify import (
     EVERY,
@@ -47,6 +47,7 @@ from kbsync.server.notify import (
 from kbsync.state.mirrors import Halt
 from kbsync.targets.http import connection
 from tests.engine.test_watching import WatchingWorld, until
+from tests.memory.behaviour import Fault
 from tests.programs import is_running
 from tests.server.client import serve
 from tests.share import long
@@ -427,7 +428,7 @@ class NotifiedMirror:
         self.halt: Halt | None = None
         self.now, self.output = 0.0, folder / "sent"
         context = SimpleNamespace(command_line=lambda words: f"kbsync {words}")
-        halts = SimpleNamespace(is_current=False, write_error="")
+        halts = SimpleNamespace(is_current=False, inherited=None, write_error="")
         self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)
         self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.output)))
         runs = cast(Any, {"a": self.run})
@@ -481,6 +482,28 @@ async def test_halts_recoveries_and_failures_are_notified(tmp_path: Path) -> Non
     assert {key: stage.notices[1][key] for key in over} == over, "no cure for what is over"
     assert stage.notices[-1]["documents"] == [{"path": "x.pdf", "reason": "no text"}]
     assert stage.notices[-1]["cure"] == "kbsync retry --mirror a"
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_end_of_a_halt_is_notified_although_kbsync_was_killed_during_it(
+    tmp_path: Path, is_over: bool
+) -> None:
+    world, stage = WatchingWorld(tmp_path), NotifiedMirror(tmp_path)
+    world.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money"), times=99))
+    world.write("a.md")
+    async with world.run_daemon():
+        await until(lambda: world.run.halt is not None)
+    if is_over:
+        world.base.faults.clear()
+    async with world.run_daemon():
+        stage.notifications._runs = {"docs": world.run}
+        await until(lambda: world.run.has_compared and (world.run.halt is None) is is_over)
+        await stage.poll()
+        world.base.faults.clear()
+        world.post_request("retry")
+        await until(lambda: world.tally() == {"ready": 1} and world.run.halt is None)
+        await stage.poll(EVERY)
+    assert stage.events == (["recovered"] if is_over else ["halted", "recovered"])
 
 
 async def test_failing_recipient_is_logged_once_without_config_values(tmp_path: Path) -> None:
