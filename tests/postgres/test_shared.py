@@ -123,6 +123,7 @@ def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgr
         (("--mirror", "handbook", "--type", "txt"), ["files-1/b.txt"]),
         # A path on this machine means this machine's files.
         (("--path", "{docs}"), ["files-1/birds/a.md", "files-1/b.txt"]),
+        (('"kestrel"', "--path", "{docs}"), ["files-1/birds/a.md", "files-1/b.txt"]),
         (("--path", "{docs}/birds"), ["files-1/birds/a.md"]),
         (("--path", "./birds"), ["files-1/birds/a.md"]),
         (("--after", "2999-01-01"), []),

@@ -197,6 +197,27 @@ def test_excluded_word_excludes_all_names_with_it(
             assert [hit.path for hit in hits] == ["plan.md"]
 
 
+@pytest.mark.parametrize("most", [searching.MAX_LISTED_DOCUMENTS, 1])
+def test_document_with_the_phrase_is_a_hit_only_if_the_filters_select_it(
+    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(searching, "MAX_LISTED_DOCUMENTS", most)
+    texts = dict.fromkeys(("a/one.md", "b/two.md", "b/three.txt"), "The annual report is here.")
+    texts |= {"a/report.md": "annual", "a/four.txt": "The annual report is there."}
+    report = Query("annual report", phrases=("annual report",))
+    narrowed = {
+        replace(report, paths=("a/",)): {"a/one.md", "a/four.txt"},
+        replace(report, types=("txt",)): {"b/three.txt", "a/four.txt"},
+        replace(report, after=3.0): {"b/three.txt", "a/four.txt"},
+        Query("report.md", phrases=("report.md",), paths=("a/",)): {"a/report.md"},
+        Query("report.md", phrases=("report.md",), paths=("b/",)): set(),
+    }
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base, (query, paths) in itertools.product(bases, narrowed.items()):
+            hits = Search(base, ENCODER).search(query)
+            assert {hit.path for hit in hits} == paths, query
+
+
 @long
 def test_hyphenated_word_is_found_while_it_is_typed(tmp_path: Path, postgres: Server) -> None:
     texts = {"right.md": "The Wi-Fi is slow.", "other.md": "The client is slow."}

@@ -87,8 +87,8 @@ class _Scope:
     means all rows.
 
     `of_names`: the same for rows of `document`. `documents`: the number of documents, if that may be less
-    than a search asks for. `passages`: the passages that contain the phrases, with their documents, or None
-    if there are no phrases.
+    than a search asks for. `passages`: the passages in scope that contain the phrases, with their documents,
+    or None if there are no phrases.
     """
 
     condition: str
@@ -259,11 +259,12 @@ class PostgresSnapshot:
         scope = self._filter_scope(query, contents, lacking)
         if contents is None:
             return scope
-        rows = self._connection.execute(_PHRASED, (list(passages), list(contents), list(whole & contents)))
-        owners: dict[int, int] = dict(rows.fetchall())
-        condition = f"{scope.condition} AND passage = ANY(%(phrased)s::bigint[])"
-        values = {**scope.values, "phrased": list(owners)}
-        return replace(scope, condition=condition, values=values, is_few=True, passages=owners)
+        values = {**scope.values, "passages": list(passages), "whole": list(whole)}
+        rows = self._connection.execute(_PHRASED.replace("@scope", scope.of_names), values)
+        documents: dict[int, int] = dict(rows.fetchall())
+        condition = "AND passage = ANY(%(phrased)s::bigint[])"
+        values = {**scope.values, "phrased": list(documents)}
+        return replace(scope, condition=condition, values=values, is_few=True, passages=documents)
 
     def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
         """Return the passages that contain a phrase, each with its content id.
@@ -663,7 +664,7 @@ SELECT content, title, tags, path FROM document WHERE terms @> %(terms)s::intege
 
 _PHRASED = """
 SELECT p.id, d.id FROM passage p JOIN document d USING (content)
-WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = ANY(%s::bigint[])
+WHERE (p.id = ANY(%(passages)s::bigint[]) OR content = ANY(%(whole)s::bigint[])) @scope
 """
 
 _SIZES = "SELECT id, passages FROM document WHERE id = ANY(%s::bigint[])"
