@@ -20,6 +20,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.spelling import Unknown
 from kbsync.index.weights import (
+    DEPTH,
     EXACT_NAME,
     LEXICAL,
     PASSAGES,
@@ -166,6 +167,19 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
         counts[candidate.document] += 1
         if counts[candidate.document] <= PASSAGES:
             yield candidate
+
+
+def first_of_each(documents: Mapping[int, int]) -> dict[int, int]:
+    """Return the first chunks of each document, at most as many as a hit shows, and at most `DEPTH` in total.
+
+    The chunks are given and returned with their documents.
+    """
+    first, counts = dict[int, int](), Counter[int]()
+    for chunk, document in sorted(documents.items()):
+        counts[document] += 1
+        if counts[document] <= PASSAGES and len(first) < DEPTH:
+            first[chunk] = document
+    return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,17 @@ def test_document_with_the_phrase_is_a_hit_only_if_the_filters_select_it(
             assert {hit.path for hit in hits} == paths, query
 
 
+def test_every_document_with_the_phrase_is_found_next_to_a_long_one(tmp_path: Path, postgres: Server) -> None:
+    # Stop words: nothing but the phrase finds these documents.
+    long_text = "\n\n".join(f"{number} to be. {'x' * 2_000}" for number in range(weights.DEPTH + 50))
+    texts = {"long.txt": long_text, "z/short.md": "Or not to be.", "other.md": "A question."}
+    with both_bases(tmp_path, postgres, parsed_all(texts.items())) as bases:
+        for base, paths in itertools.product(bases, ((), ("z/",))):
+            query = Query("question to be", phrases=("to be",), paths=paths)
+            found = {hit.path for hit in Search(base, Numbers()).search(query)}
+            assert found == ({"z/short.md"} if paths else {"z/short.md", "long.txt"})
+
+
 @long
 def test_hyphenated_word_is_found_while_it_is_typed(tmp_path: Path, postgres: Server) -> None:
     texts = {"right.md": "The Wi-Fi is slow.", "other.md": "The client is slow."}

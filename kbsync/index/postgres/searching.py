@@ -7,7 +7,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from kbsync.index.file_names import find_named, names_sought, whole_name_test
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
-from kbsync.index.store import BetterQuestion, CandidateChunk, StoredPassage, WordScores
+from kbsync.index.store import BetterQuestion, CandidateChunk, StoredPassage, WordScores, first_of_each
 from kbsync.index.weights import (
     DEPTH,
     MAX_ROWS,
@@ -160,7 +159,7 @@ class PostgresSnapshot:
         if scope.passages is not None:
             # A passage with a phrase is a hit without any other word of the question.
             least_score = sys.float_info.epsilon
-            lexical = [*((*row, least_score) for row in islice(scope.passages.items(), DEPTH)), *lexical]
+            lexical = [*((*row, least_score) for row in first_of_each(scope.passages).items()), *lexical]
             by_name = {passage: by_name[passage] for passage in by_name.keys() & scope.passages.keys()}
         document_of = {passage: document for passage, document, _ in [*lexical, *nearest]} | coded
         documents = document_of | by_name
@@ -326,12 +325,7 @@ class PostgresSnapshot:
                     for passage, document, headings, text in rows
                     if has_code(text) or has_code("\n".join(headings))
                 )
-        best, counts = dict[int, int](), Counter[int]()
-        for passage, document in sorted(documents.items()):
-            counts[document] += 1
-            if counts[document] <= PASSAGES and len(best) < DEPTH:
-                best[passage] = document
-        return best
+        return first_of_each(documents)
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
         """Return the filters in `query` as a scope, limited to `contents` (None: all) except those in

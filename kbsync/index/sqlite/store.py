@@ -37,7 +37,14 @@ from kbsync.index.sqlite.readahead import read_tables_ahead
 from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, FIRST_VERSION, VERSION, WHOLE, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import BetterQuestion, CandidateChunk, Stored, StoredPassage, WordScores
+from kbsync.index.store import (
+    BetterQuestion,
+    CandidateChunk,
+    Stored,
+    StoredPassage,
+    WordScores,
+    first_of_each,
+)
 from kbsync.index.weights import (
     DEPTH,
     FIELDS,
@@ -69,13 +76,14 @@ _Row = tuple[int, int, int | None, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The scope of a search: the chunks in `chunks` that belong to `documents`. None means all.
+    """The scope of a search: the `chunks` with the phrases, with their documents. None means all chunks of
+    `documents`, or of all documents if that is None, too.
 
     `whole`: the documents whose chunks are all in scope.
     """
 
     documents: set[int] | None
-    chunks: set[int] | None = None
+    chunks: Mapping[int, int] | None = None
     whole: set[int] = field(default_factory=set)
 
     def admits(self, document: int, chunk: int) -> bool:
@@ -266,7 +274,7 @@ class Reader:
             rows = chain(first, rows)
         if scope.chunks is not None:
             # A chunk with a phrase is a hit without any other word of the question.
-            phrased = [(chunk, sys.float_info.epsilon) for chunk in sorted(scope.chunks)[:DEPTH]]
+            phrased = ((chunk, sys.float_info.epsilon) for chunk in first_of_each(scope.chunks))
             rows = chain(rows, self._with_owners(phrased, lexical))
         lexical.take(rows)
         points_of_coded = {chunk: scores.get(chunk, 0.0) for chunk in self._find_codes(question)}
@@ -556,17 +564,19 @@ class Reader:
                 documents = {number for (number,) in self._connection.execute("SELECT id FROM document")}
             for excluded in query.excluded:
                 chunks, named = self._find_phrase(excluded)
-                documents -= self._documents_of(chunks) | named
-        if not query.phrases:
-            return _Scope(documents)
-        phrased, whole = set[int](), set[int]()
+                documents -= {document for _, document in self._with_documents(chunks)} | named
+        phrased, whole = dict[int, int](), set[int]()
         for phrase in query.phrases:
             chunks, named = self._find_phrase(phrase)
-            having = self._documents_of(chunks) | named
+            document_of = dict(self._with_documents(chunks))
+            having = {*document_of.values(), *named}
             documents = having if documents is None else documents & having
-            phrased.update(chunks)
+            phrased |= document_of
             whole |= named
-        return _Scope(documents, phrased, whole)
+        if documents is None or not query.phrases:
+            return _Scope(documents)
+        in_scope = {chunk: document for chunk, document in phrased.items() if document in documents}
+        return _Scope(documents, in_scope, whole)
 
     def _find_phrase(self, phrase: str) -> tuple[list[int], set[int]]:
         """Return the chunks that contain a phrase, in order, and the documents whose names contain it or
@@ -610,15 +620,14 @@ class Reader:
                 chunks |= dict.fromkeys(self._sample(_phrase_expressions(spellings)[0]))
         return list(chunks)
 
-    def _documents_of(self, chunks: Iterable[int]) -> set[int]:
-        """Return the documents that these chunks belong to. The chunks must be sorted."""
-        documents, last = set[int](), 0
+    def _with_documents(self, chunks: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Yield each chunk that belongs to a document with that document. The chunks must be sorted."""
+        last, document = 0, None
         for chunk in chunks:
             if chunk > last:
-                for _, last, document in self._connection.execute(_RUN_OF, (chunk,)):
-                    if document is not None and chunk <= last:
-                        documents.add(document)
-        return documents
+                _, last, document = self._connection.execute(_RUN_OF, (chunk,)).get
+            if document is not None and chunk <= last:
+                yield chunk, document
 
     def _frequency(self, term: Term) -> Frequency:
         """Return the number of documents that contain a term in their text, the number of documents that
