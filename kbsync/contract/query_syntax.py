@@ -1,4 +1,5 @@
-"""Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
+"""Parses the query syntax: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB`, `-path:GLOB`, `type:EXT` and
+`-type:EXT`.
 
 Quotes may be typographic, and the case of `path` and `type` doesn't matter. Everything else is plain text,
 for example an unpaired quote, a hyphen or an apostrophe within a word, a negative number, an option such as
@@ -22,7 +23,7 @@ A query that exceeds a limit was probably pasted, so it is read without operator
 # A quote after a letter or digit doesn't open a phrase (5" pipe), except in scripts without spaces.
 _OPERATOR = re.compile(
     r"""
-    (?<!\S)(?P<key>(?i:path|type)):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
+    (?<!\S)(?P<minus>-?)(?P<key>(?i:path|type)):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
     | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>(?![A-Za-z][.,;:!?)]*(?!\S))[.#@$]?[^\W\d_]\S*))
     | (?<![A-Za-z0-9])"(?P<phrase>[^"]*)"
     """,
@@ -58,13 +59,14 @@ def parse_query(query: Query) -> Query:
     if not operators or len(operators) > MAX_OPERATORS or longest > MAX_OPERATOR_LENGTH:
         return query
     paths, types, phrases, excluded = list[str](), list[str](), list[str](), list[str]()
+    excluded_paths, excluded_types = list[str](), list[str]()
     for match in operators:
         value = match["quoted"] or match["value"]
         key = (match["key"] or "").lower()
         if key == "path":
-            paths.append(value)
+            (excluded_paths if match["minus"] else paths).append(value)
         elif key == "type":
-            types += parse_types([value])
+            (excluded_types if match["minus"] else types).extend(parse_types([value]))
         elif match["phrase"]:
             phrases.append(match["phrase"])
         else:
@@ -77,13 +79,15 @@ def parse_query(query: Query) -> Query:
     if not _WORD.search(text):
         if not excluded:
             raise OnlyFiltersError("the query has only filters; add a word to search for")
-        others = " and filters" if paths or types else ""
+        others = " and filters" if paths or types or excluded_paths or excluded_types else ""
         raise UsageError(f"the query has only excluded words{others}; add a word to search for")
     return replace(
         query,
         text=text,
         paths=(*query.paths, *paths),
         types=(*query.types, *types),
+        excluded_paths=tuple(excluded_paths),
+        excluded_types=tuple(excluded_types),
         phrases=tuple(phrases),
         excluded=tuple(excluded),
         unfinished=query.unfinished and bool(typed[end:].strip()),

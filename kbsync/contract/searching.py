@@ -18,19 +18,22 @@ from kbsync.errors import UsageError
 class Query:
     """A search query.
 
-    A document must match all gitignore patterns in `paths`, have one of the extensions in `types` (without
-    the dot), contain all `phrases` word for word, and contain none of the words and phrases in `excluded`.
-    `after` is in epoch seconds.
+    A document must match all gitignore patterns in `paths` and none in `excluded_paths`, have one of the
+    extensions in `types` (without the dot) and none in `excluded_types`, contain all `phrases` word for word,
+    and contain none of the words and phrases in `excluded`. `after` is in epoch seconds.
     """
 
     text: str
     top_k: int = 10
     paths: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
+    excluded_paths: tuple[str, ...] = ()
+    excluded_types: tuple[str, ...] = ()
     after: float | None = None
     phrases: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-    # Remote ids that `paths`, `types` and `after` select, for a target without paths; empty: unknown.
+    # Remote ids that the filters for paths, types and the date select, for a target without paths; empty:
+    # unknown.
     among: tuple[str, ...] = ()
     # Have a ranking model order the hits, which costs money; see `Target.reranks`.
     rerank: bool = False
@@ -44,7 +47,8 @@ class Query:
     @property
     def selects(self) -> bool:
         """Whether the query selects only some documents."""
-        return bool(self.paths or self.types) or self.after is not None
+        filters = self.paths or self.types or self.excluded_paths or self.excluded_types
+        return bool(filters) or self.after is not None
 
 
 def selector(query: Query) -> Callable[[str, float | None], bool]:
@@ -53,22 +57,30 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
     It takes the file's path and its modification time in epoch seconds. Raises `UsageError` if one of the
     paths isn't a valid pattern.
     """
-    tests: list[Callable[[str], bool]] = []
-    for path in query.paths:
-        try:
-            tests.append(path_matcher(path))
-        except ValueError as error:
-            raise UsageError(f"the path pattern {path!r} is not a gitignore pattern: {error}") from error
-    endings = tuple(f".{extension.lower().lstrip('.')}" for extension in query.types)
+    tests, excluded_tests = (list(map(_test, paths)) for paths in (query.paths, query.excluded_paths))
+    endings, excluded_endings = map(type_endings, (query.types, query.excluded_types))
 
     def selects(path: str, modified: float | None) -> bool:
-        if not all(fits(path) for fits in tests):
+        if not all(fits(path) for fits in tests) or any(fits(path) for fits in excluded_tests):
             return False
-        if endings and not path.lower().endswith(endings):
+        lowered = path.lower()
+        if (endings and not lowered.endswith(endings)) or lowered.endswith(excluded_endings):
             return False
         return query.after is None or (modified is not None and modified >= query.after)
 
     return selects
+
+
+def _test(pattern: str) -> Callable[[str], bool]:
+    try:
+        return path_matcher(pattern)
+    except ValueError as error:
+        raise UsageError(f"the path pattern {pattern!r} is not a gitignore pattern: {error}") from error
+
+
+def type_endings(types: Iterable[str]) -> tuple[str, ...]:
+    """Return how the lower-case paths of files with one of these extensions end."""
+    return tuple(f".{extension.lower().lstrip('.')}" for extension in types)
 
 
 def parse_types(values: Iterable[str]) -> tuple[str, ...]:

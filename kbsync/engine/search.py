@@ -275,7 +275,7 @@ class Unmatched:
 
 
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
-    """Find the filters of the query that match no document of these mirrors.
+    """Find the filters of the query that match no document of these mirrors, except those that exclude some.
 
     `folders`: the mirrors' folders, keyed by name.
     """
@@ -283,7 +283,10 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
     parts = [*(Query("", paths=(path,)) for path in query.paths), *parts]
     if query.after is not None:
         parts.append(Query("", after=query.after))
-    unmatched = dict(enumerate([*parts, query]))
+    if not parts:
+        return Unmatched()
+    together = Query("", paths=query.paths, types=query.types, after=query.after)
+    unmatched = dict(enumerate([*parts, together]))
     for name, folder in folders.items():
         record = tx.mirrors.named(name)
         selectors = {number: selector(anchored(folder, part)) for number, part in unmatched.items()}
@@ -306,8 +309,13 @@ def anchored(folder: Path, query: Query) -> Query:
     folder is on this machine, so the query is then limited to the mirror's `own` documents.
     """
     resolved = [_anchored_pattern(folder, typed) for typed in query.paths]
-    paths = tuple(pattern for pattern, _ in resolved if pattern is not None)
-    return replace(query, paths=paths, own=query.own or any(is_inside for _, is_inside in resolved))
+    excluded = [_anchored_pattern(folder, typed) for typed in query.excluded_paths]
+    return replace(
+        query,
+        paths=tuple(pattern for pattern, _ in resolved if pattern is not None),
+        excluded_paths=tuple("*" if pattern is None else pattern for pattern, _ in excluded),
+        own=query.own or any(is_inside for _, is_inside in [*resolved, *excluded]),
+    )
 
 
 def _anchored_pattern(folder: Path, typed: str) -> tuple[str | None, bool]:

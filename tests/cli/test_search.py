@@ -772,6 +772,9 @@ def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
     assert "install.md" in hits("reset password")
     assert "install.md" not in hits("reset -password")
     assert hits("password path:install.md type:md") == ["install.md"]
+    assert hits("office password 密码 type:md -path:guides/ -path:/hymns") == ["install.md"]
+    assert set(hits("office password 密码 path:guides/ -type:md")) == {"guides/hours.txt"}
+    assert set(hits(f"office password 密码 type:txt,md -path:{mirrored.docs}/*.md")) == GUIDES
     assert notes(mirrored, '"password of reset" guide', "--folder", "docs") == [
         "no document has “password of reset” word for word; omit the quotes to search for the individual "
         "words"
@@ -780,6 +783,9 @@ def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
     assert (result.code, "add a word to search for" in result.err) == (2, True)
     result = mirrored.run("search", "--folder", "docs", "password path:nowhere/")
     assert "no document matches --path nowhere/" in result.err
+    for question in ("office type:txt -path:guides/", f"office -path:{mirrored.docs}"):
+        result = mirrored.run("search", "--folder", "docs", question)
+        assert (result.code, result.out, "no document matches" in result.err) == (0, "", False)
 
 
 def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: ZhipuSandbox) -> None:
@@ -787,6 +793,8 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
     assert [hit["path"] for hit in result.json["hits"]] == ["guides/hours.txt"]
     [note] = result.json["notes"]
     assert 'doesn\'t support "phrases" or -words' in note
+    hits = shared.run("search", "office opens at nine -path:guides/ -type:rst", "--json").json["hits"]
+    assert hits and not any(hit["path"].startswith("guides/") for hit in hits)
 
 
 @long

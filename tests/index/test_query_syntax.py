@@ -31,6 +31,9 @@ from tests.share import enumerated, long
         ("languages -.NET -C# -$HOME", Query("languages", excluded=(".NET", "C#", "$HOME"))),
         ("budget path:hr/** type:pdf,md", Query("budget", paths=("hr/**",), types=("pdf", "md"))),
         ('path:"my notes/*.md" path:2026/ x', Query("x", paths=("my notes/*.md", "2026/"))),
+        ("x -path:hr/ -Path:“my notes/”", Query("x", excluded_paths=("hr/", "my notes/"))),
+        ("x -type:pdf,.md path:a", Query("x", paths=("a",), excluded_types=("pdf", ".md"))),
+        ("x -path: -type", Query("x", excluded=("path:", "type"))),
         ('什么是"高速列车" -北京', Query("什么是 高速列车", phrases=("高速列车",), excluded=("北京",))),
         ('was it "the Methodists?"', Query("was it the Methodists?", phrases=("the Methodists?",))),
         ("budget Path:hr/** TYPE:PDF", Query("budget", paths=("hr/**",), types=("PDF",))),
@@ -73,6 +76,8 @@ def test_operators_narrow_the_selected_options() -> None:
         ("-draft", "excluded words"),
         ('path:hr/** -"first draft"', "excluded words and filters"),
         ("type:pdf", "filters"),
+        ("-type:pdf -path:hr/", "filters"),
+        ("-draft -type:pdf", "excluded words and filters"),
         ("-draft ?", "excluded words"),
     ],
 )
@@ -125,7 +130,7 @@ def test_parsing_loses_no_word_and_is_stable(typed: str) -> None:
     except UsageError:
         return
     assert parse_query(Query(typed)) == parsed
-    if not (parsed.paths or parsed.types or parsed.excluded):
+    if not (parsed.selects or parsed.excluded):
         assert "".join(parsed.text.translate(_QUOTES).split()) == "".join(typed.translate(_QUOTES).split())
 
 
@@ -185,6 +190,9 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
         ("列车 -北京", set()),
         ("列车 -中国", {"zh/北京.md"}),
         ("days leave path:notes/ type:txt -meeting", {"notes/annual report.txt"}),
+        ("days leave -path:hr/", {"notes/annual report.txt", "notes/report.txt"}),
+        ("days leave -path:draft.md -type:TXT", {"hr/leave.md"}),
+        ("days leave path:hr/ -path:*.md", set()),
         ('"leave days"', set()),
         ('"leave.md"', {"hr/leave.md"}),
         ('"hr/leave.md"', {"hr/leave.md"}),

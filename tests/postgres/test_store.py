@@ -74,6 +74,9 @@ QUESTIONS = (
     Query("两周", phrases=("前两周向",), excluded=("报销",)),
     Query("paid leave", phrases=("leave paid",)),
     Query("month year floor", excluded=("last working", "printer"), types=("txt", "md")),
+    Query("paid leave", excluded_paths=("leave.md", "zh/")),
+    Query("paid leave", excluded_paths=("zh/**",), excluded_types=("TXT", "rst")),
+    Query("paid leave", phrases=("paid",), paths=("hr/",), excluded_types=("md",)),
 )
 
 
@@ -209,6 +212,8 @@ def test_document_with_the_phrase_is_a_hit_only_if_the_filters_select_it(
         replace(report, paths=("a/",)): {"a/one.md", "a/four.txt"},
         replace(report, types=("txt",)): {"b/three.txt", "a/four.txt"},
         replace(report, after=3.0): {"b/three.txt", "a/four.txt"},
+        replace(report, excluded_paths=("b/",)): {"a/one.md", "a/four.txt"},
+        replace(report, excluded_types=("txt",)): {"a/one.md", "b/two.md"},
         Query("report.md", phrases=("report.md",), paths=("a/",)): {"a/report.md"},
         Query("report.md", phrases=("report.md",), paths=("b/",)): set(),
     }

@@ -63,8 +63,9 @@ def command(
 ) -> None:
     """Search the mirrored documents by words and by meaning; the best hits come first.
 
-    In QUERY, "quotes" find a phrase, -word excludes documents with that word, and path:GLOB and type:EXT
-    narrow the search; put single quotes around QUERY to protect them from the shell.
+    In QUERY, "quotes" find a phrase, -word excludes documents with that word, path:GLOB and type:EXT narrow
+    the search, and -path:GLOB and -type:EXT exclude files; put single quotes around QUERY to protect them
+    from the shell.
 
     In a knowledge base shared by several machines, this searches the documents of all of them; with --mirror,
     only that mirror's. On a terminal, click a path to open the file. A note on stderr, and in `notes` of

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract.searching import Origin, Query
+from kbsync.contract.searching import Origin, Query, type_endings
 from kbsync.core.selection import one_pattern, plain_part
 from kbsync.dataclass import dataclass
 from kbsync.errors import UnmadeError, UsageError
@@ -745,13 +745,15 @@ def _conditions(
     if query.after is not None:
         conditions.append("modified >= %(after)s")
         values["after"] = query.after
-    if query.types:
-        conditions.append("lower(shown) LIKE ANY(%(endings)s)")
-        endings = (_storable(ending).lower().lstrip(".") for ending in query.types)
-        values["endings"] = [f"%.{ending.translate(_ESCAPED_IN_LIKE)}" for ending in endings]
-    for at, path in enumerate(query.paths):
+    for name, sign, types in ("types", "", query.types), ("excluded_types", "NOT", query.excluded_types):
+        if types:
+            conditions.append(f"{sign} lower(shown) LIKE ANY(%({name})s)")
+            endings = (_storable(ending).translate(_ESCAPED_IN_LIKE) for ending in type_endings(types))
+            values[name] = [f"%{ending}" for ending in endings]
+    paths = [*((path, "") for path in query.paths), *((path, "NOT") for path in query.excluded_paths)]
+    for at, (path, sign) in enumerate(paths):
         # Searching for one part first excludes most paths: the pattern takes ten times as long.
-        conditions.append(f"strpos(shown, %(part{at})s) > 0 AND shown ~ %(path{at})s")
+        conditions.append(f"{sign} (strpos(shown, %(part{at})s) > 0 AND shown ~ %(path{at})s)")
         values |= {f"path{at}": _pattern(path), f"part{at}": clean(plain_part(path))}
     return " AND ".join(conditions), values
 

@@ -207,7 +207,8 @@ TOOLS = {
                 "query",
                 query=_text(
                     'Words to search for, or a question. "Quotes" find a phrase, -word excludes '
-                    "documents with that word, and path:GLOB and type:EXT narrow the search."
+                    "documents with that word, path:GLOB and type:EXT narrow the search, and -path:GLOB and "
+                    "-type:EXT exclude files."
                 ),
                 k=_whole("Maximum number of documents.", 1, MAX_HITS, 8),
                 path=_text("Only paths that match this pattern in gitignore syntax: `guides/**`, `*.pdf`."),
