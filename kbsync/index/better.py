@@ -306,7 +306,8 @@ class Filler:
         if new_vectors:
             self._store.put_better(self._model, self._better.name, new_vectors)
             self._pause = _PAUSE_AFTER_ERROR
-        elif passages and not self._stopped.is_set():
+        elif len(passages) == _BATCH and not self._stopped.is_set():
             self._log.warning("better vectors are disabled until the next start")
+            self.stop()
             return False
         return bool(passages)

@@ -383,11 +383,35 @@ def test_failing_passage_is_skipped() -> None:
     assert set(shelf.better_vectors) == {b"one", b"three"}
 
 
-def test_model_that_fails_on_all_passages_is_eventually_abandoned(caplog: pytest.LogCaptureFixture) -> None:
+DISABLED = "better vectors are disabled until the next start"
+
+
+def test_few_failing_passages_do_not_disable_the_model(caplog: pytest.LogCaptureFixture) -> None:
     shelf, model = Shelf("one", "two"), FakeModel()
     model.error = Rejected("the parser crashed on this document twice", code="crash")
+    filler = run(shelf, model)
+    ended(filler)
+    assert "crashed" in caplog.text and DISABLED not in caplog.text
+    model.error, shelf.texts[b"three"] = None, "three"
+    filler.begin()
+    ended(filler)
+    assert set(shelf.better_vectors) == {b"three"}
+
+
+def test_model_that_fails_on_all_passages_is_abandoned_until_the_next_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shelf, model = Shelf(*map(str, range(better_module._BATCH))), FakeModel()
+    model.error = Rejected("the parser crashed on this document twice", code="crash")
+    filler = run(shelf, model)
+    ended(filler)
+    assert DISABLED in caplog.text
+    model.error, shelf.texts[b"another"] = None, "another"
+    filler.begin()
+    ended(filler)
+    assert not shelf.better_vectors
     ended(run(shelf, model))
-    assert "better vectors are disabled until the next start" in caplog.text
+    assert len(shelf.better_vectors) == len(shelf.texts)
 
 
 def test_process_that_does_not_start_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
