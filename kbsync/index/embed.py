@@ -109,18 +109,15 @@ class LocalEncoder:
     def __init__(self, onnx: Path | None = None) -> None:
         """Set up the embedder without loading a model. `onnx` is the folder of the user's own model."""
         self._onnx = onnx
-        self._name = "" if onnx else MODEL
         self._model: BuiltinEmbedder | OnnxEmbedder | None = None
         self._loading = threading.Lock()
 
-    @property
+    @cached_property
     def model(self) -> str:
         """The model's name or, for the user's own model, a digest of its files, which are read on first
         use.
         """
-        if not self._name and self._onnx:
-            self._name = onnx_name(self._onnx)
-        return self._name
+        return MODEL if self._onnx is None else onnx_name(self._onnx)
 
     @property
     def least_cosine(self) -> float | None:

@@ -247,7 +247,6 @@ def weight_of_size(chunks: int) -> float:
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
 
-@lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
     """Return a function that adjusts a term's BM25 weight, without its idf, from one average length to
     another.

@@ -368,7 +368,7 @@ def test_worker_of_another_version_halts_the_mirror(
 
 def test_worker_with_another_model_halts_the_mirror(cluster: DaskCluster, tmp_path: Path) -> None:
     named = LocalEncoder()
-    named._name = "onnx-another/1"
+    named.model = "onnx-another/1"
     with pytest.raises(Halted, match=r"has model wordllama\S+, but this host has model onnx-another/1"):
         ClusterEncoder(cluster, named, LocalEncoder).begin([Chunk("a", "a", "k")]).result()
     missing = ClusterEncoder(cluster, named, partial(LocalEncoder, tmp_path / "gone"))

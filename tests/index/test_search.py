@@ -1171,7 +1171,7 @@ def test_cold_and_warm_scans_agree(tmp_path: Path) -> None:
 
 def test_documents_without_model_vectors_are_found_by_words(tmp_path: Path) -> None:
     other = LocalEncoder()
-    other._name = "another model"
+    other.model = "another model"
     with searching(tmp_path, [("a.md", "red wine"), ("b.md", "cheese")], other) as (searcher, index):
         assert paths(searcher.search(Query("wine"))) == ["a.md"]
         assert searcher.search(Query("alcoholic drinks")) == []

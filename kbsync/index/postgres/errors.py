@@ -20,7 +20,6 @@ hits."""
 
 _INDEX_GONE = ("42P01", "3F000", "42703")  # a missing table, schema or column
 _RIGHTS = ("42501", "28000", "28P01")
-_READ_ONLY = ("25006",)
 TIMEOUTS = {"57014": "statement_timeout", "25P04": "transaction_timeout"}
 """The settings whose limits the server reports with these SQLSTATEs."""
 
@@ -135,7 +134,7 @@ def statement_error(database: Database, error: psycopg.Error, *, is_creating: bo
         grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
         reason = f"kbsync needs a permission that {database} denies {database.user or 'its user'} ({words})"
         return Halted("credentials", reason, fix=database.psql(grant), code=state)
-    if state in _READ_ONLY:
+    if state == "25006":
         reason = (
             f"{database} is read-only ({words}); set target.dsn to the primary server, "
             "or make this one writable"
