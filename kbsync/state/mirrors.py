@@ -376,7 +376,10 @@ class Pauses(Table):
         if pause is not None and not pause.is_quiet:
             return pause
         resumed = Meta(self._db).get(MirrorFact.RESUMED, mirror)
-        return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
+        if quiet is None or quiet.until is None or not resumed:
+            return quiet
+        # A later time comes from a clock that ran ahead.
+        return None if quiet.since <= float(resumed) < quiet.until else quiet
 
     def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
         """Apply the pause that is due.

@@ -338,6 +338,20 @@ async def test_quiet_hours_set_after_a_resume_begin_at_once(world: World) -> Non
     await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))
 
 
+async def test_quiet_hours_begin_again_although_the_clock_was_ahead_at_a_resume(world: World) -> None:
+    await world.mirrored(1)
+    quiet(world, (-60.0, 3600.0))
+    async with world.running() as store:
+        mirror = world.make_run(store)
+        for seconds in (86400.0, -86400.0):
+            assert await mirror.find_pause() is not None
+            now = world.clock.wall()
+            await store.write(lambda tx, now=now: tx.pauses.end(mirror.id, now, world.settings.quiet_hours))  # type: ignore[misc]
+            assert await mirror.find_pause() is None
+            world.clock.skew += seconds
+            assert await mirror.find_pause() is not None
+
+
 @long
 async def test_quiet_hours_removed_from_the_config_end_immediately(world: World) -> None:
     await world.mirrored(1)
