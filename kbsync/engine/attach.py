@@ -361,9 +361,6 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
     elif record.folder != folder:
         # The folder may have changed because of a typo, so every deletion needs approval (promise 5).
         tx.mirrors.set_hold_all(record.id, True)
-        # What is known about mounts concerns the former folder.
-        tx.mirrors.forget_root(record.id)
-        tx.folders.forget_mounts(record.id)
     if record.name != settings.name:
         tx.inbox.rename_mirror(record.name, settings.name)
     tx.meta.set(MirrorFact.BASE_NAME, record.id, "")

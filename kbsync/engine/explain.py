@@ -439,8 +439,7 @@ def _halt(
     # Use the current root, because it may have appeared or vanished since the last pass.
     if isinstance(root, RootError):
         return as_halt(attach.root_missing(root), settings.name, context.command_line)
-    stored = record.root if record.folder == str(settings.root) else None  # else that of the former folder
-    difference, is_lost = attach.difference_from(stored, root)
+    difference, is_lost = attach.difference_from(record.root, root)
     if is_lost and not attach.is_root_accepted(tx, settings.name):
         return as_halt(attach.root_differs(settings, difference), settings.name, context.command_line)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt

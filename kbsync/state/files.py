@@ -143,10 +143,6 @@ class Folders:
         sql = "UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ? AND path = ?"
         self._db.execute(sql, (mirror, bind(path)))
 
-    def forget_mounts(self, mirror: int) -> None:
-        """Allow nothing to be mounted at any mount point, because the mirror now has another folder."""
-        self._db.execute("UPDATE folder SET is_mount = 2 WHERE is_mount = 1 AND mirror = ?", (mirror,))
-
     def mark_mounts_changed(self, mirror: int, path: str) -> None:
         """Mark the mounts in the directory's subdirectories as changed. The mark lasts until these
         subdirectories are listed again.

@@ -151,10 +151,6 @@ class Mirrors(Table):
             root_mount=root.mount,
         )
 
-    def forget_root(self, mirror: int) -> None:
-        """Forget the root's identity, because the mirror now has another folder."""
-        self._set(mirror, root_ino=None)
-
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
         """Set or clear the reason why the mirror is waiting for the user."""
         if halt is None:

@@ -10,8 +10,6 @@ import pytest
 
 from kbsync.engine import deletions
 from kbsync.source.roots import identify
-from kbsync.state.read_only import Tx
-from tests.engine.read_only_commands import explained
 from tests.engine.world import World
 from tests.share import long
 
@@ -28,56 +26,21 @@ async def test_lost_mount_halts_each_pass_until_it_is_back(world: World) -> None
     assert world.read_state(lambda tx: tx.mirrors.get(world.run.id)).root == was
 
 
-def move_folder(world: World) -> None:
-    """Move the mirror's folder, and correct its path in the config."""
-    moved = world.root.with_name("moved")
-    world.root.rename(moved)
-    world.root, world.settings = moved, replace(world.settings, root=moved)
-
-
-def record_mount(world: World, folder: str) -> None:
-    """Make the state know this directory as a mount point."""
-
-    def record(tx: Tx) -> None:
-        row = tx.folders.get(world.run.id, folder)
-        assert row is not None
-        tx.folders.record_listing(world.run.id, folder, row.version, is_mount=True)
-
-    world.change(record)
-
-
-async def test_folder_moved_from_a_disk_to_a_directory_uploads_nothing_and_needs_no_approval(
-    world: World,
-) -> None:
+async def test_disk_missing_after_a_typo_in_the_folder_was_corrected_halts(world: World) -> None:
     await world.mirrored(12)
     was = replace(identify(world.root), is_mount=True, ino=1)
     world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
-    move_folder(world)
-    explanation = await explained(world, "f0.md")
-    assert explanation.answer == "The file is searchable."
-    await world.ends_equal()
-    assert world.run.halt is None and world.puts() == 12
-
-
-async def test_folder_moved_away_from_a_mount_below_it_keeps_mirroring_that_directory(world: World) -> None:
-    await world.mirrored({"a.md": "a", "disk/b.md": "b"})
-    record_mount(world, "disk")
-    move_folder(world)
-    world.write("disk/new.md", "new")
-    await world.ends_equal()
-    assert world.run.halt is None and world.puts() == 3
-
-
-async def test_files_missing_after_a_move_of_the_folder_are_held(world: World) -> None:
-    """The disk that was mounted in it isn't mounted at its new place."""
-    await world.mirrored({f"f{i}.md": f"text {i}" for i in range(20)} | {"disk/a.md": "a"})
-    record_mount(world, "disk")
-    move_folder(world)
-    world.delete("disk/a.md")
-    for _ in range(2):
-        await world.once()
-        assert world.statuses() == {"ready": 20, "held": 1}
-        assert world.base.effects_of("delete") == []
+    right, settings = world.root, world.settings
+    world.root = right.with_name("typo")
+    world.root.mkdir()
+    world.settings = replace(settings, root=world.root)
+    await world.once()
+    world.root, world.settings = right, settings
+    for file in right.iterdir():
+        file.unlink()
+    await world.once()
+    assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
+    assert len(world.base.documents) == 12
 
 
 async def test_folder_replaced_right_before_a_delete_keeps_the_document(
